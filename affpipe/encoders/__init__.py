@@ -1,0 +1,1 @@
+"""Encoders: arrays of media in, arrays of features out; one file each."""

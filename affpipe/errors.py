@@ -1,0 +1,45 @@
+"""The exception tree.
+
+AffpipeError            anything that the user can mend: the command line prints one line and exits 2
+├── SettingsError       config, recipe or command-line value
+├── ManifestError       manifest, annotation or template row
+├── InputError          an argument of the wrong shape, dtype or range
+├── MediaError          a video or audio file that cannot be used
+├── StoreError          a stream or index that does not open or does not agree with its name
+├── WeightsError        a checkpoint that is missing, incomplete or not the one recorded
+└── AbsentError         nothing is wrong, yet there is nothing to make: a video without audio, say
+
+Messages read "who: want X, got Y; do Z". A bug keeps its traceback: it is no AffpipeError.
+"""
+
+
+class AffpipeError(Exception):
+    """Base of every error that the user can mend."""
+
+
+class SettingsError(AffpipeError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class ManifestError(AffpipeError):
+    """A manifest, annotation or template does not hold what it must."""
+
+
+class InputError(AffpipeError):
+    """An argument has the wrong shape, dtype or range."""
+
+
+class MediaError(AffpipeError):
+    """A media file is missing, damaged or of no use."""
+
+
+class StoreError(AffpipeError):
+    """A stored stream or index cannot be trusted."""
+
+
+class WeightsError(AffpipeError):
+    """A checkpoint is missing, incomplete or not the recorded one."""
+
+
+class AbsentError(AffpipeError):
+    """A stream has nothing of this kind, for a reason that is no fault (no audio track, no usable window)."""

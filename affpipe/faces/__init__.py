@@ -1,0 +1,1 @@
+"""Faces in frames: detect, track, crop, choose the subject, landmarks, mouth opening."""

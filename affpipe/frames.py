@@ -1,0 +1,161 @@
+"""The frame axis, and everything that crosses rates: segments, windows, alignment.
+
+All times are seconds on the container's clock, float64. An interval is half open: [start_s, end_s). A row of a stream covers an interval;
+a frame belongs to a row when the frame's timestamp lies in that interval. Indices are 0-based; files for people number frames from 1.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+
+from affpipe.errors import InputError
+
+OBSERVED, NEAREST, NONE = 2, 1, 0
+SOURCE_NAMES = {OBSERVED: "observed", NEAREST: "nearest", NONE: "none"}
+
+
+@dataclass(frozen=True, eq=False)
+class FrameAxis:
+    """Frames of a video in decode order.
+
+    Attributes:
+        times_s: (T,) float64, strictly increasing: the container's timestamps.
+        fps: nominal frame rate, exact (30000/1001, not 29.97). Never used to compute a time.
+    """
+
+    times_s: np.ndarray
+    fps: Fraction
+
+    def __post_init__(self) -> None:
+        t = self.times_s
+        if t.ndim != 1 or len(t) == 0 or t.dtype != np.float64:
+            raise InputError(f"FrameAxis: want float64 (T,) with T >= 1, got {t.dtype} {t.shape}")
+        if not np.isfinite(t).all() or (np.diff(t) <= 0).any():
+            raise InputError("FrameAxis: want finite, strictly increasing times")
+        if self.fps <= 0:
+            raise InputError(f"FrameAxis: want fps > 0, got {self.fps}")
+
+    def __len__(self) -> int:
+        return len(self.times_s)
+
+    @property
+    def start_s(self) -> float:
+        """Time of the first frame: zero of the audio track that belongs to this axis."""
+        return float(self.times_s[0])
+
+    @property
+    def end_s(self) -> float:
+        """End of the last frame, which is shown for one nominal frame."""
+        return float(self.times_s[-1] + 1 / self.fps)
+
+    @cached_property
+    def ends_s(self) -> np.ndarray:
+        """(T,) float64: a frame is shown until the next one starts."""
+        return np.append(self.times_s[1:], self.end_s)
+
+
+def segments(start_s: float, end_s: float, *, length_s: float, hop_s: float) -> np.ndarray:
+    """Cut [start_s, end_s) into (S, 2) segments of length_s every hop_s, the last one clipped at end_s.
+
+    The first segment that reaches the end is the last, so every instant is covered and no segment lies within another; a clip
+    shorter than length_s gives one short segment.
+    """
+    if not (end_s > start_s and 0 < hop_s <= length_s):
+        raise InputError(f"segments: want end > start and 0 < hop <= length, got [{start_s}, {end_s}), {length_s}, {hop_s}")
+    count = 1 + max(0, int(np.ceil((end_s - start_s - length_s) / hop_s - 1e-9)))
+    starts = start_s + hop_s * np.arange(count)
+    return np.stack([starts, np.minimum(starts + length_s, end_s)], axis=1)
+
+
+def frames_in(times_s: np.ndarray, start_s: np.ndarray, end_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and past-the-last frame index of each interval [start_s, end_s); times_s must be sorted."""
+    return np.searchsorted(times_s, start_s, side="left"), np.searchsorted(times_s, end_s, side="left")
+
+
+def split(n: int, *, length: int, stride: int) -> np.ndarray:
+    """Starts of windows of `length` rows every `stride` over n rows; a tail window is added so that the last row is covered.
+
+    With n <= length there is one window, at 0 (the caller pads it). Source: Team RAS, sec. 3.1.
+    """
+    if n < 1 or not 0 < stride <= length:
+        raise InputError(f"split: want n >= 1 and 0 < stride <= length, got n={n}, length={length}, stride={stride}")
+    if n <= length:
+        return np.zeros(1, np.int64)
+    starts = np.arange(0, n - length + 1, stride)
+    return starts if starts[-1] == n - length else np.append(starts, n - length)
+
+
+def merge(windows: np.ndarray, starts: np.ndarray, n: int) -> np.ndarray:
+    """Inverse of `split`: average (W, L, ...) overlapping windows back to (n, ...) float64 rows; what lies beyond n is dropped."""
+    total = np.zeros((n, *windows.shape[2:]), np.float64)
+    count = np.zeros(n, np.int64)
+    for window, start in zip(windows, starts, strict=True):
+        stop = min(start + windows.shape[1], n)
+        total[start:stop] += window[: stop - start]
+        count[start:stop] += 1
+    if (count == 0).any():
+        raise InputError(f"merge: row {int(np.argmin(count))} of {n} is covered by no window")
+    return total / count.reshape(-1, *[1] * (total.ndim - 1))
+
+
+def align(
+    values: np.ndarray, valid: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, times_s: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bring rows of any rate to the frame axis: each frame gets the mean of the valid rows that cover its timestamp.
+
+    Args:
+        values: (R, ...) rows; valid: (R,) bool; start_s, end_s: (R,) the interval of each row.
+        times_s: (T,) sorted timestamps.
+
+    Returns:
+        (T, ...) float32, zero where no valid row covers the frame, and (T,) bool: True where one does.
+    """
+    rows = np.flatnonzero(valid)
+    first, stop = frames_in(times_s, start_s[rows], end_s[rows])
+    length = np.maximum(stop - first, 0)
+    frame = np.repeat(first - np.concatenate([[0], np.cumsum(length)[:-1]]), length) + np.arange(length.sum())
+    cover = sparse.csr_matrix((np.ones(len(frame)), (frame, np.repeat(rows, length))), shape=(len(times_s), len(values)))
+    count = np.asarray(cover.sum(axis=1)).ravel()
+    flat = np.where(valid[:, None], values.reshape(len(values), -1).astype(np.float64), 0.0)
+    out = (cover @ flat) / np.maximum(count, 1)[:, None]
+    return out.reshape(len(times_s), *values.shape[1:]).astype(np.float32), count > 0
+
+
+def pool(
+    values: np.ndarray, valid: np.ndarray, times_s: np.ndarray, start_s: np.ndarray, end_s: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The way back from frames to rows: each interval gets the mean of its valid frames.
+
+    Args:
+        values: (T, D) per frame; valid: (T,) bool; times_s: (T,) sorted.
+        start_s, end_s: (R,) intervals.
+
+    Returns:
+        (R, D) float32, zero where an interval holds no valid frame, and (R,) bool: True where it holds one.
+    """
+    first, stop = frames_in(times_s, start_s, end_s)
+    total = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(np.where(valid[:, None], values, 0.0), axis=0, dtype=np.float64)])
+    count = np.concatenate([[0], np.cumsum(valid)])
+    stop = np.maximum(stop, first)
+    n = count[stop] - count[first]
+    return ((total[stop] - total[first]) / np.maximum(n, 1)[:, None]).astype(np.float32), n > 0
+
+
+def nearest(valid: np.ndarray) -> np.ndarray:
+    """(T,) int64: for each row the index of the nearest valid row, the earlier one on a tie; -1 everywhere if none is valid."""
+    index = np.flatnonzero(valid)
+    if len(index) == 0:
+        return np.full(len(valid), -1, np.int64)
+    here = np.arange(len(valid))
+    after = np.searchsorted(index, here)
+    before = index[np.maximum(after - 1, 0)]
+    after = index[np.minimum(after, len(index) - 1)]
+    return np.where(np.abs(here - before) <= np.abs(after - here), before, after)
+
+
+def sources(valid: np.ndarray) -> np.ndarray:
+    """(T,) uint8 source of each row after filling with `nearest`: OBSERVED, NEAREST, or NONE if the stream has nothing."""
+    return np.where(valid, OBSERVED, NEAREST if valid.any() else NONE).astype(np.uint8)

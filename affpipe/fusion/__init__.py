@@ -1,0 +1,1 @@
+"""Fusion: models on several streams. They know tensors only."""

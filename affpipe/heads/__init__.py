@@ -1,0 +1,1 @@
+"""Heads: temporal models on one stream. They know tensors only."""

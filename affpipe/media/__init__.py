@@ -1,0 +1,1 @@
+"""Video and audio files: probe, decode, and the audio track on the video's clock."""

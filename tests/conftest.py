@@ -1,0 +1,26 @@
+"""Fixtures that several test modules share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def _test_data(folder: str) -> Path:
+    default = Path(__file__).resolve().parents[2] / "shared"
+    path = Path(os.environ.get("AFFPIPE_TEST_DATA", default)) / folder
+    if not path.is_dir():
+        pytest.skip(f"no {path}: set AFFPIPE_TEST_DATA to a folder that holds {folder}/")
+    return path
+
+
+@pytest.fixture(scope="session")
+def media() -> Path:
+    """Folder of real clips; tests that want them skip where it is absent."""
+    return _test_data("media")
+
+
+@pytest.fixture(scope="session")
+def parity() -> Path:
+    """Folder of reference results of the mouth-opening filter."""
+    return _test_data("parity")

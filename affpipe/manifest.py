@@ -1,0 +1,109 @@
+"""Which videos and streams exist: the one reader of data_manifest.csv.
+
+A row is a stream: one subject in one video. Columns: `stream_id, video, subject, partition, annotation`; further columns are kept out of the way.
+Paths are relative to `data_root`. `subject` says which face of the video is meant (largest, left, right; empty is largest).
+"""
+
+import csv
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from affpipe.errors import ManifestError
+
+COLUMNS = ("stream_id", "video", "subject", "partition", "annotation")
+SUBJECTS = ("largest", "left", "right")
+PARTITIONS = ("train", "validation", "test", "predict")
+STREAM_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ +-]*")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stream. `video_id` is the video's file name without suffix and names the outputs of media stages."""
+
+    stream_id: str
+    video: Path
+    subject: str
+    partition: str
+    annotation: Path | None
+
+    @property
+    def video_id(self) -> str:
+        return self.video.stem
+
+    @property
+    def fits(self) -> bool:
+        """Whether models are fitted with this stream (train or validation)."""
+        return self.partition in ("train", "validation")
+
+
+def read(path: Path, data_root: Path) -> list[Row]:
+    """Rows of a manifest, checked. ManifestError names file, row (the header is row 1) and remedy."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file, restkey="")
+            missing = [c for c in COLUMNS if c not in (table.fieldnames or [])]
+            if missing:
+                raise ManifestError(f"{path}: want columns {', '.join(COLUMNS)}, got none named {', '.join(missing)}; add them to row 1")
+            rows = [_row(path, table.line_num, cells, data_root) for cells in table]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        what = getattr(error, "strerror", None) or error
+        raise ManifestError(f"{path}: want a readable CSV file, got {what}; check the setting `manifest`") from None
+    if not rows:
+        raise ManifestError(f"{path}: want a row per stream, got none; add rows")
+    _check_unique(path, rows)
+    return [row for _, row in rows]
+
+
+def _row(path: Path, number: int, cells: dict[str, str], data_root: Path) -> tuple[int, Row]:
+    def fault(text: str) -> ManifestError:
+        return ManifestError(f"{path}: row {number}: {text}")
+
+    if "" in cells or None in cells.values():
+        raise fault("want as many cells as row 1; mend the commas")
+    cell = {c: cells[c].strip() for c in COLUMNS}
+    if not STREAM_ID.fullmatch(cell["stream_id"]):
+        raise fault(f"want a stream_id of letters, digits and . _ + - (it names files), got {cell['stream_id']!r}; rename it")
+    subject = cell["subject"] or "largest"
+    if subject not in SUBJECTS:
+        raise fault(f"want subject one of {', '.join(SUBJECTS)}, got {subject!r}")
+    if cell["partition"] not in PARTITIONS:
+        raise fault(f"want partition one of {', '.join(PARTITIONS)}, got {cell['partition']!r}")
+    if not cell["video"]:
+        raise fault("want a video, got an empty cell")
+    video = data_root / cell["video"]
+    if not video.is_file():
+        raise fault(f"want a video file, got no {video}; check the path or the setting `data_root`")
+    annotation = data_root / cell["annotation"] if cell["annotation"] else None
+    if annotation and not annotation.is_file():
+        raise fault(f"want an annotation file, got no {annotation}; check the path or leave the cell empty")
+    row = Row(cell["stream_id"], video, subject, cell["partition"], annotation)
+    if row.fits and annotation is None:
+        raise fault(f"want an annotation for partition {row.partition}, got an empty cell; name one or use partition predict")
+    return number, row
+
+
+def _check_unique(path: Path, rows: Iterable[tuple[int, Row]]) -> None:
+    streams: dict[str, int] = {}
+    videos: dict[str, tuple[int, Path]] = {}
+    faces: dict[tuple[Path, str], int] = {}
+    for number, row in rows:
+        if row.stream_id in streams:
+            raise ManifestError(f"{path}: row {number}: stream_id {row.stream_id!r} stands in row {streams[row.stream_id]} already; rename one")
+        streams[row.stream_id] = number
+        first, video = videos.setdefault(row.video_id, (number, row.video))
+        if video != row.video:
+            raise ManifestError(f"{path}: row {number}: {row.video.name} and {video.name} of row {first} share a name; rename one file")
+        face = (row.video, row.subject)
+        if face in faces:
+            raise ManifestError(f"{path}: row {number}: {row.subject} face of {row.video.name} is the stream of row {faces[face]} already; remove one")
+        faces[face] = number
+
+
+def check_partitions(rows: Iterable[Row], path: Path) -> None:
+    """ManifestError unless there is something to train on and something to validate with."""
+    present = {row.partition for row in rows}
+    for partition in ("train", "validation"):
+        if partition not in present:
+            raise ManifestError(f"{path}: want rows of partition {partition}, got none; models cannot be fitted without them")

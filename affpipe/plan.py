@@ -1,0 +1,224 @@
+"""Names for everything: keys from settings, members from the manifest. Imported by the Snakefile; no heavy imports.
+
+Two kinds of job: *apply* (media or streams -> streams, one job a stage and shard, the network loaded once) and *fit* (streams and labels -> a
+model). A stage's key hashes its spec, its revision and the keys that it reads; a model's key also hashes the labels and streams it is fitted on. Shards are made
+within two groups, `fit` (train and validation) and `rest`, so a video to predict never touches training.
+"""
+
+import csv
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from affpipe import store
+from affpipe.config import MEDIA_STAGES, Settings, canonical
+from affpipe.encoders.specs import ENCODERS
+from affpipe.errors import ManifestError, StoreError
+from affpipe.manifest import Row
+from affpipe.media.identity import fingerprint
+
+# Bump a revision by hand when the code of a stage or model changes values.
+STAGES = {  # name -> (level, stages read, revision)
+    "frames": ("video", (), 1),
+    "audio": ("video", ("frames",), 1),
+    "faces": ("video", ("frames",), 1),
+    "subject": ("stream", ("frames", "faces"), 1),
+    "landmarks": ("stream", ("faces", "subject"), 1),
+    "mouth": ("stream", ("landmarks",), 1),
+    "speech": ("stream", ("mouth",), 1),
+}
+MODELS = {"transformer": 1, "mamba": 1, "chunk_asp": 1, "dcmmoe": 1}
+
+
+def digest(obj: Any, length: int = 12) -> str:
+    """Hexadecimal SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical(obj).encode()).hexdigest()[:length]
+
+
+@dataclass(frozen=True)
+class Item:
+    """What a worker processes: a video, or a stream of a video.
+
+    id, identity: of the video for a stage of level "video", of the stream otherwise. row: its (first) manifest row.
+    tracks: the curated tracks, None where the manifest's rule decides.
+    """
+
+    id: str
+    identity: str
+    row: Row
+    tracks: tuple[int, ...] | None = None
+
+
+class Plan:
+    """Settings and manifest rows as stages, keys, shards and paths.
+
+    Args:
+        model_keys: keys of models fitted earlier, for a manifest that has no rows to fit on (`affpipe predict`).
+    """
+
+    def __init__(self, settings: Settings, rows: Sequence[Row], *, model_keys: Mapping[str, str] | None = None):
+        self.settings, self.rows = settings, list(rows)
+        self.cache = Path(settings.cache)
+        self.model_keys = dict(model_keys or {})
+        self.names = [*(s for s in MEDIA_STAGES), *settings.features, *settings.models]
+        self._curated = _read_curation(settings.subject.curation, self.rows)
+        self.shards: dict[str, list[str]] = {}  # shard -> video ids
+        fit_videos = {row.video_id for row in self.rows if row.fits}
+        for video in sorted({row.video_id for row in self.rows}):
+            number = int(hashlib.sha256(video.encode()).hexdigest(), 16) % settings.shards
+            self.shards.setdefault(f"{'fit' if video in fit_videos else 'rest'}{number:03d}", []).append(video)
+        self.shards = dict(sorted(self.shards.items()))
+
+    # -- stages --
+
+    def level(self, name: str) -> str:
+        """ "video" or "stream"."""
+        if name in STAGES:
+            return STAGES[name][0]
+        return ENCODERS[self.settings.features[name].encoder].level if name in self.settings.features else "stream"
+
+    def reads(self, name: str) -> tuple[str, ...]:
+        """Stages whose streams `name` reads."""
+        if name in STAGES:
+            return STAGES[name][1]
+        if name in self.settings.features:
+            return ENCODERS[self.settings.features[name].encoder].reads
+        model = self.settings.models[name]
+        members = model.reads if isinstance(model.reads, tuple) else (model.reads,)
+        return ("frames", *members, *(("speech",) if getattr(model, "speech_only", False) else ()))
+
+    def spec(self, name: str) -> dict[str, Any]:
+        """The part of the settings that alters the stage's values."""
+        if name in STAGES:
+            return getattr(self.settings, name).spec()
+        if name in self.settings.features:
+            return self.settings.features[name].spec()
+        return self.settings.models[name].spec() | {"seed": self.settings.seed, "task": self.settings.task}
+
+    def revision(self, name: str) -> int:
+        """The integer bumped by hand when code changes values."""
+        if name in STAGES:
+            return STAGES[name][2]
+        if name in self.settings.features:
+            return ENCODERS[self.settings.features[name].encoder].revision
+        return MODELS[self.settings.models[name].kind]
+
+    @cache  # noqa: B019 - a plan lives as long as its process
+    def key(self, name: str) -> str:
+        """Key of the streams that applying `name` writes; for a model, of the model itself."""
+        if name in self.model_keys:
+            return self.model_keys[name]
+        parts = [name if name in STAGES else "", self.spec(name), self.revision(name), self.inputs(name)]
+        return digest([*parts, self.labels] if name in self.settings.models else parts)
+
+    def inputs(self, name: str) -> dict[str, str]:
+        """Keys of the streams that `name` reads."""
+        return {read: self.key(read) for read in self.reads(name)}
+
+    @cached_property
+    def labels(self) -> str:
+        """Digest of all that models are fitted on: streams, their identities, partitions and annotation files."""
+        fits = [i for i in self._streams.values() if i.row.fits]
+        return digest([[i.id, i.identity, i.row.partition, hashlib.sha256(i.row.annotation.read_bytes()).hexdigest()] for i in fits])
+
+    # -- items --
+
+    @cached_property
+    def _videos(self) -> dict[str, Item]:
+        first = {row.video_id: row for row in reversed(self.rows)}
+        return {id: Item(id, fingerprint(row.video), row) for id, row in sorted(first.items())}
+
+    @cached_property
+    def _streams(self) -> dict[str, Item]:
+        out = {}
+        for row in sorted(self.rows, key=lambda r: r.stream_id):
+            tracks = self._curated.get(row.stream_id)
+            choice = [self._videos[row.video_id].identity, row.subject if tracks is None else tracks]
+            out[row.stream_id] = Item(row.stream_id, digest(choice, 16), row, tracks)
+        return out
+
+    def items(self, name: str, shard: str | None = None) -> list[Item]:
+        """What stage `name` processes, in a shard or in all."""
+        if self.level(name) == "video":
+            return [self._videos[v] for v in (self._videos if shard is None else self.shards[shard])]
+        return [i for i in self._streams.values() if shard is None or i.row.video_id in self.shards[shard]]
+
+    def item(self, name: str, other: Item) -> Item:
+        """The item of stage `name` that belongs to an item of another stage."""
+        return self._videos[other.row.video_id] if self.level(name) == "video" else self._streams[other.id]
+
+    def members(self, name: str, shard: str) -> str:
+        """Digest of the items of a shard, as stage `name` sees them."""
+        return digest([[i.id, i.identity] for i in self.items(name, shard)])
+
+    # -- paths --
+
+    def folder(self, name: str) -> Path:
+        """`<cache>/<stage>/<key>`."""
+        return self.cache / name / self.key(name)
+
+    def stream(self, name: str, item: Item) -> Path:
+        """File of the stream that stage `name` makes of an item (given as any stage's item of the same video and stream)."""
+        own = self.item(name, item)
+        return self.folder(name) / store.file_name(own.id, own.identity, ".flac" if name == "audio" else ".h5")
+
+    def index(self, name: str, shard: str) -> str:
+        """File that records what became of a shard's items."""
+        return f"{self.folder(name)}/shards/{shard}-{self.members(name, shard)}.json"
+
+    def indexes(self, name: str, group: str = "") -> list[str]:
+        """Indexes of all shards of a group (`fit`, `rest`, or both)."""
+        return [self.index(name, shard) for shard in self.shards if shard.startswith(group)]
+
+    def fitted(self, model: str) -> str:
+        """File that records that a model was fitted."""
+        return f"{self.folder(model)}/fit.json"
+
+    @cached_property
+    def run(self) -> str:
+        """Key of what a run publishes."""
+        parts = [self.key(m) for m in self.settings.models] + [self.members("subject", s) for s in self.shards]
+        partitions = [[row.stream_id, row.partition] for row in sorted(self.rows, key=lambda r: r.stream_id)]
+        return digest([parts, partitions, self.settings.publish])
+
+    def published(self) -> str:
+        """File that records that the results of this run are complete."""
+        return f"{self.settings.results}/{self.settings.name}/published/{self.run}.json"
+
+    def entries(self, name: str) -> dict[str, store.Entry]:
+        """What became of every item of a stage, from its indexes."""
+        out: dict[str, store.Entry] = {}
+        for path in self.indexes(name):
+            out |= store.read_index(Path(path))
+        return out
+
+    def check_members(self, name: str, shard: str, members: str) -> None:
+        """StoreError if the manifest changed after the workflow was planned."""
+        if shard not in self.shards or self.members(name, shard) != members:
+            raise StoreError(f"{name}, shard {shard}: want members {members}, got another set: manifest or videos changed after planning; run again")
+
+
+def _read_curation(path: str | None, rows: Sequence[Row]) -> dict[str, tuple[int, ...]]:
+    """Curation decisions: stream id -> track numbers. The file has the columns stream_id and tracks (numbers separated by spaces)."""
+    if path is None:
+        return {}
+    known, out = {row.stream_id for row in rows}, {}
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            if not {"stream_id", "tracks"} <= set(table.fieldnames or ()):
+                raise ManifestError(f"{path}: want columns stream_id, tracks, got {table.fieldnames}; mend row 1")
+            for cells in table:
+                where = f"{path}: row {table.line_num}"
+                numbers = (cells["tracks"] or "").split()
+                if cells["stream_id"] not in known:
+                    raise ManifestError(f"{where}: want a stream_id of the manifest, got {cells['stream_id']!r}; remove the row")
+                if not numbers or not all(n.isdecimal() for n in numbers):
+                    raise ManifestError(f"{where}: want track numbers separated by spaces, got {cells['tracks']!r}; mend the cell")
+                out[cells["stream_id"]] = tuple(sorted({int(n) for n in numbers}))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: want a readable curation file, got {getattr(error, 'strerror', None) or error}; check subject.curation") from None
+    return out

@@ -1,0 +1,341 @@
+"""Streams on disk: one HDF5 file each, self-describing, keyed, whole or absent.
+
+`<cache>/<stage>/<key>/<id>.<identity>.h5` holds rows over time: `values` (R, ...), `start_s`, `end_s` (R,) float64, `valid` (R,) bool, and further
+datasets of R rows (or ragged bytes with an `<name>_offset`). The audio track alone is FLAC, with the same attributes in its comment. A file
+is written under a temporary name in its folder, flushed and renamed, so a file that exists under its name is whole. Readers check that what a
+file says of itself agrees with its name. `<cache>/<stage>/<key>/shards/*.json` are the indexes that the workflow tracks.
+"""
+
+import importlib.metadata
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Self
+
+import h5py
+import numpy as np
+
+from affpipe import __version__
+from affpipe.errors import AffpipeError, StoreError
+
+FORMAT = 1
+CHUNK_BYTES = 1 << 18  # of one HDF5 chunk: small enough for a window, large enough for a disk
+ROWS = ("values", "start_s", "end_s", "valid")
+REPAIR = "run `affpipe cache verify`, then the workflow again"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a stream says of itself.
+
+    Attributes:
+        stage, key: which computation made it; key hashes spec, revision and the keys that it read.
+        id: stream id, or video id for a stage that works per video.
+        identity: digest of the video's content (and, per stream, of the choice of subject).
+        spec, revision, inputs: what the key was made of; inputs maps the stages read to their keys.
+        fps: nominal frame rate of the video.
+        random: checkpoints with random weights that had a part in the values.
+        columns: names of the columns of 2-D values, where they have names.
+        extra: anything else worth keeping, plain JSON.
+    """
+
+    stage: str
+    key: str
+    id: str
+    identity: str
+    spec: Mapping[str, Any]
+    revision: int
+    inputs: Mapping[str, str]
+    fps: Fraction
+    random: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def attributes(self) -> dict[str, Any]:
+        """Plain JSON form, with versions and creation time added."""
+        versions = {p: importlib.metadata.version(p) for p in ("numpy", "h5py", "av", "mediapipe", "torch", "transformers")}
+        made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return {**asdict(self), "fps": str(self.fps), "format": FORMAT, "affpipe": __version__, "versions": versions, "created": made}
+
+
+def file_name(id: str, identity: str, suffix: str = ".h5") -> str:
+    """Name of a stream's file: content in the name, so that a replaced video never reads the old one's values."""
+    return f"{id}.{identity[:8]}{suffix}"
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; flush and rename it on success, remove it on any failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with atomic(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+class Writer:
+    """Appends rows to a stream being written; made by `writing`."""
+
+    def __init__(self, file: h5py.File):
+        self._file = file
+        self._rows = 0
+
+    def append(self, *, values: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, valid: np.ndarray, **more: np.ndarray | list[bytes]) -> None:
+        """Add n rows; every array has n along its first axis. A list of bytes becomes ragged data."""
+        rows: dict[str, Any] = {"values": values, "start_s": np.asarray(start_s, np.float64), "end_s": np.asarray(end_s, np.float64)}
+        rows |= {"valid": np.asarray(valid, bool), **more}
+        lengths = {name: len(data) for name, data in rows.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"Writer.append: want equally many rows, got {lengths}")
+        for name, data in rows.items():
+            if isinstance(data, list):
+                flat = np.frombuffer(b"".join(data), np.uint8)
+                offset = self._extend(name, flat)
+                self._extend(f"{name}_offset", np.concatenate([[offset], offset + np.cumsum([len(b) for b in data])[:-1]]).astype(np.int64))
+            else:
+                self._extend(name, np.asarray(data))
+        self._rows += len(values)
+
+    def _extend(self, name: str, data: np.ndarray) -> int:
+        """Append along the first axis, creating the dataset on first use; return the length before."""
+        if name not in self._file:
+            row_bytes = max(1, data[:1].nbytes) if len(data) else 1
+            chunk = (max(1, min(CHUNK_BYTES // row_bytes, 1 << 16)), *data.shape[1:])
+            shape, limit = (0, *data.shape[1:]), (None, *data.shape[1:])
+            self._file.create_dataset(name, shape, data.dtype, chunks=chunk, maxshape=limit, fletcher32=True)
+        dataset = self._file[name]
+        if dataset.dtype != data.dtype or dataset.shape[1:] != data.shape[1:]:
+            raise ValueError(f"Writer.append: {name} began as {dataset.dtype} {dataset.shape[1:]}, got {data.dtype} {data.shape[1:]}")
+        before = len(dataset)
+        dataset.resize(before + len(data), axis=0)
+        dataset[before:] = data
+        return before
+
+
+@contextmanager
+def writing(path: Path, header: Header) -> Iterator[Writer]:
+    """Write a stream in pieces: `with writing(path, header) as out: out.append(...)`. Nothing is left if the block fails."""
+    with atomic(path) as part, h5py.File(part, "w", track_order=True) as file:
+        file.attrs["affpipe"] = json.dumps(header.attributes(), sort_keys=True)
+        writer = Writer(file)
+        yield writer
+        file.attrs["rows"] = writer._rows
+
+
+def write(path: Path, header: Header, **rows: Any) -> None:
+    """Write a stream whose rows are all at hand; arguments as for `Writer.append`."""
+    with writing(path, header) as out:
+        out.append(**rows)
+
+
+class Stream:
+    """A stored stream, open for reading; use as a context manager.
+
+    Attributes:
+        attributes: what `Header.attributes` gave.
+        start_s, end_s: (R,) float64; valid: (R,) bool.
+    """
+
+    def __init__(self, path: Path, *, key: str | None = None, identity: str | None = None):
+        self.path = path
+        try:
+            self._file = h5py.File(path, "r")
+        except OSError as error:
+            what = "no file" if not path.exists() else str(error).split("(")[-1].rstrip(")")
+            raise StoreError(f"{path}: want a stored stream, got {what}; {REPAIR}") from None
+        with self._faults():
+            self.attributes: dict[str, Any] = json.loads(self._file.attrs["affpipe"])
+            for what, want in (("format", FORMAT), ("key", key), ("identity", identity)):
+                if want is not None and self.attributes[what] != want:
+                    raise StoreError(f"{path}: want {what} {want}, got {self.attributes[what]}; {REPAIR}")
+            lengths = {name: len(self._file[name]) for name in ROWS}
+            if set(lengths.values()) != {int(self._file.attrs["rows"])}:
+                raise StoreError(f"{path}: want {self._file.attrs['rows']} rows, got {lengths}; {REPAIR}")
+            self.start_s, self.end_s, self.valid = (self._file[name][:] for name in ROWS[1:])
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, KeyError, ValueError) as error:
+            self._file.close()
+            raise StoreError(f"{self.path}: want a whole stream, got {str(error).splitlines()[0]}; {REPAIR}") from None
+        except StoreError:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self.valid)
+
+    @property
+    def names(self) -> list[str]:
+        """Datasets of the file."""
+        return list(self._file)
+
+    @property
+    def fps(self) -> Fraction:
+        """Nominal frame rate of the video."""
+        return Fraction(self.attributes["fps"])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of `values`."""
+        return self._file["values"].shape
+
+    def rows(self, name: str = "values", start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows [start, stop) of a dataset."""
+        with self._faults():
+            return self._file[name][start:stop]
+
+    def blob(self, name: str, row: int) -> bytes:
+        """Ragged bytes of one row."""
+        with self._faults():
+            offset = self._file[f"{name}_offset"]
+            stop = offset[row + 1] if row + 1 < len(offset) else len(self._file[name])
+            return self._file[name][offset[row] : stop].tobytes()
+
+
+def attributes(path: Path) -> dict[str, Any]:
+    """Attributes of a stored file, HDF5 or FLAC."""
+    if path.suffix == ".flac":
+        from affpipe.media.audio import flac_comment
+
+        try:
+            return json.loads(flac_comment(path))
+        except (AffpipeError, ValueError) as error:
+            raise StoreError(f"{path}: want a stored audio track, got {error}; {REPAIR}") from None
+    with Stream(path) as stream:
+        return stream.attributes
+
+
+def check(path: Path, *, key: str, identity: str, deep: bool = False) -> dict[str, Any]:
+    """Attributes of a stored file whose key and identity are as wanted; `deep` reads every byte. StoreError otherwise."""
+    found = attributes(path)
+    for what, want in (("key", key), ("identity", identity)):
+        if found[what] != want:
+            raise StoreError(f"{path}: want {what} {want}, got {found[what]}; {REPAIR}")
+    if deep and path.suffix == ".h5":
+        with Stream(path, key=key, identity=identity) as stream:
+            for name in stream.names:
+                stream.rows(name)
+    elif deep:
+        from affpipe.media.audio import read_flac
+
+        try:
+            read_flac(path)
+        except AffpipeError as error:
+            raise StoreError(f"{path}: want a whole audio track, got {error}; {REPAIR}") from None
+    return found
+
+
+# ---- indexes ----------------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one stream: a file with rows, or the reason why there is none.
+
+    status: "done"; "absent" (nothing to make, no fault); "failed" (a fault, with the reason).
+    """
+
+    status: str
+    file: str = ""
+    rows: int = 0
+    reason: str = ""
+
+
+def write_index(path: Path, entries: Mapping[str, Entry]) -> None:
+    """Write a shard's index."""
+    write_text(path, json.dumps({id: asdict(entry) for id, entry in sorted(entries.items())}, indent=1) + "\n")
+
+
+def read_index(path: Path) -> dict[str, Entry]:
+    """Read a shard's index; StoreError names the file and the remedy."""
+    try:
+        return {id: Entry(**entry) for id, entry in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        what = getattr(error, "strerror", None) or error
+        raise StoreError(f"{path}: want an index of streams, got {what}; {REPAIR}") from None
+
+
+# ---- the whole cache --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One `<stage>/<key>` folder of a cache."""
+
+    path: Path
+    files: tuple[Path, ...]
+    indexes: tuple[Path, ...]
+    bytes: int
+
+    @property
+    def stage(self) -> str:
+        return self.path.parent.name
+
+    @property
+    def key(self) -> str:
+        return self.path.name
+
+
+def folders(cache: Path) -> list[Folder]:
+    """Every `<stage>/<key>` folder of a cache, by stage and age."""
+    found = []
+    for path in sorted(p for p in cache.glob("*/*") if p.is_dir() and len(p.name) == 12):
+        files = tuple(sorted(f for f in path.iterdir() if f.suffix in (".h5", ".flac") and not f.name.startswith(".")))
+        size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+        found.append(Folder(path, files, tuple(sorted((path / "shards").glob("*.json"))), size))
+    return sorted(found, key=lambda f: (f.stage, f.path.stat().st_mtime))
+
+
+def verify(cache: Path) -> Iterator[tuple[Path, str]]:
+    """Read the whole cache; yield (path, fault) and repair as it goes.
+
+    A stream that does not read, or disagrees with its name, is deleted; an index that names a stream which is not there is dropped, so that
+    the next run of the workflow fills the hole.
+    """
+    for folder in folders(cache):
+        for path in folder.files:
+            try:
+                found = attributes(path)
+                check(path, key=folder.key, identity=found["identity"], deep=True)
+                if path.name != file_name(found["id"], found["identity"], path.suffix):
+                    raise StoreError(f"{path}: want the stream of its name, got {found['id']} {found['identity']}; {REPAIR}")
+            except (StoreError, KeyError) as error:
+                path.unlink()
+                yield path, f"deleted: {error}"
+        for index in folder.indexes:
+            try:
+                lost = [e.file for e in read_index(index).values() if e.status == "done" and not (folder.path / e.file).is_file()]
+            except StoreError as error:
+                lost = [str(error)]
+            if lost:
+                index.unlink()
+                yield index, f"dropped: it names {lost[0]}, which is not there" + (f" (and {len(lost) - 1} more)" if len(lost) > 1 else "")
+
+
+def garbage(cache: Path, keep: Sequence[str]) -> list[Folder]:
+    """Folders whose key is not in `keep`."""
+    return [folder for folder in folders(cache) if folder.key not in set(keep)]

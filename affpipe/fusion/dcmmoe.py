@@ -1,0 +1,121 @@
+"""Directed cross-modal mixture of experts: each ordered pair of modalities is an expert, a gate weighs the experts at every step.
+
+After "Team RAS in 10th ABAW Competition", sec. 3.4 and 4.2 (5 layers, 16 heads): project each modality to a shared width (Linear,
+LayerNorm, Dropout); expert (q, k) is a stack of cross-attention layers whose query stream starts as modality q and is updated from
+layer to layer, while keys and values are modality k's projection in every layer; gate = softmax of a linear map of the mean
+projection; weighted sum; linear head.
+
+Where the paper is silent. Layers are post-norm with a ReLU feed-forward net. Positions: sinusoids are added to what the experts read
+(queries and keys alike), since without them no expert can tell which row of k belongs to its own step; the gate reads the bare
+projections, as in the formula. `positions="none"` leaves them out. Presence, per step l:
+- expert (q, k) counts at l only where q is present at l; the softmax runs over the experts that count;
+- rows where k is absent are not attended to; where k is absent in the whole window the attention output is zero and the residual keeps
+q;
+- the gate reads the mean over present modalities;
+- with nothing present, gate, embedding and prediction are zero.
+With one modality present everywhere its M-1 experts share the weight, so a prediction remains. An absent row's values change nothing.
+Shapes: B batch, T steps, M modalities, D_m width of modality m, H hidden width, E = M(M-1) experts, O outputs.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from affpipe.errors import InputError
+from affpipe.heads.blocks import AttentionLayer, check_stream, keep, projection, sinusoids
+
+POSITIONS = ("sinusoidal", "none")
+
+
+class Fused(NamedTuple):
+    """What a fusion model returns: prediction (B, T, O), embedding (B, T, H), gate (B, T, E)."""
+
+    prediction: Tensor
+    embedding: Tensor
+    gate: Tensor
+
+
+class DCMMOE(nn.Module):
+    """Fuse aligned streams; the order of `dims` (name -> D_m) orders every M axis.
+
+    Attributes:
+        modalities: (M,) names.
+        experts: (E,) pairs (query, context) that name the entries of the gate.
+    """
+
+    def __init__(
+        self,
+        dims: Mapping[str, int],
+        *,
+        hidden: int,
+        layers: int,
+        heads: int,
+        feedforward: int,
+        dropout: float,
+        outputs: int = 2,
+        positions: Literal["sinusoidal", "none"] = "sinusoidal",
+    ):
+        super().__init__()
+        if len(dims) < 2:
+            raise InputError(f"DCMMOE: want at least 2 modalities, got {list(dims)}; use a single-stream model")
+        if positions not in POSITIONS:
+            raise InputError(f"DCMMOE: want positions among {', '.join(POSITIONS)}, got {positions!r}")
+        self.dims, self.hidden, self.positions = dict(dims), hidden, positions
+        self.modalities = tuple(dims)
+        self.experts = tuple((q, k) for q in self.modalities for k in self.modalities if q != k)
+        self.project = nn.ModuleDict({m: projection(d, hidden, dropout=dropout) for m, d in dims.items()})
+        self.stacks = nn.ModuleList(
+            nn.ModuleList(AttentionLayer(hidden, heads=heads, feedforward=feedforward, dropout=dropout) for _ in range(layers))
+            for _ in self.experts
+        )
+        self.gate = nn.Linear(hidden, len(self.experts))
+        self.head = nn.Linear(hidden, outputs)
+
+    def forward(self, streams: Mapping[str, Tensor], present: Tensor) -> Fused:
+        """Fuse and predict every step.
+
+        Args:
+            streams: modality -> (B, T, D_m); what stands in absent rows changes nothing.
+            present: (B, T, M) bool, True where the modality was observed.
+
+        Returns:
+            prediction (B, T, O), unbounded; embedding (B, T, H); gate (B, T, E), which sums to 1. All zero where nothing is present.
+        """
+        self._check(streams, present)
+        here = dict(zip(self.modalities, present.unbind(dim=-1), strict=True))  # modality -> (B, T)
+        states = {m: keep(self.project[m](keep(streams[m], here[m])), here[m]) for m in self.modalities}  # modality -> (B, T, H)
+
+        gate = self._weigh(states, present)  # (B, T, E)
+        answers = torch.stack(self._answer(states, here), dim=2)  # (B, T, E, H)
+        embedding = (gate.unsqueeze(-1) * answers).sum(dim=2)  # (B, T, E, H) -> (B, T, H)
+        return Fused(keep(self.head(embedding), present.any(dim=-1)), embedding, gate)
+
+    def _weigh(self, states: Mapping[str, Tensor], present: Tensor) -> Tensor:
+        """Gate (B, T, E) from the mean of the present projections; absent ones are zero already."""
+        count = present.sum(dim=-1, keepdim=True).clamp(min=1)  # (B, T, 1)
+        scores = self.gate(torch.stack(tuple(states.values())).sum(dim=0) / count)  # (B, T, H) -> (B, T, E)
+        counts = present[..., [self.modalities.index(q) for q, _ in self.experts]]  # (B, T, E)
+        # finfo.min, not -inf: softmax over a step with nothing present would be NaN.
+        return scores.masked_fill(~counts, torch.finfo(scores.dtype).min).softmax(dim=-1) * counts
+
+    def _answer(self, states: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> list[Tensor]:
+        """Output (B, T, H) of every expert, in the order of `experts`."""
+        if self.positions == "sinusoidal":
+            states = {m: x + sinusoids(x.shape[1], self.hidden, like=x) for m, x in states.items()}
+        answers = []
+        for (q, k), stack in zip(self.experts, self.stacks, strict=True):
+            x = states[q]
+            for layer in stack:
+                x = layer(x, states[k], here[k])
+            answers.append(x)
+        return answers
+
+    def _check(self, streams: Mapping[str, Tensor], present: Tensor) -> None:
+        if set(streams) != set(self.modalities):
+            raise InputError(f"DCMMOE: want streams {', '.join(self.modalities)}, got {', '.join(streams)}; give zeros for an absent one")
+        if present.ndim != 3 or present.shape[-1] != len(self.modalities):
+            raise InputError(f"DCMMOE: want present (B, T, {len(self.modalities)}), got {tuple(present.shape)}")
+        for i, name in enumerate(self.modalities):
+            check_stream(f"DCMMOE: {name}", streams[name], present[..., i], self.dims[name])

@@ -1,0 +1,134 @@
+"""Mamba regression on one stream: a prediction for every row of a window, each from its own and earlier rows.
+
+The block is Mamba (Gu and Dao, 2023, sec. 3, algorithm 2) with the parameter names, shapes and initialisation of `mamba_ssm.Mamba`, so
+that a checkpoint moves between the two. On CUDA it uses the fused scan of `mamba_ssm` where that is installed, else a loop over time
+in torch; the convolution is always torch's, because the fused one has no kernels wider than 4. The stack follows "Team RAS in 10th
+ABAW Competition", sec. 3.2 and 4.2; the paper gives depth, widths, state, kernel and dropout. Ours, where it is silent: projection
+with LayerNorm and dropout, pre-norm residual blocks, one norm after the last, the regression head of the transformer model, and
+presence masks.
+Shapes: B batch, T rows, D input width, H hidden width, E inner width (expand · H), N state size, R rank of the step size, O outputs.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from affpipe.heads.blocks import check_stream, keep, projection, regression
+
+try:
+    from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
+except ImportError:  # compiles for CUDA only
+    selective_scan_fn = None
+
+STEP_MIN, STEP_MAX, STEP_FLOOR = 0.001, 0.1, 1e-4  # step sizes at initialisation, in rows
+
+
+def scan(u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Selective scan: s_t = exp(step_t a) s_{t-1} + step_t b_t u_t and y_t = s_t · c_t, from s = 0.
+
+    Args: u and step (B, E, T), a (E, N), b and c (B, N, T). Returns y (B, E, T).
+    """
+    decay = (step.unsqueeze(-1) * a[:, None, :]).exp()  # (B, E, T, N)
+    drive = (step * u).unsqueeze(-1) * b.transpose(1, 2).unsqueeze(1)  # (B, E, T, N)
+    state = u.new_zeros(*u.shape[:2], a.shape[1])  # (B, E, N)
+    rows = []
+    # unbind, not an index per step: the gradient of an index fills a tensor of full length each time.
+    for decay_t, drive_t, c_t in zip(decay.unbind(2), drive.unbind(2), c.unbind(2), strict=True):
+        state = decay_t * state + drive_t
+        rows.append((state * c_t.unsqueeze(1)).sum(dim=-1))  # (B, E); no einsum, which autocast would run in half precision
+    return torch.stack(rows, dim=-1)
+
+
+class MambaBlock(nn.Module):
+    """Selective state-space block; causal.
+
+    An absent row is skipped: the convolution reads zeros there, and its step size is zero, so the state passes through unchanged.
+    """
+
+    def __init__(self, d_model: int, *, d_state: int, d_conv: int, expand: int):
+        super().__init__()
+        inner, rank = expand * d_model, math.ceil(d_model / 16)
+        self.rank, self.d_state = rank, d_state
+        self.in_proj = nn.Linear(d_model, 2 * inner, bias=False)
+        self.conv1d = nn.Conv1d(inner, inner, d_conv, groups=inner, padding=d_conv - 1)
+        self.x_proj = nn.Linear(inner, rank + 2 * d_state, bias=False)
+        self.dt_proj = nn.Linear(rank, inner)
+        self.A_log = nn.Parameter(torch.arange(1.0, d_state + 1).log().repeat(inner, 1))  # (E, N)
+        self.D = nn.Parameter(torch.ones(inner))
+        self.out_proj = nn.Linear(inner, d_model, bias=False)
+        self._reset_step()
+
+    @torch.no_grad()
+    def _reset_step(self) -> None:
+        """Draw the step size's bias so that softplus(bias) is log-uniform between STEP_MIN and STEP_MAX."""
+        nn.init.uniform_(self.dt_proj.weight, -(self.rank**-0.5), self.rank**-0.5)
+        span = math.log(STEP_MAX / STEP_MIN)
+        step = (torch.rand_like(self.dt_proj.bias) * span + math.log(STEP_MIN)).exp().clamp(min=STEP_FLOOR)
+        self.dt_proj.bias.copy_(step + (-torch.expm1(-step)).log())  # inverse of softplus
+
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        """(B, T, H), (B, T) bool -> (B, T, H); rows where present is False hold zeros."""
+        length = x.shape[1]
+        u, gate = self.in_proj(x).chunk(2, dim=-1)  # (B, T, E) each
+        u = keep(u, present).transpose(1, 2)  # (B, E, T)
+        u = F.silu(self.conv1d(u)[..., :length])  # cut the right padding: causal
+
+        step, b, c = self.x_proj(u.transpose(1, 2)).split((self.rank, self.d_state, self.d_state), dim=-1)
+        step = keep(F.softplus(self.dt_proj(step)), present).transpose(1, 2)  # (B, T, R) -> (B, E, T), at least 0
+        y = self._scan(u, step, -self.A_log.exp(), b.transpose(1, 2), c.transpose(1, 2))  # (B, E, T)
+
+        y = y.transpose(1, 2) * F.silu(gate)  # (B, T, E)
+        return keep(self.out_proj(y), present)
+
+    def _scan(self, u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        """Scan and skip connection, (B, E, T)."""
+        if u.is_cuda and selective_scan_fn is not None:
+            # float32 throughout, also under autocast: a long product of decays does not survive half precision.
+            return selective_scan_fn(*(t.float().contiguous() for t in (u, step, a, b, c)), self.D.float())
+        return scan(u, step, a, b, c) + u * self.D.unsqueeze(-1)
+
+
+class MambaHead(nn.Module):
+    """Residual stack of Mamba blocks with a regression head of its own width."""
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        hidden: int,
+        layers: int,
+        state: int,
+        kernel: int,
+        expand: int = 2,
+        head_hidden: int = 512,
+        dropout: float,
+        outputs: int = 2,
+    ):
+        super().__init__()
+        self.dim = dim
+        self.project = projection(dim, hidden, dropout=dropout)
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(layers))
+        self.blocks = nn.ModuleList(MambaBlock(hidden, d_state=state, d_conv=kernel, expand=expand) for _ in range(layers))
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(hidden)
+        self.head = regression(hidden, head_hidden, outputs, dropout=dropout)
+
+    def forward(self, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Predict every row.
+
+        Args:
+            x: (B, T, D); what stands in absent rows changes nothing.
+            present: (B, T) bool.
+
+        Returns:
+            prediction: (B, T, O), unbounded, zero in absent rows.
+            embedding: (B, T, H), after the last norm, zero in absent rows.
+        """
+        check_stream("MambaHead", x, present, self.dim)
+        x = self.project(keep(x, present))  # (B, T, D) -> (B, T, H)
+        for norm, block in zip(self.norms, self.blocks, strict=True):
+            x = x + self.dropout(block(norm(x), present))
+        embedding = keep(self.norm(x), present)
+        return keep(self.head(embedding), present), embedding

@@ -1,0 +1,154 @@
+"""The audio track of a video as mono samples on the video's clock, and FLAC files of it.
+
+Container timestamps place the samples (pts * time_base, after FFmpeg dropped codec priming and what edit lists hide), sample counts only
+carry them from one packet to the next: so late and early starts, gaps and drift keep sound and picture together.
+Mono is the plain mean of the channels (libswresample's own downmix depends on the sample format: 0.5 + 0.5 for integers, 0.71 + 0.71 for
+floats, which clips); resampling is libswresample's default, whose delay it compensates itself.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+
+from affpipe.errors import AbsentError, InputError, MediaError
+from affpipe.frames import FrameAxis
+from affpipe.media.reader import DAMAGE, open_media, unreadable, words
+
+log = logging.getLogger(__name__)
+
+# Half a frame at 25 fps. Timestamps that stray less from the running sample count are jitter; more is a gap, an overlap or drift.
+TOLERANCE_S = 0.02
+
+
+def extract(path: Path, axis: FrameAxis, *, sample_rate_hz: int = 16000) -> np.ndarray:
+    """Audio of a video, (N,) float32 mono in [-1, 1]: sample 0 at axis.start_s, N = round((axis.end_s - axis.start_s) * sample_rate_hz).
+
+    Silence (zeros) stands before a late start, in gaps and after an early end. Where two packets claim the same time the first keeps it.
+    Undecodable packets leave silence and a warning in the log. Raises AbsentError if there is no audio track, or none with samples on
+    the axis; MediaError if the file or the whole track cannot be read.
+    """
+    out = np.zeros(round((axis.end_s - axis.start_s) * sample_rate_hz), np.float32)
+    bad = []
+    with open_media(path) as container:
+        stream = container.streams.best("audio")
+        if stream is None:
+            raise AbsentError(f"{path}: want an audio track, got a video that has no audio track; leave the audio modality out for it")
+        try:
+            heard, placed = lay(_decoded(container, stream, bad), out, start_s=axis.start_s, sample_rate_hz=sample_rate_hz)
+        except av.FFmpegError as error:
+            raise unreadable(path, f"{words(error)} in the audio track") from None
+    if bad and not heard:
+        raise unreadable(path, f"{bad[0]} in each of {len(bad)} audio packets")
+    if bad:
+        log.warning("%s: %d undecodable audio packets left as silence (%s)", path, len(bad), bad[0])
+    if not placed:
+        what = "lies outside the time of the video" if heard else "is there but holds no samples"
+        raise AbsentError(f"{path}: want sound, got an audio track that {what}; leave the audio modality out for it")
+    return out
+
+
+def _decoded(container: av.container.InputContainer, stream: av.AudioStream, bad: list[str]) -> Iterator[av.AudioFrame]:
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except DAMAGE as error:
+            bad.append(words(error))
+            continue
+        yield from frames
+
+
+def lay(frames: Iterable[av.AudioFrame], out: np.ndarray, *, start_s: float, sample_rate_hz: int) -> tuple[int, int]:
+    """Resample frames into out (N,) float32, zeros at call, whose sample 0 is at start_s; stops once out is full.
+
+    A run is a stretch of frames whose timestamps agree with its sample count; each run is resampled on its own and put at its own time.
+    A frame without a timestamp continues the run; the first one is taken to start with the video.
+
+    Returns the number of input samples heard, and of output samples placed.
+    """
+    heard = filled = placed = 0
+    setup, resampler = None, None
+    begin_s = expected_s = start_s
+    position = 0  # in out, of the run's next sample
+
+    def put(resampled: list[av.AudioFrame]) -> None:
+        nonlocal position, filled, placed
+        for piece in resampled:
+            mono = piece.to_ndarray().mean(axis=0)  # (C, n) -> (n,)
+            first, stop = max(position, filled), min(position + len(mono), len(out))
+            if stop > first:
+                out[first:stop] = np.clip(mono[first - position : stop - position], -1, 1)
+                placed += stop - first
+            position += len(mono)
+            filled = max(filled, position)
+
+    for frame in frames:
+        if frame.samples == 0:
+            continue
+        time_s = expected_s if frame.pts is None else float(frame.pts * frame.time_base)
+        now = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
+        if now != setup or abs(time_s - expected_s) > TOLERANCE_S:
+            if resampler is not None:
+                put(resampler.resample(None))
+            resampler = av.AudioResampler(format="fltp", rate=sample_rate_hz)
+            setup, begin_s, in_run = now, time_s, 0
+            position = round((begin_s - start_s) * sample_rate_hz)
+        heard += frame.samples
+        in_run += frame.samples
+        expected_s = begin_s + in_run / frame.sample_rate
+        put(resampler.resample(frame))
+        if filled >= len(out):
+            return heard, placed
+    if resampler is not None:
+        put(resampler.resample(None))
+    return heard, placed
+
+
+def write_flac(path: Path, samples: np.ndarray, sample_rate_hz: int, comment: str) -> None:
+    """Write (N,) float samples in [-1, 1] as 16-bit mono FLAC with a comment, whatever the suffix of the path."""
+    if samples.ndim != 1 or samples.dtype.kind != "f" or not np.isfinite(samples).all():
+        raise InputError(f"{path}: want finite float samples (N,), got {samples.dtype} {samples.shape}")
+    # Rounded here: libsndfile would scale by 32767 on the way in and by 32768 on the way out.
+    coded = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
+    try:
+        with soundfile.SoundFile(path, "w", samplerate=sample_rate_hz, channels=1, subtype="PCM_16", format="FLAC") as file:
+            file.comment = comment
+            file.write(coded)
+    except soundfile.LibsndfileError as error:
+        raise MediaError(f"{path}: want to write FLAC, got {error.error_string!r}; check the folder and the free space") from None
+
+
+def read_flac(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Samples [start, stop) of a FLAC file as (stop - start,) float32; stop None reads to the end."""
+    with _flac(path) as file:
+        stop = file.frames if stop is None else stop
+        if not 0 <= start <= stop <= file.frames:
+            raise InputError(f"{path}: want 0 <= start <= stop <= {file.frames}, got [{start}, {stop})")
+        file.seek(start)
+        try:
+            samples = file.read(stop - start, dtype="float32")
+        except soundfile.LibsndfileError as error:
+            raise _bad_flac(path, error.error_string) from None
+    if len(samples) != stop - start:
+        raise _bad_flac(path, f"{len(samples)} of {stop - start} samples")
+    return samples
+
+
+def flac_comment(path: Path) -> str:
+    """The comment that write_flac put there."""
+    with _flac(path) as file:
+        return file.comment
+
+
+def _flac(path: Path) -> soundfile.SoundFile:
+    try:
+        return soundfile.SoundFile(path)
+    except soundfile.LibsndfileError as error:
+        raise _bad_flac(path, error.error_string) from None
+
+
+def _bad_flac(path: Path, reason: str) -> MediaError:
+    return MediaError(f"{path}: want a readable FLAC file, got {reason!r}; delete it and make it again")

@@ -1,0 +1,109 @@
+"""Frames of a video as RGB, in one sequential pass, turned the way a player shows them.
+
+Backends: "pyav" (default), and "decord". decord gives the same pixels on constant-rate H.264 and turns frames itself, but takes its times
+from packets, as float32, and gives frames that an edit list hides: such a file is refused (see docs of `_decord`).
+Pixels are not scaled for a non-square pixel shape: boxes and crops live on the stored grid.
+"""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+
+from affpipe.errors import InputError, MediaError
+from affpipe.media.reader import VideoPass, open_media, video_stream
+
+Frames = Iterator[tuple[int, float, np.ndarray]]
+
+
+def frames(path: Path, *, backend: str = "pyav", wanted: np.ndarray | None = None, threads: int = 1) -> Frames:
+    """Yield (index, time_s, rgb (H, W, 3) uint8) in presentation order; never holds more than a few frames.
+
+    Args:
+        path: the video.
+        backend: "pyav" or "decord".
+        wanted: (K,) strictly increasing frame indices; only these are converted and yielded, and the pass stops after the last one.
+        threads: decoder threads, 0 for as many as there are cores. On a sound file the frames do not depend on it; with more than one, what
+            a decoder makes of damaged data varies from run to run.
+
+    Raises MediaError for a video that cannot be read, InputError for a wanted frame that the video does not have.
+    """
+    backends = {"pyav": _pyav, "decord": _decord}
+    if backend not in backends:
+        raise InputError(f"frames: want a backend of {sorted(backends)}, got {backend!r}")
+    if wanted is None:
+        return backends[backend](path, None, threads)
+    wanted = np.asarray(wanted)
+    if wanted.ndim != 1 or (len(wanted) and (wanted.dtype.kind not in "iu" or wanted[0] < 0 or (np.diff(wanted) <= 0).any())):
+        raise InputError(f"frames: want strictly increasing integer indices (K,), got {wanted.dtype} {wanted.shape}; sort and deduplicate")
+    return backends[backend](path, wanted.tolist(), threads) if len(wanted) else iter(())
+
+
+def display_matrix(frame: av.VideoFrame, path: Path) -> tuple[int, int, int, int]:
+    """Signs (a, b, c, d) of the display matrix: x' = a x + c y, y' = b x + d y, image coordinates; the identity if there is none."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))
+    signs = tuple(round(x / (abs(a) + abs(b) or 1)) for x in (a, b, c, d))
+    if [abs(x) for x in signs] not in ([1, 0, 0, 1], [0, 1, 1, 0]) or min(abs(a), abs(b)) > 0.01 * max(abs(a), abs(b)):
+        raise MediaError(f"{path}: want a rotation by a right angle, got the display matrix {(a, b, c, d)}; re-encode the video")
+    return signs
+
+
+def orient(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
+    """Turn and mirror a stored (H, W, 3) image the way the display matrix asks; (W, H, 3) for a quarter turn."""
+    a, b, c, d = matrix
+    if a == 0:
+        image, across, down = image.transpose(1, 0, 2), c, b
+    else:
+        across, down = a, d
+    return np.ascontiguousarray(image[::down, ::across])
+
+
+def _pyav(path: Path, wanted: list[int] | None, threads: int) -> Frames:
+    remaining = iter(wanted or ())
+    target = next(remaining, None)
+    with open_media(path) as container:
+        video = VideoPass(container, path, threads=threads)
+        for index, time_s, frame in video:
+            if wanted is not None and index != target:
+                continue
+            yield index, time_s, orient(frame.to_ndarray(format="rgb24"), display_matrix(frame, path))
+            target = next(remaining, None)
+            if wanted is not None and target is None:
+                return
+        if target is not None:
+            raise _beyond(path, target, video.count)
+
+
+def _decord(path: Path, wanted: list[int] | None, threads: int) -> Frames:
+    import decord
+
+    with open_media(path) as container:
+        video_stream(container, path)  # PyAV's error messages: decord's hold stack traces
+        kind = container.format.name
+    if not kind.startswith(("mov,", "matroska")):  # without an index decord starts at the wrong frame, silently (MPEG: frame 12)
+        raise MediaError(f"{path}: decord: want mp4, mov, mkv or webm, got {kind}; use the pyav backend")
+    try:
+        reader = decord.VideoReader(str(path), num_threads=threads)
+        times = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)
+        if times[0] < 0 or (np.diff(times) <= 0).any():
+            raise MediaError(f"{path}: decord: want increasing times from 0, got an edit list or bad timestamps; use the pyav backend")
+        if wanted and wanted[-1] >= len(reader):
+            raise _beyond(path, wanted[-1], len(reader))
+        at = 0
+        for index in range(len(reader)) if wanted is None else wanted:
+            if index > at:
+                reader.skip_frames(index - at)
+            yield index, float(times[index]), reader.next().asnumpy()
+            at = index + 1
+    except (decord.DECORDError, decord.DECORDLimitReachedError, StopIteration) as error:
+        reason = str(error).partition("\n")[0].rpartition("] ")[2]  # between the time of day and the stack trace
+        raise MediaError(f"{path}: decord: want a readable video, got {reason!r}; use the pyav backend") from None
+
+
+def _beyond(path: Path, index: int, count: int) -> InputError:
+    return InputError(f"{path}: want frame {index}, got a video of {count} frames; take indices from its frame axis")

@@ -1,0 +1,145 @@
+"""Facts of a video that need no pixels, from one full decode without colour conversion.
+
+Frames are counted by decoding: headers and packet counts lie (edit lists, damaged or missing data).
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from affpipe.frames import FrameAxis
+from affpipe.media.decode import display_matrix
+from affpipe.media.reader import VideoPass, open_media
+
+# Shortfall against the declared duration that is worth a word; containers round theirs by about a frame.
+MISSING_S = 0.5
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """The audio track; start_s is the time of its first packet (codec priming included) on the container's clock, None if unknown."""
+
+    codec: str
+    sample_rate_hz: int
+    channels: int
+    start_s: float | None
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Facts of a video.
+
+    Attributes:
+        width, height: pixels as displayed, after rotation.
+        rotation_deg: counter-clockwise turn from the stored to the displayed picture: 0, 90, 180 or 270.
+        fps: nominal rate, exact; of a video whose usual interval fits no declared rate the mean rate.
+        duration_s: from the first frame to the end of the last.
+        variable_rate: some interval differs from 1 / fps by over 2 % and over the clock's resolution (a dropped frame counts).
+        repaired_times, bad_packets, corrupt_frames: counts of what `reader` repaired, skipped or passed on.
+        missing_s: declared end of the file minus the end of its last packet, at least 0.
+    """
+
+    codec: str
+    width: int
+    height: int
+    rotation_deg: int
+    fps: Fraction
+    duration_s: float
+    variable_rate: bool
+    audio: AudioInfo | None
+    axis: FrameAxis
+    repaired_times: int
+    bad_packets: int
+    corrupt_frames: int
+    missing_s: float
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What a person should know of the file, empty for a sound one."""
+        said = (
+            (self.repaired_times, f"{self.repaired_times} of {len(self.axis)} timestamps missing or not increasing, repaired"),
+            (self.bad_packets, f"{self.bad_packets} undecodable packets skipped"),
+            (self.corrupt_frames, f"{self.corrupt_frames} damaged frames"),
+            (self.missing_s > MISSING_S, f"ends {self.missing_s:.2f} s before its declared duration"),
+        )
+        return tuple(text for count, text in said if count)
+
+
+def probe(path: Path, *, threads: int = 1) -> VideoInfo:
+    """Decode a whole video without converting pixels; raises MediaError (one line) for one that cannot be used."""
+    with open_media(path) as container:
+        video = VideoPass(container, path, threads=threads)
+        times, first = [], None
+        for _, time_s, frame in video:
+            first = first or (frame.width, frame.height, display_matrix(frame, path))
+            times.append(time_s)
+        width, height, (a, b, c, d) = first
+        axis = FrameAxis(np.array(times), _rate(np.array(times), video.stream))
+        tick = float(video.stream.time_base)
+        return VideoInfo(
+            codec=video.stream.codec_context.codec.canonical_name,
+            width=width if a else height,
+            height=height if a else width,
+            rotation_deg=_rotation(a, b, c, d),
+            fps=axis.fps,
+            duration_s=axis.end_s - axis.start_s,
+            variable_rate=bool((np.abs(np.diff(times) - 1 / axis.fps) > max(1.5 * tick, 0.02 / axis.fps)).any()),
+            audio=_audio(container),
+            axis=axis,
+            repaired_times=video.repaired_times,
+            bad_packets=video.bad_packets,
+            corrupt_frames=video.corrupt_frames,
+            missing_s=max(0.0, _declared_end_s(container) - video.seen_end_s),
+        )
+
+
+def frame_axis(path: Path, *, threads: int = 1) -> FrameAxis:
+    """The frame axis of a video; costs a full decode."""
+    return probe(path, threads=threads).axis
+
+
+def _rotation(a: int, b: int, c: int, d: int) -> int:
+    # A mirrored picture (negative determinant) has the angle that remains when the mirror image is undone left to right.
+    if a * d - b * c < 0:
+        a, c = -a, -c
+    return {(1, 0): 0, (0, -1): 90, (-1, 0): 180, (0, 1): 270}[a, b]
+
+
+def _rate(times: np.ndarray, stream: av.VideoStream) -> Fraction:
+    """The declared rate that the usual interval agrees with, within 1 % or one tick of the clock; else the mean rate, in exact ticks."""
+    declared = [_snapped(rate) for rate in (stream.guessed_rate, stream.average_rate) if rate]
+    if len(times) == 1:
+        return declared[0] if declared else Fraction(25)
+    usual = float(np.median(np.diff(times)))
+    for rate in declared:
+        if abs(1 / rate - usual) <= max(float(stream.time_base), 0.01 * usual):
+            return rate
+    return (len(times) - 1) / (round(Fraction(times[-1] - times[0]) / stream.time_base) * stream.time_base)
+
+
+def _snapped(rate: Fraction) -> Fraction:
+    # A clock of milliseconds makes 19001/317 of 60000/1001; the standard rates are a thousandth apart, so a ten-thousandth is safe.
+    for standard in (Fraction(round(rate)), Fraction(1000 * round(rate * Fraction(1001, 1000)), 1001)):
+        if abs(rate - standard) < standard / 10000:
+            return standard
+    return rate
+
+
+def _audio(container: av.container.InputContainer) -> AudioInfo | None:
+    stream = container.streams.best("audio")
+    if stream is None:
+        return None
+    context = stream.codec_context
+    start_s = None if stream.start_time is None else float(stream.start_time * stream.time_base)
+    return AudioInfo(context.codec.canonical_name, context.sample_rate, context.channels, start_s)
+
+
+def _declared_end_s(container: av.container.InputContainer) -> float:
+    if container.duration is None:
+        return 0.0
+    # Matroska declares the end, the others a length.
+    start = 0 if "matroska" in container.format.name else container.start_time or 0
+    return (start + container.duration) / av.time_base

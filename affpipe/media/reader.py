@@ -1,0 +1,156 @@
+"""One sequential pass over the video stream of a file: the only place that opens containers and decides what a frame's time is.
+
+`probe` and `decode` both iterate `VideoPass`, so the frames that are counted are the frames that are delivered.
+
+What happens to damage:
+- a file that does not open, holds no video stream, or yields no frame: MediaError;
+- a packet that the decoder rejects: skipped and counted (`bad_packets`), decoding goes on;
+- a frame that the decoder itself flags as damaged: delivered and counted (`corrupt_frames`);
+- a read error of the container, or a change of the frame size, mid-way: MediaError that says after how many frames;
+- a file that just ends too early (a broken download whose index stands in front): decoded as far as it goes; `probe` reports the
+  seconds that are missing (`missing_s`).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+
+from affpipe.errors import MediaError
+from affpipe.media.identity import check
+
+# What a decoder says of one bad packet; anything else (memory, input/output) ends the pass.
+DAMAGE = (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.ExternalError, av.error.UndefinedError)
+# A pts that lies further back than this is a new clock (joined files), not jitter.
+JUMP_S = 1.0
+
+
+def unreadable(path: Path, reason: str) -> MediaError:
+    return MediaError(f"{path}: want a readable video, got {reason!r}; download or copy the file again")
+
+
+def words(error: av.FFmpegError) -> str:
+    """FFmpeg's reason in one line: its last log line says more ('moov atom not found') than its code ('Invalid data ...')."""
+    return " ".join((error.log[2] if error.log else error.strerror).split())
+
+
+def _open(path: Path) -> InputContainer:
+    # "file:" because a name such as "a:b.mp4" would be read as a protocol; the whitelist keeps playlists off the network.
+    return av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
+
+
+@contextmanager
+def open_media(path: Path) -> Iterator[InputContainer]:
+    """Open a media file; raises MediaError with FFmpeg's reason if that fails."""
+    check(path)
+    try:
+        container = _open(path)
+    except av.FFmpegError as error:
+        raise unreadable(path, _reason(path, error)) from None
+    with container:
+        yield container
+
+
+def _reason(path: Path, error: av.FFmpegError) -> str:
+    # Logging stays off while decoding (its callback takes the GIL on decoder threads), so the reason is asked for by a second try.
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture():
+            _open(path).close()
+    except av.FFmpegError as again:
+        return words(again)
+    finally:
+        av.logging.set_level(level)
+    return words(error)
+
+
+def video_stream(container: InputContainer, path: Path) -> av.VideoStream:
+    """The video stream that FFmpeg would play; a cover picture of an audio file is none."""
+    stream = container.streams.best("video")
+    if container.format.name == "tty":  # FFmpeg plays any text file as a terminal
+        raise unreadable(path, "text")
+    if stream is None or stream.disposition & Disposition.attached_pic:
+        raise MediaError(f"{path}: want a video, got a file without a video stream; take it out of the manifest or replace it")
+    return stream
+
+
+class VideoPass:
+    """Decode the video stream of an open container once; iterate only once.
+
+    Attributes, final when the iteration has ended:
+        count: frames so far.
+        repaired_times: frames whose pts was missing or not later than the one before.
+        bad_packets, corrupt_frames: see the module's docstring.
+        seen_end_s: latest end of any audio or video packet, for comparison with the declared duration.
+    """
+
+    def __init__(self, container: InputContainer, path: Path, *, threads: int = 1):
+        self.container, self.path = container, path
+        self.stream = video_stream(container, path)
+        self.stream.thread_type = "AUTO"
+        self.stream.codec_context.thread_count = threads
+        self.count = self.repaired_times = self.bad_packets = self.corrupt_frames = 0
+        self.seen_end_s = 0.0
+        self._own_s = self._time_s = float("-inf")  # last pts in seconds, last time given out
+        self._size: tuple[int, int] | None = None
+
+    def __iter__(self) -> Iterator[tuple[int, float, av.VideoFrame]]:
+        """Yield (index, time_s, frame) in presentation order."""
+        try:
+            for packet in self.container.demux([*self.container.streams.video, *self.container.streams.audio]):
+                if packet.pts is not None:
+                    self.seen_end_s = max(self.seen_end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                if packet.stream is not self.stream:
+                    continue
+                for frame in self._decoded(packet):
+                    self._look(frame)
+                    self._time_s = self._time(frame)
+                    yield self.count, self._time_s, frame
+                    self.count += 1
+        except av.FFmpegError as error:
+            raise unreadable(self.path, f"{words(error)} after {self.count} frames") from None
+        if self.count == 0:
+            raise unreadable(self.path, "no decodable frame")
+
+    def _decoded(self, packet: av.Packet) -> list[av.VideoFrame]:
+        try:
+            return packet.decode()
+        except DAMAGE:
+            self.bad_packets += 1
+            return []
+
+    def _look(self, frame: av.VideoFrame) -> None:
+        self.corrupt_frames += frame.is_corrupt
+        size = (frame.width, frame.height)
+        if self._size not in (None, size):
+            was, now = ("x".join(map(str, s)) for s in (self._size, size))
+            raise MediaError(f"{self.path}: want frames of one size, got {was} then {now} at frame {self.count}; re-encode the video")
+        self._size = size
+
+    def _time(self, frame: av.VideoFrame) -> float:
+        """Time of a frame: pts * time_base where that advances, else one nominal frame after the time before.
+
+        Half a frame if the pts itself advances yet trails what was given out: so one doubled pts does not delay all frames after it.
+        """
+        own = None if frame.pts is None else float(frame.pts * frame.time_base)
+        ahead = own is not None and own > self._own_s
+        if own is not None:
+            self._own_s = own
+            if own > self._time_s:
+                return own
+        self.repaired_times += 1
+        if self._time_s == float("-inf"):  # the very first frame
+            return 0.0 if self.stream.start_time is None else float(self.stream.start_time * self.stream.time_base)
+        step = float(1 / self._rate())
+        return self._time_s + (step / 2 if ahead and self._time_s - own < JUMP_S else step)
+
+    def _rate(self) -> Fraction:
+        rate = self.stream.average_rate or self.stream.guessed_rate
+        if not rate:
+            raise MediaError(f"{self.path}: want timestamps or a frame rate, got neither at frame {self.count}; remux the video")
+        return rate

@@ -9,8 +9,7 @@ Where the paper is silent. Layers are post-norm with a ReLU feed-forward net. Po
 (queries and keys alike), since without them no expert can tell which row of k belongs to its own step; the gate reads the bare
 projections, as in the formula. `positions="none"` leaves them out. Presence, per step l:
 - expert (q, k) counts at l only where q is present at l; the softmax runs over the experts that count;
-- rows where k is absent are not attended to; where k is absent in the whole window the attention output is zero and the residual keeps
-q;
+- rows where k is absent are not attended to; where k is absent in the whole window attention adds zero and the residual keeps q;
 - the gate reads the mean over present modalities;
 - with nothing present, gate, embedding and prediction are zero.
 With one modality present everywhere its M-1 experts share the weight, so a prediction remains. An absent row's values change nothing.

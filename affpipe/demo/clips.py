@@ -1,0 +1,101 @@
+"""What the demo set holds: sixteen short clips, odd on purpose, and the manifest that lists them.
+
+Every oddity of real collections is there once: 25, 30000/1001 and 30 fps, a variable rate, two frame sizes, intervals without a
+face, no audio track, audio that starts late, two annotated people.
+"""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+HEADER = "stream_id,video,subject,partition,annotation"
+LABELS = "annotations/VA_Estimation_Challenge"
+TEMPLATE = f"{LABELS}/test_template.txt"
+_FOLDERS = {"train": f"{LABELS}/Train_Set", "validation": f"{LABELS}/Validation_Set", "test": "truth/Test_Set"}
+
+PAL, NTSC, WHOLE = Fraction(25), Fraction(30000, 1001), Fraction(30)
+WIDE, SQUARE = (640, 360), (480, 480)
+
+
+@dataclass(frozen=True)
+class Absence:
+    """The face is gone during [start_s, end_s): it fades out, or slides out of the picture."""
+
+    start_s: float
+    end_s: float
+    slides: bool = False
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One annotated person of a clip: `subject` says which face (largest, left, right)."""
+
+    stream_id: str
+    subject: str
+    clip: "Clip"
+
+    @property
+    def labels(self) -> str:
+        """Path of the label file relative to the set's folder."""
+        return f"{_FOLDERS[self.clip.partition]}/{self.stream_id}.txt"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One video.
+
+    Attributes:
+        fps: nominal rate; with `variable` the frames stand at irregular timestamps around it.
+        size: (width, height) in pixels.
+        audio_start_s: first timestamp of the audio track; what sounds is in step with the picture.
+    """
+
+    name: str
+    partition: str
+    duration_s: float
+    fps: Fraction = WHOLE
+    size: tuple[int, int] = WIDE
+    variable: bool = False
+    audio: bool = True
+    audio_start_s: float = 0.0
+    people: int = 1
+    absences: tuple[Absence, ...] = field(default=())
+
+    @property
+    def video(self) -> str:
+        """Path of the video relative to the set's folder."""
+        return f"videos/{self.name}.mp4"
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        if self.people == 1:
+            return (Stream(self.name, "largest", self),)
+        return tuple(Stream(f"{self.name}_{side}", side, self) for side in ("left", "right"))
+
+
+CLIPS = (
+    Clip("clip01", "train", 16, PAL),
+    Clip("clip02", "train", 15, NTSC, SQUARE),
+    Clip("clip03", "train", 16, WHOLE, absences=(Absence(6.0, 8.0),)),
+    Clip("clip04", "train", 16, PAL, SQUARE, audio_start_s=0.8),
+    Clip("clip05", "train", 16, PAL, people=2),
+    Clip("clip06", "train", 15, NTSC, absences=(Absence(3.5, 5.0, slides=True), Absence(11.0, 12.2))),
+    Clip("clip07", "train", 16, WHOLE, SQUARE),
+    Clip("clip08", "train", 15, PAL),
+    Clip("clip09", "train", 16, WHOLE, SQUARE, absences=(Absence(9.0, 12.0, slides=True),)),
+    Clip("clip10", "train", 15, NTSC),
+    Clip("clip11", "validation", 16, PAL, SQUARE, absences=(Absence(5.0, 6.5),)),
+    Clip("clip12", "validation", 15, WHOLE, variable=True),
+    Clip("clip13", "validation", 16, NTSC),
+    Clip("clip14", "test", 16, PAL, absences=(Absence(8.0, 10.0, slides=True),)),
+    Clip("clip15", "test", 15, NTSC, SQUARE, audio=False),
+    Clip("clip16", "test", 16, WHOLE),
+)
+
+
+def manifest_text(clips: tuple[Clip, ...] = CLIPS) -> str:
+    """The manifest as CSV: a row per stream, paths relative to the set's folder, no annotation for the test partition."""
+    rows = [HEADER]
+    for stream in (s for clip in clips for s in clip.streams):
+        annotation = "" if stream.clip.partition == "test" else stream.labels
+        rows.append(f"{stream.stream_id},{stream.clip.video},{stream.subject},{stream.clip.partition},{annotation}")
+    return "\n".join(rows) + "\n"

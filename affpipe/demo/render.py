@@ -1,0 +1,155 @@
+"""Make the demo set: videos, annotations, test template, hidden test truth and manifest, laid out like Aff-Wild2.
+
+`truth/` is not in the manifest: it is there to score predictions of the test partition honestly. Row i of a label file is frame i + 1;
+labels are the driving signals at the frame's timestamp; -5,-5 where no face is in the picture.
+"""
+
+import json
+import multiprocessing
+import shutil
+import tempfile
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from affpipe.demo.clips import CLIPS, TEMPLATE, Clip, manifest_text
+from affpipe.demo.film import Sound, write_film
+from affpipe.demo.signals import Drive, drive, frame_ticks, shown
+from affpipe.demo.stage import Stage
+from affpipe.demo.voice import speak
+from affpipe.errors import SettingsError
+
+VERSION = 1  # bump when any file of the set changes
+MARK = "demo.json"
+INVALID = -5
+PARTS = ("videos", "annotations", "truth", "data_manifest.csv")
+
+
+def render(
+    out: Path, *, seed: int = 7, jobs: int = 2, progress: Callable[[int, int], None] | None = None, clips: Sequence[Clip] = CLIPS
+) -> None:
+    """Make the set in folder `out`; a complete one of the same seed and version is left as it is.
+
+    The set is made aside and moved in whole. In the folder of an earlier demo only what a demo consists of is replaced.
+
+    Args:
+        jobs: processes that draw at the same time.
+        progress: called with (clips done, clips in all) after each clip.
+
+    Raises:
+        SettingsError: `out` holds something that is no demo, or jobs < 1.
+    """
+    if jobs < 1:
+        raise SettingsError(f"demo render: want jobs >= 1, got {jobs}")
+    out = Path(out)
+    if _complete(out, seed, clips):
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        _make(aside, seed, jobs, progress, clips)
+        _move(aside, out)
+    finally:
+        shutil.rmtree(aside)
+
+
+def render_clip(folder: Path, clip: Clip, seed: int) -> None:
+    """Write one clip's video and label files below `folder`."""
+    rng, people = _people(clip, seed)
+    ticks, tick = frame_ticks(clip, rng)
+    times_s = ticks * float(tick)
+    width, height = clip.size
+    stages = [Stage((width // len(people), height), person, clip.absences, rng) for person in people]
+    frames = (np.hstack([stage.frame(t) for stage in stages]) for t in times_s)
+    sound = Sound(speak(people[0], clip.audio_start_s, clip.duration_s, rng), clip.audio_start_s) if clip.audio else None
+    video = folder / clip.video
+    video.parent.mkdir(parents=True, exist_ok=True)
+    write_film(video, frames, ticks, tick, fps=clip.fps, size=clip.size, sound=sound)
+    present = shown(clip.absences, times_s)
+    for stream, person in zip(clip.streams, people, strict=True):
+        labels = folder / stream.labels
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        labels.write_text(_label_text(person, times_s, present))
+
+
+def drives(clip: Clip, seed: int = 7) -> list[Drive]:
+    """The driving curves of a clip's people, left to right; the first one has the voice."""
+    return _people(clip, seed)[1]
+
+
+def _people(clip: Clip, seed: int) -> tuple[np.random.Generator, list[Drive]]:
+    """The clip's curves and its generator, ready for what is drawn after them."""
+    rng = np.random.default_rng([seed, zlib.crc32(clip.name.encode())])
+    return rng, [drive(clip, rng) for _ in clip.streams]
+
+
+def _label_text(person: Drive, times_s: np.ndarray, present: np.ndarray) -> str:
+    values = zip(person.at(times_s, "valence"), person.at(times_s, "arousal"), present, strict=True)
+    rows = [f"{v:.4f},{a:.4f}" if here else f"{INVALID},{INVALID}" for v, a, here in values]
+    return "\n".join(["valence,arousal", *rows]) + "\n"
+
+
+def _template_text(folder: Path, clips: Sequence[Clip]) -> str:
+    """Rows `stream/00001.jpg,` of every frame of the test partition, to be filled in."""
+    rows = ["image_location,valence,arousal"]
+    for stream in (s for clip in clips if clip.partition == "test" for s in clip.streams):
+        count = len((folder / stream.labels).read_text().splitlines()) - 1
+        rows += [f"{stream.stream_id}/{frame:05d}.jpg," for frame in range(1, count + 1)]
+    return "\n".join(rows) + "\n"
+
+
+def _make(folder: Path, seed: int, jobs: int, progress: Callable[[int, int], None] | None, clips: Sequence[Clip]) -> None:
+    """Render the whole set into an empty folder."""
+    # spawn: the parent may hold threads (mediapipe, torch) that a fork would break
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(clips)), mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        tasks = [pool.submit(render_clip, folder, clip, seed) for clip in clips]
+        try:
+            for done, task in enumerate(as_completed(tasks), start=1):
+                task.result()
+                if progress is not None:
+                    progress(done, len(clips))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    template = folder / TEMPLATE
+    template.parent.mkdir(parents=True, exist_ok=True)
+    template.write_text(_template_text(folder, clips))
+    (folder / "data_manifest.csv").write_text(manifest_text(clips))
+    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+    (folder / MARK).write_text(json.dumps({"seed": seed, "version": VERSION, "files": sizes}, indent=1) + "\n")
+
+
+def _move(aside: Path, out: Path) -> None:
+    """Move the set into place; the mark, which says that all is there, comes last."""
+    out.mkdir(exist_ok=True)
+    (out / MARK).write_text(json.dumps({"files": {}}) + "\n")  # from here on the folder is a demo, but not a whole one
+    for part in PARTS:
+        target = out / part
+        if target.is_dir():
+            shutil.rmtree(target)
+        if (aside / part).exists():
+            (aside / part).replace(target)
+    (aside / MARK).replace(out / MARK)
+
+
+def _complete(out: Path, seed: int, clips: Sequence[Clip]) -> bool:
+    """True where `out` holds the set asked for; False where it may be made.
+
+    Raises SettingsError where something else is there.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    if not (out / MARK).is_file():
+        raise SettingsError(f"demo render: want a new or empty folder or an earlier demo, got {out}; give another folder")
+    try:
+        mark = json.loads((out / MARK).read_text())
+        files, same = mark["files"], (mark.get("seed"), mark.get("version")) == (seed, VERSION)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise SettingsError(f"demo render: {out / MARK} is damaged; give another folder or remove this one") from None
+    wanted = {clip.video for clip in clips} <= set(files)
+    return same and wanted and all((out / name).is_file() and (out / name).stat().st_size == size for name, size in files.items())

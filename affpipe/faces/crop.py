@@ -1,0 +1,54 @@
+"""Square face crops: cut, shrink, store as JPEG."""
+
+import cv2
+import numpy as np
+
+from affpipe.errors import InputError, StoreError
+
+
+def square(box: np.ndarray, margin: float) -> np.ndarray:
+    """The (4,) int64 square round the centre of a (4,) box xyxy: its longer side plus `margin` of that side on each side.
+
+    It may reach beyond the frame. The side is at least one pixel.
+    """
+    x0, y0, x1, y1 = np.asarray(box, np.float64)
+    if not (x1 > x0 and y1 > y0 and margin >= 0):
+        raise InputError(f"crop: want a box with x1 > x0, y1 > y0 and a margin >= 0, got {[x0, y0, x1, y1]}, margin {margin}")
+    side = max(1, round(max(x1 - x0, y1 - y0) * (1 + 2 * margin)))
+    left, top = round((x0 + x1 - side) / 2), round((y0 + y1 - side) / 2)
+    return np.array([left, top, left + side, top + side], np.int64)
+
+
+def cut(frame: np.ndarray, box: np.ndarray, margin: float, max_side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut the square round `box` out of an (H, W, 3) uint8 frame.
+
+    Returns:
+        crop: (S, S, 3) uint8, zero outside of the frame, S <= max_side: shrunk by area averaging, never enlarged.
+        crop_box: (4,) int64 xyxy in pixels of the frame. Crop pixel p lies at crop_box[:2] + p * (side of crop_box) / S.
+    """
+    crop_box = square(box, margin)
+    height, width = frame.shape[:2]
+    x0, y0, x1, y1 = crop_box.tolist()
+    left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
+    if left >= right or top >= bottom:
+        raise InputError(f"crop: box {np.asarray(box).tolist()} lies outside of the {width}x{height} frame")
+    crop = np.zeros((y1 - y0, x1 - x0, 3), np.uint8)
+    crop[top - y0 : bottom - y0, left - x0 : right - x0] = frame[top:bottom, left:right]
+    if len(crop) > max_side:
+        crop = cv2.resize(crop, (max_side, max_side), interpolation=cv2.INTER_AREA)
+    return crop, crop_box
+
+
+def encode_jpeg(crop: np.ndarray, quality: int) -> bytes:
+    """An (H, W, 3) uint8 RGB crop as JPEG; quality 1 to 100."""
+    if crop.dtype != np.uint8 or crop.ndim != 3 or crop.shape[2] != 3 or not 1 <= quality <= 100:
+        raise InputError(f"encode_jpeg: want uint8 (H, W, 3) and quality 1-100, got {crop.dtype} {crop.shape}, {quality}")
+    return cv2.imencode(".jpg", crop[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def decode_jpeg(data: bytes) -> np.ndarray:
+    """The (H, W, 3) uint8 RGB image of a JPEG; StoreError if it is none."""
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if image is None:
+        raise StoreError(f"decode_jpeg: {len(data)} bytes are no image; remove the file and run the crop stage again")
+    return np.ascontiguousarray(image[:, :, ::-1])

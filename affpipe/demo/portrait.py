@@ -1,9 +1,9 @@
 """A photograph that smiles, frowns, raises its brows and talks.
 
-The portrait is NASA's, in the public domain; it ships inside scikit-image (`data.astronaut`). MediaPipe's face mesh says where mouth and brows are; three displacement fields
-made once from those landmarks (smile, brows, jaw) are summed for each frame and the picture is resampled. The mouth is a seam between
-two layers: face with upper lip and teeth, and in front of it the lower lip with the jaw; where neither shows it is dark inside.
-Lengths are in pixels of the enlarged portrait (ZOOM) unless said otherwise.
+The portrait is NASA's, in the public domain; it ships inside scikit-image (`data.astronaut`). MediaPipe's face mesh says where mouth
+and brows are; displacement fields made once from those landmarks (smile, brows, jaw) are summed for each frame and the picture is
+resampled. The mouth is a seam between two layers: the face with upper lip and teeth, and in front of it the lower lip with the jaw;
+where neither shows it is dark inside. Lengths are in pixels of the enlarged portrait (ZOOM) unless said otherwise.
 """
 
 from functools import lru_cache

@@ -63,6 +63,7 @@ def write(
     codec: str = "libx264",
     rotation_deg: int = 0,
     mirror: bool = False,
+    size: tuple[int, int] = (WIDTH, HEIGHT),
     sound: Sound | None = None,
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
@@ -71,14 +72,15 @@ def write(
 
     Args:
         pts: of each frame in units of time_base; by default `count` frames at `fps` from start_s.
-        rotation_deg: counter-clockwise turn written as the display matrix; mirror: flipped left to right before that.
+        rotation_deg: counter-clockwise turn written as the display matrix; mirror: left and right swapped after that.
         codec: of the video; libx264 writes B-frames.
     """
     if pts is None:
         pts = [round((Fraction(start_s) + i / Fraction(fps)) / time_base) for i in range(count)]
     with av.open(str(path), "w", options={"avoid_negative_ts": "disabled", **(container_options or {})}) as out:
         video = out.add_stream(codec, rate=fps, options=options or {})
-        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        video.width, video.height = size
+        video.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         video.codec_context.time_base = time_base
         video.time_base = time_base
         video.codec_context.thread_count = 1
@@ -90,7 +92,7 @@ def write(
             audio = out.add_stream(sound.codec, rate=sound.sample_rate_hz, layout=layout)
             packets += _audio_packets(audio, sound, layout)
         for i, ticks in enumerate(pts):
-            frame = av.VideoFrame.from_ndarray(picture(i % 256), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(picture(i % 256, *size), format="rgb24")
             frame.pts, frame.time_base = int(ticks), time_base
             packets += video.encode(frame)
         packets += video.encode(None)
@@ -117,3 +119,25 @@ def _audio_packets(stream: av.AudioStream, sound: Sound, layout: str) -> list[av
         packets += stream.encode(frame)
     packets += stream.encode(None)
     return [p for p in packets if not any(a <= p.pts * p.time_base < b for a, b in sound.gaps)]
+
+
+def damage(source: Path, target: Path, kind: str, which: slice) -> Path:
+    """Copy a file with the bytes of some packets of its "video" or "audio" stream overwritten."""
+    data = bytearray(source.read_bytes())
+    with av.open(str(source)) as container:
+        packets = [p for p in container.demux(container.streams.best(kind)) if p.size]
+    for packet in packets[which]:
+        data[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    target.write_bytes(data)
+    return target
+
+
+def remux(source: Path, target: Path, **options: str) -> Path:
+    """Copy the packets into another container."""
+    with av.open(str(source)) as a, av.open(str(target), "w", options=options) as b:
+        streams = {s: b.add_stream_from_template(s) for s in a.streams}
+        for packet in a.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream]
+                b.mux(packet)
+    return target

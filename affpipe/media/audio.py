@@ -61,6 +61,24 @@ def _decoded(container: av.container.InputContainer, stream: av.AudioStream, bad
         yield from frames
 
 
+class _Track:
+    """Output of known length that is filled from the left: what claims a time already taken, or lies outside, is cut."""
+
+    def __init__(self, out: np.ndarray):
+        self.out = out
+        self.position = self.filled = self.placed = 0  # of the next sample to come; first free one; samples kept so far
+
+    def put(self, pieces: list[av.AudioFrame]) -> None:
+        for piece in pieces:
+            mono = piece.to_ndarray().mean(axis=0)  # (C, n) -> (n,)
+            first, stop = max(self.position, self.filled), min(self.position + len(mono), len(self.out))
+            if stop > first:
+                self.out[first:stop] = np.clip(mono[first - self.position : stop - self.position], -1, 1)
+                self.placed += stop - first
+            self.position += len(mono)
+            self.filled = max(self.filled, self.position)
+
+
 def lay(frames: Iterable[av.AudioFrame], out: np.ndarray, *, start_s: float, sample_rate_hz: int) -> tuple[int, int]:
     """Resample frames into out (N,) float32, zeros at call, whose sample 0 is at start_s; stops once out is full.
 
@@ -69,22 +87,10 @@ def lay(frames: Iterable[av.AudioFrame], out: np.ndarray, *, start_s: float, sam
 
     Returns the number of input samples heard, and of output samples placed.
     """
-    heard = filled = placed = 0
-    setup, resampler = None, None
+    track, heard = _Track(out), 0
+    resampler = setup = None
     begin_s = expected_s = start_s
-    position = 0  # in out, of the run's next sample
-
-    def put(resampled: list[av.AudioFrame]) -> None:
-        nonlocal position, filled, placed
-        for piece in resampled:
-            mono = piece.to_ndarray().mean(axis=0)  # (C, n) -> (n,)
-            first, stop = max(position, filled), min(position + len(mono), len(out))
-            if stop > first:
-                out[first:stop] = np.clip(mono[first - position : stop - position], -1, 1)
-                placed += stop - first
-            position += len(mono)
-            filled = max(filled, position)
-
+    in_run = 0
     for frame in frames:
         if frame.samples == 0:
             continue
@@ -92,19 +98,19 @@ def lay(frames: Iterable[av.AudioFrame], out: np.ndarray, *, start_s: float, sam
         now = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
         if now != setup or abs(time_s - expected_s) > TOLERANCE_S:
             if resampler is not None:
-                put(resampler.resample(None))
+                track.put(resampler.resample(None))
             resampler = av.AudioResampler(format="fltp", rate=sample_rate_hz)
             setup, begin_s, in_run = now, time_s, 0
-            position = round((begin_s - start_s) * sample_rate_hz)
+            track.position = round((begin_s - start_s) * sample_rate_hz)
         heard += frame.samples
         in_run += frame.samples
         expected_s = begin_s + in_run / frame.sample_rate
-        put(resampler.resample(frame))
-        if filled >= len(out):
-            return heard, placed
+        track.put(resampler.resample(frame))
+        if track.filled >= len(out):
+            return heard, track.placed
     if resampler is not None:
-        put(resampler.resample(None))
-    return heard, placed
+        track.put(resampler.resample(None))
+    return heard, track.placed
 
 
 def write_flac(path: Path, samples: np.ndarray, sample_rate_hz: int, comment: str) -> None:

@@ -1,7 +1,7 @@
 """Frames of a video as RGB, in one sequential pass, turned the way a player shows them.
 
-Backends: "pyav" (default), and "decord". decord gives the same pixels on constant-rate H.264 and turns frames itself, but takes its times
-from packets, as float32, and gives frames that an edit list hides: such a file is refused (see docs of `_decord`).
+Backends: "pyav" (default), and "decord", which gives the same frames of mp4, mov, mkv and webm, turned by itself, and nothing of a damaged
+file; where it is known to give other frames (edit lists, MPEG streams) it is refused. Its times come from the packets, read by PyAV.
 Pixels are not scaled for a non-square pixel shape: boxes and crops live on the stored grid.
 """
 
@@ -13,9 +13,10 @@ import av
 import numpy as np
 
 from affpipe.errors import InputError, MediaError
-from affpipe.media.reader import VideoPass, open_media, video_stream
+from affpipe.media.reader import VideoPass, open_media, unreadable, video_stream, words
 
 Frames = Iterator[tuple[int, float, np.ndarray]]
+BACKENDS = ("pyav", "decord")
 
 
 def frames(path: Path, *, backend: str = "pyav", wanted: np.ndarray | None = None, threads: int = 1) -> Frames:
@@ -30,15 +31,15 @@ def frames(path: Path, *, backend: str = "pyav", wanted: np.ndarray | None = Non
 
     Raises MediaError for a video that cannot be read, InputError for a wanted frame that the video does not have.
     """
-    backends = {"pyav": _pyav, "decord": _decord}
-    if backend not in backends:
-        raise InputError(f"frames: want a backend of {sorted(backends)}, got {backend!r}")
+    if backend not in BACKENDS:
+        raise InputError(f"frames: want a backend of {BACKENDS}, got {backend!r}")
+    decoder = {"pyav": _pyav, "decord": _decord}[backend]
     if wanted is None:
-        return backends[backend](path, None, threads)
+        return decoder(path, None, threads)
     wanted = np.asarray(wanted)
     if wanted.ndim != 1 or (len(wanted) and (wanted.dtype.kind not in "iu" or wanted[0] < 0 or (np.diff(wanted) <= 0).any())):
         raise InputError(f"frames: want strictly increasing integer indices (K,), got {wanted.dtype} {wanted.shape}; sort and deduplicate")
-    return backends[backend](path, wanted.tolist(), threads) if len(wanted) else iter(())
+    return decoder(path, wanted.tolist(), threads) if len(wanted) else iter(())
 
 
 def display_matrix(frame: av.VideoFrame, path: Path) -> tuple[int, int, int, int]:
@@ -82,27 +83,39 @@ def _pyav(path: Path, wanted: list[int] | None, threads: int) -> Frames:
 def _decord(path: Path, wanted: list[int] | None, threads: int) -> Frames:
     import decord
 
-    with open_media(path) as container:
-        video_stream(container, path)  # PyAV's error messages: decord's hold stack traces
-        kind = container.format.name
-    if not kind.startswith(("mov,", "matroska")):  # without an index decord starts at the wrong frame, silently (MPEG: frame 12)
-        raise MediaError(f"{path}: decord: want mp4, mov, mkv or webm, got {kind}; use the pyav backend")
+    times = packet_times(path)
     try:
         reader = decord.VideoReader(str(path), num_threads=threads)
-        times = reader.get_frame_timestamp(range(len(reader)))[:, 0].astype(np.float64)
-        if times[0] < 0 or (np.diff(times) <= 0).any():
-            raise MediaError(f"{path}: decord: want increasing times from 0, got an edit list or bad timestamps; use the pyav backend")
-        if wanted and wanted[-1] >= len(reader):
-            raise _beyond(path, wanted[-1], len(reader))
+        if len(reader) != len(times):
+            raise MediaError(f"{path}: decord: want {len(times)} frames, got {len(reader)}; use the pyav backend")
+        if wanted and wanted[-1] >= len(times):
+            raise _beyond(path, wanted[-1], len(times))
         at = 0
-        for index in range(len(reader)) if wanted is None else wanted:
+        for index in range(len(times)) if wanted is None else wanted:
             if index > at:
                 reader.skip_frames(index - at)
-            yield index, float(times[index]), reader.next().asnumpy()
+            yield index, times[index], reader.next().asnumpy()
             at = index + 1
     except (decord.DECORDError, decord.DECORDLimitReachedError, StopIteration) as error:
         reason = str(error).partition("\n")[0].rpartition("] ")[2]  # between the time of day and the stack trace
         raise MediaError(f"{path}: decord: want a readable video, got {reason!r}; use the pyav backend") from None
+
+
+def packet_times(path: Path) -> list[float]:
+    """Times of frames for decord, whose own are float32, start at 0 whatever the container says, and count hidden frames."""
+    with open_media(path) as container:
+        stream = video_stream(container, path)
+        kind = container.format.name
+        if not kind.startswith(("mov,", "matroska")):  # elsewhere decord may begin at the wrong frame, silently (MPEG: at frame 12)
+            raise MediaError(f"{path}: decord: want mp4, mov, mkv or webm, got {kind}; use the pyav backend")
+        try:
+            packets = [p for p in container.demux(stream) if p.size]
+        except av.FFmpegError as error:
+            raise unreadable(path, words(error)) from None
+        pts = sorted({p.pts for p in packets if p.pts is not None and not p.is_discard})
+        if not pts or len(pts) != len(packets):
+            raise MediaError(f"{path}: decord: want one time a packet, got an edit list or bad timestamps; use the pyav backend")
+        return [float(t * stream.time_base) for t in pts]
 
 
 def _beyond(path: Path, index: int, count: int) -> InputError:

@@ -3,15 +3,17 @@
 Frames are counted by decoding: headers and packet counts lie (edit lists, damaged or missing data).
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 
+from affpipe.errors import InputError, MediaError
 from affpipe.frames import FrameAxis
-from affpipe.media.decode import display_matrix
+from affpipe.media.decode import BACKENDS, display_matrix, packet_times
 from affpipe.media.reader import VideoPass, open_media
 
 # Shortfall against the declared duration that is worth a word; containers round theirs by about a frame.
@@ -67,15 +69,33 @@ class VideoInfo:
         )
         return tuple(text for count, text in said if count)
 
+    def facts(self) -> dict[str, Any]:
+        """All but the axis, ready for JSON; fps as a fraction ("30000/1001")."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("axis", "audio", "fps")}
+        return {
+            **own,
+            "fps": str(self.fps),
+            "audio": self.audio and asdict(self.audio),
+            "frames": len(self.axis),
+            "faults": list(self.faults),
+        }
 
-def probe(path: Path, *, threads: int = 1) -> VideoInfo:
-    """Decode a whole video without converting pixels; raises MediaError (one line) for one that cannot be used."""
+
+def probe(path: Path, *, backend: str = "pyav", threads: int = 1) -> VideoInfo:
+    """Decode a whole video without converting pixels; raises MediaError (one line) for one that cannot be used.
+
+    PyAV decodes whatever the backend; a video to be decoded by decord must in addition have the packets that its frames claim.
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"probe: want a backend of {BACKENDS}, got {backend!r}")
     with open_media(path) as container:
         video = VideoPass(container, path, threads=threads)
         times, first = [], None
         for _, time_s, frame in video:
             first = first or (frame.width, frame.height, display_matrix(frame, path))
             times.append(time_s)
+        if backend == "decord" and packet_times(path) != times:
+            raise MediaError(f"{path}: decord: want one frame for each packet, got {len(times)} frames; use the pyav backend")
         width, height, (a, b, c, d) = first
         axis = FrameAxis(np.array(times), _rate(np.array(times), video.stream))
         tick = float(video.stream.time_base)

@@ -52,6 +52,8 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     except av.FFmpegError as error:
         raise unreadable(path, _reason(path, error)) from None
     with container:
+        if container.format.name == "tty":  # FFmpeg plays any text file as a terminal
+            raise unreadable(path, "text")
         yield container
 
 
@@ -72,8 +74,6 @@ def _reason(path: Path, error: av.FFmpegError) -> str:
 def video_stream(container: InputContainer, path: Path) -> av.VideoStream:
     """The video stream that FFmpeg would play; a cover picture of an audio file is none."""
     stream = container.streams.best("video")
-    if container.format.name == "tty":  # FFmpeg plays any text file as a terminal
-        raise unreadable(path, "text")
     if stream is None or stream.disposition & Disposition.attached_pic:
         raise MediaError(f"{path}: want a video, got a file without a video stream; take it out of the manifest or replace it")
     return stream
@@ -109,8 +109,7 @@ class VideoPass:
                     continue
                 for frame in self._decoded(packet):
                     self._look(frame)
-                    self._time_s = self._time(frame)
-                    yield self.count, self._time_s, frame
+                    yield self.count, self._time(frame), frame
                     self.count += 1
         except av.FFmpegError as error:
             raise unreadable(self.path, f"{words(error)} after {self.count} frames") from None
@@ -138,16 +137,19 @@ class VideoPass:
         Half a frame if the pts itself advances yet trails what was given out: so one doubled pts does not delay all frames after it.
         """
         own = None if frame.pts is None else float(frame.pts * frame.time_base)
-        ahead = own is not None and own > self._own_s
-        if own is not None:
-            self._own_s = own
-            if own > self._time_s:
-                return own
+        if own is not None and own > self._time_s:
+            self._time_s = self._own_s = own
+            return own
         self.repaired_times += 1
         if self._time_s == float("-inf"):  # the very first frame
-            return 0.0 if self.stream.start_time is None else float(self.stream.start_time * self.stream.time_base)
+            self._time_s = float((self.stream.start_time or 0) * self.stream.time_base)
+            return self._time_s
         step = float(1 / self._rate())
-        return self._time_s + (step / 2 if ahead and self._time_s - own < JUMP_S else step)
+        if own is not None and self._own_s < own > self._time_s - JUMP_S:
+            step /= 2
+        self._own_s = self._own_s if own is None else own
+        self._time_s += step
+        return self._time_s
 
     def _rate(self) -> Fraction:
         rate = self.stream.average_rate or self.stream.guessed_rate

@@ -1,0 +1,185 @@
+"""WavLM hidden states of waveform windows.
+
+Source: Team RAS, sec. 3.3 (WavLM-Large as fine-tuned for the Odyssey 2024 challenge); SAGE and others use the plain models. Loads
+microsoft/wavlm-* folders and 3loi/SER-Odyssey-Baseline-WavLM-Multi-Attributes, whose WavLM-Large lies under `ssl_model.` beside a pooling
+and a regression head that are not taken. Published code loads the latter leniently, whereby the positional convolution, saved under an
+older name, silently stays that of plain WavLM-Large; here the names are translated and every key must find its place.
+
+Normalisation of the waveform: "checkpoint" is what the checkpoint was trained with (the flag of its feature extractor, or the fixed mean
+and standard deviation in the Odyssey config); "waveform" makes each zero-mean, unit-variance, as Team RAS does with the Odyssey weights.
+
+Padding: group norm (the base model), the positional convolution and attention all see past the end of the speech, and an attention mask
+stops only the last two. So nothing is padded: rows of equal length run together, cut to their real samples. Windows of one hop and length
+are equal but for the last of a video, so this costs one small batch a video.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from affpipe.compat import ensure_torchvision, quiet_transformers
+from affpipe.encoders.specs import WAVLM
+from affpipe.errors import InputError, WeightsError
+
+ensure_torchvision()  # transformers' loss functions import it, whatever the model
+
+from transformers import WavLMConfig, WavLMModel  # noqa: E402
+
+SAMPLE_RATE_HZ = 16000
+
+Normalise = Literal["checkpoint", "waveform"]
+
+# microsoft/wavlm-large, where it differs from the defaults of WavLMConfig: the Odyssey checkpoint names it and holds no such settings.
+LARGE = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "do_stable_layer_norm": True,
+    "feat_extract_norm": "layer",
+}
+ODYSSEY_PREFIX, ODYSSEY_HEADS = "ssl_model.", ("pool_model.", "ser_model.")
+# torch renamed the two halves of a weight-normed convolution.
+RENAMED = {".conv.weight_g": ".conv.parametrizations.weight.original0", ".conv.weight_v": ".conv.parametrizations.weight.original1"}
+
+
+class WavLM:
+    """The encoder; `dim` is the width of its hidden states."""
+
+    spec = WAVLM
+
+    def __init__(
+        self,
+        model: WavLMModel,
+        *,
+        device: torch.device,
+        scale: tuple[float, float] | None,
+        layer: int | None = None,
+        batch_size: int = 8,
+    ):
+        """
+        Args:
+            scale: mean and standard deviation to take off every waveform; None takes each waveform's own.
+            layer: transformer layer whose output to give, 1-based (0: its input); None is the last with the closing layer norm, if any.
+        """
+        layers = model.config.num_hidden_layers
+        if layer is not None and not 0 <= layer <= layers:
+            raise InputError(f"{self.spec.name}: want layer from 0 to {layers}, or none for the last, got {layer}")
+        self.model = model.eval().to(device)
+        self.device, self.scale, self.layer, self.batch_size = device, scale, layer, batch_size
+        self.dim: int = model.config.hidden_size
+
+    def frame_count(self, samples: int) -> int:
+        """Frames of a waveform of so many samples; frame j covers samples 320 j to 320 j + 400 (25 ms every 20 ms)."""
+        for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
+            samples = max(0, (samples - kernel) // stride + 1)
+        return samples
+
+    def extract(self, waveforms: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Hidden states of N mono 16 kHz waveforms as (N, frame_count(S), dim) float32, in order.
+
+        Args:
+            waveforms: (N, S) float32; what lies past a row's length is not read.
+            lengths: (N,) integer samples of real audio. Frames past frame_count(length) are zero.
+
+        Raises InputError for anything else.
+        """
+        if waveforms.dtype != np.float32 or waveforms.ndim != 2:
+            raise InputError(f"{self.spec.name}: want float32 (N, S), got {waveforms.dtype} {waveforms.shape}; decode to mono 16 kHz")
+        n, samples = waveforms.shape
+        if lengths.shape != (n,) or lengths.dtype.kind not in "iu" or ((lengths < 0) | (lengths > samples)).any():
+            raise InputError(f"{self.spec.name}: want ({n},) integer lengths from 0 to {samples}, got {lengths.dtype} {lengths}")
+        out = np.zeros((n, self.frame_count(samples), self.dim), np.float32)
+        for length in np.unique(lengths):
+            frames = self.frame_count(int(length))
+            rows = np.flatnonzero(lengths == length) if frames else np.empty(0, np.int64)
+            for i in range(0, len(rows), self.batch_size):
+                batch = rows[i : i + self.batch_size]
+                cut = waveforms[batch, :length]
+                if not np.isfinite(cut).all():
+                    raise InputError(f"{self.spec.name}: want finite samples, got NaN or infinity; decode the audio again")
+                out[batch, :frames] = self._embed(cut)
+        return out
+
+    @torch.inference_mode()
+    def _embed(self, waveforms: np.ndarray) -> np.ndarray:
+        x = self._normalise(torch.from_numpy(waveforms).to(self.device)).to(self.model.dtype)  # (B, S)
+        if self.layer is None:
+            hidden = self.model(x).last_hidden_state  # (B, F, D)
+        else:
+            hidden = self.model(x, output_hidden_states=True).hidden_states[self.layer]
+        return hidden.float().cpu().numpy()
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        if self.scale is not None:
+            mean, std = self.scale
+            return (x - mean) / std
+        # As transformers' feature extractor: the epsilon lets silence stay silence.
+        return (x - x.mean(dim=1, keepdim=True)) / (x.var(dim=1, keepdim=True, correction=0) + 1e-7).sqrt()
+
+
+def load(
+    folder: Path,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    normalise: Normalise = "checkpoint",
+    layer: int | None = None,
+    batch_size: int = 8,
+) -> WavLM:
+    """The encoder with the weights in a local folder; float32 on a CPU. Runs no code of the checkpoint.
+
+    Raises WeightsError where the folder is no WavLM checkpoint or a key is missing, left over or of another shape.
+    """
+    weights = _weights(folder)
+    settings = _json(folder / "config.json")
+    odyssey = any(key.startswith(ODYSSEY_PREFIX) for key in weights)
+    if odyssey:
+        weights = {key.removeprefix(ODYSSEY_PREFIX): value for key, value in weights.items() if not key.startswith(ODYSSEY_HEADS)}
+        config = WavLMConfig(**LARGE)
+    elif settings.get("model_type") == "wavlm":
+        config = WavLMConfig.from_dict(settings)
+    else:
+        raise WeightsError(
+            f"{WAVLM.name}: {folder}: want a WavLM checkpoint, got model_type {settings.get('model_type')!r}; correct the path"
+        )
+    scale = _scale(folder, settings, odyssey) if normalise == "checkpoint" else None
+    for old, new in RENAMED.items():
+        weights = {key.replace(old, new): value for key, value in weights.items()}
+    # Made without memory or random draws; `assign` then puts the weights in place, so a key left out would stay without a value.
+    with torch.device("meta"), quiet_transformers():
+        model = WavLMModel(config)
+    try:
+        model.load_state_dict(weights, strict=True, assign=True)
+    except RuntimeError as error:
+        reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
+        raise WeightsError(f"{WAVLM.name}: {folder} does not fit its config: {reason}; fetch the weights again") from None
+    return WavLM(model.to(dtype), device=device, scale=scale, layer=layer, batch_size=batch_size)
+
+
+def _scale(folder: Path, settings: dict, odyssey: bool) -> tuple[float, float] | None:
+    if odyssey:
+        if not {"mean", "std"} <= settings.keys():
+            raise WeightsError(f"{WAVLM.name}: {folder}/config.json lacks mean and std; fetch it again, or set normalise: waveform")
+        return float(settings["mean"]), float(settings["std"]) + 1e-6
+    return None if _json(folder / "preprocessor_config.json").get("do_normalize") else (0.0, 1.0)
+
+
+def _json(path: Path) -> dict:
+    if not path.is_file():
+        raise WeightsError(f"{WAVLM.name}: no {path}; fetch the weights again, or correct the path")
+    return json.loads(path.read_text())
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    safe, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
+    if safe.is_file():
+        return load_file(safe)
+    if pickled.is_file():
+        return torch.load(pickled, map_location="cpu", weights_only=True)
+    raise WeightsError(f"{WAVLM.name}: {folder} holds neither {safe.name} nor {pickled.name}; fetch the weights, or correct the path")

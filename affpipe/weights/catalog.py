@@ -1,0 +1,34 @@
+"""Published weights that can be fetched by name.
+
+`revision` is the commit to take; None where no recipe pins one: then the newest is resolved once, when it is fetched, and recorded.
+Licences are those of the model cards; read them before use.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model on the Hugging Face hub and the files of it that are needed."""
+
+    repo: str
+    revision: str | None
+    files: tuple[str, ...]
+    licence: str
+
+
+_WAVLM_FILES = ("config.json", "preprocessor_config.json", "pytorch_model.bin", "model.safetensors")
+
+CATALOG: dict[str, Entry] = {
+    # The commit of Team RAS's published code.
+    "qwen3-vl-4b": Entry(
+        "Qwen/Qwen3-VL-4B-Instruct",
+        "ebb281ec70b05090aa6165b016eac8ec08e71b17",
+        ("*.json", "*.safetensors", "*.txt", "*.jinja"),
+        "Apache-2.0",
+    ),
+    "wavlm-large": Entry("microsoft/wavlm-large", None, _WAVLM_FILES, "see the model card"),
+    "wavlm-base": Entry("microsoft/wavlm-base", None, _WAVLM_FILES, "see the model card"),
+    # Its *.py files are left where they are: no code of a checkpoint is ever run.
+    "odyssey": Entry("3loi/SER-Odyssey-Baseline-WavLM-Multi-Attributes", None, ("config.json", "model.safetensors"), "MIT"),
+}

@@ -1,0 +1,46 @@
+"""Download published weights by name: one pinned commit, only the files that are needed, resumed where it stopped, checksums recorded."""
+
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub.errors import HfHubHTTPError
+
+from affpipe.errors import WeightsError
+from affpipe.weights import records
+from affpipe.weights.catalog import CATALOG
+
+# The base class of its HTTP errors comes from whichever HTTP library the installed huggingface_hub is built on.
+_NETWORK = (HfHubHTTPError.__bases__[0], OSError)
+
+
+def fetch(name: str, out: Path, *, revision: str | None = None) -> records.WeightsRecord:
+    """Bring the weights `name` of the catalogue to the folder `out` / `name` and return their record.
+
+    What is there, recorded and whole is not downloaded again.
+
+    Args:
+        revision: a commit to take in place of the catalogue's; where neither names one, the newest, which the record then pins.
+
+    Raises:
+        WeightsError: unknown name; no connection; or the folder holds something else than its record or `revision` says.
+    """
+    if name not in CATALOG:
+        raise WeightsError(f"weights: unknown name {name!r}; known are {', '.join(sorted(CATALOG))}")
+    entry, folder = CATALOG[name], out / name
+    revision = revision or entry.revision
+    if records.record_path(folder).exists():
+        known = records.verify(folder)
+        if revision not in (None, known.revision):
+            raise WeightsError(f"weights: {folder} holds {name} at {known.revision}, want {revision}; fetch it to another folder")
+        return known
+    try:
+        # Asked for even when pinned: without a network this fails at once, the download only after its retries.
+        commit = huggingface_hub.HfApi().model_info(entry.repo, revision=revision).sha
+        huggingface_hub.snapshot_download(entry.repo, revision=commit, local_dir=folder, allow_patterns=list(entry.files))
+    except _NETWORK as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise WeightsError(
+            f"weights: cannot download {entry.repo} ({reason}); try again where the network is reachable (it resumes), "
+            f"or copy the files to {folder} by hand and record them"
+        ) from error
+    return records.record(folder, name=name, source=f"https://huggingface.co/{entry.repo}", revision=str(commit))

@@ -1,0 +1,119 @@
+"""What a weights folder (or single file) is, and whether it is still that.
+
+Beside the weights lies a record: their name, whether they are random (made for trials, so that whatever comes out of them means nothing),
+where they came from, and the SHA-256 of every file. It is written once, when the weights are fetched or made, or at first use of weights
+that a person put there; from then on other bytes under the same names are an error.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from affpipe.errors import WeightsError
+
+RECORD = "affpipe-weights.json"
+
+
+@dataclass(frozen=True)
+class WeightsRecord:
+    """One set of weights.
+
+    Attributes:
+        name: what recipes and reports call it.
+        random: True if no training ever touched it.
+        source: model id, address or program that it came from.
+        revision: commit of the source, or whatever pins it; "" where nothing does.
+        sha256: file name relative to the folder -> hex digest.
+    """
+
+    name: str
+    random: bool
+    source: str
+    revision: str
+    sha256: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """One hex digest for all the files: the part of a stream's spec that says which weights made it."""
+        return hashlib.sha256(json.dumps(sorted(self.sha256.items())).encode()).hexdigest()
+
+
+def record_path(weights: Path) -> Path:
+    """Where the record of a folder, or of a single file, lies."""
+    return weights / RECORD if weights.is_dir() else weights.with_name(f"{weights.name}.{RECORD}")
+
+
+def read_record(weights: Path) -> WeightsRecord:
+    """The record of a weights folder or file; raises WeightsError where there is none or it does not parse. Reads no weights."""
+    _exists(weights)
+    path = record_path(weights)
+    if not path.exists():
+        raise WeightsError(f"weights: {weights} has no {path.name}; record it with its name and source, or fetch it again")
+    try:
+        return WeightsRecord(**json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"weights: {path} does not read as a record ({error}); delete it and record the weights again") from None
+
+
+def record(weights: Path, *, name: str, source: str, revision: str = "", random: bool = False) -> WeightsRecord:
+    """Write the record of weights that have none; with one already there, hold them against it instead and return it.
+
+    Raises:
+        WeightsError: the weights are absent or empty, or not the ones recorded.
+    """
+    _exists(weights)
+    path = record_path(weights)
+    if path.exists():
+        return verify(weights)
+    digests = _digests(weights)
+    if not digests:
+        raise WeightsError(f"weights: {weights} holds no file; put the weights there or fetch them")
+    made = WeightsRecord(name, random, source, revision, digests)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(json.dumps(asdict(made), indent=1, sort_keys=True) + "\n")
+    aside.replace(path)
+    return made
+
+
+def verify(weights: Path) -> WeightsRecord:
+    """Recompute every checksum and return the record.
+
+    Raises:
+        WeightsError: no record, or a file is missing, altered or was added since; the message names the first such file.
+    """
+    known = read_record(weights)
+    found = _digests(weights)
+    remedy = f"fetch {known.name} again, or delete {record_path(weights)} if the change was meant"
+    for file in sorted(known.sha256.keys() | found.keys()):
+        if file not in found:
+            raise WeightsError(f"weights: {weights} lacks {file}, which its record lists; {remedy}")
+        if file not in known.sha256:
+            raise WeightsError(f"weights: {weights} holds {file}, which its record does not list; remove it, or {remedy}")
+        if found[file] != known.sha256[file]:
+            raise WeightsError(f"weights: {file} in {weights}: want sha256 {known.sha256[file]}, got {found[file]}; {remedy}")
+    return known
+
+
+def _exists(weights: Path) -> None:
+    if not weights.exists():
+        raise WeightsError(f"weights: no {weights}; fetch the weights, or correct the path in the settings")
+
+
+def _digests(weights: Path) -> dict[str, str]:
+    files = [weights]
+    if weights.is_dir():
+        # Hidden files are the download tool's own notes; the record cannot list itself.
+        inside = ((path, path.relative_to(weights)) for path in weights.rglob("*"))
+        files = [path for path, name in inside if path.is_file() and name.name != RECORD and not any(p.startswith(".") for p in name.parts)]
+    return {_name(path, weights): _sha256(path) for path in sorted(files)}
+
+
+def _name(path: Path, weights: Path) -> str:
+    return path.name if path == weights else path.relative_to(weights).as_posix()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

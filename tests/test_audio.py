@@ -170,6 +170,11 @@ def test_damaged_audio(tmp_path, plain, caplog):
     assert "\n" not in str(error.value)
 
 
+def test_a_damaged_axis_asks_for_no_memory(plain):
+    with pytest.raises(MediaError, match="want a video of at most 24 h, got 5000 h"):
+        audio.extract(plain, FrameAxis(np.array([0.0, 5000 * 3600.0]), Fraction(25)))
+
+
 # ---- FLAC -------------------------------------------------------------------------------------------------------------------------------
 
 

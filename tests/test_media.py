@@ -246,6 +246,15 @@ def test_unusable_files(tmp_path):
             assert one_line(error, path)
 
 
+def test_unknown_codec(tmp_path, plain):
+    path = tmp_path / "x.mp4"
+    path.write_bytes(plain.read_bytes().replace(b"avc1", b"zzz1").replace(b"avcC", b"zzzC"))
+    for call in (probe, lambda p: list(decode.frames(p))):
+        with pytest.raises(MediaError) as error:
+            call(path)
+        assert one_line(error, path)
+
+
 def test_odd_names_open(tmp_path, plain):
     for name in ("a:b.mp4", "%03d é 'x'.mp4", "-i.mp4"):
         (tmp_path / name).write_bytes(plain.read_bytes())
@@ -289,6 +298,7 @@ def test_a_change_of_size_is_an_error(tmp_path):
     with pytest.raises(MediaError, match="got 96x64 then 128x64 at frame 10; re-encode") as error:
         probe(tmp_path / "b.ts")
     assert one_line(error, tmp_path / "b.ts")
+    assert [i for i, _, _ in decode.frames(tmp_path / "b.ts", wanted=np.array([2, 5]))] == [2, 5]  # stops before the change
 
 
 # ---- identity ---------------------------------------------------------------------------------------------------------------------------

@@ -16,12 +16,14 @@ import soundfile
 
 from affpipe.errors import AbsentError, InputError, MediaError
 from affpipe.frames import FrameAxis
-from affpipe.media.reader import DAMAGE, open_media, unreadable, words
+from affpipe.media.reader import decoded, open_media, packets, unreadable, words
 
 log = logging.getLogger(__name__)
 
 # Half a frame at 25 fps. Timestamps that stray less from the running sample count are jitter; more is a gap, an overlap or drift.
 TOLERANCE_S = 0.02
+# A longer axis comes of a damaged timestamp, and would ask for gigabytes of silence.
+LONGEST_S = 24 * 3600.0
 
 
 def extract(path: Path, axis: FrameAxis, *, sample_rate_hz: int = 16000) -> np.ndarray:
@@ -31,12 +33,16 @@ def extract(path: Path, axis: FrameAxis, *, sample_rate_hz: int = 16000) -> np.n
     Undecodable packets leave silence and a warning in the log. Raises AbsentError if there is no audio track, or none with samples on
     the axis; MediaError if the file or the whole track cannot be read.
     """
+    if axis.end_s - axis.start_s > LONGEST_S:
+        raise MediaError(f"{path}: want a video of at most 24 h, got {(axis.end_s - axis.start_s) / 3600:.0f} h; mend its timestamps")
     out = np.zeros(round((axis.end_s - axis.start_s) * sample_rate_hz), np.float32)
     bad = []
     with open_media(path) as container:
         stream = container.streams.best("audio")
         if stream is None:
             raise AbsentError(f"{path}: want an audio track, got a video that has no audio track; leave the audio modality out for it")
+        if stream.codec_context is None:
+            raise unreadable(path, "an audio codec that FFmpeg does not know")
         try:
             heard, placed = lay(_decoded(container, stream, bad), out, start_s=axis.start_s, sample_rate_hz=sample_rate_hz)
         except av.FFmpegError as error:
@@ -52,13 +58,12 @@ def extract(path: Path, axis: FrameAxis, *, sample_rate_hz: int = 16000) -> np.n
 
 
 def _decoded(container: av.container.InputContainer, stream: av.AudioStream, bad: list[str]) -> Iterator[av.AudioFrame]:
-    for packet in container.demux(stream):
-        try:
-            frames = packet.decode()
-        except DAMAGE as error:
-            bad.append(words(error))
-            continue
-        yield from frames
+    for packet in packets(container, [stream]):
+        found = decoded(packet)
+        if isinstance(found, str):
+            bad.append(found)
+        else:
+            yield from found
 
 
 class _Track:

@@ -5,7 +5,6 @@ file; where it is known to give other frames (edit lists, MPEG streams) it is re
 Pixels are not scaled for a non-square pixel shape: boxes and crops live on the stored grid.
 """
 
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import av
 import numpy as np
 
 from affpipe.errors import InputError, MediaError
-from affpipe.media.reader import VideoPass, open_media, unreadable, video_stream, words
+from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
 
 Frames = Iterator[tuple[int, float, np.ndarray]]
 BACKENDS = ("pyav", "decord")
@@ -42,18 +41,6 @@ def frames(path: Path, *, backend: str = "pyav", wanted: np.ndarray | None = Non
     return decoder(path, wanted.tolist(), threads) if len(wanted) else iter(())
 
 
-def display_matrix(frame: av.VideoFrame, path: Path) -> tuple[int, int, int, int]:
-    """Signs (a, b, c, d) of the display matrix: x' = a x + c y, y' = b x + d y, image coordinates; the identity if there is none."""
-    data = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
-        return 1, 0, 0, 1
-    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))
-    signs = tuple(round(x / (abs(a) + abs(b) or 1)) for x in (a, b, c, d))
-    if [abs(x) for x in signs] not in ([1, 0, 0, 1], [0, 1, 1, 0]) or min(abs(a), abs(b)) > 0.01 * max(abs(a), abs(b)):
-        raise MediaError(f"{path}: want a rotation by a right angle, got the display matrix {(a, b, c, d)}; re-encode the video")
-    return signs
-
-
 def orient(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
     """Turn and mirror a stored (H, W, 3) image the way the display matrix asks; (W, H, 3) for a quarter turn."""
     a, b, c, d = matrix
@@ -72,7 +59,7 @@ def _pyav(path: Path, wanted: list[int] | None, threads: int) -> Frames:
         for index, time_s, frame in video:
             if wanted is not None and index != target:
                 continue
-            yield index, time_s, orient(frame.to_ndarray(format="rgb24"), display_matrix(frame, path))
+            yield index, time_s, orient(frame.to_ndarray(format="rgb24"), video.matrix)
             target = next(remaining, None)
             if wanted is not None and target is None:
                 return
@@ -109,11 +96,11 @@ def packet_times(path: Path) -> list[float]:
         if not kind.startswith(("mov,", "matroska")):  # elsewhere decord may begin at the wrong frame, silently (MPEG: at frame 12)
             raise MediaError(f"{path}: decord: want mp4, mov, mkv or webm, got {kind}; use the pyav backend")
         try:
-            packets = [p for p in container.demux(stream) if p.size]
+            found = [p for p in packets(container, [stream]) if p.size]
         except av.FFmpegError as error:
             raise unreadable(path, words(error)) from None
-        pts = sorted({p.pts for p in packets if p.pts is not None and not p.is_discard})
-        if not pts or len(pts) != len(packets):
+        pts = sorted({p.pts for p in found if p.pts is not None and not p.is_discard})
+        if not pts or len(pts) != len(found):
             raise MediaError(f"{path}: decord: want one time a packet, got an edit list or bad timestamps; use the pyav backend")
         return [float(t * stream.time_base) for t in pts]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from affpipe.errors import InputError, MediaError
 from affpipe.frames import FrameAxis
-from affpipe.media.decode import BACKENDS, display_matrix, packet_times
+from affpipe.media.decode import BACKENDS, packet_times
 from affpipe.media.reader import VideoPass, open_media
 
 # Shortfall against the declared duration that is worth a word; containers round theirs by about a frame.
@@ -90,13 +90,10 @@ def probe(path: Path, *, backend: str = "pyav", threads: int = 1) -> VideoInfo:
         raise InputError(f"probe: want a backend of {BACKENDS}, got {backend!r}")
     with open_media(path) as container:
         video = VideoPass(container, path, threads=threads)
-        times, first = [], None
-        for _, time_s, frame in video:
-            first = first or (frame.width, frame.height, display_matrix(frame, path))
-            times.append(time_s)
+        times = [time_s for _, time_s, _ in video]
         if backend == "decord" and packet_times(path) != times:
             raise MediaError(f"{path}: decord: want one frame for each packet, got {len(times)} frames; use the pyav backend")
-        width, height, (a, b, c, d) = first
+        (width, height), (a, b, c, d) = video.size, video.matrix
         axis = FrameAxis(np.array(times), _rate(np.array(times), video.stream))
         tick = float(video.stream.time_base)
         return VideoInfo(
@@ -153,6 +150,8 @@ def _audio(container: av.container.InputContainer) -> AudioInfo | None:
     if stream is None:
         return None
     context = stream.codec_context
+    if context is None:  # there, though not for this FFmpeg: `audio.extract` says so
+        return AudioInfo("unknown", 0, 0, None)
     start_s = None if stream.start_time is None else float(stream.start_time * stream.time_base)
     return AudioInfo(context.codec.canonical_name, context.sample_rate, context.channels, start_s)
 

@@ -11,8 +11,9 @@ What happens to damage:
   seconds that are missing (`missing_s`).
 """
 
+import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,8 +24,6 @@ from av.stream import Disposition
 from affpipe.errors import MediaError
 from affpipe.media.identity import check
 
-# What a decoder says of one bad packet; anything else (memory, input/output) ends the pass.
-DAMAGE = (av.error.InvalidDataError, av.error.PatchWelcomeError, av.error.ExternalError, av.error.UndefinedError)
 # A pts that lies further back than this is a new clock (joined files), not jitter.
 JUMP_S = 1.0
 
@@ -76,7 +75,38 @@ def video_stream(container: InputContainer, path: Path) -> av.VideoStream:
     stream = container.streams.best("video")
     if stream is None or stream.disposition & Disposition.attached_pic:
         raise MediaError(f"{path}: want a video, got a file without a video stream; take it out of the manifest or replace it")
+    if stream.codec_context is None:
+        raise unreadable(path, "a codec that FFmpeg does not know")
     return stream
+
+
+def packets(container: InputContainer, streams: list[av.stream.Stream]) -> Iterator[av.Packet]:
+    """Packets of some streams in file order, then an empty one each to flush the decoder."""
+    # PyAV (18.1) may run past its stream list when a stream appears late in an MPEG file: at the very end, when ours are flushed.
+    with suppress(IndexError):
+        yield from container.demux(streams)
+
+
+def decoded(packet: av.Packet) -> list | str:
+    """Frames of a packet, or the decoder's reason to reject it (it says many things of damaged data, "Operation not permitted" too)."""
+    try:
+        return packet.decode()
+    except MemoryError:
+        raise
+    except av.FFmpegError as error:
+        return words(error)
+
+
+def display_matrix(frame: av.VideoFrame, path: Path) -> tuple[int, int, int, int]:
+    """Signs (a, b, c, d) of the display matrix: x' = a x + c y, y' = b x + d y, image coordinates; the identity if there is none."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))
+    signs = tuple(round(x / (abs(a) + abs(b) or 1)) for x in (a, b, c, d))
+    if [abs(x) for x in signs] not in ([1, 0, 0, 1], [0, 1, 1, 0]) or min(abs(a), abs(b)) > 0.01 * max(abs(a), abs(b)):
+        raise MediaError(f"{path}: want a rotation by a right angle, got the display matrix {(a, b, c, d)}; re-encode the video")
+    return signs
 
 
 class VideoPass:
@@ -87,6 +117,7 @@ class VideoPass:
         repaired_times: frames whose pts was missing or not later than the one before.
         bad_packets, corrupt_frames: see the module's docstring.
         seen_end_s: latest end of any audio or video packet, for comparison with the declared duration.
+        size, matrix: (width, height) as stored and display matrix, of the first frame; they hold for the whole video.
     """
 
     def __init__(self, container: InputContainer, path: Path, *, threads: int = 1):
@@ -97,17 +128,22 @@ class VideoPass:
         self.count = self.repaired_times = self.bad_packets = self.corrupt_frames = 0
         self.seen_end_s = 0.0
         self._own_s = self._time_s = float("-inf")  # last pts in seconds, last time given out
-        self._size: tuple[int, int] | None = None
+        self.size: tuple[int, int] | None = None
+        self.matrix = (1, 0, 0, 1)
 
     def __iter__(self) -> Iterator[tuple[int, float, av.VideoFrame]]:
         """Yield (index, time_s, frame) in presentation order."""
         try:
-            for packet in self.container.demux([*self.container.streams.video, *self.container.streams.audio]):
+            for packet in packets(self.container, [*self.container.streams.video, *self.container.streams.audio]):
                 if packet.pts is not None:
                     self.seen_end_s = max(self.seen_end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
                 if packet.stream is not self.stream:
                     continue
-                for frame in self._decoded(packet):
+                found = decoded(packet)
+                if isinstance(found, str):
+                    self.bad_packets += 1
+                    continue
+                for frame in found:
                     self._look(frame)
                     yield self.count, self._time(frame), frame
                     self.count += 1
@@ -116,20 +152,14 @@ class VideoPass:
         if self.count == 0:
             raise unreadable(self.path, "no decodable frame")
 
-    def _decoded(self, packet: av.Packet) -> list[av.VideoFrame]:
-        try:
-            return packet.decode()
-        except DAMAGE:
-            self.bad_packets += 1
-            return []
-
     def _look(self, frame: av.VideoFrame) -> None:
         self.corrupt_frames += frame.is_corrupt
         size = (frame.width, frame.height)
-        if self._size not in (None, size):
-            was, now = ("x".join(map(str, s)) for s in (self._size, size))
+        if self.size is None:
+            self.size, self.matrix = size, display_matrix(frame, self.path)
+        elif self.size != size:
+            was, now = ("x".join(map(str, s)) for s in (self.size, size))
             raise MediaError(f"{self.path}: want frames of one size, got {was} then {now} at frame {self.count}; re-encode the video")
-        self._size = size
 
     def _time(self, frame: av.VideoFrame) -> float:
         """Time of a frame: pts * time_base where that advances, else one nominal frame after the time before.

@@ -26,6 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 from affpipe.compat import ensure_torchvision, quiet_transformers
 from affpipe.encoders.specs import QWEN3VL
 from affpipe.errors import InputError, WeightsError
+from affpipe.weights.files import UNREADABLE, first_line, read_json
 
 ensure_torchvision()
 
@@ -173,20 +174,20 @@ def load(
     Raises WeightsError where the folder is no whole Qwen3-VL checkpoint.
     """
     remedy = "fetch the weights again, or correct the path"
-    if not (folder / "config.json").is_file():
-        raise WeightsError(f"{QWEN3VL.name}: want a Qwen3-VL checkpoint, got {folder} without config.json; {remedy}")
+    kind = read_json(QWEN3VL.name, folder / "config.json").get("model_type")
+    if kind != "qwen3_vl":
+        raise WeightsError(f"{QWEN3VL.name}: {folder}: want a Qwen3-VL checkpoint, got model_type {kind!r}; correct the path")
     try:
         with quiet_transformers():
             processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
             model, report = Qwen3VLForConditionalGeneration.from_pretrained(
                 folder, local_files_only=True, dtype=dtype, output_loading_info=True
             )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise WeightsError(f"{QWEN3VL.name}: {folder} does not load as Qwen3-VL ({str(error).splitlines()[0]}); {remedy}") from error
-    wrong = {kind: sorted(map(str, keys)) for kind, keys in report.items() if keys}
-    if wrong:
-        kind, keys = next(iter(wrong.items()))
-        raise WeightsError(f"{QWEN3VL.name}: {folder}: {len(keys)} {kind}, the first {keys[0]}; {remedy}")
+    except UNREADABLE as error:
+        raise WeightsError(f"{QWEN3VL.name}: {folder} does not load ({first_line(error)}); {remedy}") from error
+    for fault, keys in report.items():
+        if keys:
+            raise WeightsError(f"{QWEN3VL.name}: {folder}: {len(keys)} {fault}, the first {min(map(str, keys))}; {remedy}")
     return Qwen3VL(
         model,
         processor,

@@ -13,7 +13,6 @@ stops only the last two. So nothing is padded: rows of equal length run together
 are equal but for the last of a video, so this costs one small batch a video.
 """
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +24,7 @@ from torch import Tensor
 from affpipe.compat import ensure_torchvision, quiet_transformers
 from affpipe.encoders.specs import WAVLM
 from affpipe.errors import InputError, WeightsError
+from affpipe.weights.files import UNREADABLE, first_line, read_json
 
 ensure_torchvision()  # transformers' loss functions import it, whatever the model
 
@@ -137,7 +137,7 @@ def load(
     Raises WeightsError where the folder is no WavLM checkpoint or a key is missing, left over or of another shape.
     """
     weights = _weights(folder)
-    settings = _json(folder / "config.json")
+    settings = read_json(WAVLM.name, folder / "config.json")
     odyssey = any(key.startswith(ODYSSEY_PREFIX) for key in weights)
     if odyssey:
         weights = {key.removeprefix(ODYSSEY_PREFIX): value for key, value in weights.items() if not key.startswith(ODYSSEY_HEADS)}
@@ -167,19 +167,16 @@ def _scale(folder: Path, settings: dict, odyssey: bool) -> tuple[float, float] |
         if not {"mean", "std"} <= settings.keys():
             raise WeightsError(f"{WAVLM.name}: {folder}/config.json lacks mean and std; fetch it again, or set normalise: waveform")
         return float(settings["mean"]), float(settings["std"]) + 1e-6
-    return None if _json(folder / "preprocessor_config.json").get("do_normalize") else (0.0, 1.0)
-
-
-def _json(path: Path) -> dict:
-    if not path.is_file():
-        raise WeightsError(f"{WAVLM.name}: no {path}; fetch the weights again, or correct the path")
-    return json.loads(path.read_text())
+    return None if read_json(WAVLM.name, folder / "preprocessor_config.json").get("do_normalize") else (0.0, 1.0)
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
     safe, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
-    if safe.is_file():
-        return load_file(safe)
-    if pickled.is_file():
-        return torch.load(pickled, map_location="cpu", weights_only=True)
+    try:
+        if safe.is_file():
+            return load_file(safe)
+        if pickled.is_file():
+            return torch.load(pickled, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise WeightsError(f"{WAVLM.name}: the weights in {folder} are damaged ({first_line(error)}); fetch them again") from error
     raise WeightsError(f"{WAVLM.name}: {folder} holds neither {safe.name} nor {pickled.name}; fetch the weights, or correct the path")

@@ -8,6 +8,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from affpipe.errors import WeightsError
 from affpipe.weights import records
 from affpipe.weights.catalog import CATALOG
+from affpipe.weights.files import first_line
 
 # The base class of its HTTP errors comes from whichever HTTP library the installed huggingface_hub is built on.
 _NETWORK = (HfHubHTTPError.__bases__[0], OSError)
@@ -38,9 +39,8 @@ def fetch(name: str, out: Path, *, revision: str | None = None) -> records.Weigh
         commit = huggingface_hub.HfApi().model_info(entry.repo, revision=revision).sha
         huggingface_hub.snapshot_download(entry.repo, revision=commit, local_dir=folder, allow_patterns=list(entry.files))
     except _NETWORK as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise WeightsError(
-            f"weights: cannot download {entry.repo} ({reason}); try again where the network is reachable (it resumes), "
+            f"weights: cannot download {entry.repo} ({first_line(error)}); try again where the network is reachable (it resumes), "
             f"or copy the files to {folder} by hand and record them"
         ) from error
     return records.record(folder, name=name, source=f"https://huggingface.co/{entry.repo}", revision=str(commit))

@@ -1,0 +1,28 @@
+"""Reading checkpoint files whose damage is the user's to mend, whatever library notices it."""
+
+import json
+import pickle
+import struct
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from affpipe.errors import WeightsError
+
+# What the readers of checkpoints raise on a file that is cut short, empty or something else.
+UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError, struct.error)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, or its name where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def read_json(who: str, path: Path) -> dict:
+    """A JSON object of a checkpoint folder; WeightsError in the name of `who` where it is absent or damaged."""
+    if not path.is_file():
+        raise WeightsError(f"{who}: no {path}; fetch the weights again, or correct the path")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{who}: {path} is damaged ({first_line(error)}); fetch the weights again") from None

@@ -59,7 +59,7 @@ class Faces(Section):
     """Detect, track and cut out every face."""
 
     detector: Literal["mediapipe"] = "mediapipe"
-    model: Literal["full_range", "short_range"] = "full_range"
+    model: Literal["both", "full_range", "short_range"] = "both"
     min_score: float = Field(0.5, gt=0, le=1)
     min_iou: float = Field(0.3, ge=0, le=1)
     max_gap_frames: int = Field(5, ge=0)
@@ -84,7 +84,7 @@ class Mouth(Section):
     """Mouth opening per frame (Team RAS, sec. 3.3; constants of its public code)."""
 
     compat: Literal["none", "ras2026"] = "none"
-    smooth_frames: int = Field(30, ge=1)
+    smooth_frames: int = Field(30, ge=2)
     gap_s: float = Field(0.15, ge=0)
     burst_s: float = Field(0.20, ge=0)
 
@@ -124,10 +124,17 @@ class Qwen3VL(Windowed):
     encoder: Literal["qwen3vl"] = "qwen3vl"
     weights: str = "qwen3vl-tiny"
     setting: Literal["multimodal", "visual"] = "multimodal"
-    frames: int = Field(16, ge=2, le=768)
-    max_pixels: int = Field(448 * 256, ge=32 * 32, description="pixel cap of one frame")
+    frames: int = Field(16, ge=1, le=16, description="uniformly thinned from a segment")
+    min_pixels: int = Field(32 * 32, ge=32 * 32, description="of one frame, after resizing")
+    max_pixels: int = Field(448 * 256, ge=32 * 32, description="of one frame, after resizing")
     dtype: Literal["float32", "bfloat16"] = "float32"
     batch_size: int = speed(1, ge=1)
+
+    @model_validator(mode="after")
+    def _pixels(self):
+        if self.min_pixels > self.max_pixels:
+            raise ValueError(f"min_pixels must not exceed max_pixels, got {self.min_pixels} > {self.max_pixels}")
+        return self
 
 
 class WavLM(Windowed):
@@ -135,7 +142,8 @@ class WavLM(Windowed):
 
     encoder: Literal["wavlm"] = "wavlm"
     weights: str = "wavlm-tiny"
-    layer: int = Field(-1, description="hidden state to keep: -1 the last, 0 the input of the first layer")
+    layer: int | None = Field(None, ge=0, description="transformer layer whose output is kept, from 1 (0: its input); none: the last")
+    normalise: Literal["checkpoint", "waveform"] = Field("checkpoint", description="mean and deviation: the checkpoint's, or each window's own")
     dtype: Literal["float32", "bfloat16"] = "float32"
     batch_size: int = speed(8, ge=1)
 
@@ -145,7 +153,7 @@ class LogMel(Windowed):
 
     encoder: Literal["logmel"] = "logmel"
     mels: int = Field(64, ge=8, le=256)
-    window_s: float = Field(0.025, gt=0)
+    frame_s: float = Field(0.025, gt=0)
     step_s: float = Field(0.010, gt=0)
 
 
@@ -186,6 +194,7 @@ class SequenceModel(Section):
     window: int = Field(400, ge=1, description="rows a model sees at once (L)")
     stride: int = Field(150, ge=1, description="rows between windows (S)")
     fill: Literal["nearest", "none"] = Field("nearest", description="a row that was not observed takes its nearest neighbour, or stays masked")
+    standardise: bool = Field(False, description="z-score each input feature with mean and deviation of the training streams")
     training: Training = Training()
 
     @model_validator(mode="after")

@@ -98,6 +98,10 @@ class Plan:
             return self.settings.features[name].spec()
         return self.settings.models[name].spec() | {"seed": self.settings.seed, "task": self.settings.task}
 
+    def kind(self, name: str) -> str:
+        """What names a stage's folder: the encoder of a feature (two recipes may call it differently), else the name itself."""
+        return self.settings.features[name].encoder if name in self.settings.features else name
+
     def revision(self, name: str) -> int:
         """The integer bumped by hand when code changes values."""
         if name in STAGES:
@@ -111,12 +115,12 @@ class Plan:
         """Key of the streams that applying `name` writes; for a model, of the model itself."""
         if name in self.model_keys:
             return self.model_keys[name]
-        parts = [name if name in STAGES else "", self.spec(name), self.revision(name), self.inputs(name)]
+        parts = [self.kind(name) if name not in self.settings.models else "", self.spec(name), self.revision(name), self.inputs(name)]
         return digest([*parts, self.labels] if name in self.settings.models else parts)
 
     def inputs(self, name: str) -> dict[str, str]:
-        """Keys of the streams that `name` reads."""
-        return {read: self.key(read) for read in self.reads(name)}
+        """Keys of the streams that `name` reads, in the order in which it reads them."""
+        return {self.kind(read): self.key(read) for read in self.reads(name)}
 
     @cached_property
     def labels(self) -> str:
@@ -158,7 +162,7 @@ class Plan:
 
     def folder(self, name: str) -> Path:
         """`<cache>/<stage>/<key>`."""
-        return self.cache / name / self.key(name)
+        return self.cache / self.kind(name) / self.key(name)
 
     def stream(self, name: str, item: Item) -> Path:
         """File of the stream that stage `name` makes of an item (given as any stage's item of the same video and stream)."""

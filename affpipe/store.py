@@ -105,8 +105,9 @@ class Writer:
         for name, data in rows.items():
             if isinstance(data, list):
                 flat = np.frombuffer(b"".join(data), np.uint8)
-                offset = self._extend(name, flat)
-                self._extend(f"{name}_offset", np.concatenate([[offset], offset + np.cumsum([len(b) for b in data])[:-1]]).astype(np.int64))
+                begin = self._extend(name, flat)
+                lengths_before = np.cumsum([0, *(len(blob) for blob in data)], dtype=np.int64)[:-1]
+                self._extend(f"{name}_offset", begin + lengths_before)
             else:
                 self._extend(name, np.asarray(data))
         self._rows += len(values)
@@ -198,10 +199,9 @@ class Stream:
         """Nominal frame rate of the video."""
         return Fraction(self.attributes["fps"])
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of `values`."""
-        return self._file["values"].shape
+    def shape_of(self, name: str) -> tuple[int, ...]:
+        """Shape of a dataset."""
+        return self._file[name].shape
 
     def rows(self, name: str = "values", start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows [start, stop) of a dataset."""

@@ -1,0 +1,26 @@
+from snakemake.utils import min_version, validate
+
+min_version("9.27")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/apply.smk"
+include: "workflow/rules/fit.smk"
+include: "workflow/rules/publish.smk"
+
+
+validate(config, "workflow/schemas/config.schema.json", set_default=False)
+
+
+localrules:
+    all,
+    publish,
+
+
+rule all:
+    default_target: True
+    input:
+        PLAN.published(),

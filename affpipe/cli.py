@@ -1,0 +1,260 @@
+"""The command `affpipe`. Heavy imports sit inside the commands, so that help and planning stay quick."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from affpipe import __version__
+from affpipe.errors import AffpipeError, InputError
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help=__doc__.split(".")[0] + ".")
+demo = typer.Typer(no_args_is_help=True, help="Data for a first run.")
+weights_app = typer.Typer(no_args_is_help=True, help="Checkpoints: tiny random ones, or the published ones.")
+cache_app = typer.Typer(no_args_is_help=True, help="The store of streams and models.")
+mouth_app = typer.Typer(no_args_is_help=True, help="The mouth-opening filter by itself.")
+work = typer.Typer(no_args_is_help=True, help="Jobs that the workflow starts.")
+for name, sub in {"demo": demo, "weights": weights_app, "cache": cache_app, "mouth": mouth_app, "job": work}.items():
+    app.add_typer(sub, name=name)
+
+ConfigOption = Annotated[list[Path], typer.Option("--config", help="settings file; several are laid over each other")]
+DEFAULT_CONFIG = [Path("config.yaml")]
+
+
+def main() -> None:
+    """Run the command line; an error that the user can mend is one line and exit status 2."""
+    try:
+        app()
+    except AffpipeError as error:
+        sys.exit(_fail(error))
+    except KeyboardInterrupt:
+        print("affpipe: stopped; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+def _fail(error: AffpipeError) -> int:
+    print(f"affpipe: {error}", file=sys.stderr)
+    return 2
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    from affpipe.console import start_log
+
+    if version:
+        print(__version__)
+        raise typer.Exit
+    start_log()
+
+
+# ---- for people -------------------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def predict(
+    videos: Annotated[list[Path], typer.Argument(help="video files")],
+    run: Annotated[Path, typer.Option(help="folder of a finished run, results/<name>")],
+    out: Annotated[Path, typer.Option(help="folder for the predictions")],
+    subject: Annotated[str, typer.Option(help="which face: largest, left or right")] = "largest",
+) -> None:
+    """Predict new videos with the models of a run: a table and a picture each."""
+    from affpipe.console import progress
+    from affpipe.newvideo import predict as go
+
+    with progress() as show:
+        tables = go(videos, run, out, subject=subject, progress=show)
+    for table in tables:
+        print(table)
+
+
+@app.command()
+def evaluate(
+    task: Annotated[str, typer.Option(help="va")] = "va",
+    truth: Annotated[Path | None, typer.Option(help="folder of official text files")] = None,
+    pred: Annotated[Path | None, typer.Option(help="folder of official text files of the same names")] = None,
+    run: Annotated[Path | None, typer.Option(help="folder of a finished run: its validation streams")] = None,
+    json: Annotated[Path | None, typer.Option(help="write all figures here")] = None,
+) -> None:
+    """Score predictions: CCC pooled and within video, beside a constant."""
+    from affpipe import evaluate as scoring
+    from affpipe import store
+    from affpipe.publish import read_scores
+
+    if task != "va":
+        raise InputError(f"evaluate: want --task va, got {task!r}")
+    if (run is None) == (truth is None and pred is None) or (truth is None) != (pred is None):
+        raise InputError("evaluate: want either --truth and --pred, or --run")
+    if run is not None:
+        scores, title, flat = read_scores(run), f"{run}: validation streams", None
+    else:
+        flat = scoring.score(scoring.folders(truth, pred))
+        scores, title = {pred.name: flat}, f"{pred} against {truth}"
+    _print_table(title, scoring.TABLE_HEAD, scoring.table(scores))
+    if json is not None:
+        store.write_text(json, scoring.to_json(flat if flat is not None else scores))
+
+
+@demo.command("render")
+def demo_render(
+    out: Annotated[Path, typer.Argument(help="folder to make")],
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+    jobs: Annotated[int, typer.Option(min=1, help="processes")] = 2,
+) -> None:
+    """Render the demo data: an Aff-Wild2-shaped folder of animated faces with sound and labels."""
+    from affpipe.console import progress
+    from affpipe.demo.render import render
+
+    with progress() as show:
+        render(out, seed=seed, jobs=jobs, progress=lambda done, total: show("render", done, total))
+
+
+@weights_app.command("tiny")
+def weights_tiny(out: Annotated[Path, typer.Argument(help="folder of checkpoints")], seed: int = 0) -> None:
+    """Make tiny random checkpoints of the real architectures."""
+    from affpipe.weights.tiny import make_tiny
+
+    make_tiny(out, seed=seed)
+
+
+@weights_app.command("fetch")
+def weights_fetch(
+    name: Annotated[str, typer.Argument(help="catalogue name; an unknown one lists them")],
+    out: Annotated[Path, typer.Option(help="folder of checkpoints")] = Path("weights"),
+    revision: Annotated[str | None, typer.Option(help="commit; default: the pinned one")] = None,
+) -> None:
+    """Download a published checkpoint: pinned revision, checksums, resumable."""
+    from affpipe.weights.fetch import fetch
+
+    print(fetch(name, out, revision=revision))
+
+
+@mouth_app.command("windows")
+def mouth_windows(
+    openmouth: Annotated[Path, typer.Option(help="folder of STREAM.csv masks")],
+    windows: Annotated[Path, typer.Option(help="CSV of stream, start_frame, end_frame, fps")],
+    out: Annotated[Path, typer.Option(help="CSV to write")],
+    compat: Annotated[str, typer.Option(help="ras2026 (as published) or none (frames counted properly)")] = "none",
+) -> None:
+    """Filter windows by mouth opening, from masks computed elsewhere."""
+    from affpipe.faces.mouth_files import parity_windows, write_windows
+
+    write_windows(parity_windows(openmouth, windows, compat), out)
+
+
+@cache_app.command("ls")
+def cache_ls(cache: Path = Path("cache")) -> None:
+    """List stages, keys, streams and sizes."""
+    from affpipe import store
+
+    rows = [(f.stage, f.key, str(len(f.files)), str(len(f.indexes)), f"{f.bytes / 1e6:.1f} MB") for f in store.folders(cache)]
+    _print_table(str(cache), ("stage", "key", "streams", "indexes", "size"), rows)
+
+
+@cache_app.command("show")
+def cache_show(file: Path) -> None:
+    """Print what a stored stream says of itself."""
+    import json
+
+    from affpipe import store
+
+    print(json.dumps(store.attributes(file), indent=1, sort_keys=True))
+    if file.suffix == ".h5":
+        with store.Stream(file) as stream:
+            for dataset in stream.names:
+                print(f"{dataset}: {stream.rows(dataset, 0, 0).dtype} {stream.shape_of(dataset)}")
+
+
+@cache_app.command("verify")
+def cache_verify(cache: Path = Path("cache")) -> None:
+    """Read every stream; delete damaged ones and drop indexes with holes, so that the next run fills them."""
+    from affpipe import store
+
+    faults = list(store.verify(cache))
+    for path, what in faults:
+        print(f"{path}: {what}")
+    print(f"{sum(len(f.files) for f in store.folders(cache))} streams read, {len(faults)} faults" + ("; run the workflow again" if faults else ""))
+    raise typer.Exit(1 if faults else 0)
+
+
+@cache_app.command("gc")
+def cache_gc(
+    config: ConfigOption = DEFAULT_CONFIG,
+    yes: Annotated[bool, typer.Option("--yes", help="delete; otherwise only list")] = False,
+) -> None:
+    """Free what neither the current settings nor a finished run uses."""
+    import shutil
+
+    from affpipe import store
+    from affpipe.publish import keys_in_use
+    from affpipe.run import plan_of
+
+    plan = plan_of(config)
+    rubbish = store.garbage(plan.cache, keys_in_use(plan))
+    for folder in rubbish:
+        print(f"{folder.path}: {folder.bytes / 1e6:.1f} MB")
+        if yes:
+            shutil.rmtree(folder.path)
+    print(f"{sum(f.bytes for f in rubbish) / 1e6:.1f} MB {'freed' if yes else 'can be freed with --yes'}")
+
+
+@app.command("schema")
+def schema_command() -> None:
+    """Print the JSON schema of the settings."""
+    import json
+
+    from affpipe.config import schema
+
+    print(json.dumps(schema(), indent=1, sort_keys=True))
+
+
+# ---- for the workflow -------------------------------------------------------------------------------------------------------------------
+
+SettingsOption = Annotated[Path, typer.Option("--settings", help="resolved settings, JSON")]
+
+
+@work.command("apply")
+def job_apply(
+    stage: str,
+    settings: SettingsOption,
+    shard: Annotated[str, typer.Option()],
+    members: Annotated[str, typer.Option()],
+    index: Annotated[Path, typer.Option()],
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+) -> None:
+    """Apply a stage to a shard."""
+    from affpipe.console import progress
+    from affpipe.run import apply_shard
+
+    with progress() as show:
+        apply_shard(settings, stage, shard, members, index, threads=threads, progress=show)
+
+
+@work.command("fit")
+def job_fit(
+    model: str, settings: SettingsOption, out: Annotated[Path, typer.Option()], threads: Annotated[int, typer.Option(min=1)] = 1
+) -> None:
+    """Fit a model."""
+    from affpipe.run import fit_model
+
+    fit_model(settings, model, out, threads=threads)
+
+
+@work.command("publish")
+def job_publish(settings: SettingsOption, out: Annotated[Path, typer.Option()]) -> None:
+    """Write the results of a run."""
+    from affpipe.run import publish_run
+
+    publish_run(settings, out)
+
+
+def _print_table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    for i, column in enumerate(head):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -1,0 +1,187 @@
+"""An apply job: one stage over one shard, each stream written when done.
+
+A stage is a module function `stage(context) -> worker`; the context loads what is heavy once, the worker makes one stream. Streams that are
+in the store under the right key and identity are skipped, so a killed job loses the one in progress.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from affpipe import store
+from affpipe.errors import AbsentError, AffpipeError, StoreError
+from affpipe.frames import FrameAxis
+from affpipe.plan import Item, Plan
+from affpipe.store import Entry, Stream
+
+log = logging.getLogger("affpipe")
+Progress = Callable[[str, int, int], None]  # stage, items done, items in all
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage may know: the plan, its own name, and where the weights are."""
+
+    plan: Plan
+    name: str
+
+    @property
+    def settings(self) -> Any:
+        """Settings section of the stage."""
+        s = self.plan.settings
+        return s.features.get(self.name) or s.models.get(self.name) or getattr(s, self.name)
+
+
+class Job:
+    """One item of a stage: opens what the stage reads, writes what it makes."""
+
+    def __init__(self, plan: Plan, name: str, item: Item):
+        self.plan, self.name, self.item = plan, name, item
+        self.path = plan.stream(name, item)
+        self._random: set[str] = set()
+
+    @property
+    def video(self) -> Path:
+        """The media file."""
+        return self.item.row.video
+
+    def has(self, read: str) -> bool:
+        """Whether stage `read` has a stream for this item."""
+        return self.plan.stream(read, self.item).exists()
+
+    def open(self, read: str) -> Stream:
+        """The stream of stage `read`, checked against its key and this item's identity."""
+        own = self.plan.item(read, self.item)
+        stream = Stream(self.plan.stream(read, self.item), key=self.plan.key(read), identity=own.identity)
+        self._random |= set(stream.attributes["random"])
+        return stream
+
+    @property
+    def random(self) -> tuple[str, ...]:
+        """Checkpoints with random weights behind what was opened so far."""
+        return tuple(sorted(self._random))
+
+    def axis(self) -> FrameAxis:
+        """The video's frame axis."""
+        with self.open("frames") as frames:
+            return FrameAxis(frames.start_s, frames.fps)
+
+    def header(self, fps: Fraction, *, random: tuple[str, ...] = (), columns: tuple[str, ...] = (), **extra: Any) -> store.Header:
+        """Header of the stream that this job writes; random weights of what it opened are carried along."""
+        p, n = self.plan, self.name
+        return store.Header(
+            stage=p.kind(n),
+            key=p.key(n),
+            id=self.item.id,
+            identity=self.item.identity,
+            spec=p.spec(n),
+            revision=p.revision(n),
+            inputs=p.inputs(n),
+            fps=fps,
+            random=tuple(sorted(self._random | set(random))),
+            columns=columns,
+            extra=extra,
+        )
+
+    @contextmanager
+    def writing(self, header: store.Header) -> Iterator[store.Writer]:
+        """Write the stream in pieces."""
+        with store.writing(self.path, header) as out:
+            yield out
+
+    def write(self, header: store.Header, **rows: Any) -> None:
+        """Write the stream at once."""
+        store.write(self.path, header, **rows)
+
+
+Worker = Callable[[Job], None]
+
+
+def present(plan: Plan, name: str, item: Item) -> Entry | None:
+    """The entry of a stream that is in the store already, or None. A damaged file counts as missing and is said so."""
+    path = plan.stream(name, item)
+    if not path.exists():
+        return None
+    try:
+        found = store.check(path, key=plan.key(name), identity=item.identity)
+    except StoreError as error:
+        log.warning("%s; made anew", error)
+        return None
+    return Entry("done", path.name, _rows(path, found))
+
+
+def _rows(path: Path, attributes: dict[str, Any]) -> int:
+    if path.suffix == ".flac":
+        return int(attributes["extra"]["samples"])
+    with Stream(path) as stream:
+        return len(stream)
+
+
+def inherited(plan: Plan, name: str, item: Item, entries: dict[str, dict[str, Entry]]) -> Entry | None:
+    """The reason why this item cannot be made, taken from what it reads; None if it can.
+
+    A fault anywhere below is passed on. What is absent is passed on too, except to a fusion, which does with the modalities that are there.
+    """
+    states = {read: entries[read][plan.item(read, item).id] for read in plan.reads(name)}
+    for read, entry in states.items():
+        if entry.status == "failed":
+            return Entry("failed", reason=entry.reason if ": " in entry.reason else f"{read}: {entry.reason}")
+    members = getattr(plan.settings.models.get(name), "reads", None)
+    optional = members if isinstance(members, tuple) else ()
+    absent = {read: entry for read, entry in states.items() if entry.status == "absent"}
+    for read, entry in absent.items():
+        if read not in optional:
+            return entry
+    if optional and all(m in absent for m in optional):
+        return Entry("absent", reason="; ".join(dict.fromkeys(e.reason for e in absent.values())))
+    return None
+
+
+def apply(
+    plan: Plan, name: str, items: list[Item], entries: dict[str, dict[str, Entry]], stage: Callable[[Context], Worker], progress: Progress
+) -> dict[str, Entry]:
+    """Apply a stage to items and return what became of each; faults of one item never lose another.
+
+    Args:
+        entries: for each stage that this one reads, its items' entries.
+        stage: loads what is heavy, once, and only if there is anything to make.
+    """
+    out: dict[str, Entry] = {}
+    worker: Worker | None = None
+    begun, made = time.monotonic(), 0
+    for i, item in enumerate(items):
+        progress(name, i, len(items))
+        entry = inherited(plan, name, item, entries) or present(plan, name, item)
+        if entry is None:
+            worker = worker or stage(Context(plan, name))
+            entry = _make(plan, name, item, worker)
+            made += 1
+        if entry.status != "done":
+            log.warning("%s: %s: %s: %s", name, item.id, entry.status, entry.reason)
+        out[item.id] = entry
+    progress(name, len(items), len(items))
+    log.info("%s: %d made, %d there already or without input, %.1f s, in %s", name, made, len(items) - made, time.monotonic() - begun, plan.folder(name))
+    return out
+
+
+def _make(plan: Plan, name: str, item: Item, worker: Worker) -> Entry:
+    job = Job(plan, name, item)
+    try:
+        worker(job)
+        return Entry("done", job.path.name, _rows(job.path, store.attributes(job.path)))
+    except AbsentError as error:
+        return Entry("absent", reason=str(error))
+    except AffpipeError as error:
+        return Entry("failed", reason=str(error))
+
+
+def blank(rows: int, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
+    """Zeros for rows that may stay unobserved."""
+    return np.zeros((rows, *shape), dtype)

@@ -1,0 +1,54 @@
+"""Videos of the user through the stages and models of a finished run, in this process, with the same store."""
+
+from pathlib import Path
+
+from affpipe import build, config, formats, jobs, report
+from affpipe.errors import InputError, MediaError
+from affpipe.jobs import Progress
+from affpipe.manifest import SUBJECTS, Row
+from affpipe.plan import Item, Plan
+from affpipe.publish import frames_of, read_run
+from affpipe.store import Entry
+
+
+def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress: Progress) -> list[Path]:
+    """Write `<out>/<video>.csv` and `.png` for each video and return the tables.
+
+    MediaError at the end names every video that could not be predicted; the others are written first.
+    """
+    if subject not in SUBJECTS:
+        raise InputError(f"predict: want --subject one of {', '.join(SUBJECTS)}, got {subject!r}")
+    found = read_run(run)
+    settings = config.parse(found["settings"], where=str(run / "run.json"))
+    rows = [_row(video, subject) for video in videos]
+    names = [row.stream_id for row in rows]
+    if len(set(names)) < len(names):
+        raise InputError(f"predict: want videos of different names, got {', '.join(map(str, videos))}; rename one")
+    plan = Plan(settings, rows, model_keys=found["models"])
+    entries: dict[str, dict[str, Entry]] = {}
+    for name in plan.names:
+        entries[name] = jobs.apply(plan, name, plan.items(name), entries, build.stage, progress)
+    done, failed = [], []
+    for item in plan.items(settings.publish):
+        entry = entries[settings.publish][item.id]
+        if entry.status == "done":
+            done.append(_write(plan, item, out))
+        else:
+            failed.append(entry.reason if item.row.video.name in entry.reason else f"{item.row.video}: {entry.reason}")
+    if failed:
+        raise MediaError("; ".join(failed))
+    return done
+
+
+def _row(video: Path, subject: str) -> Row:
+    if not video.is_file():
+        raise MediaError(f"{video}: want a video file, got none; check the path")
+    return Row(video.stem, video, subject, "predict", None)
+
+
+def _write(plan: Plan, item: Item, out: Path) -> Path:
+    axis, found = frames_of(plan, plan.settings.publish, item)
+    table = out / f"{item.id}.csv"
+    formats.write_predictions(table, axis.times_s, found.values, found.source, found.valid)
+    report.trajectories(out / f"{item.id}.png", item.id, axis.times_s, found)
+    return table

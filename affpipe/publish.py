@@ -1,0 +1,121 @@
+"""The results of a run: prediction tables, official text files, scores, report, and the record that lets others use the run."""
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from affpipe import __version__, config, evaluate, formats, report, store
+from affpipe.errors import InputError
+from affpipe.frames import FrameAxis
+from affpipe.jobs import Job
+from affpipe.metrics import Video
+from affpipe.plan import Item, Plan
+from affpipe.predict import FramePredictions, to_frames
+from affpipe.store import Entry
+
+
+def frames_of(plan: Plan, model: str, item: Item) -> tuple[FrameAxis, FramePredictions]:
+    """Frame axis and per-frame predictions of a stream."""
+    job = Job(plan, model, item)
+    axis = job.axis()
+    with store.Stream(job.path, key=plan.key(model), identity=item.identity) as stream:
+        return axis, to_frames(stream, axis)
+
+
+def publish(plan: Plan) -> dict[str, Any]:
+    """Write `<results>/<name>` from the store and return its summary. Files of an earlier state of the run are removed.
+
+    predictions/<stream>.csv and official/<stream>.txt of the published model, models/<model>/<stream>.txt of the others, scores.json,
+    failures.csv, report.html, run.json.
+    """
+    folder = Path(plan.settings.results) / plan.settings.name
+    entries = {name: plan.entries(name) for name in plan.names}
+    scores: dict[str, Any] = {}
+    for model in plan.settings.models:
+        scores_of = _write_model(plan, model, entries[model], folder)
+        if scores_of:
+            scores[model] = evaluate.score(scores_of)
+    _remove_others(folder / "models", set(plan.settings.models) - {plan.settings.publish})
+    store.write_text(folder / "scores.json", evaluate.to_json(scores))
+    failures = _failures(plan, entries)
+    store.write_text(folder / "failures.csv", failures)
+    store.write_text(folder / "run.json", json.dumps(record(plan), indent=1, sort_keys=True) + "\n")
+    store.write_text(folder / "report.html", report.render(plan, entries, scores))
+    done = [i for i, e in entries[plan.settings.publish].items() if e.status == "done"]
+    return {"run": plan.run, "streams": done, "without": sorted(set(entries[plan.settings.publish]) - set(done)), "scores": scores}
+
+
+def record(plan: Plan) -> dict[str, Any]:
+    """What `affpipe predict --run` and `affpipe evaluate --run` need of a run."""
+    models = {m: plan.key(m) for m in plan.settings.models}
+    return {"affpipe": __version__, "run": plan.run, "settings": plan.settings.model_dump(mode="json"), "models": models}
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """The record of a run; InputError if the folder holds none."""
+    try:
+        found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return {key: found[key] for key in ("run", "settings", "models")}
+    except (OSError, ValueError, KeyError) as error:
+        what = getattr(error, "strerror", None) or error
+        raise InputError(f"{folder / 'run.json'}: want the record of a finished run, got {what}; run the workflow first") from None
+
+
+def read_scores(folder: Path) -> dict[str, Any]:
+    """Scores of a run's models on its validation streams."""
+    read_run(folder)
+    try:
+        return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / 'scores.json'}: want the scores of a run, got {error}; run the workflow again") from None
+
+
+def keys_in_use(plan: Plan) -> list[str]:
+    """Keys of the current settings, and of every run that has results beside this one."""
+    keys = {plan.key(name) for name in plan.names}
+    for path in sorted(Path(plan.settings.results).glob("*/run.json")):
+        found = read_run(path.parent)
+        other = Plan(config.parse(found["settings"], where=str(path)), [], model_keys=found["models"])
+        keys |= {other.key(name) for name in other.names}
+    return sorted(keys)
+
+
+def _write_model(plan: Plan, model: str, entries: dict[str, Entry], folder: Path) -> dict[str, Video]:
+    """Write a model's predictions; return the validation streams with truth and prediction."""
+    published = model == plan.settings.publish
+    official = folder / "official" if published else folder / "models" / model
+    written, validation = set(), {}
+    for item in plan.items(model):
+        if entries[item.id].status != "done":
+            continue
+        axis, found = frames_of(plan, model, item)
+        written.add(item.id)
+        formats.write_va(official / f"{item.id}.txt", found.values, found.valid)
+        if published:
+            formats.write_predictions(folder / "predictions" / f"{item.id}.csv", axis.times_s, found.values, found.source, found.valid)
+        if item.row.partition == "validation":
+            truth, valid = formats.fit_length(*formats.read_va(item.row.annotation), len(axis))
+            validation[item.id] = (truth, found.values, valid & found.valid)
+    _remove_others(official, {f"{id}.txt" for id in written})
+    if published:
+        _remove_others(folder / "predictions", {f"{id}.csv" for id in written})
+    return validation
+
+
+def _failures(plan: Plan, entries: dict[str, dict[str, Entry]]) -> str:
+    """CSV of streams that a model has no prediction for, with the reason."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["stream_id", "model", "status", "reason"])
+    for model in plan.settings.models:
+        table.writerows([id, model, e.status, e.reason] for id, e in sorted(entries[model].items()) if e.status != "done")
+    return text.getvalue()
+
+
+def _remove_others(folder: Path, keep: set[str]) -> None:
+    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
+        if path.name not in keep:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

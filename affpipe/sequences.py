@@ -1,0 +1,183 @@
+"""What a model sees: the streams of an item as arrays, labels at the model's own rate, and the windows of many streams as one packed array.
+
+Shapes: R rows of the stream that leads, M inputs, C outputs a row (1, or the chunks of an audio window), L rows a window.
+"""
+
+from collections.abc import Sequence as Many
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from affpipe import formats, frames
+from affpipe.config import ChunkModel, DCMMOEModel, ModelSettings
+from affpipe.errors import SettingsError
+from affpipe.frames import NEAREST, NONE, OBSERVED, FrameAxis
+from affpipe.jobs import Job
+
+
+@dataclass(frozen=True, eq=False)
+class Sequence:
+    """The input of a model for one stream.
+
+    Attributes:
+        id: stream id. axis: the video's frames.
+        inputs: name -> (R, ...); finite everywhere, zero where absent. `steps` (R,) counts the real rows inside an audio window.
+        present: (R, M) bool in the order of `inputs`. source: (R,) uint8, see `frames`.
+        start_s, end_s: (R, C) interval of each output; empty (end <= start) beyond the end of the video.
+        random: checkpoints with random weights behind the inputs.
+    """
+
+    id: str
+    axis: FrameAxis
+    inputs: dict[str, np.ndarray]
+    present: np.ndarray
+    source: np.ndarray
+    start_s: np.ndarray
+    end_s: np.ndarray
+    random: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.present)
+
+    @property
+    def usable(self) -> np.ndarray:
+        """(R, C) bool: outputs that something present stands behind."""
+        return self.present.any(axis=1)[:, None] & (self.end_s > self.start_s)
+
+
+def read(job: Job, settings: ModelSettings) -> Sequence:
+    """The input of a model for the item of `job`."""
+    if isinstance(settings, DCMMOEModel):
+        return _read_members(job, settings)
+    return _read_windows(job, settings) if isinstance(settings, ChunkModel) else _read_rows(job, settings)
+
+
+def _read_rows(job: Job, settings: ModelSettings) -> Sequence:
+    with job.open(settings.reads) as stream:
+        values, valid, start_s, end_s = stream.rows(), stream.valid, stream.start_s, stream.end_s
+    source = np.where(valid, OBSERVED, NONE).astype(np.uint8)
+    if settings.fill == "nearest":
+        source, index = frames.sources(valid), frames.nearest(valid)
+        values = values[np.maximum(index, 0)] if valid.any() else values
+    present = source != NONE
+    return _sequence(job, {settings.reads: values}, present[:, None], source, start_s[:, None], end_s[:, None])
+
+
+def _read_windows(job: Job, settings: ChunkModel) -> Sequence:
+    with job.open(settings.reads) as stream:
+        inputs = {settings.reads: stream.rows(), "steps": stream.rows("steps")}
+        valid, start_s, end_s = stream.valid, stream.start_s, stream.end_s
+        length_s = stream.attributes["spec"]["length_s"]
+    if settings.speech_only:
+        with job.open("speech") as windows:
+            if not np.array_equal(windows.start_s, start_s) or not np.array_equal(windows.end_s, end_s):
+                raise SettingsError(f"models.{job.name}: want {settings.reads} and speech on one grid; give both the same length_s and hop_s")
+            valid = valid & (windows.rows()[:, 2] > 0)
+    step_s = length_s / settings.chunks
+    start_s = start_s[:, None] + step_s * np.arange(settings.chunks)  # (R, C)
+    end_s = np.minimum(start_s + step_s, end_s[:, None])
+    return _sequence(job, inputs, valid[:, None], np.where(valid, OBSERVED, NONE).astype(np.uint8), start_s, end_s)
+
+
+def _read_members(job: Job, settings: DCMMOEModel) -> Sequence:
+    axis = job.axis()
+    inputs, present, source = {}, [], None
+    for name in settings.reads:
+        if job.has(name):
+            with job.open(name) as stream:
+                rows = stream.rows(), stream.valid, stream.start_s, stream.end_s
+                codes = stream.rows("source")
+            inputs[name], here = frames.align(*rows, axis.times_s)
+            own = frame_sources(codes, rows[1], rows[2], rows[3], axis.times_s)
+        else:  # the width is known once a stream that has this modality is packed or the model is loaded
+            inputs[name], here = np.zeros((len(axis), 0), np.float32), np.zeros(len(axis), bool)
+            own = np.full(len(axis), NONE, np.uint8)
+        present.append(here)
+        source = own if source is None else source  # the lead, named first, says how the frame was seen
+    return _sequence(job, inputs, np.stack(present, axis=1), source, axis.times_s[:, None], axis.ends_s[:, None])
+
+
+def frame_sources(codes: np.ndarray, valid: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """(T,) uint8: for each frame the best source among the valid rows that cover it."""
+    best = np.full(len(times_s), NONE, np.uint8)
+    for code in (NEAREST, OBSERVED):
+        _, covered = frames.align(np.zeros((len(codes), 1), np.float32), valid & (codes == code), start_s, end_s, times_s)
+        best[covered] = code
+    return best
+
+
+def _sequence(job: Job, inputs: dict, present: np.ndarray, source: np.ndarray, start_s: np.ndarray, end_s: np.ndarray) -> Sequence:
+    axis = job.axis()
+    return Sequence(job.item.id, axis, inputs, present, source, start_s, end_s, job.random)
+
+
+def widen(sequence: Sequence, dims: dict[str, int]) -> Sequence:
+    """Give absent modalities, read as (R, 0), the width that the model has."""
+    for name, values in sequence.inputs.items():
+        if values.shape[-1] == 0 and name in dims:
+            sequence.inputs[name] = np.zeros((len(values), dims[name]), np.float32)
+    return sequence
+
+
+def widths(sequences: Many[Sequence]) -> dict[str, int]:
+    """Width of each input over all streams."""
+    return {n: max(s.inputs[n].shape[-1] for s in sequences) for n in sequences[0].inputs if n != "steps"}
+
+
+def labels(sequence: Sequence, annotation: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Labels at the rate of the model's outputs: (R, C, 2) float32 means over the valid frames of each interval, and (R, C) bool."""
+    values, valid = formats.fit_length(*formats.read_va(annotation), len(sequence.axis))
+    pooled, known = frames.pool(values, valid, sequence.axis.times_s, sequence.start_s.ravel(), sequence.end_s.ravel())
+    shape = sequence.start_s.shape
+    return pooled.reshape(*shape, 2), known.reshape(shape) & sequence.usable
+
+
+class Packed(Dataset):
+    """Windows of many labelled streams: contiguous arrays with offsets, cut as views, a batch at a time.
+
+    A window without enough valid labels (half of the outputs of an audio window, else one) is left out.
+    """
+
+    def __init__(self, sequences: Many[Sequence], targets: Many[tuple[np.ndarray, np.ndarray]], settings: ModelSettings):
+        self.length = settings.window
+        self.inputs = {name: np.concatenate([s.inputs[name] for s in sequences]) for name in sequences[0].inputs}
+        self.present = np.concatenate([s.present for s in sequences])
+        self.target = np.concatenate([t for t, _ in targets])
+        self.known = np.concatenate([k for _, k in targets])
+        self.windows: list[tuple[int, int]] = []  # first row, rows
+        offset = 0
+        enough = -(-self.known.shape[1] // 2) if isinstance(settings, ChunkModel) else 1
+        for sequence in sequences:
+            for start in frames.split(len(sequence), length=self.length, stride=settings.stride) + offset:
+                rows = min(self.length, offset + len(sequence) - int(start))
+                if self.known[start : start + rows].sum() >= enough:
+                    self.windows.append((int(start), rows))
+            offset += len(sequence)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, indices: list[int]) -> dict[str, Tensor | dict[str, Tensor]]:
+        """A batch: inputs (B, L, ...), present (B, L, M), target (B, L, C, 2), known (B, L, C); short windows are padded and masked."""
+        return {
+            "inputs": {name: self._cut(data, indices) for name, data in self.inputs.items()},
+            "present": self._cut(self.present, indices),
+            "target": self._cut(self.target, indices),
+            "known": self._cut(self.known, indices),
+        }
+
+    def _cut(self, data: np.ndarray, indices: list[int]) -> Tensor:
+        return cut(data, [self.windows[i] for i in indices], self.length)
+
+
+def cut(data: np.ndarray, windows: Many[tuple[int, int]], length: int) -> Tensor:
+    """Windows (first row, rows) of an array as a (B, L, ...) tensor, zero-padded; floats become float32."""
+    dtype = np.float32 if data.dtype.kind == "f" else data.dtype
+    out = np.zeros((len(windows), length, *data.shape[1:]), dtype)
+    for i, (start, rows) in enumerate(windows):
+        out[i, :rows] = data[start : start + rows]
+    return torch.from_numpy(out)

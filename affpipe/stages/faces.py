@@ -1,0 +1,150 @@
+"""Face stages: every face of a video, the subject's row among them, landmarks, mouth opening, windows with speech."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from affpipe.errors import MediaError
+from affpipe.faces import crop as cropping
+from affpipe.faces import mouth as opening
+from affpipe.faces.subject import choose, choose_tracks
+from affpipe.frames import segments
+from affpipe.jobs import Context, Job, Worker, blank
+from affpipe.store import Stream, Writer
+
+BLOCK = 64  # frames between two writes: what is held in memory at once
+
+
+def faces(context: Context) -> Worker:
+    """Every detected face: values (N, 4) float32 box xyxy in pixels, a row a face, with frame, track, score, crop (JPEG) and crop_box."""
+    from affpipe.faces.detect import MediaPipeDetector
+    from affpipe.faces.track import Tracker
+    from affpipe.media.decode import frames as decode
+
+    s = context.settings
+    detector = MediaPipeDetector(model=s.model, min_score=s.min_score)
+    backend = context.plan.settings.frames.backend
+
+    def rows(job: Job, shape: list[int]) -> Iterator[dict]:
+        tracker = Tracker(min_iou=s.min_iou, max_gap_frames=s.max_gap_frames)
+        for index, _, image in decode(job.video, backend=backend):
+            shape[:] = index + 1, *image.shape[:2]
+            found = detector.detect(image)
+            boxes = np.array([d.box for d in found], np.float32).reshape(-1, 4)
+            for detection, track in zip(found, tracker.update(index, boxes), strict=True):
+                crop, crop_box = cropping.cut(image, detection.box, s.crop_margin, s.crop_side)
+                jpeg = cropping.encode_jpeg(crop, s.jpeg_quality)
+                yield {"box": detection.box, "frame": index, "track": track, "score": detection.score, "crop": jpeg, "crop_box": crop_box}
+
+    def work(job: Job) -> None:
+        axis = job.axis()
+        header = job.header(axis.fps, columns=("left", "top", "right", "bottom"))
+        shape: list[int] = [0, 0, 0]
+        with job.writing(header) as out:
+            block: list[dict] = []
+            _append(out, block, axis.times_s, axis.ends_s)  # a video without a face is a stream of no rows
+            for row in rows(job, shape):
+                block.append(row)
+                if len(block) == BLOCK:
+                    _append(out, block, axis.times_s, axis.ends_s)
+                    block.clear()
+            if block:
+                _append(out, block, axis.times_s, axis.ends_s)
+        if shape[0] != len(axis):
+            job.path.unlink()
+            raise MediaError(f"{job.video}: want {len(axis)} frames as when it was probed, got {shape[0]}; the file changed: run again")
+
+    return work
+
+
+def _append(out: Writer, block: list[dict], start_s: np.ndarray, end_s: np.ndarray) -> None:
+    n = len(block)
+    frame = np.array([row["frame"] for row in block], np.int64)
+    out.append(
+        values=np.array([row["box"] for row in block], np.float32).reshape(n, 4),
+        start_s=start_s[frame],
+        end_s=end_s[frame],
+        valid=np.ones(n, bool),
+        frame=frame,
+        track=np.array([row["track"] for row in block], np.int64),
+        score=np.array([row["score"] for row in block], np.float32),
+        crop_box=np.array([row["crop_box"] for row in block], np.int32).reshape(n, 4),
+        crop=[row["crop"] for row in block],
+    )
+
+
+def subject(context: Context) -> Worker:
+    """The subject in every frame: values (T, 4) float32 box, valid where seen, `row` (T,) int64 into the stream `faces` (-1: not seen)."""
+
+    def work(job: Job) -> None:
+        axis = job.axis()
+        with job.open("frames") as video, job.open("faces") as found:
+            width = video.attributes["extra"]["video"]["width"]
+            frame, track, box = found.rows("frame"), found.rows("track"), found.rows()
+        if job.item.tracks is None:
+            choice = choose(frame, track, box, rule=job.item.row.subject, frames=len(axis), width=width)
+        else:
+            choice = choose_tracks(frame, track, tracks=job.item.tracks, frames=len(axis))
+        seen = choice.row >= 0
+        values = blank(len(axis), (4,))
+        values[seen] = box[choice.row[seen]]
+        header = job.header(axis.fps, columns=("left", "top", "right", "bottom"), tracks=[int(t) for t in choice.tracks], reason=choice.reason)
+        job.write(header, values=values, start_s=axis.times_s, end_s=axis.ends_s, valid=seen, row=choice.row)
+
+    return work
+
+
+def landmarks(context: Context) -> Worker:
+    """FaceMesh on the subject's crops: values (T, 478, 3) float32 in crop pixels, valid where a mesh was found."""
+    from affpipe.faces.landmarks import POINTS, FaceMesh
+
+    mesh = FaceMesh(context.settings.model)
+
+    def work(job: Job) -> None:
+        with job.open("subject") as who, job.open("faces") as found:
+            row, fps, start_s, end_s = who.rows("row"), who.fps, who.start_s, who.end_s
+            values, valid = blank(len(row), (POINTS, 3)), np.zeros(len(row), bool)
+            for i in np.flatnonzero(row >= 0):
+                points = mesh.landmarks(_crop(found, int(row[i])))
+                if points is not None:
+                    values[i], valid[i] = points, True
+        job.write(job.header(fps), values=values, start_s=start_s, end_s=end_s, valid=valid)
+
+    return work
+
+
+def _crop(found: Stream, row: int) -> np.ndarray:
+    return cropping.decode_jpeg(found.blob("crop", row))
+
+
+def mouth(context: Context) -> Worker:
+    """Mouth per frame: values (T, 2) float32 inner-lip area (of the face) and open (0 or 1); valid where the mesh was found."""
+    s = context.settings
+
+    def work(job: Job) -> None:
+        with job.open("landmarks") as mesh:
+            points, valid, fps, start_s, end_s = mesh.rows(), mesh.valid, mesh.fps, mesh.start_s, mesh.end_s
+        area = np.where(valid, opening.inner_lip_area(np.where(valid[:, None, None], points, np.nan)), np.nan)
+        open_ = opening.opening(area, valid, smooth_frames=s.smooth_frames, compat=s.compat)
+        open_ = opening.smooth(open_, float(fps), gap_s=s.gap_s, burst_s=s.burst_s)
+        values = np.stack([np.nan_to_num(area), open_], axis=1).astype(np.float32)
+        job.write(job.header(fps, columns=("area", "open")), values=values, start_s=start_s, end_s=end_s, valid=valid)
+
+    return work
+
+
+def speech(context: Context) -> Worker:
+    """Windows of the mouth stream: values (W, 3) float32 open_s, coverage, retained (0 or 1)."""
+    s = context.settings
+
+    def work(job: Job) -> None:
+        axis = job.axis()
+        with job.open("mouth") as lips:
+            open_, seen, fps = lips.rows()[:, 1] > 0, lips.valid, lips.fps
+        cut = segments(axis.start_s, axis.end_s, length_s=s.length_s, hop_s=s.hop_s)
+        table = opening.windows(open_, seen, axis, cut, min_open_ratio=s.min_open_ratio, min_coverage=s.min_coverage)
+        values = np.stack([table.open_s, table.coverage, table.retained], axis=1).astype(np.float32)
+        header = job.header(fps, columns=("open_s", "coverage", "retained"))
+        job.write(header, values=values, start_s=cut[:, 0], end_s=cut[:, 1], valid=np.ones(len(cut), bool))
+
+    return work

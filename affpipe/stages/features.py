@@ -1,0 +1,146 @@
+"""Feature stages: landmarks, segments or windows of a video through an encoder."""
+
+import json
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from affpipe.errors import WeightsError
+from affpipe.frames import FrameAxis, frames_in, segments
+from affpipe.jobs import Context, Job, Worker, blank
+from affpipe.store import write_text
+from affpipe.weights import records
+
+
+def mesh(context: Context) -> Worker:
+    """Face geometry per frame: values (T, D) float32, valid where the mesh was found."""
+    from affpipe.encoders.mesh import MeshEncoder
+
+    encoder = MeshEncoder()
+
+    def work(job: Job) -> None:
+        with job.open("landmarks") as points:
+            valid, fps, start_s, end_s = points.valid, points.fps, points.start_s, points.end_s
+            found = encoder.extract(points.rows()[valid])
+        values = blank(len(valid), found.shape[1:])
+        values[valid] = found
+        job.write(job.header(fps), values=values, start_s=start_s, end_s=end_s, valid=valid)
+
+    return work
+
+
+def qwen3vl(context: Context) -> Worker:
+    """Behaviour per segment: values (S, D) float16. The video is decoded once; a frame is kept until no later segment wants it."""
+    from affpipe.encoders.qwen3vl import load
+
+    s, backend = context.settings, context.plan.settings.frames.backend
+    folder, random, device = _weights(context)
+    sizes = {"min_pixels": s.min_pixels, "max_pixels": s.max_pixels, "batch_size": s.batch_size}
+    encoder = load(folder, **device, setting=s.setting, **sizes)
+
+    def work(job: Job) -> None:
+        axis = job.axis()
+        cut = segments(axis.start_s, axis.end_s, length_s=s.length_s, hop_s=s.hop_s)
+        found = []
+        for clips, times in _batches(_clips(job.video, axis, cut, s.frames, backend), s.batch_size):
+            found.append(encoder.extract(clips, times))
+        values = np.concatenate(found).astype(np.float16)
+        job.write(job.header(axis.fps, random=random), values=values, start_s=cut[:, 0], end_s=cut[:, 1], valid=np.ones(len(cut), bool))
+
+    return work
+
+
+def _clips(video: Path, axis: FrameAxis, cut: np.ndarray, count: int, backend: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Frames (n <= count, H, W, 3) and timestamps of each segment, in order, from one sequential pass."""
+    from affpipe.encoders.qwen3vl import thin
+    from affpipe.media.decode import frames as decode
+
+    first, stop = frames_in(axis.times_s, cut[:, 0], cut[:, 1])
+    stop = np.maximum(stop, first + 1).clip(max=len(axis))  # a gap longer than a segment: its frame is the one before the next
+    first = np.minimum(first, stop - 1)
+    picks = [a + thin(b - a, count=count) for a, b in zip(first, stop, strict=True)]
+    waiting, held = deque(picks), {}
+    for index, _, image in decode(video, backend=backend, wanted=np.unique(np.concatenate(picks))):
+        held[index] = image
+        while waiting and waiting[0][-1] <= index:
+            pick = waiting.popleft()
+            yield np.stack([held[i] for i in pick.tolist()]), axis.times_s[pick]
+            held = {i: image for i, image in held.items() if waiting and i >= waiting[0][0]}
+
+
+def _batches(clips: Iterator[tuple[np.ndarray, np.ndarray]], size: int) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
+    batch: list[tuple[np.ndarray, np.ndarray]] = []
+    for clip in clips:
+        batch.append(clip)
+        if len(batch) == size:
+            yield [c for c, _ in batch], [t for _, t in batch]
+            batch = []
+    if batch:
+        yield [c for c, _ in batch], [t for _, t in batch]
+
+
+def wavlm(context: Context) -> Worker:
+    """Speech per window: values (W, F, D) float16 hidden states; `steps` (W,) int32 of the F are of real audio, the rest of padding."""
+    from affpipe.encoders.wavlm import load
+
+    s = context.settings
+    folder, random, device = _weights(context)
+    encoder = load(folder, **device, normalise=s.normalise, layer=s.layer, batch_size=s.batch_size)
+    return _windowed(context, encoder, random)
+
+
+def logmel(context: Context) -> Worker:
+    """Spectrum per window: values (W, F, mels) float16; `steps` as for `wavlm`."""
+    from affpipe.encoders.logmel import LogMel
+
+    s = context.settings
+    rate = context.plan.settings.audio.sample_rate_hz
+    return _windowed(context, LogMel(n_mels=s.mels, window_s=s.frame_s, hop_s=s.step_s, sample_rate_hz=rate), ())
+
+
+def _windowed(context: Context, encoder, random: tuple[str, ...]) -> Worker:
+    from affpipe.media.audio import read_flac
+
+    s, rate = context.settings, context.plan.settings.audio.sample_rate_hz
+    length = round(s.length_s * rate)
+
+    def work(job: Job) -> None:
+        axis = job.axis()
+        samples = read_flac(job.plan.stream("audio", job.item))
+        cut = segments(axis.start_s, axis.end_s, length_s=s.length_s, hop_s=s.hop_s)
+        waves, lengths = blank(len(cut), (length,)), np.zeros(len(cut), np.int64)
+        for i, start in enumerate(np.round((cut[:, 0] - axis.start_s) * rate).astype(int)):
+            piece = samples[start : start + length]
+            waves[i, : len(piece)], lengths[i] = piece, len(piece)
+        values = encoder.extract(waves, lengths)
+        steps = np.array([encoder.frame_count(int(n)) for n in lengths], np.int32)
+        header = job.header(axis.fps, random=random)
+        rows = {"start_s": cut[:, 0], "end_s": cut[:, 1], "valid": steps > 0}
+        job.write(header, values=values.astype(np.float16), steps=steps, **rows)
+
+    return work
+
+
+def _weights(context: Context) -> tuple[Path, tuple[str, ...], dict[str, Any]]:
+    """Folder of the stage's checkpoint, verified; its name if its weights are random; device and dtype to load it with."""
+    import torch
+
+    name, run = context.settings.weights, context.plan.settings
+    folder = Path(run.weights) / name
+    if not folder.is_dir():
+        raise WeightsError(f"{folder}: want weights, got no folder; run `affpipe weights fetch {name}`, or `affpipe weights tiny {run.weights}`")
+    record = records.verify(folder)
+    _pin(context.plan.cache / "weights" / f"{name}.json", record)
+    place = {"device": torch.device(run.device), "dtype": getattr(torch, context.settings.dtype)}
+    return folder, (name,) if record.random else (), place
+
+
+def _pin(path: Path, record: records.WeightsRecord) -> None:
+    """Remember which weights a cache was made with: keys name weights, so other bytes under the same name would mix."""
+    if not path.exists():
+        write_text(path, json.dumps({"name": record.name, "digest": record.digest}) + "\n")
+    elif json.loads(path.read_text(encoding="utf-8"))["digest"] != record.digest:
+        raise WeightsError(f"{path}: want the weights {record.name} that this cache began with, got others; give the new ones another name")

@@ -1,0 +1,37 @@
+"""Media stages: the frame axis of a video, and its audio track on that axis."""
+
+import json
+
+import numpy as np
+
+from affpipe.jobs import Context, Job, Worker
+from affpipe.media.audio import extract, write_flac
+from affpipe.media.probe import probe
+from affpipe.store import atomic
+
+
+def frames(context: Context) -> Worker:
+    """Timestamps of every frame that decodes: values (T, 1) float32 seconds a frame is shown; attributes say what the file is."""
+
+    def work(job: Job) -> None:
+        info = probe(job.video, backend=context.settings.backend)
+        axis = info.axis
+        header = job.header(axis.fps, columns=("duration_s",), video=info.facts())
+        shown = (axis.ends_s - axis.times_s).astype(np.float32)[:, None]
+        job.write(header, values=shown, start_s=axis.times_s, end_s=axis.ends_s, valid=np.ones(len(axis), bool))
+
+    return work
+
+
+def audio(context: Context) -> Worker:
+    """Mono FLAC whose sample 0 is the first video frame and whose end is the end of the last one."""
+    rate = context.settings.sample_rate_hz
+
+    def work(job: Job) -> None:
+        axis = job.axis()
+        samples = extract(job.video, axis, sample_rate_hz=rate)
+        header = job.header(axis.fps, samples=len(samples), sample_rate_hz=rate, start_s=axis.start_s)
+        with atomic(job.path) as part:
+            write_flac(part, samples, rate, json.dumps(header.attributes(), sort_keys=True))
+
+    return work

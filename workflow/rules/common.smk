@@ -1,0 +1,59 @@
+"""The plan, and the functions that rules name. Names of outputs are functions of settings, manifest and media, and of nothing else."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from affpipe import run
+from affpipe.errors import AffpipeError
+from affpipe.plan import digest
+
+try:
+    PLAN = run.plan_of_mapping(config)
+except AffpipeError as error:
+    sys.exit(f"affpipe: {error}")
+
+AFFPIPE = f"{shlex.quote(sys.executable)} -m affpipe"
+SETTINGS = Path(PLAN.settings.cache) / "settings" / f"{digest(PLAN.settings.model_dump(mode='json'))}.json"
+LOGS = Path("logs") / PLAN.settings.name
+APPLY = [name for name in PLAN.names if name not in PLAN.settings.models]
+MODELS = list(PLAN.settings.models)
+
+# Stages that run a network worth a GPU, when the setting `device` is cuda. Minutes and MB are starting points that a profile overrides.
+NETWORKS = {"qwen3vl": (24000, 720), "wavlm": (16000, 240)}
+
+
+def gpus(name):
+    wants = PLAN.kind(name) in NETWORKS or name in MODELS
+    return int(wants and PLAN.settings.device == "cuda")
+
+
+def memory(name):
+    return NETWORKS.get(PLAN.kind(name), (4000, 120))[0]
+
+
+def minutes(name):
+    return NETWORKS.get(PLAN.kind(name), (4000, 120))[1]
+
+
+def indexes_read_by(name):
+    """Input function: indexes of the same shard, of the stages that `name` reads."""
+
+    def indexes(wildcards):
+        return [PLAN.index(read, wildcards.shard) for read in PLAN.reads(name)]
+
+    return indexes
+
+
+def indexes_fitted_on(name):
+    """Indexes of the group `fit`, of the stages that model `name` reads."""
+    return [index for read in PLAN.reads(name) for index in PLAN.indexes(read, "fit")]
+
+
+wildcard_constraints:
+    shard=r"(fit|rest)\d{3}",
+    members=r"[0-9a-f]{12}",
+
+
+onstart:
+    run.freeze(PLAN.settings, SETTINGS)

@@ -1,0 +1,19 @@
+"""What people read: written last, cheap, and named by everything that it depends on."""
+
+
+rule publish:
+    input:
+        ancient([index for name in PLAN.names for index in PLAN.indexes(name)]),
+        ancient([PLAN.fitted(model) for model in MODELS]),
+    output:
+        report(PLAN.published(), category="run"),
+    params:
+        run=PLAN.run,
+    log:
+        str(LOGS / "publish" / f"{PLAN.run}.log"),
+    benchmark:
+        str(LOGS / "publish" / f"{PLAN.run}.tsv")
+    message:
+        f"publish {PLAN.settings.results}/{PLAN.settings.name}"
+    shell:
+        "{AFFPIPE} job publish --settings {SETTINGS:q} --out {output:q} > {log:q} 2>&1"

@@ -173,7 +173,10 @@ def cache_verify(cache: Path = Path("cache")) -> None:
     faults = list(store.verify(cache))
     for path, what in faults:
         print(f"{path}: {what}")
-    print(f"{sum(len(f.files) for f in store.folders(cache))} streams read, {len(faults)} faults" + ("; run the workflow again" if faults else ""))
+    print(
+        f"{sum(len(f.files) for f in store.folders(cache))} streams read, {len(faults)} faults"
+        + ("; run the workflow again" if faults else "")
+    )
     raise typer.Exit(1 if faults else 0)
 
 

@@ -143,7 +143,9 @@ class WavLM(Windowed):
     encoder: Literal["wavlm"] = "wavlm"
     weights: str = "wavlm-tiny"
     layer: int | None = Field(None, ge=0, description="transformer layer whose output is kept, from 1 (0: its input); none: the last")
-    normalise: Literal["checkpoint", "waveform"] = Field("checkpoint", description="mean and deviation: the checkpoint's, or each window's own")
+    normalise: Literal["checkpoint", "waveform"] = Field(
+        "checkpoint", description="mean and deviation: the checkpoint's, or each window's own"
+    )
     dtype: Literal["float32", "bfloat16"] = "float32"
     batch_size: int = speed(8, ge=1)
 
@@ -193,7 +195,9 @@ class SequenceModel(Section):
     dropout: float = Field(0.2, ge=0, lt=1)
     window: int = Field(400, ge=1, description="rows a model sees at once (L)")
     stride: int = Field(150, ge=1, description="rows between windows (S)")
-    fill: Literal["nearest", "none"] = Field("nearest", description="a row that was not observed takes its nearest neighbour, or stays masked")
+    fill: Literal["nearest", "none"] = Field(
+        "nearest", description="a row that was not observed takes its nearest neighbour, or stays masked"
+    )
     standardise: bool = Field(False, description="z-score each input feature with mean and deviation of the training streams")
     training: Training = Training()
 
@@ -331,7 +335,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: want a readable settings file, got {getattr(error, 'strerror', None) or error}; check --config") from None
+        raise SettingsError(
+            f"{path}: want a readable settings file, got {getattr(error, 'strerror', None) or error}; check --config"
+        ) from None
     except yaml.YAMLError as error:
         place = f" in line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
         raise SettingsError(f"{path}: want YAML, got {getattr(error, 'problem', None) or error}{place}; mend the file") from None

@@ -22,7 +22,9 @@ def folders(truth: Path, predicted: Path) -> dict[str, Video]:
         raise InputError(f"{truth}: want official text files (*.txt), got none; check the path")
     missing = [name for name in names if not (predicted / name).is_file()]
     if missing:
-        raise InputError(f"{predicted}: want a prediction for each of {len(names)} truth files, got none for {', '.join(missing[:3])}; predict them")
+        raise InputError(
+            f"{predicted}: want a prediction for each of {len(names)} truth files, got none for {', '.join(missing[:3])}; predict them"
+        )
     return {Path(name).stem: pair(truth / name, predicted / name) for name in names}
 
 
@@ -35,7 +37,9 @@ def pair(truth: Path, predicted: Path) -> Video:
     n = min(len(values), len(prediction))
     hole = valid[:n] & ~given[:n]
     if hole.any():
-        raise ManifestError(f"{predicted}: line {int(np.argmax(hole)) + 2}: want a value where {truth} has one, got -5; predict every frame")
+        raise ManifestError(
+            f"{predicted}: line {int(np.argmax(hole)) + 2}: want a value where {truth} has one, got -5; predict every frame"
+        )
     return values[:n], prediction[:n], valid[:n]
 
 

@@ -1,6 +1,6 @@
 """Files for people and for ABAW: prediction tables and the official text form of valence and arousal.
 
-The official form has the header `valence,arousal` and a line a frame; line i + 1 belongs to frame i (0-based), which ABAW numbers i + 1. A frame
+The official form has the header `valence,arousal` and then a line a frame: the first one belongs to frame 0, which ABAW numbers 1. A frame
 without a value has -5,-5.
 """
 
@@ -27,7 +27,9 @@ def read_va(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: want a readable annotation file, got {getattr(error, 'strerror', None) or error}; check the path") from None
+        raise ManifestError(
+            f"{path}: want a readable annotation file, got {getattr(error, 'strerror', None) or error}; check the path"
+        ) from None
     if not lines or lines[0].replace(" ", "").lower() != HEADER:
         raise ManifestError(f"{path}: line 1: want the header {HEADER}, got {lines[0] if lines else 'an empty file'!r}; mend the file")
     while lines and not lines[-1].strip():

@@ -167,7 +167,14 @@ def apply(
             log.warning("%s: %s: %s: %s", name, item.id, entry.status, entry.reason)
         out[item.id] = entry
     progress(name, len(items), len(items))
-    log.info("%s: %d made, %d there already or without input, %.1f s, in %s", name, made, len(items) - made, time.monotonic() - begun, plan.folder(name))
+    log.info(
+        "%s: %d made, %d there already or without input, %.1f s, in %s",
+        name,
+        made,
+        len(items) - made,
+        time.monotonic() - begun,
+        plan.folder(name),
+    )
     return out
 
 

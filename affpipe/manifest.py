@@ -1,7 +1,7 @@
 """Which videos and streams exist: the one reader of data_manifest.csv.
 
-A row is a stream: one subject in one video. Columns: `stream_id, video, subject, partition, annotation`; further columns are kept out of the way.
-Paths are relative to `data_root`. `subject` says which face of the video is meant (largest, left, right; empty is largest).
+A row is a stream: one subject in one video. Columns: `stream_id, video, subject, partition, annotation`; further columns are not read. Paths
+are relative to `data_root`. `subject` says which face of the video is meant (largest, left, right; empty is largest).
 """
 
 import csv
@@ -90,14 +90,18 @@ def _check_unique(path: Path, rows: Iterable[tuple[int, Row]]) -> None:
     faces: dict[tuple[Path, str], int] = {}
     for number, row in rows:
         if row.stream_id in streams:
-            raise ManifestError(f"{path}: row {number}: stream_id {row.stream_id!r} stands in row {streams[row.stream_id]} already; rename one")
+            raise ManifestError(
+                f"{path}: row {number}: stream_id {row.stream_id!r} stands in row {streams[row.stream_id]} already; rename one"
+            )
         streams[row.stream_id] = number
         first, video = videos.setdefault(row.video_id, (number, row.video))
         if video != row.video:
             raise ManifestError(f"{path}: row {number}: {row.video.name} and {video.name} of row {first} share a name; rename one file")
         face = (row.video, row.subject)
         if face in faces:
-            raise ManifestError(f"{path}: row {number}: {row.subject} face of {row.video.name} is the stream of row {faces[face]} already; remove one")
+            raise ManifestError(
+                f"{path}: row {number}: {row.subject} face of {row.video.name} is the stream of row {faces[face]} already; remove one"
+            )
         faces[face] = number
 
 
@@ -107,3 +111,25 @@ def check_partitions(rows: Iterable[Row], path: Path) -> None:
     for partition in ("train", "validation"):
         if partition not in present:
             raise ManifestError(f"{path}: want rows of partition {partition}, got none; models cannot be fitted without them")
+
+
+def read_curation(path: Path, rows: Iterable[Row]) -> dict[str, tuple[int, ...]]:
+    """Curation decisions, stream id -> track numbers, from a CSV file of the columns stream_id and tracks (numbers separated by spaces)."""
+    known, out = {row.stream_id for row in rows}, {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            if not {"stream_id", "tracks"} <= set(table.fieldnames or ()):
+                raise ManifestError(f"{path}: want columns stream_id, tracks, got {table.fieldnames}; mend row 1")
+            for cells in table:
+                where = f"{path}: row {table.line_num}"
+                numbers = (cells["tracks"] or "").split()
+                if cells["stream_id"] not in known:
+                    raise ManifestError(f"{where}: want a stream_id of the manifest, got {cells['stream_id']!r}; remove the row")
+                if not numbers or not all(n.isdecimal() for n in numbers):
+                    raise ManifestError(f"{where}: want track numbers separated by spaces, got {cells['tracks']!r}; mend the cell")
+                out[cells["stream_id"]] = tuple(sorted({int(n) for n in numbers}))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        what = getattr(error, "strerror", None) or error
+        raise ManifestError(f"{path}: want a readable curation file, got {what}; check subject.curation") from None
+    return out

@@ -1,11 +1,10 @@
 """Names for everything: keys from settings, members from the manifest. Imported by the Snakefile; no heavy imports.
 
-Two kinds of job: *apply* (media or streams -> streams, one job a stage and shard, the network loaded once) and *fit* (streams and labels -> a
-model). A stage's key hashes its spec, its revision and the keys that it reads; a model's key also hashes the labels and streams it is fitted on. Shards are made
-within two groups, `fit` (train and validation) and `rest`, so a video to predict never touches training.
+Two kinds of job: *apply* (media or streams -> streams, one job a stage and shard, the network loaded once) and *fit* (streams and labels
+-> a model). A stage's key hashes its spec, its revision and the keys that it reads; a model's key also hashes the labels and streams that it
+is fitted on. Shards are made within two groups, `fit` (train and validation) and `rest`, so a video to predict never touches training.
 """
 
-import csv
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from typing import Any
 from affpipe import store
 from affpipe.config import MEDIA_STAGES, Settings, canonical
 from affpipe.encoders.specs import ENCODERS
-from affpipe.errors import ManifestError, StoreError
-from affpipe.manifest import Row
+from affpipe.errors import StoreError
+from affpipe.manifest import Row, read_curation
 from affpipe.media.identity import fingerprint
 
 # Bump a revision by hand when the code of a stage or model changes values.
@@ -64,7 +63,7 @@ class Plan:
         self.cache = Path(settings.cache)
         self.model_keys = dict(model_keys or {})
         self.names = [*(s for s in MEDIA_STAGES), *settings.features, *settings.models]
-        self._curated = _read_curation(settings.subject.curation, self.rows)
+        self._curated = read_curation(Path(settings.subject.curation), self.rows) if settings.subject.curation else {}
         self.shards: dict[str, list[str]] = {}  # shard -> video ids
         fit_videos = {row.video_id for row in self.rows if row.fits}
         for video in sorted({row.video_id for row in self.rows}):
@@ -202,27 +201,6 @@ class Plan:
     def check_members(self, name: str, shard: str, members: str) -> None:
         """StoreError if the manifest changed after the workflow was planned."""
         if shard not in self.shards or self.members(name, shard) != members:
-            raise StoreError(f"{name}, shard {shard}: want members {members}, got another set: manifest or videos changed after planning; run again")
-
-
-def _read_curation(path: str | None, rows: Sequence[Row]) -> dict[str, tuple[int, ...]]:
-    """Curation decisions: stream id -> track numbers. The file has the columns stream_id and tracks (numbers separated by spaces)."""
-    if path is None:
-        return {}
-    known, out = {row.stream_id for row in rows}, {}
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            if not {"stream_id", "tracks"} <= set(table.fieldnames or ()):
-                raise ManifestError(f"{path}: want columns stream_id, tracks, got {table.fieldnames}; mend row 1")
-            for cells in table:
-                where = f"{path}: row {table.line_num}"
-                numbers = (cells["tracks"] or "").split()
-                if cells["stream_id"] not in known:
-                    raise ManifestError(f"{where}: want a stream_id of the manifest, got {cells['stream_id']!r}; remove the row")
-                if not numbers or not all(n.isdecimal() for n in numbers):
-                    raise ManifestError(f"{where}: want track numbers separated by spaces, got {cells['tracks']!r}; mend the cell")
-                out[cells["stream_id"]] = tuple(sorted({int(n) for n in numbers}))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: want a readable curation file, got {getattr(error, 'strerror', None) or error}; check subject.curation") from None
-    return out
+            raise StoreError(
+                f"{name}, shard {shard}: want members {members}, got another set: manifest or videos changed after planning; run again"
+            )

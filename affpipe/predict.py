@@ -16,7 +16,10 @@ MODEL_FILE = "model.safetensors"
 
 
 def stage(context: Context) -> Worker:
-    """A model's stream: values (N, H) float16 embeddings, `prediction` (N, 2) float32, `source` (N,) uint8, `gate` (N, E) float32 of a fusion."""
+    """A model's stream: values (N, H) float16 embeddings, with `prediction` (N, 2) float32 and `source` (N,) uint8; of a fusion also `gate`.
+
+    The gate is (N, E) float32; attribute extra.experts names its columns.
+    """
     plan, settings = context.plan, context.settings
     device = torch.device(plan.settings.device)
     predictor, record = models.load(plan.folder(context.name) / MODEL_FILE, plan.key(context.name), settings, device)

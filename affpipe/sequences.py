@@ -75,7 +75,9 @@ def _read_windows(job: Job, settings: ChunkModel) -> Sequence:
     if settings.speech_only:
         with job.open("speech") as windows:
             if not np.array_equal(windows.start_s, start_s) or not np.array_equal(windows.end_s, end_s):
-                raise SettingsError(f"models.{job.name}: want {settings.reads} and speech on one grid; give both the same length_s and hop_s")
+                raise SettingsError(
+                    f"models.{job.name}: want {settings.reads} and speech on one grid; give both the same length_s and hop_s"
+                )
             valid = valid & (windows.rows()[:, 2] > 0)
     step_s = length_s / settings.chunks
     start_s = start_s[:, None] + step_s * np.arange(settings.chunks)  # (R, C)

@@ -1,9 +1,9 @@
 """Streams on disk: one HDF5 file each, self-describing, keyed, whole or absent.
 
-`<cache>/<stage>/<key>/<id>.<identity>.h5` holds rows over time: `values` (R, ...), `start_s`, `end_s` (R,) float64, `valid` (R,) bool, and further
-datasets of R rows (or ragged bytes with an `<name>_offset`). The audio track alone is FLAC, with the same attributes in its comment. A file
-is written under a temporary name in its folder, flushed and renamed, so a file that exists under its name is whole. Readers check that what a
-file says of itself agrees with its name. `<cache>/<stage>/<key>/shards/*.json` are the indexes that the workflow tracks.
+`<cache>/<stage>/<key>/<id>.<identity>.h5` holds rows over time: `values` (R, ...), `start_s`, `end_s` (R,) float64, `valid` (R,) bool, and
+further datasets of R rows (or ragged bytes with an `<name>_offset`). The audio track alone is FLAC, with the same attributes in its comment.
+A file is written under a temporary name in its folder, flushed and renamed, so a file that exists under its name is whole. Readers check
+that what a file says of itself agrees with its name. `<cache>/<stage>/<key>/shards/*.json` are the indexes that the workflow tracks.
 """
 
 import importlib.metadata
@@ -95,7 +95,9 @@ class Writer:
         self._file = file
         self._rows = 0
 
-    def append(self, *, values: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, valid: np.ndarray, **more: np.ndarray | list[bytes]) -> None:
+    def append(
+        self, *, values: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, valid: np.ndarray, **more: np.ndarray | list[bytes]
+    ) -> None:
         """Add n rows; every array has n along its first axis. A list of bytes becomes ragged data."""
         rows: dict[str, Any] = {"values": values, "start_s": np.asarray(start_s, np.float64), "end_s": np.asarray(end_s, np.float64)}
         rows |= {"valid": np.asarray(valid, bool), **more}

@@ -160,7 +160,9 @@ def _labelled(plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]],
         sequence = sequences.read(Job(plan, name, item), plan.settings.models[name])
         out.append((sequence, *sequences.labels(sequence, item.row.annotation)))
     if not any(known.any() for *_, known in out):
-        raise ManifestError(f"{name}: want labelled frames in partition {partition}, got none that the model can use; check annotations and logs")
+        raise ManifestError(
+            f"{name}: want labelled frames in partition {partition}, got none that the model can use; check annotations and logs"
+        )
     return out
 
 

@@ -88,7 +88,9 @@ def subject(context: Context) -> Worker:
         seen = choice.row >= 0
         values = blank(len(axis), (4,))
         values[seen] = box[choice.row[seen]]
-        header = job.header(axis.fps, columns=("left", "top", "right", "bottom"), tracks=[int(t) for t in choice.tracks], reason=choice.reason)
+        header = job.header(
+            axis.fps, columns=("left", "top", "right", "bottom"), tracks=[int(t) for t in choice.tracks], reason=choice.reason
+        )
         job.write(header, values=values, start_s=axis.times_s, end_s=axis.ends_s, valid=seen, row=choice.row)
 
     return work

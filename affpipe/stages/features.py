@@ -131,7 +131,9 @@ def _weights(context: Context) -> tuple[Path, tuple[str, ...], dict[str, Any]]:
     name, run = context.settings.weights, context.plan.settings
     folder = Path(run.weights) / name
     if not folder.is_dir():
-        raise WeightsError(f"{folder}: want weights, got no folder; run `affpipe weights fetch {name}`, or `affpipe weights tiny {run.weights}`")
+        raise WeightsError(
+            f"{folder}: want weights, got no folder; run `affpipe weights fetch {name}`, or `affpipe weights tiny {run.weights}`"
+        )
     record = records.verify(folder)
     _pin(context.plan.cache / "weights" / f"{name}.json", record)
     place = {"device": torch.device(run.device), "dtype": getattr(torch, context.settings.dtype)}

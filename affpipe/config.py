@@ -65,7 +65,7 @@ class Faces(Section):
     max_gap_frames: int = Field(5, ge=0)
     crop_margin: float = Field(0.5, ge=0, le=2, description="on each side, in boxes")
     crop_side: int = Field(256, ge=32, le=2048, description="longest side of a kept crop, pixels")
-    jpeg_quality: int = Field(95, ge=1, le=100)
+    jpeg_quality: int = Field(90, ge=1, le=100)
 
 
 class Subject(Section):

@@ -1,6 +1,6 @@
 """Which videos and streams exist: the one reader of data_manifest.csv.
 
-A row is a stream: one subject in one video. Columns: `stream_id, video, subject, partition, annotation`; further columns are not read. Paths
+A row is a stream: one subject in one video. Columns: `stream_id, video, subject, partition, annotation`; others are not read. Paths
 are relative to `data_root`. `subject` says which face of the video is meant (largest, left, right; empty is largest).
 """
 

@@ -1,8 +1,8 @@
 """Names for everything: keys from settings, members from the manifest. Imported by the Snakefile; no heavy imports.
 
 Two kinds of job: *apply* (media or streams -> streams, one job a stage and shard, the network loaded once) and *fit* (streams and labels
--> a model). A stage's key hashes its spec, its revision and the keys that it reads; a model's key also hashes the labels and streams that it
-is fitted on. Shards are made within two groups, `fit` (train and validation) and `rest`, so a video to predict never touches training.
+-> a model). A stage's key hashes its spec, its revision and the keys that it reads; a model's key also hashes the labels and streams it is
+fitted on. Shards are made within two groups, `fit` (train and validation) and `rest`, so a video to predict never touches training.
 """
 
 import hashlib

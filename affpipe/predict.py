@@ -16,7 +16,7 @@ MODEL_FILE = "model.safetensors"
 
 
 def stage(context: Context) -> Worker:
-    """A model's stream: values (N, H) float16 embeddings, with `prediction` (N, 2) float32 and `source` (N,) uint8; of a fusion also `gate`.
+    """A model's stream: values (N, H) float16 embeddings, with `prediction` (N, 2) float32, `source` (N,) uint8, of a fusion `gate`.
 
     The gate is (N, E) float32; attribute extra.experts names its columns.
     """

@@ -1,6 +1,6 @@
 """Streams on disk: one HDF5 file each, self-describing, keyed, whole or absent.
 
-`<cache>/<stage>/<key>/<id>.<identity>.h5` holds rows over time: `values` (R, ...), `start_s`, `end_s` (R,) float64, `valid` (R,) bool, and
+`<cache>/<stage>/<key>/<id>.<identity>.h5` has rows over time: `values` (R, ...), `start_s`, `end_s` (R,) float64, `valid` (R,) bool, and
 further datasets of R rows (or ragged bytes with an `<name>_offset`). The audio track alone is FLAC, with the same attributes in its comment.
 A file is written under a temporary name in its folder, flushed and renamed, so a file that exists under its name is whole. Readers check
 that what a file says of itself agrees with its name. `<cache>/<stage>/<key>/shards/*.json` are the indexes that the workflow tracks.
@@ -24,7 +24,8 @@ from affpipe import __version__
 from affpipe.errors import AffpipeError, StoreError
 
 FORMAT = 1
-CHUNK_BYTES = 1 << 18  # of one HDF5 chunk: small enough for a window, large enough for a disk
+CHUNK_BYTES = 1 << 18  # of one HDF5 chunk at most: small enough for a window, large enough for a disk
+CHUNK_ROWS = 256  # of one at least, bytes permitting
 ROWS = ("values", "start_s", "end_s", "valid")
 REPAIR = "run `affpipe cache verify`, then the workflow again"
 
@@ -117,8 +118,9 @@ class Writer:
     def _extend(self, name: str, data: np.ndarray) -> int:
         """Append along the first axis, creating the dataset on first use; return the length before."""
         if name not in self._file:
-            row_bytes = max(1, data[:1].nbytes) if len(data) else 1
-            chunk = (max(1, min(CHUNK_BYTES // row_bytes, 1 << 16)), *data.shape[1:])
+            row_bytes = max(1, int(np.prod(data.shape[1:])) * data.dtype.itemsize)
+            rows = max(1, min(CHUNK_BYTES // row_bytes, max(len(data), CHUNK_ROWS)))  # a chunk is stored whole, however few its rows
+            chunk = (rows, *data.shape[1:])
             shape, limit = (0, *data.shape[1:]), (None, *data.shape[1:])
             self._file.create_dataset(name, shape, data.dtype, chunks=chunk, maxshape=limit, fletcher32=True)
         dataset = self._file[name]

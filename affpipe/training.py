@@ -34,6 +34,7 @@ ensure_torchvision()  # lightning looks for torchvision
 import lightning as pl  # noqa: E402
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint  # noqa: E402
 
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 log = logging.getLogger("affpipe")
 MONITOR = "validation_ccc"
 Labelled = tuple[Sequence, np.ndarray, np.ndarray]  # input, target (R, C, 2), known (R, C)

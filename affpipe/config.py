@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from affpipe.errors import SettingsError
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+WAVLM_RATE_HZ = 16000
 MEDIA_STAGES = ("frames", "audio", "faces", "subject", "landmarks", "mouth", "speech")
 
 
@@ -53,6 +54,7 @@ class Audio(Section):
     """Mono track on the video's clock."""
 
     sample_rate_hz: int = Field(16000, ge=8000, le=48000)
+    offset_s: float = Field(0.0, ge=-10, le=10, description="added to the track's timestamps, for recordings whose sound is out of step")
 
 
 class Faces(Section):
@@ -303,6 +305,8 @@ class Settings(Section):
         for name in self.features:
             if name in MEDIA_STAGES:
                 raise ValueError(f"features.{name}: the name is that of a stage; choose another")
+            if self.features[name].encoder == "wavlm" and self.audio.sample_rate_hz != WAVLM_RATE_HZ:
+                raise ValueError(f"features.{name}: WavLM hears {WAVLM_RATE_HZ} Hz, got audio.sample_rate_hz {self.audio.sample_rate_hz}")
         for name, model in self.models.items():
             if name in taken:
                 raise ValueError(f"models.{name}: the name is that of a stage or feature; choose another")

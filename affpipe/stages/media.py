@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 
+from affpipe.frames import FrameAxis
 from affpipe.jobs import Context, Job, Worker
 from affpipe.media.audio import extract, write_flac
 from affpipe.media.probe import probe
@@ -25,11 +26,12 @@ def frames(context: Context) -> Worker:
 
 def audio(context: Context) -> Worker:
     """Mono FLAC whose sample 0 is the first video frame and whose end is the end of the last one."""
-    rate = context.settings.sample_rate_hz
+    rate, offset_s = context.settings.sample_rate_hz, context.settings.offset_s
 
     def work(job: Job) -> None:
         axis = job.axis()
-        samples = extract(job.video, axis, sample_rate_hz=rate)
+        shifted = FrameAxis(axis.times_s - offset_s, axis.fps)  # sound moved later is sound looked for earlier
+        samples = extract(job.video, shifted, sample_rate_hz=rate)
         header = job.header(axis.fps, samples=len(samples), sample_rate_hz=rate, start_s=axis.start_s)
         with atomic(job.path) as part:
             write_flac(part, samples, rate, json.dumps(header.attributes(), sort_keys=True))

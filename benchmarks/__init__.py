@@ -1,0 +1,1 @@
+"""Figures that the documentation states, each made by a command."""

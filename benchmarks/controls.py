@@ -1,0 +1,77 @@
+"""Does the demo measure anything? The same run with its labels as they are, shuffled between training streams, and shifted in time.
+
+`python -m benchmarks.controls` works in the current folder, beside `make demo` (same data, weights and store, so nothing is extracted again).
+Scored on the test partition, whose truth no part of the workflow reads, by within-video CCC of the published model.
+"""
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from affpipe import evaluate, formats, manifest
+from affpipe.manifest import Row
+
+DATA, OUT = Path("demo"), Path("benchmarks/out/controls")
+SHIFT = 25  # frames
+
+Labels = dict[str, tuple[np.ndarray, np.ndarray]]  # stream id -> values (T, 2), valid (T,)
+
+
+def as_they_are(labels: Labels, rows: list[Row]) -> Labels:
+    """The labels of the demo."""
+    return labels
+
+
+def shuffled(labels: Labels, rows: list[Row]) -> Labels:
+    """Every training stream gets the labels of another one, cut or repeated to its own length."""
+    train = [row.stream_id for row in rows if row.partition == "train"]
+    order = np.random.default_rng(0).permutation(len(train))
+    giver = {train[a]: train[b] for a, b in zip(order, np.roll(order, 1), strict=True)}
+    out = dict(labels)
+    for id, other in giver.items():
+        n = len(labels[id][0])
+        index = np.arange(n) % len(labels[other][0])
+        out[id] = (labels[other][0][index], labels[other][1][index])
+    return out
+
+
+def shifted(labels: Labels, rows: list[Row]) -> Labels:
+    """Labels of train and validation come SHIFT frames late; the first SHIFT frames are invalid."""
+    return {id: (np.roll(v, SHIFT, axis=0), np.roll(k, SHIFT) & (np.arange(len(k)) >= SHIFT)) for id, (v, k) in labels.items()}
+
+
+def run(name: str, change: Callable[[Labels, list[Row]], Labels]) -> dict[str, float]:
+    """Fit the demo's models on changed labels and score the test partition."""
+    rows = manifest.read(Path("data_manifest.csv"), DATA)
+    labels = change({row.stream_id: formats.read_va(row.annotation) for row in rows if row.annotation}, rows)
+    folder = (OUT / name).resolve()
+    lines = [",".join(manifest.COLUMNS)]
+    for row in rows:
+        annotation = folder / f"{row.stream_id}.txt" if row.annotation else ""
+        if row.annotation:
+            formats.write_va(annotation, *labels[row.stream_id])
+        lines.append(f"{row.stream_id},{row.video.relative_to(DATA)},{row.subject},{row.partition},{annotation}")
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    config = [f"name=control-{name}", f"manifest={folder / 'manifest.csv'}"]
+    subprocess.run([sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "all", "--config", *config], check=True)
+    truth = sorted((DATA / "truth/Test_Set").glob("*.txt"))
+    official = Path("results") / f"control-{name}" / "official"
+    return evaluate.score({path.stem: evaluate.pair(path, official / path.name) for path in truth})["within_video"]
+
+
+def main() -> None:
+    """Run the three arms and print and keep their scores."""
+    scores = {change.__name__: run(change.__name__, change) for change in (as_they_are, shuffled, shifted)}
+    for name, score in scores.items():
+        print(f"{name:<12} valence {score['ccc_valence']:.3f}  arousal {score['ccc_arousal']:.3f}  mean {score['ccc']:.3f}")
+    found = {"machine": platform.processor() or platform.machine(), "python": platform.python_version(), "within_video": scores}
+    (OUT / "controls.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""The whole pipeline on a few short rendered clips: what runs, what is left alone, what comes out."""
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from affpipe.demo.clips import PAL, SQUARE, WHOLE, Absence, Clip, manifest_text
+from affpipe.demo.render import render
+
+ROOT = Path(__file__).resolve().parents[1]
+CLIPS = (
+    Clip("one", "train", 6, PAL, SQUARE),
+    Clip("pair", "train", 6, PAL, people=2),
+    Clip("three", "validation", 6, WHOLE, SQUARE, variable=True, absences=(Absence(2.0, 3.5),)),
+    Clip("four", "test", 6, PAL, SQUARE, audio=False),
+)
+RECIPE = """
+name: small
+shards: 1
+models:
+  face: {training: {epochs: 3}}
+  behaviour: {training: {epochs: 2}}
+  voice: {speech_only: false, training: {epochs: 2}}
+  fused: {training: {epochs: 2}}
+"""
+EXTRACTION = ["frames", "audio", "faces", "subject", "landmarks", "mouth", "speech", "mesh", "qwen3vl", "wavlm"]
+MODELS = ["face", "behaviour", "voice", "fused"]
+
+
+class Workspace:
+    """A folder with the workflow, a rendered data set and tiny weights."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in ("Snakefile", "config.yaml"):
+            shutil.copy(ROOT / name, folder)
+        shutil.copytree(ROOT / "workflow", folder / "workflow")
+        (folder / "small.yaml").write_text(RECIPE)
+        (folder / "data_manifest.csv").write_text(manifest_text(CLIPS))
+        render(folder / "demo", clips=CLIPS, jobs=2)
+        self.run("-m", "affpipe", "weights", "tiny", "weights")
+
+    def run(self, *command: str, fails: bool = False) -> subprocess.CompletedProcess:
+        done = subprocess.run([sys.executable, *command], cwd=self.folder, capture_output=True, text=True, timeout=400)
+        assert (done.returncode != 0) is fails, done.stdout + done.stderr
+        return done
+
+    def snakemake(self, *options: str, fails: bool = False) -> str:
+        done = self.run("-m", "snakemake", "--cores", "2", "--configfile", "config.yaml", "small.yaml", *options, fails=fails)
+        return done.stdout + done.stderr
+
+    def planned(self, *options: str) -> dict[str, int]:
+        """Jobs that a dry run lists, rule -> count."""
+        text = self.snakemake("--dry-run", *options)
+        assert "Traceback" not in text
+        rows = re.findall(r"^(apply_\w+|fit_\w+|publish)\s+(\d+)$", text, flags=re.MULTILINE)
+        return {rule: int(count) for rule, count in rows}
+
+    def made(self, stage: str) -> int:
+        """Streams that the jobs of a stage say they made, over all logs."""
+        logs = (self.folder / "logs" / "small" / f"apply_{stage}").glob("*.log")
+        return sum(int(n) for log in logs for n in re.findall(rf"{stage}: (\d+) made", log.read_text()))
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Workspace:
+    made = Workspace(tmp_path_factory.mktemp("workspace"))
+    made.snakemake()
+    return made
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def times_of(path: Path) -> list[float]:
+    with av.open(str(path)) as container:
+        return [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize("stream", ["one", "pair_left", "pair_right", "three", "four"])
+def test_every_stream_has_a_row_a_frame_at_the_containers_times(workspace, stream):
+    table = rows(workspace.folder / "results/small/predictions" / f"{stream}.csv")
+    times = times_of(workspace.folder / "demo/videos" / f"{stream.split('_')[0]}.mp4")
+    assert [int(r["frame"]) for r in table] == list(range(1, len(times) + 1))
+    np.testing.assert_allclose([float(r["time_s"]) for r in table], times, atol=1e-6)
+    values = np.array([[float(r["valence"]), float(r["arousal"])] for r in table])
+    assert (np.abs(values) <= 1).all()
+    official = np.loadtxt(workspace.folder / "results/small/official" / f"{stream}.txt", delimiter=",", skiprows=1)
+    np.testing.assert_array_equal(official, values)
+
+
+def test_frames_without_a_face_are_marked(workspace):
+    table = rows(workspace.folder / "results/small/predictions/three.csv")
+    gone = [r["source"] for r in table if 2.2 < float(r["time_s"]) < 3.3]
+    assert gone
+    assert set(gone) == {"nearest"}
+    assert {r["source"] for r in table if float(r["time_s"]) < 1.5} == {"observed"}
+
+
+def test_results_say_which_weights_were_random_and_hold_scores(workspace):
+    folder = workspace.folder / "results/small"
+    page = (folder / "report.html").read_text()
+    assert "qwen3vl-tiny" in page
+    assert "wavlm-tiny" in page
+    scores = json.loads((folder / "scores.json").read_text())
+    assert set(scores) == set(MODELS)
+    absent = {(r["stream_id"], r["model"]): r for r in rows(folder / "failures.csv")}
+    assert set(absent) == {("four", "voice")}  # the clip without sound
+    assert "audio" in absent["four", "voice"]["reason"]
+
+
+def test_scores_of_the_run_equal_those_of_its_files(workspace):
+    folder = workspace.folder
+    pred = folder / "pred"
+    pred.mkdir(exist_ok=True)
+    shutil.copy(folder / "results/small/official/three.txt", pred)
+    truth = "demo/annotations/VA_Estimation_Challenge/Validation_Set"
+    workspace.run("-m", "affpipe", "evaluate", "--truth", truth, "--pred", "pred", "--json", "scores.json")
+    of_files = json.loads((folder / "scores.json").read_text())
+    of_run = json.loads((folder / "results/small/scores.json").read_text())["fused"]
+    assert of_files["ccc"] == pytest.approx(of_run["ccc"], abs=1e-4)  # files hold six decimals
+    assert of_files["within_video"]["ccc"] == pytest.approx(of_run["within_video"]["ccc"], abs=1e-4)
+
+
+def test_a_second_run_has_nothing_to_do(workspace):
+    assert workspace.planned() == {}
+
+
+def test_losing_the_bookkeeping_of_snakemake_plans_nothing(workspace):
+    aside = workspace.folder / ".bookkeeping"
+    (workspace.folder / ".snakemake").rename(aside)
+    try:
+        assert workspace.planned() == {}
+    finally:
+        shutil.rmtree(workspace.folder / ".snakemake", ignore_errors=True)
+        aside.rename(workspace.folder / ".snakemake")
+
+
+def test_touching_every_file_of_the_store_plans_nothing(workspace):
+    for path in sorted(workspace.folder.glob("cache/frames/*/shards/*.json")):
+        path.touch()
+    assert workspace.planned() == {}
+
+
+def test_an_audio_setting_reruns_the_audio_branch_alone(workspace):
+    jobs = workspace.planned("--config", "audio={offset_s: 0.1}")
+    assert jobs == {
+        "apply_audio": 2,
+        "apply_wavlm": 2,
+        "fit_voice": 1,
+        "apply_voice": 2,
+        "fit_fused": 1,
+        "apply_fused": 2,
+        "publish": 1,
+    }
+
+
+def test_one_heads_learning_rate_extracts_nothing(workspace):
+    (workspace.folder / "rate.yaml").write_text("models: {face: {training: {learning_rate: 0.002}}}")
+    jobs = workspace.planned("--configfile", "config.yaml", "small.yaml", "rate.yaml")
+    assert jobs == {"fit_face": 1, "apply_face": 2, "fit_fused": 1, "apply_fused": 2, "publish": 1}
+
+
+def test_the_rerun_equals_the_first_run_bit_for_bit(workspace, tmp_path):
+    """A model fitted again from the same streams, by another process, is the same model."""
+    folder = workspace.folder
+    before = (folder / "results/small/official/three.txt").read_text()
+    aside = tmp_path / "models"
+    aside.mkdir()
+    for name in MODELS:
+        (folder / "cache" / name).rename(aside / name)
+    workspace.snakemake()
+    assert (folder / "results/small/official/three.txt").read_text() == before
+
+
+def test_a_video_to_predict_costs_one_job_a_stage_and_no_training(workspace):
+    folder = workspace.folder
+    manifest = folder / "data_manifest.csv"
+    original = manifest.read_text()
+    made = {stage: workspace.made(stage) for stage in EXTRACTION + MODELS}
+    shutil.copy(folder / "demo/videos/one.mp4", folder / "demo/videos/new.mp4")
+    manifest.write_text(original + "new,videos/new.mp4,largest,predict,\n")
+    try:
+        jobs = workspace.planned()
+        assert jobs == {f"apply_{stage}": 1 for stage in EXTRACTION + MODELS} | {"publish": 1}
+        workspace.snakemake()
+        assert {stage: workspace.made(stage) - made[stage] for stage in made} == dict.fromkeys(made, 1)
+        predicted = rows(folder / "results/small/predictions/new.csv")
+        assert predicted == rows(folder / "results/small/predictions/one.csv")  # the same video, the same values
+    finally:
+        manifest.write_text(original)
+
+
+def test_a_hole_in_the_store_is_found_and_filled(workspace):
+    (victim,) = workspace.folder.glob("cache/mouth/*/three.*.h5")
+    content = victim.read_bytes()
+    victim.write_bytes(content[: len(content) // 2])
+    done = workspace.run("-m", "affpipe", "cache", "verify", fails=True)
+    assert "three" in done.stdout
+    assert set(workspace.planned()) == {"apply_mouth"}
+    workspace.snakemake()
+    assert victim.exists()
+    workspace.run("-m", "affpipe", "cache", "verify")
+
+
+def test_bad_settings_and_manifests_are_one_line(workspace):
+    folder = workspace.folder
+    text = workspace.snakemake("--config", "shard=3", fails=True)
+    assert "affpipe: settings: shard: unknown key" in text
+    assert "Traceback" not in text
+    manifest = folder / "data_manifest.csv"
+    original = manifest.read_text()
+    manifest.write_text(original + "lost,videos/lost.mp4,largest,predict,\n")
+    try:
+        text = workspace.snakemake(fails=True)
+    finally:
+        manifest.write_text(original)
+    assert "row 7: want a video file, got no demo/videos/lost.mp4" in text
+    assert "Traceback" not in text
+
+
+def test_a_damaged_video_stops_its_job_or_is_skipped_with_its_reason(workspace):
+    folder = workspace.folder
+    manifest = folder / "data_manifest.csv"
+    original = manifest.read_text()
+    good = (folder / "demo/videos/one.mp4").read_bytes()
+    (folder / "demo/videos/cut.mp4").write_bytes(good[: len(good) // 2])
+    manifest.write_text(original + "cut,videos/cut.mp4,largest,predict,\n")
+    try:
+        workspace.snakemake(fails=True)
+        log = max((folder / "logs/small/apply_frames").glob("*.log"), key=lambda path: path.stat().st_mtime)
+        assert "cut.mp4" in log.read_text().splitlines()[-1]
+        workspace.snakemake("--config", "on_error=skip")
+        lost = {r["model"]: r["reason"] for r in rows(folder / "results/small/failures.csv") if r["stream_id"] == "cut"}
+        assert set(lost) == set(MODELS)
+        assert all("cut.mp4" in reason for reason in lost.values())
+    finally:
+        manifest.write_text(original)
+
+
+def test_lint_finds_only_what_the_design_refuses(workspace):
+    text = workspace.run("-m", "snakemake", "--lint", fails=True).stderr
+    found = set(re.findall(r"^\s+\* ([^\n:]+)", text, flags=re.MULTILINE))
+    # docs/decisions.md says why: names carry content, so params, which Snakemake tracks, must not; one environment serves all rules.
+    outside = "Shell command directly uses variable {} from outside of the rule"
+    assert found == {"Specify a conda environment or container for each rule.", outside.format("AFFPIPE"), outside.format("SETTINGS")}

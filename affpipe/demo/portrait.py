@@ -13,6 +13,9 @@ import mediapipe as mp
 import numpy as np
 import skimage.data
 
+from affpipe.faces.landmarks import FaceMesh
+from affpipe.faces.quiet import quiet_start
+
 ZOOM, KEEP_ROWS = 2, 400  # enlargement; rows of the original that can ever be in a frame
 INNER_UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 INNER_LOWER = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
@@ -112,14 +115,15 @@ def blend(back: np.ndarray, front: np.ndarray, weight: np.ndarray) -> np.ndarray
 
 def _mesh(picture: np.ndarray) -> np.ndarray:
     """(468, 2) float64 landmarks of the only face, in pixels."""
-    with mp.solutions.face_mesh.FaceMesh(static_image_mode=True, max_num_faces=1) as mesh:
-        found = mesh.process(picture).multi_face_landmarks[0]
-    return np.array([[p.x, p.y] for p in found.landmark]) * picture.shape[1::-1]
+    mesh = FaceMesh()
+    points = mesh.landmarks(picture)
+    mesh.close()
+    return points[:468, :2].astype(np.float64)
 
 
 def _person(picture: np.ndarray) -> np.ndarray:
     """(H, W) float32 in [0, 1]: 1 where the person is, with a hard enough edge to lose the old background."""
-    with mp.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0) as model:
+    with quiet_start(), mp.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0) as model:
         mask = model.process(picture).segmentation_mask
     return _smooth((mask - 0.5) / 0.4).astype(np.float32)
 

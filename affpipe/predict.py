@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from affpipe import frames, sequences
 from affpipe import predictor as models
+from affpipe.device import pick
 from affpipe.frames import NEAREST, NONE, FrameAxis
 from affpipe.jobs import Context, Job, Worker
 from affpipe.store import Stream
@@ -21,7 +21,7 @@ def stage(context: Context) -> Worker:
     The gate is (N, E) float32; attribute extra.experts names its columns.
     """
     plan, settings = context.plan, context.settings
-    device = torch.device(plan.settings.device)
+    device = pick(plan.settings.device)
     predictor, record = models.load(plan.folder(context.name) / MODEL_FILE, plan.key(context.name), settings, device)
 
     def work(job: Job) -> None:

@@ -52,7 +52,7 @@ class Predictor(nn.Module):
         for m, (name, dim) in enumerate(self.dims.items()):
             total, square, count = np.zeros(dim), np.zeros(dim), 0
             for sequence in sequences:
-                rows = sequence.inputs[name][sequence.present[:, m]].reshape(-1, dim).astype(np.float64)
+                rows = _real(sequence, name, m).astype(np.float64)
                 total, square, count = total + rows.sum(0), square + (rows**2).sum(0), count + len(rows)
             mean = total / max(count, 1)
             deviation = np.sqrt(np.maximum(square / max(count, 1) - mean**2, 0))
@@ -109,6 +109,15 @@ def run(predictor: Predictor, sequence: Sequence, device: torch.device) -> Rows:
         parts.append([t.float().cpu().numpy() for t in output if t is not None])
     merged = [frames.merge(np.concatenate(p), starts, n).astype(np.float32) for p in zip(*parts, strict=True)]
     return Rows(merged[0], merged[1], merged[2] if len(merged) > 2 else None)
+
+
+def _real(sequence: Sequence, name: str, m: int) -> np.ndarray:
+    """(n, D) rows of an input that were observed; of an audio window without its padding."""
+    values = sequence.inputs[name][sequence.present[:, m]]
+    if "steps" not in sequence.inputs:
+        return values
+    steps = sequence.inputs["steps"][sequence.present[:, m]]
+    return values[np.arange(values.shape[1]) < steps[:, None]]
 
 
 # ---- files ------------------------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from affpipe import metrics, sequences, store
 from affpipe import predictor as models
 from affpipe.compat import ensure_torchvision
 from affpipe.config import ModelSettings
+from affpipe.device import pick
 from affpipe.errors import ManifestError, StoreError
 from affpipe.jobs import Job
 from affpipe.losses import VALoss
@@ -116,7 +117,10 @@ def fit(plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], progr
             log.warning("%s; fitted anew", error)
     train, validation = (_labelled(plan, name, entries, part) for part in ("train", "validation"))
     pl.seed_everything(plan.settings.seed, verbose=False)
+    pick(plan.settings.device)
     dims = sequences.widths([s for s, *_ in train])
+    for read in (read for read, dim in dims.items() if dim == 0):
+        raise ManifestError(f"{name}: want a training stream with {read}, got none; take {read} out of models.{name}.reads")
     for sequence, *_ in [*train, *validation]:
         sequences.widen(sequence, dims)
     predictor = Predictor(settings, dims)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that wait for a busy core cost more than they give
+
 
 def _test_data(folder: str) -> Path:
     default = Path(__file__).resolve().parents[2] / "shared"

@@ -1,6 +1,7 @@
 """Feature stages: landmarks, segments or windows of a video through an encoder."""
 
 import json
+import logging
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from affpipe.frames import FrameAxis, frames_in, segments
 from affpipe.jobs import Context, Job, Worker, blank
 from affpipe.store import write_text
 from affpipe.weights import records
+
+log = logging.getLogger("affpipe")
 
 
 def mesh(context: Context) -> Worker:
@@ -128,6 +131,8 @@ def _weights(context: Context) -> tuple[Path, tuple[str, ...], dict[str, Any]]:
     """Folder of the stage's checkpoint, verified; its name if its weights are random; device and dtype to load it with."""
     import torch
 
+    from affpipe.device import pick
+
     name, run = context.settings.weights, context.plan.settings
     folder = Path(run.weights) / name
     if not folder.is_dir():
@@ -135,8 +140,10 @@ def _weights(context: Context) -> tuple[Path, tuple[str, ...], dict[str, Any]]:
             f"{folder}: want weights, got no folder; run `affpipe weights fetch {name}`, or `affpipe weights tiny {run.weights}`"
         )
     record = records.verify(folder)
+    if record.random:
+        log.warning("%s: the weights %s are random: what comes of them means nothing", context.name, name)
     _pin(context.plan.cache / "weights" / f"{name}.json", record)
-    place = {"device": torch.device(run.device), "dtype": getattr(torch, context.settings.dtype)}
+    place = {"device": pick(run.device), "dtype": getattr(torch, context.settings.dtype)}
     return folder, (name,) if record.random else (), place
 
 

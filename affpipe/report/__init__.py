@@ -1,0 +1,34 @@
+"""What a run looks like: one HTML page of a run, and a picture of one stream's predictions.
+
+Both functions import what they need when called: the drawing library is of no use to a job that does not draw.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from affpipe.plan import Plan
+    from affpipe.predict import FramePredictions
+    from affpipe.store import Entry
+
+
+def render(plan: "Plan", entries: "Mapping[str, Mapping[str, Entry]]", scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """The report of a run as one HTML page that needs nothing else.
+
+    Args:
+        entries: for each stage and model, what became of its items.
+        scores: for each model with validation streams, what `evaluate.score` gave.
+    """
+    from affpipe.report.page import render as page
+
+    return page(plan, entries, scores)
+
+
+def trajectories(path: Path, title: str, times_s: "np.ndarray", found: "FramePredictions") -> None:
+    """Write a PNG of valence and arousal over time (T,), frames that were not observed marked."""
+    from affpipe.report.image import trajectories as image
+
+    image(path, title, times_s, found)

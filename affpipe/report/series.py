@@ -1,0 +1,68 @@
+"""Long series made short enough to draw, and marked stretches of time."""
+
+import numpy as np
+
+POINTS = 1000  # of one curve: more than a page has pixels
+
+
+def thin(times_s: np.ndarray, values: np.ndarray, valid: np.ndarray, limit: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
+    """At most `limit` points: equal groups of frames, each at its mean time with the mean of its valid values.
+
+    Args:
+        times_s: (T,); values: (T, ...); valid: (T,) bool.
+
+    Returns:
+        (P,) and (P, ...) float64 with P <= limit; NaN where a group holds no valid frame.
+    """
+    size = -(-len(times_s) // limit)
+    first = np.arange(0, len(times_s), max(size, 1))
+    kept = np.where(valid.reshape(-1, *[1] * (values.ndim - 1)), values, 0).astype(np.float64)
+    count = np.add.reduceat(valid.astype(np.int64), first).reshape(-1, *[1] * (values.ndim - 1))
+    frames = np.diff(np.append(first, len(times_s)))
+    mean = np.where(count > 0, np.add.reduceat(kept, first, axis=0) / np.maximum(count, 1), np.nan)
+    return np.add.reduceat(times_s, first) / frames, mean
+
+
+def runs(flags: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, *, join_s: float = 0.0) -> np.ndarray:
+    """(N, 2) stretches of the flagged rows; stretches with at most `join_s` between them are one.
+
+    Args:
+        flags: (R,) bool; start_s, end_s: (R,) intervals of the rows, sorted, overlapping or not.
+    """
+    starts, ends = start_s[flags], end_s[flags]
+    if len(starts) == 0:
+        return np.zeros((0, 2))
+    reach = np.maximum.accumulate(ends)
+    new = np.append(True, starts[1:] > reach[:-1] + join_s + 1e-9)
+    return np.stack([starts[new], reach[np.append(np.flatnonzero(new)[1:] - 1, len(reach) - 1)]], axis=1)
+
+
+def shown_until(times_s: np.ndarray) -> np.ndarray:
+    """(T,) end of each frame: the next one's time; the last is shown as long as the middle one of all."""
+    last = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1.0
+    return np.append(times_s[1:], times_s[-1] + last)
+
+
+def nice_ticks(low: float, high: float, count: int) -> np.ndarray:
+    """About `count` round numbers in [low, high]."""
+    raw = (high - low) / count
+    step = 10.0 ** np.floor(np.log10(raw))
+    step *= next(m for m in (1, 2, 5, 10) if m * step >= raw * (1 - 1e-9))
+    first = np.ceil(low / step - 1e-9)
+    return step * np.arange(first, np.floor(high / step + 1e-9) + 1)
+
+
+def time_ticks(low_s: float, high_s: float, count: int = 10) -> list[tuple[float, str]]:
+    """Round times in [low, high] with their labels: seconds, or minutes and hours for a long stretch."""
+    raw = (high_s - low_s) / count
+    step = next((s for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600) if s >= raw), None)
+    if raw < 0.5:
+        return [(float(t), f"{t:g} s") for t in np.round(nice_ticks(low_s, high_s, count), 6)]
+    step = step or 3600 * int(np.ceil(raw / 3600))
+    return [(float(t), _clock(int(t), high_s)) for t in step * np.arange(np.ceil(low_s / step), np.floor(high_s / step) + 1)]
+
+
+def _clock(t: int, high_s: float) -> str:
+    if high_s < 120:
+        return f"{t} s"
+    return f"{t // 60}:{t % 60:02d}" if high_s < 3600 else f"{t // 3600}:{t // 60 % 60:02d}:{t % 60:02d}"

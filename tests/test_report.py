@@ -1,0 +1,335 @@
+"""The report: every figure of a run is on the page, nothing on it comes from outside, and nothing a user named is taken for markup."""
+
+import json
+import re
+import struct
+from fractions import Fraction
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+
+from affpipe import config, evaluate, report, store
+from affpipe.errors import StoreError
+from affpipe.frames import NEAREST, NONE, OBSERVED
+from affpipe.manifest import Row
+from affpipe.plan import Item, Plan
+from affpipe.predict import FramePredictions
+from affpipe.report import figures, rulegraph, series
+from affpipe.store import Entry
+
+T, FPS = 150, 25
+TIMES = np.arange(T) / FPS
+ENDS = TIMES + 1 / FPS
+EXPERTS = ["face<-voice", "voice<-face"]
+EVIL = "audio: want a track, got <script>alert(1)</script> & none"
+MODEL = {"hidden": 8, "training": {"epochs": 3}}
+SETTINGS = {
+    "name": "small",
+    "features": {"mesh": {"encoder": "mesh"}, "wavlm": {"encoder": "wavlm"}},
+    "models": {
+        "face": {"kind": "transformer", "reads": "mesh", "heads": 2, **MODEL},
+        "voice": {"kind": "chunk_asp", "reads": "wavlm", **MODEL},
+        "fused": {"kind": "dcmmoe", "reads": ["face", "voice"], "heads": 2, **MODEL},
+    },
+    "publish": "fused",
+}
+STREAMS = {"a one": "train", "v1": "validation", "v2": "validation", "t+1": "test", "p1": "predict"}
+
+
+class Run:
+    """A tiny finished run made by hand: every stream done but the audio of p1, and what hangs on it."""
+
+    def __init__(self, folder: Path, *, random: tuple[str, ...] = ()):
+        settings = config.parse(SETTINGS | {"cache": str(folder / "cache"), "results": str(folder / "results")})
+        rows = []
+        for id, partition in STREAMS.items():
+            video, annotation = folder / f"{id}.mp4", folder / f"{id}.txt"
+            video.write_bytes(id.encode() * 40)
+            truth = [f"{v:.4f},{a:.4f}" for v, a in self.truth(id)]
+            truth[50:60] = ["-5,-5"] * 10
+            annotation.write_text("valence,arousal\n" + "\n".join(truth) + "\n")
+            labelled = partition in ("train", "validation")
+            rows.append(Row(id, video, "largest", partition, annotation if labelled else None))
+        self.plan = Plan(settings, rows)
+        self.entries = {name: {i.id: self._write(name, i, random) for i in self.plan.items(name)} for name in self.plan.names}
+        for name, reason in {"audio": EVIL, "wavlm": EVIL, "voice": EVIL}.items():
+            self.entries[name]["p1"] = Entry("absent", reason=reason)
+        for model in settings.models:
+            self._fit(model, random)
+        videos = {v: (self.truth(v), self.truth(v) * 0.5 + 0.1, np.arange(T) // 10 != 5) for v in ("v1", "v2")}
+        self.scores = {model: evaluate.score(videos) for model in settings.models}
+
+    @staticmethod
+    def truth(id: str) -> np.ndarray:
+        return np.stack([np.sin(TIMES + len(id)), 0.3 * np.cos(2 * TIMES)], axis=1).round(4) * 0.9
+
+    def _write(self, name: str, item: Item, random: tuple[str, ...]) -> Entry:
+        path = self.plan.stream(name, item)
+        if path.suffix == ".flac":  # the report reads no sound
+            return Entry("done", path.name, 1)
+        start, end = (TIMES, ENDS) if name != "speech" else (np.array([0.0, 2.0, 4.0]), np.array([4.0, 6.0, 6.0]))
+        rows = {"values": np.zeros((len(start), 2), np.float32), "start_s": start, "end_s": end, "valid": np.ones(len(start), bool)}
+        more: dict = {"columns": (), "extra": {}}
+        if name == "subject":
+            rows["valid"] = TIMES >= 1
+        elif name == "mouth":
+            rows["values"][:, 1] = TIMES % 1 < 0.5
+            more["columns"] = ("area", "open")
+        elif name == "speech":
+            rows["values"] = np.array([[2, 1, 1], [0, 1, 0], [0, 1, 0]], np.float32)
+            more["columns"] = ("open_s", "coverage", "retained")
+        elif name in self.plan.settings.models:
+            rows["prediction"] = (self.truth(item.id) * 0.5 + 0.1).astype(np.float32)
+            rows["source"] = np.where(TIMES < 1, NEAREST, OBSERVED).astype(np.uint8)
+            if name == "fused":
+                rows["gate"] = np.stack([0.25 + 0 * TIMES, 0.75 + 0 * TIMES], axis=1).astype(np.float32)
+                more["extra"] = {"experts": EXPERTS}
+        p = self.plan
+        header = store.Header(
+            p.kind(name), p.key(name), item.id, item.identity, p.spec(name), p.revision(name), p.inputs(name), Fraction(FPS), random, **more
+        )
+        store.write(path, header, **rows)
+        return Entry("done", path.name, len(start))
+
+    def _fit(self, model: str, random: tuple[str, ...]) -> None:
+        curves = [
+            {"epoch": e, "training_loss": 1 - 0.2 * e, "validation_ccc": c, "learning_rate": 1e-3} for e, c in enumerate((0.1, 0.4321, 0.3))
+        ]
+        record = {"model": model, "random": list(random), "parameters": 12345, "windows": 7, "train": ["a one"], "validation": ["v1", "v2"]}
+        store.write_text(Path(self.plan.fitted(model)), json.dumps(record | {"best": curves[1], "curves": curves}))
+
+    def page(self) -> str:
+        return report.render(self.plan, self.entries, self.scores)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return Run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def page(run: Run) -> str:
+    return run.page()
+
+
+class Reader(HTMLParser):
+    """Every start tag with its attributes, and the text of the page."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def section(page: str, name: str) -> str:
+    return re.search(rf'<section id="{name}">(.*?)</section>', page, re.S).group(1)
+
+
+def cells(html: str) -> list[list[str]]:
+    """Rows of all tables as text."""
+    return [
+        [Reader(c).text.strip() for c in re.findall(r"<td.*?>(.*?)</td>", row, re.S)]
+        for row in re.findall(r"<tr.*?>(.*?)</tr>", html, re.S)
+    ]
+
+
+# ---- the page ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_page_says_which_run(run: Run, page: str) -> None:
+    text = Reader(page).text
+    assert run.plan.run in text
+    assert "small" in text
+    assert "5 videos, 5 streams, 750 frames, 30.0 s of video." in text
+
+
+def test_scores_are_those_given(run: Run, page: str) -> None:
+    rows = cells(section(page, "scores"))
+    score = run.scores["fused"]
+    keys = ("ccc_valence", "ccc_arousal", "ccc")
+    want = [f"{score[k]:.3f}" for k in keys] + [f"{score['within_video'][k]:.3f}" for k in keys]
+    assert ["fused published", *want, "2", "280"] in rows
+    assert [row[0] for row in rows if len(row) == 9] == ["face", "voice", "fused published", "constant per video"]
+    constant = [f"{score['constant'][k]:.3f}" for k in keys]
+    assert ["constant per video", *constant, "0.000", "0.000", "0.000", "–", "–"] in rows
+    for id in ("v1", "v2"):
+        assert [id, *(f"{score['videos'][id][k]:.3f}" for k in keys), "140"] in rows
+
+
+def test_page_without_scores_says_so(run: Run) -> None:
+    assert "no model has a validation stream" in report.render(run.plan, run.entries, {})
+
+
+def test_what_is_missing_has_one_line_per_cause(page: str) -> None:
+    rows = [row for row in cells(section(page, "summary")) if len(row) == 6]
+    assert rows == [["p1", "predict", "audio", "absent", EVIL, "wavlm, voice"]]
+
+
+def test_failure_of_a_video_is_passed_on_but_a_second_cause_is_its_own(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    for name in run.plan.names:  # the video of t+1 is damaged, v1 fails in the model alone
+        run.entries[name]["t+1"] = Entry("failed", reason="frames: t+1.mp4: damaged")
+    run.entries["face"]["v1"] = Entry("failed", reason="memory")
+    run.entries["fused"]["v1"] = Entry("failed", reason="face: memory")
+    rows = {tuple(row[:3]): row[3:] for row in cells(section(run.page(), "summary")) if len(row) == 6}
+    assert rows[("t+1", "test", "frames")][2] == ", ".join(run.plan.names[1:])
+    assert rows[("v1", "validation", "face")] == ["failed", "memory", "fused"]
+    assert len(rows) == 3
+
+
+def test_frames_without_a_face_are_counted(page: str) -> None:
+    rows = [row for row in cells(section(page, "summary")) if len(row) == 7]
+    assert [row[0] for row in rows] == list(STREAMS)
+    assert rows[0][2:6] == ["150", "6.0 s", "25", "16.7 %"]
+
+
+def test_text_of_users_is_escaped(page: str) -> None:
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; none" in page
+
+
+@pytest.mark.parametrize("random", [(), ("wavlm-tiny",)])
+def test_banner_stands_where_random_weights_had_a_part(tmp_path: Path, random: tuple[str, ...]) -> None:
+    page = Run(tmp_path, random=random).page()
+    assert ("say nothing about the published system" in page) == bool(random)
+    assert ("<code>wavlm-tiny</code>" in page) == bool(random)
+
+
+def test_page_needs_nothing_from_outside(page: str) -> None:
+    for tag, attributes in Reader(page).tags:
+        assert tag not in ("script", "link", "iframe", "img", "object", "embed")
+        for name in ("src", "href", "xlink:href", "data", "srcset"):
+            assert not re.match(r"\s*(\w+:|//)", attributes.get(name) or ""), (tag, attributes)
+    css = re.search(r"<style>(.*?)</style>", page, re.S).group(1)
+    assert "url(" not in css
+    assert "@import" not in css
+    assert len(page) < 1_000_000
+
+
+def test_links_lead_to_tables_and_sections(page: str) -> None:
+    reader = Reader(page)
+    links = [a["href"] for tag, a in reader.tags if tag == "a"]
+    ids = {a["id"] for _, a in reader.tags if "id" in a}
+    assert {link[1:] for link in links if link.startswith("#")} <= ids
+    assert {link for link in links if not link.startswith("#")} == {f"predictions/{n}.csv" for n in ("v1", "v2", "t%2B1", "p1")}
+
+
+def test_drawings_are_xml_and_hold_all_series(page: str) -> None:
+    drawings = [ET.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.S)]
+    named = {d.get("aria-label"): d for d in drawings if d.get("aria-label")}
+    assert len(named) == 3 + 2 + 1  # a model's curves, a validation stream, the graph
+    stream = named["truth and prediction of v1 over time"]
+    kinds = [e.get("class") for e in stream.iter("path")]
+    assert kinds.count("line truth") == 2
+    assert kinds.count("band") == len(EXPERTS)
+    marks = {f"mark {m}" for m in ("faceless", "open", "speech", "observed", "nearest")}
+    assert marks | {"line valence", "line arousal", "away"} <= set(kinds)
+    truth = next(e for e in stream.iter("path") if e.get("class") == "line truth")
+    assert truth.get("d").count("M") == 2  # broken once, where the truth is invalid
+    speech = next(e for e in stream.iter("path") if e.get("class") == "mark speech")
+    first, last = (float(x) for x in re.fullmatch(r"M([\d.]+),.*h([\d.]+)v.*", speech.get("d")).groups())
+    assert first == figures.LEFT
+    assert last == pytest.approx((figures.WIDTH - figures.LEFT - figures.RIGHT) * 4 / 6, abs=0.1)
+    texts = [t.text for t in named["stages and models, and what reads what"].iter("text")]
+    assert set(SETTINGS["models"]) < set(texts)
+    assert "4 done, 1 absent" in texts
+
+
+def test_learning_curve_marks_the_best_epoch(page: str) -> None:
+    assert "epoch 2 of 3, CCC 0.432" in Reader(page).text
+    assert "best epoch 2: 0.4321" in page
+
+
+def test_settings_are_shown_in_full(run: Run, page: str) -> None:
+    import yaml
+
+    shown = Reader(re.search(r"<pre>(.*?)</pre>", page, re.S).group(1)).text
+    assert config.parse(yaml.safe_load(shown)) == run.plan.settings
+
+
+def test_missing_fit_record_is_named(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    Path(run.plan.fitted("face")).unlink()
+    with pytest.raises(StoreError, match=r"fit\.json: want the record of a fitted model, got No such file"):
+        run.page()
+
+
+# ---- parts ------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_thin_keeps_short_series_and_means_of_long_ones() -> None:
+    values = np.arange(20.0).reshape(10, 2)
+    times, same = series.thin(np.arange(10.0), values, np.ones(10, bool), 10)
+    assert np.array_equal(same, values)
+    valid = np.array([1, 1, 1, 1, 0, 0, 0, 0, 1, 0], bool)
+    times, mean = series.thin(np.arange(10.0), values, valid, 3)  # groups of 4, 4, 2
+    assert times.tolist() == [1.5, 5.5, 8.5]
+    assert mean[[0, 2]].tolist() == [[3, 4], [16, 17]]
+    assert np.isnan(mean[1]).all()
+
+
+@pytest.mark.parametrize("n", [1, 999, 1000, 1001, 324_000])
+def test_thin_never_exceeds_its_limit(n: int) -> None:
+    times, mean = series.thin(np.arange(n) / 30, np.ones((n, 2)), np.ones(n, bool), 1000)
+    assert len(times) == len(mean) <= 1000
+    assert (mean == 1).all()
+
+
+def test_runs_joins_touching_and_overlapping_rows() -> None:
+    start, end = np.array([0.0, 2, 4, 6, 8]), np.array([4.0, 6, 8, 10, 12])
+    assert series.runs(np.array([1, 1, 0, 0, 1], bool), start, end).tolist() == [[0, 6], [8, 12]]
+    assert series.runs(np.array([1, 0, 0, 1, 0], bool), start, end, join_s=2).tolist() == [[0, 10]]
+    assert series.runs(np.zeros(5, bool), start, end).shape == (0, 2)
+
+
+def test_time_ticks_are_round_and_inside() -> None:
+    for high in (0.04, 0.9, 5, 59, 600, 3 * 3600, 40 * 3600):
+        ticks = series.time_ticks(0.02, 0.02 + high)
+        assert 2 <= len(ticks) <= 12, high
+        assert all(0.02 <= t <= 0.02 + high + 1e-9 for t, _ in ticks)
+        assert len({label for _, label in ticks}) == len(ticks)
+    assert series.time_ticks(0, 3 * 3600)[-1] == (10800, "3:00:00")
+
+
+def test_graph_is_reduced_and_layered() -> None:
+    reads = {"a": [], "b": ["a"], "c": ["a", "b"], "d": ["a", "c", "b"], "e": ["a"]}
+    edges = rulegraph.reduce(reads)
+    assert edges == {"a": [], "b": ["a"], "c": ["b"], "d": ["c"], "e": ["a"]}
+    assert rulegraph.layers(edges) == {"a": 0, "b": 1, "c": 2, "d": 3, "e": 1}
+
+
+def test_experts_of_three_modalities_have_colours_of_their_own() -> None:
+    names = "abcdef"
+    three = [f"{q}<-{k}" for q in names[:3] for k in names[:3] if q != k]
+    assert len(set(figures.expert_colours(three))) == 6
+    assert all(re.fullmatch("#[0-9a-f]{6}", c) for c in figures.expert_colours([f"{q}<-{k}" for q in names for k in names if q != k]))
+
+
+# ---- the picture ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", [np.full(T, NONE, np.uint8), np.where(TIMES < 1, NEAREST, OBSERVED).astype(np.uint8)])
+def test_trajectories_writes_a_picture(tmp_path: Path, source: np.ndarray) -> None:
+    found = FramePredictions(Run.truth("x"), source != NONE, source)
+    path = tmp_path / "new" / "out.png"
+    report.trajectories(path, "costs $5 & 名 <b>_x_", TIMES, found)
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", data[16:24]) == (1320, 660)
+    assert [p.name for p in path.parent.iterdir()] == ["out.png"]
+
+
+def test_trajectories_of_a_single_frame(tmp_path: Path) -> None:
+    found = FramePredictions(np.zeros((1, 2)), np.ones(1, bool), np.full(1, OBSERVED, np.uint8))
+    report.trajectories(tmp_path / "one.png", "one", np.array([0.5]), found)
+    assert (tmp_path / "one.png").stat().st_size > 1000

@@ -1,7 +1,7 @@
 """Streams on disk: one HDF5 file each, self-describing, keyed, whole or absent.
 
 `<cache>/<stage>/<key>/<id>.<identity>.h5` has rows over time: `values` (R, ...), `start_s`, `end_s` (R,) float64, `valid` (R,) bool, and
-further datasets of R rows (or ragged bytes with an `<name>_offset`). The audio track alone is FLAC, with the same attributes in its comment.
+further datasets of R rows (or ragged bytes with an `<name>_offset`). The audio track alone is FLAC, with these attributes as its comment.
 A file is written under a temporary name in its folder, flushed and renamed, so a file that exists under its name is whole. Readers check
 that what a file says of itself agrees with its name. `<cache>/<stage>/<key>/shards/*.json` are the indexes that the workflow tracks.
 """

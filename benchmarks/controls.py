@@ -1,6 +1,6 @@
 """Does the demo measure anything? The same run with its labels as they are, shuffled between training streams, and shifted in time.
 
-`python -m benchmarks.controls` works in the current folder, beside `make demo` (same data, weights and store, so nothing is extracted again).
+`python -m benchmarks.controls` works in the folder of `make demo`, with its data, weights and store, so that nothing is extracted again.
 Scored on the test partition, whose truth no part of the workflow reads, by within-video CCC of the published model.
 """
 

@@ -1,0 +1,5 @@
+"""`python -m affpipe` is the command `affpipe`."""
+
+from affpipe.cli import main
+
+main()

@@ -288,8 +288,18 @@ def test_thin_never_exceeds_its_limit(n: int) -> None:
 def test_runs_joins_touching_and_overlapping_rows() -> None:
     start, end = np.array([0.0, 2, 4, 6, 8]), np.array([4.0, 6, 8, 10, 12])
     assert series.runs(np.array([1, 1, 0, 0, 1], bool), start, end).tolist() == [[0, 6], [8, 12]]
-    assert series.runs(np.array([1, 0, 0, 1, 0], bool), start, end, join_s=2).tolist() == [[0, 10]]
     assert series.runs(np.zeros(5, bool), start, end).shape == (0, 2)
+
+
+def test_marks_are_exact_while_few_and_shares_when_many() -> None:
+    start = np.arange(400.0)
+    few = (start >= 8) & (start < 12)
+    assert {k: v.tolist() for k, v in series.marks(few, start, start + 1, 40).items()} == {1.0: [[8, 12]]}
+    flicker = np.where(start < 200, start % 2 == 0, start % 10 == 0)  # half, then a tenth, of 40 groups of 10
+    flicker[390:] = True
+    found = {k: v.tolist() for k, v in series.marks(flicker, start, start + 1, 40).items()}
+    assert found == {0.5: [[0, 200]], 0.25: [[200, 390]], 1.0: [[390, 400]]}
+    assert series.marks(np.zeros(400, bool), start, start + 1) == {}
 
 
 def test_time_ticks_are_round_and_inside() -> None:

@@ -11,7 +11,7 @@ from affpipe.report.svg import Box, Drawing, Scale, scale
 from affpipe.report.views import Gate, View
 
 HUES = ("#0063a5", "#d98200", "#00805c", "#a8488a", "#5b6b7f", "#8a6d1d")  # a modality each, apart for the colour-blind too
-WIDTH, LEFT, RIGHT = 1120.0, 92.0, 12.0  # of a stream's figure
+WIDTH, LEFT, RIGHT = 1120.0, 92.0, 26.0  # of a stream's figure
 PANEL, STRIP, GAP = 112.0, 13.0, 12.0
 
 
@@ -71,8 +71,9 @@ def stream(view: View) -> Markup:
     for name, marks in view.strips.items():
         drawing.add("text", name, x=LEFT - 8, y=y + 10.5, kind="strip", text_anchor="end")
         drawing.add("rect", x=LEFT, y=y, width=WIDTH - LEFT - RIGHT, height=STRIP, kind="track")
-        for kind, spans in marks.items():
-            drawing.spans(at_x(spans), y, STRIP, kind=f"mark {kind}")
+        for kind, shares in marks.items():
+            for share, spans in shares.items():
+                drawing.spans(at_x(spans), y, STRIP, kind=f"mark {kind}", fill_opacity=f"{share:g}")
         y += STRIP + 6
     return drawing.markup()
 
@@ -82,7 +83,8 @@ def _trajectory(drawing: Drawing, box: Box, view: View, column: int, name: str, 
     low, high = _range(both, least=0.8, step=0.2)
     at_y = scale(low, high, box.bottom, box.top)
     drawing.levels(nice_ticks(low, high, 5), at_y, box.left, box.right)
-    drawing.spans(at_x(view.strips.get("no face", {}).get("faceless", np.zeros((0, 2)))), box.top, box.height, kind="away")
+    for share, spans in view.strips.get("no face", {}).get("faceless", {}).items():
+        drawing.spans(at_x(spans), box.top, box.height, kind="away", fill_opacity=f"{share:g}")
     drawing.curve(at_x(view.times_s), at_y(view.truth[:, column]), kind="line truth")
     drawing.curve(at_x(view.times_s), at_y(view.prediction[:, column]), kind=f"line {name}")
     _side_title(drawing, box, name)

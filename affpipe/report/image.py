@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from affpipe import store
@@ -26,7 +27,7 @@ def trajectories(path: Path, title: str, times_s: np.ndarray, found: FramePredic
     t, mean = series.thin(times_s, found.values, found.valid)
     ends_s = series.shown_until(times_s)
     for panel, (name, colour), y in zip(panels, COLOURS.items(), mean.T, strict=True):
-        _marks(panel, found.source, times_s, ends_s)
+        handles = _marks(panel, found.source, times_s, ends_s)
         panel.axhline(0, color="#9ca3af", linewidth=0.8)
         panel.plot(t, y, color=colour, linewidth=1.4, solid_capstyle="round")
         panel.set(ylabel=name, ylim=(-1.02, 1.02), xlim=(times_s[0], ends_s[-1]))
@@ -34,18 +35,20 @@ def trajectories(path: Path, title: str, times_s: np.ndarray, found: FramePredic
         panel.spines[["top", "right"]].set_visible(False)
     panels[1].set_xlabel("time, s")
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold", parse_math=False)  # a file's name is no formula
-    handles, labels = panels[0].get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, loc="outside upper right", ncols=len(handles), frameon=False)
+        figure.legend(handles.values(), handles.keys(), loc="outside upper right", ncols=len(handles), frameon=False)
     with warnings.catch_warnings(), store.atomic(path) as part:
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks is drawn as boxes
         figure.savefig(part, format="png")
 
 
-def _marks(panel: Axes, source: np.ndarray, times_s: np.ndarray, ends_s: np.ndarray) -> None:
+def _marks(panel: Axes, source: np.ndarray, times_s: np.ndarray, ends_s: np.ndarray) -> dict[str, PolyCollection]:
+    """Mark frames that were not observed; return an entry for the legend for each kind there is."""
+    handles: dict[str, PolyCollection] = {}
     pixel_s = (ends_s[-1] - times_s[0]) / (INCHES[0] * DPI)
     for code, (name, colour) in MARKS.items():
-        spans = series.runs(source == code, times_s, ends_s, join_s=pixel_s)
-        if len(spans):
+        for share, spans in sorted(series.marks(source == code, times_s, ends_s).items(), reverse=True):
             bars = [(a, max(b - a, pixel_s)) for a, b in spans]
-            panel.broken_barh(bars, (-1.1, 2.2), facecolor=colour, alpha=0.22, label=name, linewidth=0)
+            shown = panel.broken_barh(bars, (-1.1, 2.2), facecolor=colour, alpha=0.22 * share, linewidth=0)
+            handles.setdefault(name, shown)
+    return handles

@@ -23,8 +23,8 @@ def thin(times_s: np.ndarray, values: np.ndarray, valid: np.ndarray, limit: int 
     return np.add.reduceat(times_s, first) / frames, mean
 
 
-def runs(flags: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, *, join_s: float = 0.0) -> np.ndarray:
-    """(N, 2) stretches of the flagged rows; stretches with at most `join_s` between them are one.
+def runs(flags: np.ndarray, start_s: np.ndarray, end_s: np.ndarray) -> np.ndarray:
+    """(N, 2) stretches of the flagged rows; those that touch or overlap are one.
 
     Args:
         flags: (R,) bool; start_s, end_s: (R,) intervals of the rows, sorted, overlapping or not.
@@ -33,8 +33,24 @@ def runs(flags: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, *, join_s: f
     if len(starts) == 0:
         return np.zeros((0, 2))
     reach = np.maximum.accumulate(ends)
-    new = np.append(True, starts[1:] > reach[:-1] + join_s + 1e-9)
+    new = np.append(True, starts[1:] > reach[:-1] + 1e-9)
     return np.stack([starts[new], reach[np.append(np.flatnonzero(new)[1:] - 1, len(reach) - 1)]], axis=1)
+
+
+def marks(flags: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, limit: int = POINTS) -> dict[float, np.ndarray]:
+    """Share of flagged rows -> (N, 2) stretches to mark: the very runs, under 1.0, while they are few enough to be told apart.
+
+    Else equal groups of rows, at most `limit` in all, under the share of their rows that is flagged, rounded up to quarters. Joining near
+    runs instead would show a mouth that opens every second as one that never closes.
+    """
+    exact = runs(flags, start_s, end_s)
+    if len(exact) <= limit // 4:
+        return {1.0: exact} if len(exact) else {}
+    first = np.arange(0, len(flags), -(-len(flags) // limit))
+    share = np.add.reduceat(flags.astype(np.int64), first) / np.diff(np.append(first, len(flags)))
+    begin, end = start_s[first], np.append(start_s[first[1:]], end_s[-1])
+    level = np.ceil(4 * share) / 4
+    return {float(k): runs(level == k, begin, end) for k in np.unique(level) if k > 0}
 
 
 def shown_until(times_s: np.ndarray) -> np.ndarray:

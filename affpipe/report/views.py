@@ -18,6 +18,7 @@ from affpipe.report import series
 from affpipe.store import Entry, Stream
 
 Entries = Mapping[str, Mapping[str, Entry]]
+Marks = dict[str, dict[float, np.ndarray]]  # kind of mark -> share -> spans, see `series.marks`
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,11 @@ class Gate:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Series of one stream; spans are (N, 2) seconds, and a strip that has no stream is absent from `strips`.
+    """Series of one stream. A strip whose stage has no stream is absent from `strips`.
 
     Attributes:
         times_s: (P,); truth, prediction: (P, 2) with NaN in gaps (a strip of P points may stand for more frames).
-        strips: name -> kind of mark -> spans.
+        strips: name -> its marks.
     """
 
     id: str
@@ -71,7 +72,7 @@ class View:
     truth: np.ndarray
     prediction: np.ndarray
     gate: Gate | None
-    strips: dict[str, dict[str, np.ndarray]]
+    strips: dict[str, Marks]
 
 
 def done(plan: Plan, entries: Entries, name: str, item: Item) -> bool:
@@ -149,30 +150,27 @@ def view(plan: Plan, entries: Entries, item: Item) -> View:
     return View(item.id, axis.start_s, axis.end_s, times_s, truth, prediction, _gate(plan, entries, job, item), strips)
 
 
-def _sources(found: FramePredictions, start_s: np.ndarray, end_s: np.ndarray) -> dict[str, np.ndarray]:
-    pixel_s = (end_s[-1] - start_s[0]) / series.POINTS
-    return {name: series.runs(found.source == code, start_s, end_s, join_s=pixel_s / 2) for code, name in SOURCE_NAMES.items()}
+def _sources(found: FramePredictions, start_s: np.ndarray, end_s: np.ndarray) -> Marks:
+    return {name: series.marks(found.source == code, start_s, end_s) for code, name in SOURCE_NAMES.items()}
 
 
-def _strips(plan: Plan, entries: Entries, job: jobs.Job, item: Item) -> dict[str, dict[str, np.ndarray]]:
+def _strips(plan: Plan, entries: Entries, job: jobs.Job, item: Item) -> dict[str, Marks]:
     out = {}
-
-    def spans(stream: Stream, flags: np.ndarray) -> np.ndarray:
-        pixel_s = (stream.end_s[-1] - stream.start_s[0]) / series.POINTS
-        return series.runs(flags, stream.start_s, stream.end_s, join_s=pixel_s / 2)
-
     if done(plan, entries, "subject", item):
         with job.open("subject") as who:
-            out["no face"] = {"faceless": spans(who, ~who.valid)}
+            out["no face"] = {"faceless": series.marks(~who.valid, who.start_s, who.end_s)}
     if done(plan, entries, "mouth", item):
         with job.open("mouth") as lips:
-            column = lips.attributes["columns"].index("open")
-            out["mouth open"] = {"open": spans(lips, lips.valid & (lips.rows()[:, column] > 0))}
+            open_ = lips.valid & (_column(lips, "open") > 0)
+            out["mouth open"] = {"open": series.marks(open_, lips.start_s, lips.end_s)}
     if done(plan, entries, "speech", item):
         with job.open("speech") as windows:
-            column = windows.attributes["columns"].index("retained")
-            out["speech kept"] = {"speech": spans(windows, windows.rows()[:, column] > 0)}
+            out["speech kept"] = {"speech": series.marks(_column(windows, "retained") > 0, windows.start_s, windows.end_s)}
     return out
+
+
+def _column(stream: Stream, name: str) -> np.ndarray:
+    return stream.rows()[:, stream.attributes["columns"].index(name)]
 
 
 def _gate(plan: Plan, entries: Entries, job: jobs.Job, item: Item) -> Gate | None:

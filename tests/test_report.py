@@ -42,8 +42,8 @@ STREAMS = {"a one": "train", "v1": "validation", "v2": "validation", "t+1": "tes
 class Run:
     """A tiny finished run made by hand: every stream done but the audio of p1, and what hangs on it."""
 
-    def __init__(self, folder: Path, *, random: tuple[str, ...] = ()):
-        settings = config.parse(SETTINGS | {"cache": str(folder / "cache"), "results": str(folder / "results")})
+    def __init__(self, folder: Path, *, random: tuple[str, ...] = (), **other: object):
+        settings = config.parse(SETTINGS | other | {"cache": str(folder / "cache"), "results": str(folder / "results")})
         rows = []
         for id, partition in STREAMS.items():
             video, annotation = folder / f"{id}.mp4", folder / f"{id}.txt"
@@ -255,6 +255,30 @@ def test_settings_are_shown_in_full(run: Run, page: str) -> None:
 
     shown = Reader(re.search(r"<pre>(.*?)</pre>", page, re.S).group(1)).text
     assert config.parse(yaml.safe_load(shown)) == run.plan.settings
+
+
+def test_run_of_a_single_model_whose_faces_were_never_looked_at(tmp_path: Path) -> None:
+    run = Run(tmp_path, models={"voice": SETTINGS["models"]["voice"]}, publish="voice")
+    for name in ("faces", "subject", "landmarks", "mouth", "speech", "mesh"):
+        run.entries[name] = {id: Entry("absent", reason="no face") for id in STREAMS}
+    page = run.page()
+    drawing = ET.fromstring(re.search(r"<svg[^>]*of v1 over time.*?</svg>", page, re.S).group())
+    kinds = {e.get("class") for e in drawing.iter()}
+    assert {"line truth", "line valence", "mark observed"} <= kinds
+    assert not {"band", "away", "mark faceless", "mark open", "mark speech"} & kinds
+    assert "Mean gate weights" not in page
+    assert "gate, query" not in page
+    assert ["v1", "validation", "150", "6.0 s", "–", "–", ""] in cells(section(page, "summary"))
+
+
+def test_curve_of_one_epoch_is_a_dot(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    path = Path(run.plan.fitted("fused"))
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"curves": record["curves"][:1], "best": record["curves"][0]}))
+    drawing = ET.fromstring(re.search(r"<svg[^>]*learning curves of fused.*?</svg>", run.page(), re.S).group())
+    assert len([e for e in drawing.iter("circle")]) == 2
+    assert not any("nan" in value for e in drawing.iter() for value in e.attrib.values())
 
 
 def test_missing_fit_record_is_named(tmp_path: Path) -> None:

@@ -33,7 +33,8 @@ def trajectories(path: Path, title: str, times_s: np.ndarray, found: FramePredic
         panel.set(ylabel=name, ylim=(-1.02, 1.02), xlim=(times_s[0], ends_s[-1]))
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
-    panels[1].set_xlabel("time, s")
+    ticks = series.time_ticks(float(times_s[0]), float(ends_s[-1]))
+    panels[1].set_xticks([t for t, _ in ticks], [label for _, label in ticks])
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold", parse_math=False)  # a file's name is no formula
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside upper right", ncols=len(handles), frameon=False)

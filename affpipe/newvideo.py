@@ -7,7 +7,8 @@ from affpipe.errors import InputError, MediaError
 from affpipe.jobs import Progress
 from affpipe.manifest import SUBJECTS, Row
 from affpipe.plan import Item, Plan
-from affpipe.publish import frames_of, read_run
+from affpipe.predict import frames_of
+from affpipe.publish import read_run
 from affpipe.store import Entry
 
 

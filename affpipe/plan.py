@@ -62,7 +62,9 @@ class Plan:
         self.settings, self.rows = settings, list(rows)
         self.cache = Path(settings.cache)
         self.model_keys = dict(model_keys or {})
-        self.names = [*(s for s in MEDIA_STAGES), *settings.features, *settings.models]
+        heads = [name for name, model in settings.models.items() if isinstance(model.reads, str)]
+        fusions = [name for name in settings.models if name not in heads]
+        self.names = [*MEDIA_STAGES, *settings.features, *heads, *fusions]  # each after what it reads
         self._curated = read_curation(Path(settings.subject.curation), self.rows) if settings.subject.curation else {}
         self.shards: dict[str, list[str]] = {}  # shard -> video ids
         fit_videos = {row.video_id for row in self.rows if row.fits}
@@ -183,7 +185,7 @@ class Plan:
     @cached_property
     def run(self) -> str:
         """Key of what a run publishes."""
-        parts = [self.key(m) for m in self.settings.models] + [self.members("subject", s) for s in self.shards]
+        parts = [self.key(m) for m in sorted(self.settings.models)] + [self.members("subject", s) for s in self.shards]
         partitions = [[row.stream_id, row.partition] for row in sorted(self.rows, key=lambda r: r.stream_id)]
         return digest([parts, partitions, self.settings.publish])
 

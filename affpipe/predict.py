@@ -8,8 +8,10 @@ import numpy as np
 from affpipe import frames, sequences
 from affpipe import predictor as models
 from affpipe.device import pick
+from affpipe.errors import AbsentError
 from affpipe.frames import NEAREST, NONE, FrameAxis
 from affpipe.jobs import Context, Job, Worker
+from affpipe.plan import Item, Plan
 from affpipe.store import Stream
 
 MODEL_FILE = "model.safetensors"
@@ -26,6 +28,8 @@ def stage(context: Context) -> Worker:
 
     def work(job: Job) -> None:
         sequence = sequences.read(job, settings)
+        if not sequence.usable.any():
+            raise AbsentError(f"{job.item.id}: want something to predict from, got no usable row of {', '.join(predictor.dims)}")
         rows = models.run(predictor, sequence, device)
         flat = {"prediction": rows.prediction.reshape(-1, rows.prediction.shape[-1])}
         flat["source"] = np.repeat(sequence.source, sequence.start_s.shape[1])
@@ -65,6 +69,14 @@ def to_frames(stream: Stream, axis: FrameAxis) -> FramePredictions:
         values = values[frames.nearest(covered)]
         source = np.where(~covered & (source == NONE), NEAREST, source).astype(np.uint8)
     return FramePredictions(np.clip(values.astype(np.float64), -1, 1), np.full(len(axis), covered.any()), source)
+
+
+def frames_of(plan: Plan, model: str, item: Item) -> tuple[FrameAxis, FramePredictions]:
+    """Frame axis of a stream, and a model's predictions on it."""
+    job = Job(plan, model, item)
+    axis = job.axis()
+    with job.open(model) as stream:
+        return axis, to_frames(stream, axis)
 
 
 def model_path(folder: Path) -> Path:

@@ -9,20 +9,10 @@ from typing import Any
 
 from affpipe import __version__, config, evaluate, formats, report, store
 from affpipe.errors import InputError
-from affpipe.frames import FrameAxis
-from affpipe.jobs import Job
 from affpipe.metrics import Video
-from affpipe.plan import Item, Plan
-from affpipe.predict import FramePredictions, to_frames
+from affpipe.plan import Plan
+from affpipe.predict import frames_of
 from affpipe.store import Entry
-
-
-def frames_of(plan: Plan, model: str, item: Item) -> tuple[FrameAxis, FramePredictions]:
-    """Frame axis and per-frame predictions of a stream."""
-    job = Job(plan, model, item)
-    axis = job.axis()
-    with store.Stream(job.path, key=plan.key(model), identity=item.identity) as stream:
-        return axis, to_frames(stream, axis)
 
 
 def publish(plan: Plan) -> dict[str, Any]:
@@ -35,14 +25,14 @@ def publish(plan: Plan) -> dict[str, Any]:
     entries = {name: plan.entries(name) for name in plan.names}
     scores: dict[str, Any] = {}
     for model in plan.settings.models:
-        scores_of = _write_model(plan, model, entries[model], folder)
-        if scores_of:
-            scores[model] = evaluate.score(scores_of)
+        validation = _write_model(plan, model, entries[model], folder)
+        if any(valid.any() for *_, valid in validation.values()):
+            scores[model] = evaluate.score(validation)
     _remove_others(folder / "models", set(plan.settings.models) - {plan.settings.publish})
     store.write_text(folder / "scores.json", evaluate.to_json(scores))
     failures = _failures(plan, entries)
     store.write_text(folder / "failures.csv", failures)
-    store.write_text(folder / "run.json", json.dumps(record(plan), indent=1, sort_keys=True) + "\n")
+    store.write_text(folder / "run.json", json.dumps(record(plan), indent=1) + "\n")
     store.write_text(folder / "report.html", report.render(plan, entries, scores))
     done = [i for i, e in entries[plan.settings.publish].items() if e.status == "done"]
     return {"run": plan.run, "streams": done, "without": sorted(set(entries[plan.settings.publish]) - set(done)), "scores": scores}
@@ -96,9 +86,9 @@ def _write_model(plan: Plan, model: str, entries: dict[str, Entry], folder: Path
         formats.write_va(official / f"{item.id}.txt", found.values, found.valid)
         if published:
             formats.write_predictions(folder / "predictions" / f"{item.id}.csv", axis.times_s, found.values, found.source, found.valid)
-        if item.row.partition == "validation":
+        if item.row.partition == "validation" and found.valid.any():
             truth, valid = formats.fit_length(*formats.read_va(item.row.annotation), len(axis))
-            validation[item.id] = (truth, found.values, valid & found.valid)
+            validation[item.id] = (truth, found.values, valid)
     _remove_others(official, {f"{id}.txt" for id in written})
     if published:
         _remove_others(folder / "predictions", {f"{id}.csv" for id in written})

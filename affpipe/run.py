@@ -34,7 +34,7 @@ def plan_of(paths: list[Path]) -> Plan:
 def freeze(settings: Settings, path: Path) -> None:
     """Write resolved settings for jobs to read; the name carries their content, so an existing file is right."""
     if not path.exists():
-        store.write_text(path, json.dumps(settings.model_dump(mode="json"), indent=1, sort_keys=True) + "\n")
+        store.write_text(path, json.dumps(settings.model_dump(mode="json"), indent=1) + "\n")
 
 
 def frozen(settings: Path) -> Plan:

@@ -138,9 +138,7 @@ def fit_record(plan: Plan, model: str) -> dict[str, Any]:
 def view(plan: Plan, entries: Entries, item: Item) -> View:
     """The series of a stream that the published model has predicted."""
     job = jobs.Job(plan, plan.settings.publish, item)
-    axis = job.axis()
-    with job.open(plan.settings.publish) as stream:
-        found = predict.to_frames(stream, axis)
+    axis, found = predict.frames_of(plan, plan.settings.publish, item)
     truth, known = np.zeros((len(axis), 2)), np.zeros(len(axis), bool)
     if item.row.annotation is not None:
         truth, known = formats.fit_length(*formats.read_va(item.row.annotation), len(axis))

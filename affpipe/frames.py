@@ -119,7 +119,8 @@ def align(
     frame = np.repeat(first - np.concatenate([[0], np.cumsum(length)[:-1]]), length) + np.arange(length.sum())
     cover = sparse.csr_matrix((np.ones(len(frame)), (frame, np.repeat(rows, length))), shape=(len(times_s), len(values)))
     count = np.asarray(cover.sum(axis=1)).ravel()
-    flat = np.where(valid[:, None], values.reshape(len(values), -1).astype(np.float64), 0.0)
+    width = int(np.prod(values.shape[1:]))  # reshape(R, -1) cannot tell it where R is 0
+    flat = np.where(valid[:, None], values.reshape(len(values), width).astype(np.float64), 0.0)
     out = (cover @ flat) / np.maximum(count, 1)[:, None]
     return out.reshape(len(times_s), *values.shape[1:]).astype(np.float32), count > 0
 

@@ -27,7 +27,7 @@ def speed(default: Any, **limits: Any) -> Any:
 class Section(BaseModel):
     """Base of all settings: immutable, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
     def spec(self) -> dict[str, Any]:
         """The part that alters values, as plain JSON types: what a key hashes."""
@@ -38,6 +38,8 @@ class Section(BaseModel):
                 del dump[name]
             elif isinstance(value, Section):
                 dump[name] = value.spec()
+            elif isinstance(value, Mapping):
+                dump[name] |= {key: section.spec() for key, section in value.items()}
         return dump
 
 
@@ -286,7 +288,7 @@ class Settings(Section):
     weights: str = "weights"
     device: Literal["cpu", "cuda"] = "cpu"
     shards: int = Field(16, ge=1, le=1000, description="extraction jobs a stage, in each of the groups fit and rest")
-    seed: int = Field(42, ge=0)
+    seed: int = Field(42, ge=0, lt=2**32)
     on_error: Literal["stop", "skip"] = "stop"
     frames: Frames = Frames()
     audio: Audio = Audio()
@@ -307,6 +309,9 @@ class Settings(Section):
                 raise ValueError(f"features.{name}: the name is that of a stage; choose another")
             if self.features[name].encoder == "wavlm" and self.audio.sample_rate_hz != WAVLM_RATE_HZ:
                 raise ValueError(f"features.{name}: WavLM hears {WAVLM_RATE_HZ} Hz, got audio.sample_rate_hz {self.audio.sample_rate_hz}")
+            twins = [n for n, feature in self.features.items() if feature.spec() == self.features[name].spec()]
+            if len(twins) > 1:  # one key, hence one folder with two rules that make it
+                raise ValueError(f"features.{twins[1]}: the same as features.{twins[0]}; remove one and let all models read the other")
         for name, model in self.models.items():
             if name in taken:
                 raise ValueError(f"models.{name}: the name is that of a stage or feature; choose another")
@@ -317,9 +322,24 @@ class Settings(Section):
                     raise ValueError(f"models.{name}.reads: want one of {known}, got {read!r}")
             if fusion and len(set(model.reads)) < len(model.reads):
                 raise ValueError(f"models.{name}.reads: a model is named twice in {list(model.reads)}")
+            if not fusion:
+                self._check_input(name, model, self.features[model.reads])
         if self.publish not in self.models:
             raise ValueError(f"publish: want one of {list(self.models)}, got {self.publish!r}")
         return self
+
+    def _check_input(self, name: str, model: SequenceModel, feature: Section) -> None:
+        chunked = isinstance(model, ChunkModel)
+        if chunked != isinstance(feature, WavLM | LogMel):
+            want = "windows of audio (wavlm, logmel)" if chunked else "one vector a row (mesh, qwen3vl)"
+            raise ValueError(f"models.{name}.reads: {model.kind} wants {want}, got {model.reads!r}, of the encoder {feature.encoder}")
+        if chunked and model.speech_only:
+            grids = [(s.length_s, s.hop_s) for s in (feature, self.speech)]
+            if grids[0] != grids[1]:
+                raise ValueError(
+                    f"models.{name}: speech_only wants features.{model.reads} and speech on one grid, got length_s, hop_s {grids[0]} and "
+                    f"{grids[1]}; make them equal, or set speech_only: false"
+                )
 
 
 # ---- reading ----------------------------------------------------------------------------------------------------------------------------
@@ -371,8 +391,10 @@ def parse(data: Mapping[str, Any], *, where: str = "settings") -> Settings:
 
 def _explain(fault: Mapping[str, Any]) -> str:
     tags = ("transformer", "mamba", "chunk_asp", "dcmmoe", "mesh", "qwen3vl", "wavlm", "logmel")
-    loc = [str(p) for i, p in enumerate(fault["loc"]) if not (p in tags and i == 2)]  # the tag of a union is no key
+    loc = [str(p) for i, p in enumerate(fault["loc"]) if not (p in tags and i == 2) and p != "[key]"]  # the tag of a union is no key
     path = ".".join(loc)
+    given = repr(fault["input"])
+    given = given if len(given) <= 80 else f"{given[:77]}..."
     match fault["type"]:
         case "extra_forbidden":
             return f"{path}: unknown key; {_allowed(fault['loc'])}"
@@ -381,8 +403,14 @@ def _explain(fault: Mapping[str, Any]) -> str:
         case "value_error":
             text = str(fault["ctx"]["error"])
             return f"{path}: {text}" if path else text
+        case "union_tag_invalid" | "union_tag_not_found":
+            key = fault["ctx"]["discriminator"].strip("'")
+            known = ", ".join(s.model_fields[key].default for s in _TAGGED if _tag(s) == key)
+            return f"{path}.{key}: want one of {known}, got {fault['input'].get(key)!r}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"{path}: want settings as `key: value`, got {given}"
         case _:
-            return f"{path}: {fault['msg'][0].lower()}{fault['msg'][1:]}, got {fault['input']!r}"
+            return f"{path}: {fault['msg'][0].lower()}{fault['msg'][1:]}, got {given}"
 
 
 def _allowed(loc: tuple[Any, ...]) -> str:

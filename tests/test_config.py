@@ -1,0 +1,245 @@
+"""Settings: defaults, refusals of one line that say what is allowed, what counts in a key, the schema."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from affpipe import config
+from affpipe.config import Settings, load, overlay, parse
+from affpipe.errors import SettingsError
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+SCHEMA = ROOT / "workflow/schemas/config.schema.json"
+SMALL = {"features": {"mesh": {"encoder": "mesh"}}, "models": {"face": {"kind": "transformer", "reads": "mesh"}}, "publish": "face"}
+
+
+@pytest.fixture(scope="module")
+def default() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+# ---- what loads -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_defaults_are_those_of_the_paper():
+    s = parse(SMALL)
+    face = s.models["face"]
+    assert (face.layers, face.heads, face.window, face.stride, face.positions) == (5, 16, 400, 150, "sinusoidal")
+    assert (face.training.learning_rate, face.training.weight_decay, face.training.batch_size) == (1e-4, 0.01, 8)
+    assert (s.speech.length_s, s.speech.hop_s, s.speech.min_open_ratio, s.speech.min_coverage) == (4.0, 2.0, 0.25, 0.80)
+    assert (s.mouth.gap_s, s.mouth.burst_s) == (0.15, 0.20)
+    assert s.audio.sample_rate_hz == 16000
+
+
+def test_the_default_run_loads():
+    s = load([ROOT / "config.yaml"])
+    assert list(s.models) == ["face", "behaviour", "voice", "fused"]
+    assert s.models["fused"].reads == ("face", "behaviour", "voice")
+    assert s.device == "cpu"
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_loads_under_a_name_of_its_own(recipe):
+    assert load([ROOT / "config.yaml", recipe]).name != load([ROOT / "config.yaml"]).name
+
+
+def test_settings_survive_the_trip_through_json(default):
+    s = parse(default)
+    assert parse(json.loads(json.dumps(s.model_dump(mode="json")))) == s
+
+
+# ---- what does not ----------------------------------------------------------------------------------------------------------------------
+
+
+TRANSFORMER = {"kind": "transformer", "reads": "mesh"}
+BAD = {
+    "unknown at the top": ({"shard": 3}, ["shard: unknown key", "allowed: name, task, manifest"]),
+    "unknown in a section": ({"audio": {"rate": 1}}, ["audio.rate: unknown key", "allowed: sample_rate_hz, offset_s"]),
+    "unknown in a feature": ({"features": {"mesh": {"dim": 1}}}, ["features.mesh.dim: unknown key", "allowed: encoder"]),
+    "unknown in a model": ({"models": {"face": {"layer": 1}}}, ["models.face.layer: unknown key", "layers, heads"]),
+    "unknown in training": ({"models": {"face": {"training": {"lr": 1}}}}, ["models.face.training.lr: unknown key", "learning_rate"]),
+    "unknown in loss": ({"models": {"face": {"training": {"loss": {"mae": 1}}}}}, ["models.face.training.loss.mae: unknown", "mae_weight"]),
+    "other encoder's key": ({"features": {"qwen3vl": {"layer": 3}}}, ["features.qwen3vl.layer: unknown key", "allowed: length_s"]),
+    "unknown encoder": ({"features": {"mesh": {"encoder": "grada"}}}, ["features.mesh.encoder", "mesh, qwen3vl, wavlm, logmel", "'grada'"]),
+    "unknown kind": ({"models": {"face": {"kind": "lstm"}}}, ["models.face.kind", "transformer, mamba, chunk_asp, dcmmoe", "'lstm'"]),
+    "no kind": ({"models": {"new": {"reads": "mesh"}}}, ["models.new.kind: want one of transformer", "got None"]),
+    "a model that is none": ({"models": {"face": None}}, ["models.face: want settings as `key: value`, got None"]),
+    "a section that is none": ({"audio": 5}, ["audio: want settings as `key: value`, got 5"]),
+    "features as a list": ({"features": ["mesh"]}, ["features: want settings as `key: value`, got ['mesh']"]),
+    "no reads": ({"models": {"new": {"kind": "mamba"}}}, ["models.new.reads: missing"]),
+    "text for a number": ({"shards": "many"}, ["shards", "integer", "'many'"]),
+    "number for a text": ({"manifest": 5}, ["manifest", "string", "got 5"]),
+    "below the range": ({"shards": 0}, ["shards", "greater than or equal to 1", "got 0"]),
+    "above the range": ({"faces": {"jpeg_quality": 101}}, ["faces.jpeg_quality", "less than or equal to 100", "got 101"]),
+    "a seed beyond 32 bits": ({"seed": 2**32}, ["seed", "less than 4294967296"]),
+    "no finite number": ({"speech": {"length_s": float("inf")}}, ["speech.length_s", "finite"]),
+    "one of several": ({"device": "tpu"}, ["device", "'cpu' or 'cuda'", "'tpu'"]),
+    "a name with a slash": ({"name": "a/b"}, ["name: ", "'a/b'"]),
+    "a name that leaves": ({"name": "../x"}, ["name: ", "'../x'"]),
+    "a feature name for no file": ({"features": {"My Mesh": {"encoder": "logmel"}}}, ["features.My Mesh: ", "pattern"]),
+    "hop beyond length": ({"speech": {"hop_s": 9}}, ["speech: hop_s must not exceed length_s, got 9.0 > 4.0"]),
+    "pixels turned round": ({"features": {"qwen3vl": {"min_pixels": 10**6}}}, ["features.qwen3vl: min_pixels must not exceed max_pixels"]),
+    "stride beyond window": ({"models": {"face": {"stride": 101}}}, ["models.face: stride must not exceed window, got 101 > 100"]),
+    "heads that do not divide": ({"models": {"face": {"heads": 3}}}, ["models.face: hidden must be a multiple of heads, got 64 and 3"]),
+    "reads an unknown feature": ({"models": {"face": {"reads": "mash"}}}, ["models.face.reads: want one of", "'mesh'", "'mash'"]),
+    "fuses a feature": ({"models": {"fused": {"reads": ["face", "mesh"]}}}, ["models.fused.reads: want one of", "'face'", "got 'mesh'"]),
+    "fuses itself": ({"models": {"fused": {"reads": ["face", "fused"]}}}, ["models.fused.reads: want one of", "got 'fused'"]),
+    "fuses one": ({"models": {"fused": {"reads": ["face"]}}}, ["models.fused.reads", "at least 2"]),
+    "fuses one twice": ({"models": {"fused": {"reads": ["face", "face"]}}}, ["models.fused.reads: a model is named twice"]),
+    "audio model on faces": ({"models": {"voice": {"reads": "mesh"}}}, ["models.voice.reads: chunk_asp wants windows of audio", "'mesh'"]),
+    "face model on audio": ({"models": {"face": {"reads": "wavlm"}}}, ["models.face.reads: transformer wants one vector a row", "'wavlm'"]),
+    "speech on another grid": ({"features": {"wavlm": {"hop_s": 1}}}, ["models.voice: speech_only wants", "(4.0, 1.0) and (4.0, 2.0)"]),
+    "a feature named like a stage": ({"features": {"faces": {"encoder": "logmel"}}}, ["features.faces: the name is that of a stage"]),
+    "a model named like a stage": ({"models": {"mouth": TRANSFORMER}}, ["models.mouth: the name is that of a stage or feature"]),
+    "a model named like a feature": ({"models": {"mesh": TRANSFORMER}}, ["models.mesh: the name is that of a stage or feature"]),
+    "one feature under two names": ({"features": {"m": {"encoder": "mesh"}}}, ["features.m: the same as features.mesh"]),
+    "WavLM at another rate": ({"audio": {"sample_rate_hz": 22050}}, ["features.wavlm: WavLM hears 16000 Hz", "22050"]),
+    "publishes an unknown model": ({"publish": "fusd"}, ["publish: want one of", "'fused'", "'fusd'"]),
+    "another task": ({"task": "expr"}, ["task", "'va'", "'expr'"]),
+    "a key that is no text": ({3: 4}, ["3: keys should be strings"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_setting_is_one_line_with_its_place_and_what_is_allowed(default, case):
+    change, said = BAD[case]
+    with pytest.raises(SettingsError) as caught:
+        parse(overlay(default, change), where="my.yaml")
+    text = str(caught.value)
+    assert text.startswith("my.yaml: ")
+    assert "\n" not in text
+    assert len(text) < 400
+    for words in said:
+        assert words in text
+
+
+@pytest.mark.parametrize("key", ["publish", "features", "models"])
+def test_what_has_no_default_must_be_given(default, key):
+    with pytest.raises(SettingsError, match=f"{key}: missing; give it a value"):
+        parse({k: v for k, v in default.items() if k != key})
+
+
+def test_every_fault_is_named_at_once(default):
+    with pytest.raises(SettingsError, match=r"^settings: device: .*; shards: .*; audio\.rate: unknown key"):
+        parse(overlay(default, {"shards": 0, "device": "tpu", "audio": {"rate": 1}}))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"name: a\nshards: [1, 2\naudio: x\n", "in line 3"),
+        (b"name: a\n\tshards: 2\n", "in line 2"),
+        (b"- name\n- shards\n", "want settings as `key: value`, got list"),
+        (b"just words", "want settings as `key: value`, got str"),
+        (b"name: \xff\xfe", "want a readable settings file"),
+        (b"name: !!python/object:os.system x\n", "want YAML"),
+    ],
+)
+def test_a_file_that_is_no_settings_file_is_one_line(tmp_path, content, said):
+    path = tmp_path / "my.yaml"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError) as caught:
+        load([path])
+    text = str(caught.value)
+    assert text.startswith(f"{path}: ")
+    assert said in text
+    assert "\n" not in text
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(SettingsError, match=r"none\.yaml: want a readable settings file, got No such file.*check --config"):
+        load([tmp_path / "none.yaml"])
+
+
+def test_an_empty_file_changes_nothing(tmp_path):
+    (tmp_path / "empty.yaml").write_text("# nothing yet\n")
+    assert load([ROOT / "config.yaml", tmp_path / "empty.yaml"]) == load([ROOT / "config.yaml"])
+
+
+def test_settings_do_not_change_once_made(default):
+    with pytest.raises(ValueError, match="frozen"):
+        parse(default).shards = 3
+
+
+# ---- overlay ----------------------------------------------------------------------------------------------------------------------------
+
+
+LAYERS = [
+    {"a": 1, "deep": {"x": 1, "list": [1, 2]}},
+    {"a": 2, "deep": {"y": {"z": 3}}},
+    {"deep": {"x": None, "y": {"w": 4}, "list": [3]}, "b": "new"},
+    {},
+]
+
+
+@pytest.mark.parametrize("first", range(4))
+@pytest.mark.parametrize("second", range(4))
+@pytest.mark.parametrize("third", range(4))
+def test_it_does_not_matter_which_layers_are_joined_first(first, second, third):
+    a, b, c = LAYERS[first], LAYERS[second], LAYERS[third]
+    assert overlay(overlay(a, b), c) == overlay(a, overlay(b, c))
+
+
+def test_later_layers_win_key_by_key_and_lists_are_replaced():
+    got = overlay(overlay(LAYERS[0], LAYERS[1]), LAYERS[2])
+    assert got == {"a": 2, "deep": {"x": None, "y": {"z": 3, "w": 4}, "list": [3]}, "b": "new"}
+    assert LAYERS[0] == {"a": 1, "deep": {"x": 1, "list": [1, 2]}}  # no layer is altered
+
+
+def test_nothing_laid_over_or_under_changes_nothing():
+    for layer in LAYERS:
+        assert overlay(layer, {}) == overlay({}, layer) == overlay(layer, layer) == layer
+
+
+# ---- keys -------------------------------------------------------------------------------------------------------------------------------
+
+
+SPEED = {"features.qwen3vl.batch_size", "features.wavlm.batch_size", "subject.curation"}
+
+
+def leaves(data: Any, path: str = "") -> set[str]:
+    if not isinstance(data, dict):
+        return {path}
+    return {leaf for key, value in data.items() for leaf in leaves(value, f"{path}.{key}" if path else key)}
+
+
+def test_a_spec_leaves_out_what_only_alters_speed_and_nothing_else(default):
+    s = parse(default)
+    assert leaves(s.model_dump(mode="json")) - leaves(s.spec()) == SPEED
+    assert leaves(s.spec()) < leaves(s.model_dump(mode="json"))
+    assert s.features["wavlm"].spec() == s.spec()["features"]["wavlm"]
+
+
+def test_canonical_text_is_one_for_one_value():
+    assert config.canonical({"b": [1, 2.5], "a": "ä"}) == config.canonical({"a": "ä", "b": [1, 2.5]}) == '{"a":"ä","b":[1,2.5]}'
+
+
+# ---- schema -----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_schema_on_disk_is_that_of_the_code():
+    assert json.loads(SCHEMA.read_text()) == config.schema(), "run `affpipe schema > workflow/schemas/config.schema.json`"
+
+
+def test_the_schema_accepts_the_default_run_and_the_recipes(default):
+    schema = json.loads(SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(default, schema)
+    for recipe in RECIPES:
+        jsonschema.validate(overlay(default, yaml.safe_load(recipe.read_text())), schema)
+
+
+@pytest.mark.parametrize("case", ["unknown at the top", "unknown in training", "text for a number", "below the range", "no kind"])
+def test_the_schema_refuses_what_the_code_refuses(default, case):
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(overlay(default, BAD[case][0]), json.loads(SCHEMA.read_text()))
+
+
+def test_every_setting_of_the_sections_has_a_default():
+    """Sections stand in config.yaml only where the default run departs from the code."""
+    assert {name for name, field in Settings.model_fields.items() if field.is_required()} == {"features", "models", "publish"}

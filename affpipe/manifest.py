@@ -6,6 +6,7 @@ are relative to `data_root`. `subject` says which face of the video is meant (la
 
 import csv
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ COLUMNS = ("stream_id", "video", "subject", "partition", "annotation")
 SUBJECTS = ("largest", "left", "right")
 PARTITIONS = ("train", "validation", "test", "predict")
 STREAM_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ +-]*")
+ID_BYTES = 180  # of a stream or video id: a file's name is that and a suffix, 255 bytes at most
 
 
 @dataclass(frozen=True)
@@ -38,14 +40,28 @@ class Row:
         return self.partition in ("train", "validation")
 
 
+def check_video_name(video: Path) -> None:
+    """ManifestError unless the name of a video can name files of the store: printable, UTF-8, neither hidden nor too long."""
+    name = video.stem
+    if name.startswith(".") or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
+        raise ManifestError(
+            f"{str(video)!r}: want a file name in UTF-8 without control characters that starts with no dot (it names files); rename it"
+        )
+    if len(name.encode()) > ID_BYTES:
+        raise ManifestError(f"{video}: want a file name of at most {ID_BYTES} bytes (it names files), got {len(name.encode())}; rename it")
+
+
 def read(path: Path, data_root: Path) -> list[Row]:
     """Rows of a manifest, checked. ManifestError names file, row (the header is row 1) and remedy."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file, restkey="")
-            missing = [c for c in COLUMNS if c not in (table.fieldnames or [])]
-            if missing:
-                raise ManifestError(f"{path}: want columns {', '.join(COLUMNS)}, got none named {', '.join(missing)}; add them to row 1")
+            table = csv.DictReader(file)
+            head = table.fieldnames or []
+            wrong = [c for c in COLUMNS if head.count(c) != 1]
+            if wrong:
+                raise ManifestError(
+                    f"{path}: row 1: want the columns {', '.join(COLUMNS)}, each once, got {', '.join(head)}; mend {', '.join(wrong)}"
+                )
             rows = [_row(path, table.line_num, cells, data_root) for cells in table]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         what = getattr(error, "strerror", None) or error
@@ -60,21 +76,30 @@ def _row(path: Path, number: int, cells: dict[str, str], data_root: Path) -> tup
     def fault(text: str) -> ManifestError:
         return ManifestError(f"{path}: row {number}: {text}")
 
-    if "" in cells or None in cells.values():
+    if None in cells or None in cells.values():
         raise fault("want as many cells as row 1; mend the commas")
     cell = {c: cells[c].strip() for c in COLUMNS}
-    if not STREAM_ID.fullmatch(cell["stream_id"]):
-        raise fault(f"want a stream_id of letters, digits and . _ + - (it names files), got {cell['stream_id']!r}; rename it")
+    if any(len(text.splitlines()) > 1 for text in cell.values()):
+        raise fault("want cells of one line, got a line break between quotes; mend the quotes")
+    if not STREAM_ID.fullmatch(cell["stream_id"]) or len(cell["stream_id"]) > ID_BYTES:
+        raise fault(
+            f"want a stream_id of at most {ID_BYTES} letters, digits, spaces and . _ + -, the first a letter, digit or _ (it names files), "
+            f"got {cell['stream_id']!r}; rename it"
+        )
     subject = cell["subject"] or "largest"
     if subject not in SUBJECTS:
-        raise fault(f"want subject one of {', '.join(SUBJECTS)}, got {subject!r}")
+        raise fault(f"want subject one of {', '.join(SUBJECTS)}, got {subject!r}; mend the cell")
     if cell["partition"] not in PARTITIONS:
-        raise fault(f"want partition one of {', '.join(PARTITIONS)}, got {cell['partition']!r}")
+        raise fault(f"want partition one of {', '.join(PARTITIONS)}, got {cell['partition']!r}; mend the cell")
     if not cell["video"]:
-        raise fault("want a video, got an empty cell")
+        raise fault("want a video, got an empty cell; name a file")
     video = data_root / cell["video"]
     if not video.is_file():
         raise fault(f"want a video file, got no {video}; check the path or the setting `data_root`")
+    try:
+        check_video_name(video)
+    except ManifestError as error:
+        raise fault(str(error)) from None
     annotation = data_root / cell["annotation"] if cell["annotation"] else None
     if annotation and not annotation.is_file():
         raise fault(f"want an annotation file, got no {annotation}; check the path or leave the cell empty")
@@ -120,15 +145,17 @@ def read_curation(path: Path, rows: Iterable[Row]) -> dict[str, tuple[int, ...]]
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
             if not {"stream_id", "tracks"} <= set(table.fieldnames or ()):
-                raise ManifestError(f"{path}: want columns stream_id, tracks, got {table.fieldnames}; mend row 1")
+                raise ManifestError(f"{path}: row 1: want columns stream_id, tracks, got {', '.join(table.fieldnames or ())}; mend row 1")
             for cells in table:
                 where = f"{path}: row {table.line_num}"
-                numbers = (cells["tracks"] or "").split()
-                if cells["stream_id"] not in known:
-                    raise ManifestError(f"{where}: want a stream_id of the manifest, got {cells['stream_id']!r}; remove the row")
+                numbers, stream = (cells["tracks"] or "").split(), (cells["stream_id"] or "").strip()
+                if stream not in known:
+                    raise ManifestError(f"{where}: want a stream_id of the manifest, got {stream!r}; remove the row")
+                if stream in out:
+                    raise ManifestError(f"{where}: want a row a stream, got {stream!r} again; remove one")
                 if not numbers or not all(n.isdecimal() for n in numbers):
                     raise ManifestError(f"{where}: want track numbers separated by spaces, got {cells['tracks']!r}; mend the cell")
-                out[cells["stream_id"]] = tuple(sorted({int(n) for n in numbers}))
+                out[stream] = tuple(sorted({int(n) for n in numbers}))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         what = getattr(error, "strerror", None) or error
         raise ManifestError(f"{path}: want a readable curation file, got {what}; check subject.curation") from None

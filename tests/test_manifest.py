@@ -1,0 +1,214 @@
+"""The manifest and the curation file: what is read, and every refusal with its row."""
+
+from pathlib import Path
+
+import pytest
+
+from affpipe.errors import ManifestError
+from affpipe.manifest import ID_BYTES, Row, check_partitions, check_video_name, read, read_curation
+
+HEAD = "stream_id,video,subject,partition,annotation\n"
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    (tmp_path / "more").mkdir()
+    for name in ("a.mp4", "b.mp4", "more/a.mp4", "a.txt", "b.txt", 'it\'s "odd", é.mp4', "-dash.mp4", "a.b.c.mp4"):
+        (tmp_path / name).write_bytes(b"x")
+    return tmp_path
+
+
+def rows(root: Path, text: str | bytes, head: str = HEAD) -> list[Row]:
+    path = root / "manifest.csv"
+    path.write_bytes(text if isinstance(text, bytes) else (head + text).encode())
+    return read(path, root)
+
+
+def fault(root: Path, text: str | bytes, head: str = HEAD) -> str:
+    with pytest.raises(ManifestError) as caught:
+        rows(root, text, head)
+    message = str(caught.value)
+    assert message.startswith(f"{root / 'manifest.csv'}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{root / 'manifest.csv'}: ")
+
+
+# ---- what is read -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_is_a_stream(root):
+    first, second = rows(root, "one,a.mp4,left,train,a.txt\ntwo,b.mp4,,predict,\n")
+    assert first == Row("one", root / "a.mp4", "left", "train", root / "a.txt")
+    assert (first.video_id, first.fits) == ("a", True)
+    assert second == Row("two", root / "b.mp4", "largest", "predict", None)
+    assert second.fits is False
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        (HEAD + "one,a.mp4,left,train,a.txt\n").encode("utf-8-sig"),
+        (HEAD + "one,a.mp4,left,train,a.txt\n").replace("\n", "\r\n").encode(),
+        (HEAD + "one,a.mp4,left,train,a.txt").encode(),
+        (HEAD + '"one","a.mp4","left","train","a.txt"\n\n\n').encode(),
+        (HEAD + " one , a.mp4, left ,train , a.txt \n").encode(),
+        b"annotation,partition,subject,video,stream_id,age\na.txt,train,left,a.mp4,one,33\n",
+        b",stream_id,video,subject,partition,annotation\n0,one,a.mp4,left,train,a.txt\n",  # as pandas writes it
+    ],
+    ids=["BOM", "CRLF", "no last newline", "quotes", "spaces", "other order, extra column", "unnamed column"],
+)
+def test_tables_as_other_programs_write_them(root, text):
+    assert rows(root, text) == [Row("one", root / "a.mp4", "left", "train", root / "a.txt")]
+
+
+def test_a_video_may_have_two_streams(root):
+    pair = rows(root, "a_left,a.mp4,left,train,a.txt\na_right,a.mp4,right,validation,b.txt\n")
+    assert {row.video_id for row in pair} == {"a"}
+
+
+def test_a_video_elsewhere_may_be_named_in_full(root, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("disk") / "far.mp4"
+    elsewhere.write_bytes(b"x")
+    assert rows(root, f"far,{elsewhere},,predict,\n")[0].video == elsewhere
+
+
+@pytest.mark.parametrize(
+    ("cell", "video_id"), [('"it\'s ""odd"", é.mp4"', 'it\'s "odd", é'), ("-dash.mp4", "-dash"), ("a.b.c.mp4", "a.b.c")]
+)
+def test_odd_file_names_are_names(root, cell, video_id):
+    assert rows(root, f"one,{cell},,predict,\n")[0].video_id == video_id
+
+
+# ---- what is not ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("one,a.mp4,,predict,\none,b.mp4,,predict,\n", "row 3: stream_id 'one' stands in row 2 already; rename one"),
+        ("one,a.mp4,,predict,\ntwo,a.mp4,,predict,\n", "row 3: largest face of a.mp4 is the stream of row 2 already; remove one"),
+        ("one,a.mp4,left,predict,\ntwo,more/a.mp4,right,predict,\n", "row 3: a.mp4 and a.mp4 of row 2 share a name; rename one file"),
+        ("one,a.mp4,,predict,\n\ntwo,lost.mp4,,predict,\n", "row 4: want a video file, got no"),
+        ("one,,,predict,\n", "row 2: want a video, got an empty cell"),
+        ("one,more,,predict,\n", "row 2: want a video file, got no"),
+        ("one,a.mp4,,train,lost.txt\n", "row 2: want an annotation file, got no"),
+        ("one,a.mp4,,train,\n", "row 2: want an annotation for partition train, got an empty cell"),
+        ("one,a.mp4,,validation,\n", "row 2: want an annotation for partition validation"),
+        ("one,a.mp4,centre,predict,\n", "row 2: want subject one of largest, left, right, got 'centre'"),
+        ("one,a.mp4,,,\n", "row 2: want partition one of train, validation, test, predict, got ''"),
+        ("one,a.mp4,,Train,a.txt\n", "row 2: want partition one of train, validation, test, predict, got 'Train'"),
+        ("one,a.mp4,,predict\n", "row 2: want as many cells as row 1; mend the commas"),
+        ("one,a.mp4,,predict,,\n", "row 2: want as many cells as row 1; mend the commas"),
+        ("one,a.mp4,,predict,\n\"two\n\",b.mp4,,predict,\n'three',b.mp4,,predict,\n", "row 5: want a stream_id of"),
+        ('one,"a\nb.mp4",,predict,\n', "row 3: want cells of one line"),
+        ("one,\0.mp4,,predict,\n", "row 2: want a video file"),
+        ("", "want a row per stream, got none; add rows"),
+    ],
+)
+def test_a_fault_names_its_row_and_the_remedy(root, text, said):
+    assert said in fault(root, text)
+
+
+@pytest.mark.parametrize("id", ["", "../up", "a/b", "..", ".hidden", "-x", " ", "a:b", "a*", "ä", "a\\b", "x" * (ID_BYTES + 1)])
+def test_a_stream_id_that_cannot_name_a_file_is_refused(root, id):
+    assert "row 2: want a stream_id of at most" in fault(root, f"{id},a.mp4,,predict,\n")
+
+
+@pytest.mark.parametrize("id", ["a", "130-25-1280x720_left", "video59.b", "two words", "a+b", "_x", "7", "x" * ID_BYTES])
+def test_a_stream_id_that_can_is_not(root, id):
+    assert rows(root, f"{id},a.mp4,,predict,\n")[0].stream_id == id
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("stream_id,video,subject,partition\n", "mend annotation"),
+        ("Stream_ID,video,subject,partition,annotation\n", "mend stream_id"),
+        ("stream_id;video;subject;partition;annotation\n", "mend stream_id, video, subject, partition, annotation"),
+        ("stream_id,video,video,subject,partition,annotation\n", "mend video"),
+        ("", "want the columns stream_id, video, subject, partition, annotation"),
+    ],
+)
+def test_columns_must_be_there_once(root, head, said):
+    message = fault(root, "", head)
+    assert message.startswith("row 1: want the columns")
+    assert said in message
+
+
+def test_a_file_that_is_no_table(root):
+    assert "want a readable CSV file" in fault(root, b"\xff\xfe\x00s")
+    (root / "manifest.csv").unlink()
+    with pytest.raises(ManifestError, match=r"want a readable CSV file, got No such file.*check the setting `manifest`"):
+        read(root / "manifest.csv", root)
+
+
+@pytest.mark.parametrize(
+    "name", [".hidden.mp4", "a\nb.mp4", "tab\t.mp4", "bad\udcff.mp4", "line\u2028.mp4", "x" * (ID_BYTES + 1) + ".mp4", "é" * 91 + ".m"]
+)
+def test_a_video_name_that_cannot_name_files_is_refused(name):
+    with pytest.raises(ManifestError) as caught:
+        check_video_name(Path("videos") / name)
+    assert "rename it" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    str(caught.value).encode()  # can be printed
+
+
+@pytest.mark.parametrize(
+    "name", ["a.mp4", "-a.mp4", 'it\'s "odd", é.mp4', "Screenshot\u202f1.mov", "noext", "x" * ID_BYTES + ".mp4", "a..mp4"]
+)
+def test_a_video_name_that_can_is_not(name):
+    check_video_name(Path("videos") / name)
+
+
+def test_a_bad_video_name_has_its_row(root):
+    (root / ".hidden.mp4").write_bytes(b"x")
+    assert "row 2: " in fault(root, "one,.hidden.mp4,,predict,\n")
+
+
+def test_fitting_needs_both_partitions():
+    path = Path("m.csv")
+    streams = [Row(p, Path(p), "largest", p, None) for p in ("train", "validation", "test")]
+    check_partitions(streams, path)
+    for missing in ("train", "validation"):
+        with pytest.raises(ManifestError, match=f"m.csv: want rows of partition {missing}, got none"):
+            check_partitions([s for s in streams if s.partition != missing], path)
+
+
+# ---- curation ---------------------------------------------------------------------------------------------------------------------------
+
+
+STREAMS = [Row("one", Path("a.mp4"), "largest", "predict", None), Row("two", Path("b.mp4"), "largest", "predict", None)]
+
+
+def curation(root: Path, text: str) -> dict[str, tuple[int, ...]]:
+    (root / "tracks.csv").write_text(text)
+    return read_curation(root / "tracks.csv", STREAMS)
+
+
+def test_curation_names_tracks_in_any_order(root):
+    assert curation(root, "\ufeffstream_id,note,tracks\r\none,x,7 2  7\r\n two ,,0\r\n") == {"one": (2, 7), "two": (0,)}
+    assert curation(root, "stream_id,tracks\n") == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "row 1: want columns stream_id, tracks"),
+        ("stream,tracks\n", "row 1: want columns stream_id, tracks, got stream, tracks"),
+        ("stream_id,tracks\none,1\nthree,1\n", "row 3: want a stream_id of the manifest, got 'three'; remove the row"),
+        ("stream_id,tracks\none,\n", "row 2: want track numbers separated by spaces, got ''"),
+        ("stream_id,tracks\none\n", "row 2: want track numbers separated by spaces, got None"),
+        ('stream_id,tracks\none,"1,2"\n', "row 2: want track numbers separated by spaces, got '1,2'"),
+        ("stream_id,tracks\none,-1\n", "row 2: want track numbers"),
+        ("stream_id,tracks\none,1\none,2\n", "row 3: want a row a stream, got 'one' again; remove one"),
+    ],
+)
+def test_a_curation_fault_names_its_row(root, text, said):
+    with pytest.raises(ManifestError) as caught:
+        curation(root, text)
+    assert str(caught.value).startswith(f"{root / 'tracks.csv'}: {said}")
+
+
+def test_a_missing_curation_file_is_named(root):
+    with pytest.raises(ManifestError, match=r"none\.csv: want a readable curation file, got No such file.*check subject\.curation"):
+        read_curation(root / "none.csv", STREAMS)

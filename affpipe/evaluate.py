@@ -65,6 +65,8 @@ def score(videos: Mapping[str, Video]) -> dict[str, Any]:
 
 def table(scores: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Rows of text for a table of systems: name, pooled V, A, mean, within-video V, A, mean."""
+    if not scores:
+        raise InputError("evaluate: want at least one scored system, got none; a run scores the models that predicted a validation stream")
     keys = ("ccc_valence", "ccc_arousal", "ccc")
     rows = [(name, *(f"{s[k]:.3f}" for k in keys), *(f"{s['within_video'][k]:.3f}" for k in keys)) for name, s in scores.items()]
     first = next(iter(scores.values()))

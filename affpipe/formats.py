@@ -31,11 +31,12 @@ def read_va(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{path}: want a readable annotation file, got {getattr(error, 'strerror', None) or error}; check the path"
         ) from None
     if not lines or lines[0].replace(" ", "").lower() != HEADER:
-        raise ManifestError(f"{path}: line 1: want the header {HEADER}, got {lines[0] if lines else 'an empty file'!r}; mend the file")
+        raise ManifestError(f"{path}: line 1: want the header {HEADER}, got {repr(lines[0]) if lines else 'an empty file'}; mend the file")
     while lines and not lines[-1].strip():
         lines.pop()
     try:
-        values = np.loadtxt(io.StringIO("\n".join(lines[1:])), delimiter=",", ndmin=2) if len(lines) > 1 else np.zeros((0, 2))
+        text = io.StringIO("\n".join(lines[1:]))
+        values = np.loadtxt(text, delimiter=",", ndmin=2, comments=None) if len(lines) > 1 else np.zeros((0, 2))
         if values.shape[1] != 2 or len(values) != len(lines) - 1:
             raise ValueError
     except ValueError:
@@ -50,6 +51,8 @@ def read_va(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _is_pair(line: str) -> bool:
+    if "_" in line or not line.isascii():  # numbers to Python, none to numpy
+        return False
     try:
         return len([float(cell) for cell in line.split(",")]) == 2
     except ValueError:

@@ -12,7 +12,7 @@ include: "workflow/rules/fit.smk"
 include: "workflow/rules/publish.smk"
 
 
-validate(config, "workflow/schemas/config.schema.json", set_default=False)
+validate(PLAN.settings.model_dump(mode="json"), "workflow/schemas/config.schema.json", set_default=False)
 
 
 localrules:
@@ -24,3 +24,4 @@ rule all:
     default_target: True
     input:
         PLAN.published(),
+        everything(),

@@ -59,13 +59,22 @@ def predict(
     subject: Annotated[str, typer.Option(help="which face: largest, left or right")] = "largest",
 ) -> None:
     """Predict new videos with the models of a run: a table and a picture each."""
-    from affpipe.console import progress
+    from affpipe.console import progress, quiet_log
+    from affpipe.newvideo import Predicted
     from affpipe.newvideo import predict as go
 
-    with progress() as show:
-        tables = go(videos, run, out, subject=subject, progress=show)
-    for table in tables:
-        print(table)
+    quiet_log()
+    done: list[Predicted] = []
+    try:
+        with progress() as show:
+            go(videos, run, out, subject=subject, progress=show, done=done)
+    finally:
+        for video in done:
+            print(video.table)
+            for model, reason in video.without.items():
+                print(f"  without {model}: {reason}")
+        for name in sorted({name for video in done for name in video.random}):
+            print(f"random weights had a part, so the predictions mean nothing: {name}")
 
 
 @app.command()

@@ -14,6 +14,11 @@ def start_log() -> None:
     logging.getLogger("affpipe").setLevel(logging.INFO)
 
 
+def quiet_log() -> None:
+    """For commands that tell a person the outcome themselves."""
+    logging.getLogger("affpipe").setLevel(logging.ERROR)
+
+
 @contextmanager
 def progress() -> Iterator[Progress]:
     """A bar per stage on a terminal, a line per stage in a log."""

@@ -1,8 +1,9 @@
 """Videos of the user through the stages and models of a finished run, in this process, with the same store."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import build, config, formats, jobs, report
+from affpipe import build, config, formats, jobs, report, store
 from affpipe.errors import InputError, MediaError
 from affpipe.jobs import Progress
 from affpipe.manifest import SUBJECTS, Row
@@ -12,8 +13,17 @@ from affpipe.publish import read_run
 from affpipe.store import Entry
 
 
-def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress: Progress) -> list[Path]:
-    """Write `<out>/<video>.csv` and `.png` for each video and return the tables.
+@dataclass(frozen=True)
+class Predicted:
+    """What came of a video. table: its predictions. without: models that had nothing to go on, and why. random: see `store`."""
+
+    table: Path
+    without: dict[str, str]
+    random: tuple[str, ...]
+
+
+def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress: Progress, done: list[Predicted]) -> None:
+    """Write `<out>/<video>.csv` and `.png` for each video and add it to `done`.
 
     MediaError at the end names every video that could not be predicted; the others are written first.
     """
@@ -29,16 +39,16 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
     entries: dict[str, dict[str, Entry]] = {}
     for name in plan.names:
         entries[name] = jobs.apply(plan, name, plan.items(name), entries, build.stage, progress)
-    done, failed = [], []
+    failed = []
     for item in plan.items(settings.publish):
         entry = entries[settings.publish][item.id]
         if entry.status == "done":
-            done.append(_write(plan, item, out))
+            without = {model: entries[model][item.id].reason for model in settings.models if entries[model][item.id].status != "done"}
+            done.append(Predicted(_write(plan, item, out), without, _random(plan, item)))
         else:
             failed.append(entry.reason if item.row.video.name in entry.reason else f"{item.row.video}: {entry.reason}")
     if failed:
         raise MediaError("; ".join(failed))
-    return done
 
 
 def _row(video: Path, subject: str) -> Row:
@@ -53,3 +63,7 @@ def _write(plan: Plan, item: Item, out: Path) -> Path:
     formats.write_predictions(table, axis.times_s, found.values, found.source, found.valid)
     report.trajectories(out / f"{item.id}.png", item.id, axis.times_s, found)
     return table
+
+
+def _random(plan: Plan, item: Item) -> tuple[str, ...]:
+    return tuple(store.attributes(plan.stream(plan.settings.publish, item))["random"])

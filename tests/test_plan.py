@@ -1,0 +1,343 @@
+"""The plan: keys change exactly where values do, shards and members follow content."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from affpipe import manifest
+from affpipe.config import MEDIA_STAGES, overlay, parse
+from affpipe.errors import ManifestError, StoreError
+from affpipe.formats import HEADER
+from affpipe.plan import MODELS, STAGES, Plan, digest
+
+ROOT = Path(__file__).resolve().parents[1]
+DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
+FEATURES, FITTED = ["mesh", "qwen3vl", "wavlm"], ["face", "behaviour", "voice", "fused"]
+ALL = [*MEDIA_STAGES, *FEATURES, *FITTED]
+ROWS = [
+    ("one", "one", "", "train", "one"),
+    ("two_left", "two", "left", "train", "two_left"),
+    ("two_right", "two", "right", "validation", "two_right"),
+    ("three", "three", "", "validation", "three"),
+    ("four", "four", "", "test", ""),
+]
+
+
+class Data:
+    """A data folder that a test alters, and plans made of it."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.rows = folder, list(ROWS)
+        for name in ("one", "two", "three", "four", "five"):
+            (folder / f"{name}.mp4").write_bytes(name.encode() * 100)
+        for row in ROWS:
+            if row[4]:
+                (folder / f"{row[4]}.txt").write_text(f"{HEADER}\n0.1,0.2\n")
+
+    def plan(self, change: dict[str, Any] | None = None, **options: Any) -> Plan:
+        table = "".join(f"{i},{v}.mp4,{s},{p},{a + '.txt' if a else ''}\n" for i, v, s, p, a in self.rows)
+        (self.folder / "m.csv").write_text("stream_id,video,subject,partition,annotation\n" + table)
+        settings = parse(overlay(overlay(DEFAULT, {"cache": str(self.folder / "cache"), "shards": 3}), change or {}))
+        return Plan(settings, manifest.read(self.folder / "m.csv", self.folder), **options)
+
+
+@pytest.fixture
+def data(tmp_path) -> Data:
+    return Data(tmp_path)
+
+
+def keys(plan: Plan) -> dict[str, str]:
+    return {name: plan.key(name) for name in plan.names}
+
+
+def changed(before: Plan, after: Plan) -> set[str]:
+    return {name for name in ALL if before.key(name) != after.key(name)}
+
+
+def members(plan: Plan) -> dict[tuple[str, str], str]:
+    return {(name, shard): plan.members(name, shard) for name in plan.names for shard in plan.shards}
+
+
+# ---- what the settings alter ------------------------------------------------------------------------------------------------------------
+
+
+AFTER_FACES = {"faces", "subject", "landmarks", "mouth", "speech", "mesh", "face", "voice", "fused"}
+EFFECTS = {
+    "batch size of an encoder": ({"features": {"wavlm": {"batch_size": 2}}}, set()),
+    "device": ({"device": "cuda"}, set()),
+    "name and places": ({"name": "x", "results": "r", "weights": "w"}, set()),
+    "shards": ({"shards": 7}, set()),
+    "what happens on faults": ({"on_error": "skip"}, set()),
+    "what is published": ({"publish": "face"}, set()),
+    "audio offset": ({"audio": {"offset_s": 0.1}}, {"audio", "wavlm", "voice", "fused"}),
+    "decoder": ({"frames": {"backend": "decord"}}, set(ALL)),
+    "face detection": ({"faces": {"min_score": 0.6}}, AFTER_FACES),
+    "landmarks": ({"landmarks": {"model": "x.task"}}, AFTER_FACES - {"faces", "subject"}),
+    "mouth": ({"mouth": {"gap_s": 0.2}}, {"mouth", "speech", "voice", "fused"}),
+    "speech": ({"speech": {"min_coverage": 0.7}}, {"speech", "voice", "fused"}),
+    "voice hears all": ({"models": {"voice": {"speech_only": False}}}, {"voice", "fused"}),
+    "qwen pixels": ({"features": {"qwen3vl": {"max_pixels": 20000}}}, {"qwen3vl", "behaviour", "fused"}),
+    "weights of an encoder": ({"features": {"wavlm": {"weights": "wavlm-large"}}}, {"wavlm", "voice", "fused"}),
+    "precision of an encoder": ({"features": {"wavlm": {"dtype": "bfloat16"}}}, {"wavlm", "voice", "fused"}),
+    "one head's learning rate": ({"models": {"face": {"training": {"learning_rate": 2e-3}}}}, {"face", "fused"}),
+    "fusion": ({"models": {"fused": {"layers": 2}}}, {"fused"}),
+    "order of the fused models": ({"models": {"fused": {"reads": ["voice", "behaviour", "face"]}}}, {"fused"}),
+    "seed": ({"seed": 1}, set(FITTED)),
+    "another feature": ({"features": {"logmel": {"encoder": "logmel"}}}, set()),
+    "another model": ({"models": {"more": {"kind": "mamba", "reads": "mesh"}}}, set()),
+}
+
+
+@pytest.mark.parametrize("what", EFFECTS)
+def test_a_setting_changes_the_keys_of_what_it_alters_and_no_other(data, what):
+    change, effect = EFFECTS[what]
+    assert changed(data.plan(), data.plan(change)) == effect
+
+
+def test_the_sample_rate_changes_what_hears_it(data):
+    with_logmel = {"features": {"logmel": {"encoder": "logmel"}}, "models": {"voice": {"reads": "logmel"}}}
+    base = overlay(DEFAULT, with_logmel)
+    base["features"] = {k: v for k, v in base["features"].items() if k != "wavlm"}  # it hears one rate only
+    plans = [Plan(parse(base | {"audio": {"sample_rate_hz": rate}}), data.plan().rows) for rate in (16000, 22050)]
+    assert {n for n in plans[0].names if plans[0].key(n) != plans[1].key(n)} == {"audio", "logmel", "voice", "fused"}
+
+
+def test_each_revision_counts_in_its_key(data, monkeypatch):
+    before = keys(data.plan())
+    for stage in ("audio", "landmarks"):
+        level, reads, revision = STAGES[stage]
+        monkeypatch.setitem(STAGES, stage, (level, reads, revision + 1))
+        assert data.plan().key(stage) != before[stage]
+    monkeypatch.setitem(MODELS, "mamba", 99)
+    assert data.plan().key("behaviour") != before["behaviour"]
+
+
+def test_all_keys_differ_and_are_twelve_digits(data):
+    found = keys(data.plan()).values()
+    assert len(set(found)) == len(ALL)
+    assert all(len(key) == 12 and set(key) <= set("0123456789abcdef") for key in found)
+
+
+def test_a_feature_by_another_name_keeps_its_folder(data):
+    renamed = overlay(DEFAULT, {"models": {"face": {"reads": "geometry"}}})
+    renamed["features"] = {"geometry" if k == "mesh" else k: v for k, v in renamed["features"].items()}
+    base, other = data.plan(), Plan(parse(renamed), data.plan().rows)
+    assert other.kind("geometry") == base.kind("mesh") == "mesh"
+    assert other.key("geometry") == base.key("mesh")
+    assert other.folder("geometry").parts[-2:] == base.folder("mesh").parts[-2:]
+
+
+def test_a_digest_is_of_the_value_not_of_its_order():
+    assert digest({"a": 1, "b": [1, "é"]}) == digest({"b": [1, "é"], "a": 1})
+    assert digest({"a": [1, 2]}) != digest({"a": [2, 1]})
+    assert len(digest(1, 16)) == 16
+
+
+# ---- what the data alter ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_video_to_predict_touches_neither_models_nor_fitting(data):
+    before = data.plan()
+    data.rows.append(("five", "five", "", "predict", ""))
+    after = data.plan()
+    assert changed(before, after) == set()
+    for name in ALL:
+        assert after.indexes(name, "fit") == before.indexes(name, "fit")
+        assert len(set(after.indexes(name)) - set(before.indexes(name))) == 1
+    assert after.run != before.run
+
+
+def test_labels_alter_models_alone(data):
+    before = data.plan()
+    keys(before)  # read from disk when first asked for
+    (data.folder / "one.txt").write_text(f"{HEADER}\n0.1,0.3\n")
+    after = data.plan()
+    assert changed(before, after) == set(FITTED)
+    assert members(after) == members(before)
+
+
+def test_labels_that_do_not_fit_alter_nothing(data):
+    data.rows[-1] = ("four", "four", "", "test", "one")
+    before = keys(data.plan())
+    data.rows[-1] = ("four", "four", "", "test", "three")
+    assert keys(data.plan()) == before
+
+
+def test_moving_a_stream_between_train_and_validation_alters_models_alone(data):
+    before = data.plan()
+    data.rows[0] = ("one", "one", "", "validation", "one")
+    after = data.plan()
+    assert changed(before, after) == set(FITTED)
+    assert members(after) == members(before)
+    assert after.shards == before.shards
+
+
+def test_a_replaced_video_alters_its_own_identity(data):
+    before = data.plan()
+    identities = {name: {i.id: i.identity for i in before.items(name)} for name in ALL}
+    held = members(before)
+    (data.folder / "four.mp4").write_bytes(b"another")
+    after = data.plan()
+    assert changed(before, after) == set()  # it fits no model
+    for name in ALL:
+        now = {i.id: i.identity for i in after.items(name)}
+        assert {id for id in now if now[id] != identities[name][id]} == {"four"}
+    shard = next(s for s, videos in after.shards.items() if "four" in videos)
+    assert {place for place in held if members(after)[place] != held[place]} == {(name, shard) for name in ALL}
+
+
+def test_a_replaced_video_that_models_are_fitted_on_alters_them(data):
+    before = data.plan()
+    keys(before)
+    (data.folder / "one.mp4").write_bytes(b"another")
+    assert changed(before, data.plan()) == set(FITTED)
+
+
+def test_a_touched_or_moved_video_alters_nothing(data):
+    before = data.plan()
+    held = members(before)
+    (data.folder / "more").mkdir()
+    (data.folder / "four.mp4").rename(data.folder / "more" / "four.mp4")
+    data.rows[-1] = ("four", "more/four", "", "test", "")
+    after = data.plan()
+    assert changed(before, after) == set()
+    assert members(after) == held
+    assert after.run == before.run
+
+
+def test_another_choice_of_subject_alters_that_stream_alone(data):
+    before = data.plan()
+    data.rows[-1] = ("four", "four", "left", "test", "")
+    after = data.plan()
+    assert changed(before, after) == set()
+    differ = {n for n in ALL if {i.id: i.identity for i in after.items(n)} != {i.id: i.identity for i in before.items(n)}}
+    assert differ == {n for n in ALL if before.level(n) == "stream"}
+
+
+def test_curation_alters_the_streams_that_it_names(data):
+    before = data.plan()
+    held, keys_before = members(before), keys(before)
+    path = data.folder / "tracks.csv"
+    path.write_text("stream_id,tracks\nfour,2 0\n")
+    after = data.plan({"subject": {"curation": str(path)}})
+    assert keys(after) == keys_before
+    assert {i.id: i.tracks for i in after.items("subject")} == dict.fromkeys(("one", "two_left", "two_right", "three")) | {"four": (0, 2)}
+    shard = next(s for s, videos in after.shards.items() if "four" in videos)
+    stream_level = {n for n in ALL if before.level(n) == "stream"}
+    assert {place for place in held if members(after)[place] != held[place]} == {(name, shard) for name in stream_level}
+    path.write_text("stream_id,tracks\none,0\n")  # a stream that models are fitted on
+    assert changed(before, data.plan({"subject": {"curation": str(path)}})) == set(FITTED)
+
+
+def test_curation_of_another_manifest_is_refused_but_does_not_concern_new_videos(data):
+    path = data.folder / "tracks.csv"
+    path.write_text("stream_id,tracks\nfour,2\n")
+    curated = {"subject": {"curation": str(path)}}
+    models = {m: data.plan(curated).key(m) for m in FITTED}
+    data.rows = [("five", "five", "", "predict", "")]
+    with pytest.raises(ManifestError, match=r"tracks\.csv: row 2: want a stream_id of the manifest, got 'four'"):
+        data.plan(curated)
+    new = data.plan(curated, model_keys=models)
+    assert {m: new.key(m) for m in FITTED} == models
+    assert new.items("subject")[0].tracks is None
+
+
+def test_the_order_of_rows_does_not_matter(data):
+    before = data.plan()
+    data.rows.reverse()
+    after = data.plan()
+    assert keys(after) == keys(before)
+    assert members(after) == members(before)
+    assert after.run == before.run
+
+
+# ---- shards, items, paths ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3, 50, 1000])
+def test_every_item_is_in_one_shard_of_its_group(data, shards):
+    plan = data.plan({"shards": shards})
+    for name in ALL:
+        found = [i.id for shard in plan.shards for i in plan.items(name, shard)]
+        assert sorted(found) == sorted(i.id for i in plan.items(name))
+        assert len(set(found)) == len(found)
+    for shard, videos in plan.shards.items():
+        assert int(shard[-3:]) < shards
+        for video in videos:
+            assert shard.startswith("fit") == any(row.fits for row in plan.rows if row.video_id == video)
+    both = [s for s in plan.shards if {"two_left", "two_right"} & {i.id for i in plan.items("mesh", s)}]
+    assert len(both) == 1
+
+
+def test_other_videos_do_not_move_a_video_to_another_shard(data):
+    before = data.plan()
+    data.rows = [row for row in data.rows if row[0] != "one"]
+    after = data.plan()
+    place = {v: s for s, videos in before.shards.items() for v in videos}
+    assert all(place[v] == s for s, videos in after.shards.items() for v in videos)
+
+
+def test_levels_and_what_is_read(data):
+    plan = data.plan()
+    assert [i.id for i in plan.items("faces")] == ["four", "one", "three", "two"]
+    assert [i.id for i in plan.items("mesh")] == ["four", "one", "three", "two_left", "two_right"]
+    assert {n for n in ALL if plan.level(n) == "video"} == {"frames", "audio", "faces", "qwen3vl", "wavlm"}
+    assert plan.reads("fused") == ("frames", "face", "behaviour", "voice")
+    assert plan.reads("voice") == ("frames", "wavlm", "speech")
+    assert plan.reads("face") == ("frames", "mesh")
+    seen: set[str] = set()
+    for name in plan.names:  # an order in which everything can be made
+        assert set(plan.reads(name)) <= seen
+        seen.add(name)
+
+
+def test_two_streams_share_the_files_of_their_video(data):
+    plan = data.plan()
+    left, right = (next(i for i in plan.items("mesh") if i.id == id) for id in ("two_left", "two_right"))
+    assert plan.stream("faces", left) == plan.stream("faces", right)
+    assert plan.stream("mesh", left) != plan.stream("mesh", right)
+    video = plan.item("frames", left)
+    assert plan.stream("audio", left) == plan.folder("audio") / f"two.{video.identity[:8]}.flac"
+    assert plan.stream("mesh", left) == data.folder / "cache" / "mesh" / plan.key("mesh") / f"two_left.{left.identity[:8]}.h5"
+
+
+def test_paths_that_the_workflow_names(data):
+    plan = data.plan()
+    shard = next(iter(plan.shards))
+    assert plan.index("mesh", shard) == f"{data.folder}/cache/mesh/{plan.key('mesh')}/shards/{shard}-{plan.members('mesh', shard)}.json"
+    assert plan.fitted("face") == f"{data.folder}/cache/face/{plan.key('face')}/fit.json"
+    assert plan.published() == f"results/demo/published/{plan.run}.json"
+    assert sorted(plan.indexes("mesh")) == sorted(plan.indexes("mesh", "fit") + plan.indexes("mesh", "rest"))
+
+
+def test_a_job_planned_for_other_members_stops(data):
+    before = data.plan()
+    shard = next(s for s in before.shards if s.startswith("rest"))
+    was = before.members("mesh", shard)
+    before.check_members("mesh", shard, was)
+    (data.folder / "four.mp4").write_bytes(b"another")
+    after = data.plan()
+    with pytest.raises(StoreError, match=f"mesh, shard {shard}: want members {was}, got another set.*run again"):
+        after.check_members("mesh", shard, was)
+    with pytest.raises(StoreError, match="shard fit999: want members"):
+        after.check_members("mesh", "fit999", was)
+
+
+HEAVY = ("torch", "transformers", "mediapipe", "cv2", "av", "lightning", "scipy", "decord", "ultralytics")
+
+
+def test_planning_imports_nothing_heavy():
+    code = f"import sys, affpipe.plan; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_what_the_snakefile_imports_loads_no_network_library():
+    heavy = tuple(m for m in HEAVY if m != "scipy")
+    code = f"import sys, affpipe.run; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

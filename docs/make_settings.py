@@ -1,0 +1,188 @@
+"""Write docs/settings.md from the settings models: `python docs/make_settings.py`. tests/test_docs.py holds the two together.
+
+Types, defaults and limits are read from the models. What a setting means is its description there, or else its line in MEANING below.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import annotated_types as limits
+from pydantic.fields import FieldInfo
+
+from affpipe import config
+from affpipe.config import Section
+
+PAGE = Path(__file__).with_name("settings.md")
+HEAD = """\
+# Settings
+
+Made by `python docs/make_settings.py` from the models in `affpipe/config.py`; do not edit.
+
+Settings are YAML files laid over each other, the later one winning key by key, and the result over the defaults below:
+`snakemake --cores 2 --configfile config.yaml my.yaml`. An unknown key, a wrong type or a value out of range ends the run before any
+job, in one line that names the key and what is allowed.
+
+A setting is part of the key of the stage that it alters, and through it of the keys of all that read that stage: changing it makes
+those streams anew under another name and leaves the old ones in the store. Where the last column says *no key*, the setting changes
+where, how fast or by which job a value is made, not the value.
+"""
+SECTIONS = {  # heading -> (model, base whose rows are not repeated, where it stands in a settings file)
+    "The run": (config.Settings, None, "At the top level."),
+    "frames": (config.Frames, None, ""),
+    "audio": (config.Audio, None, ""),
+    "faces": (config.Faces, None, ""),
+    "subject": (config.Subject, None, ""),
+    "landmarks": (config.Landmarks, None, ""),
+    "mouth": (config.Mouth, None, ""),
+    "speech": (config.Speech, None, ""),
+    "Feature mesh": (config.Mesh, None, "`features.NAME` with `encoder: mesh`."),
+    "Feature qwen3vl": (config.Qwen3VL, None, "`features.NAME` with `encoder: qwen3vl`."),
+    "Feature wavlm": (config.WavLM, None, "`features.NAME` with `encoder: wavlm`."),
+    "Feature logmel": (config.LogMel, None, "`features.NAME` with `encoder: logmel`."),
+    "All models": (config.SequenceModel, None, "`models.NAME` of every kind; a kind's own defaults follow below."),
+    "Model transformer": (config.TransformerModel, config.SequenceModel, "`models.NAME` with `kind: transformer`."),
+    "Model mamba": (config.MambaModel, config.SequenceModel, "`models.NAME` with `kind: mamba`."),
+    "Model chunk_asp": (config.ChunkModel, config.SequenceModel, "`models.NAME` with `kind: chunk_asp`."),
+    "Model dcmmoe": (config.DCMMOEModel, config.SequenceModel, "`models.NAME` with `kind: dcmmoe`."),
+    "training": (config.Training, None, "`models.NAME.training`."),
+    "loss": (config.Loss, None, "`models.NAME.training.loss`."),
+}
+NO_KEY = {"name", "manifest", "data_root", "cache", "results", "weights", "device", "shards", "on_error"}  # of the run
+MEANING = {
+    "Settings.task": "what is predicted: valence and arousal",
+    "Settings.manifest": "CSV of the streams, see data.md",
+    "Settings.data_root": "folder that paths in the manifest start from",
+    "Settings.cache": "folder of the store",
+    "Settings.results": "folder of results",
+    "Settings.weights": "folder of checkpoints",
+    "Settings.device": "where networks run; a GPU that is asked for and not there is an error",
+    "Settings.seed": "of fitting: first weights, order of windows, dropout",
+    "Settings.on_error": "a stream that cannot be made stops its job after the others are done, or is left out with its reason",
+    "Settings.features": "named features, each with an encoder, see below",
+    "Settings.models": "named models, each with a kind and with what it reads, see below",
+    "Frames.backend": "decoder; frames of both are equal, decord refuses what it would get wrong",
+    "Audio.sample_rate_hz": "of the stored track",
+    "Faces.detector": "which detector",
+    "Faces.model": "BlazeFace model; both: short range where full range finds nothing",
+    "Faces.min_score": "least score of a face",
+    "Faces.min_iou": "least overlap of a face with its track's last box",
+    "Faces.max_gap_frames": "frames that a track survives without a face",
+    "Faces.jpeg_quality": "of kept crops",
+    "Subject.curation": "CSV of stream_id and tracks, see data.md; its rows are part of the identity of the streams they name",
+    "Mouth.compat": "rule for an open mouth: ours, or the published one",
+    "Mouth.smooth_frames": "frames looked at together",
+    "Mouth.gap_s": "closed gaps up to this long are filled",
+    "Mouth.burst_s": "open runs up to this long are removed",
+    "length_s": "length of a window or segment",
+    "hop_s": "from the start of one to the start of the next",
+    "Speech.min_open_ratio": "least part of a window with an open mouth",
+    "Speech.min_coverage": "least part of a window in which the mouth was seen",
+    "encoder": "which encoder",
+    "kind": "which kind of model",
+    "weights": "folder below the setting `weights`",
+    "dtype": "precision of the network",
+    "batch_size": "segments or windows a forward pass",
+    "Qwen3VL.setting": "last token of the chat, or last video token",
+    "LogMel.mels": "bands",
+    "LogMel.frame_s": "length of a frame",
+    "LogMel.step_s": "from frame to frame",
+    "hidden": "hidden width, and width of the embedding",
+    "dropout": "rate, in training only",
+    "layers": "layers of the stack (dcmmoe: of each expert)",
+    "heads": "attention heads; they divide hidden",
+    "feedforward": "width of the feed-forward nets",
+    "positions": "positions added to what attention reads: once, in every layer, or not at all",
+    "MambaModel.state": "state size",
+    "MambaModel.kernel": "width of the convolution, rows",
+    "MambaModel.head_hidden": "width of the regression head",
+    "ChunkModel.window": "a row is an audio window of its own",
+    "ChunkModel.stride": "a row is an audio window of its own",
+    "ChunkModel.chunks": "predictions a window, in equal parts of its length",
+    "ChunkModel.attention_hidden": "width of the pooling attention",
+    "reads": "feature that it reads",
+    "DCMMOEModel.reads": "models that it fuses; the first is the lead and says how a frame was observed",
+    "Training.epochs": "at most",
+    "Training.batch_size": "windows",
+    "Training.learning_rate": "of AdamW, at the start",
+    "Training.weight_decay": "of AdamW",
+    "Training.plateau_factor": "learning rate times this on a plateau of validation CCC",
+    "Training.plateau_patience": "epochs without a better CCC before that",
+    "Training.stop_patience": "epochs without a better CCC before the end",
+    "Training.clip_norm": "largest norm of the gradient",
+    "Loss.valence_weight": "of 1 - CCC of valence",
+    "Loss.arousal_weight": "of 1 - CCC of arousal",
+    "Loss.mae_weight": "of the mean absolute error",
+    "Loss.mse_weight": "of the mean squared error",
+}
+
+
+def page() -> str:
+    """The whole page."""
+    return HEAD + "".join(_section(title, *about) for title, about in SECTIONS.items())
+
+
+def _section(title: str, model: type[Section], base: type[Section] | None, place: str) -> str:
+    words = " ".join(filter(None, ((model.__doc__ or "").strip(), place)))
+    rows = [_row(model, name, field) for name, field in _own(model, base)]
+    lines = ["| setting | type | default | allowed | meaning |", "| --- | --- | --- | --- | --- |", *rows]
+    return f"\n## {title}\n\n{words}\n\n" + "\n".join(lines) + "\n"
+
+
+def _own(model: type[Section], base: type[Section] | None) -> list[tuple[str, FieldInfo]]:
+    """Fields that the base lacks or has otherwise."""
+    known = base.model_fields if base else {}
+    return [(n, f) for n, f in model.model_fields.items() if n not in known or repr(f) != repr(known[n])]
+
+
+def _row(model: type[Section], name: str, field: FieldInfo) -> str:
+    kind, allowed = _type(field)
+    default = "required" if field.is_required() else "see below" if _is_section(field) else _yaml(field.default)
+    meaning = "see below" if _is_section(field) else _meaning(model, name)
+    speed = (field.json_schema_extra or {}).get("speed") and name != "curation"  # which is in no key, yet alters values
+    no_key = speed or (model is config.Settings and name in NO_KEY)
+    meaning = meaning.replace("<", "&lt;")
+    return f"| `{name}` | {kind} | {default} | {allowed} | {meaning}{' (*no key*)' if no_key else ''} |"
+
+
+def _meaning(model: type[Section], name: str) -> str:
+    """The description of a setting, of its class or of the nearest base that has one; else its line in MEANING."""
+    for cls in model.__mro__:
+        field = getattr(cls, "model_fields", {}).get(name)
+        said = (field and field.description) or MEANING.get(f"{cls.__name__}.{name}")
+        if said:
+            return said
+    return MEANING[name]
+
+
+def _is_section(field: FieldInfo) -> bool:
+    return isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+
+
+def _type(field: FieldInfo) -> tuple[str, str]:
+    """Type and limits of a setting, in words."""
+    kind, bounds = field.annotation, _bounds(field.metadata)
+    if get_origin(kind) is Literal:
+        return "word" if isinstance(get_args(kind)[0], str) else "number", ", ".join(map(str, get_args(kind)))
+    if _is_section(field):
+        return "section", ""
+    optional = type(None) in get_args(kind)
+    kind = next(a for a in get_args(kind) if a is not type(None)) if optional else kind
+    word = {str: "text", int: "whole number", float: "number", bool: "true or false"}.get(kind)
+    word = word or {dict: "name: section", tuple: "list of names"}.get(get_origin(kind), "name")
+    return word + (" or none" if optional else ""), bounds
+
+
+def _bounds(metadata: list[Any]) -> str:
+    signs = {limits.Ge: ("≥", "ge"), limits.Gt: (">", "gt"), limits.Le: ("≤", "le"), limits.Lt: ("<", "lt")}
+    said = [f"{sign} {getattr(m, name)}" for m in metadata for cls, (sign, name) in signs.items() if isinstance(m, cls)]
+    said += [f"at least {m.min_length}" for m in metadata if isinstance(m, limits.MinLen)]
+    said += [f"`{m.pattern}`" for m in metadata if getattr(m, "pattern", None)]
+    return ", ".join(said)
+
+
+def _yaml(value: Any) -> str:
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else f"`{value}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

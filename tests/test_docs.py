@@ -1,0 +1,88 @@
+"""The pages under docs/ and the README agree with the code and with each other."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from pydantic.fields import FieldInfo
+from typer.main import get_command
+
+from affpipe import cli, config, plan
+from affpipe.config import Section
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.fixture(scope="module")
+def settings() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_settings", ROOT / "docs/make_settings.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_settings_page_is_what_the_models_give(settings):
+    assert settings.PAGE.read_text(encoding="utf-8") == settings.page(), "run python docs/make_settings.py"
+
+
+def test_every_section_of_settings_has_its_table(settings):
+    def leaves(section: type[Section]) -> set[type[Section]]:
+        below = section.__subclasses__()
+        return set().union(*map(leaves, below)) if below else {section}
+
+    assert leaves(Section) <= {model for model, _, _ in settings.SECTIONS.values()}
+
+
+def test_no_meaning_is_left_over(settings):
+    """Each line of MEANING is used: the page changes without it, or cannot be made."""
+    whole = settings.page()
+    for name in list(settings.MEANING):
+        text = settings.MEANING.pop(name)
+        try:
+            assert settings.page() != whole, name
+        except KeyError:
+            pass
+        finally:
+            settings.MEANING[name] = text
+
+
+def test_limits_are_read_from_the_field(settings):
+    field: FieldInfo = config.Faces.model_fields["crop_side"]
+    assert settings._type(field) == ("whole number", "≥ 32, ≤ 2048")
+    assert settings._type(config.Faces.model_fields["min_score"]) == ("number", "> 0, ≤ 1")
+    assert settings._type(config.Subject.model_fields["curation"]) == ("text or none", "")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)#\s]+)", text) if "://" not in link]
+    missing = [link for link in links if not (page.parent / link).exists() and not link.endswith(".png")]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_that_pages_name_exist(page):
+    root = get_command(cli.app)
+    for words in re.findall(r"\baffpipe ((?:[a-z]+ ?)+)", " ".join(re.findall(r"`[^`]+`|^    .*$", page.read_text("utf-8"), re.MULTILINE))):
+        command = root
+        for word in words.split():
+            if not hasattr(command, "commands"):
+                break
+            assert word in command.commands, f"affpipe {words}"
+            command = command.commands[word]
+
+
+def test_the_architecture_page_lists_every_stage():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    for stage, (level, reads, _) in plan.STAGES.items():
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{stage}` |"))
+        assert f"| {level} | {', '.join(reads) or 'the video'} |" in row
+    for spec in plan.ENCODERS.values():
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{spec.name}` |"))
+        assert f"| {spec.level} | {', '.join(spec.reads)} |" in row
+    for kind in plan.MODELS:
+        assert f"| `{kind}` |" in text

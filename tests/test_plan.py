@@ -341,3 +341,22 @@ def test_what_the_snakefile_imports_loads_no_network_library():
     code = f"import sys, affpipe.run; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ---- what a run publishes ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_key_of_a_run_follows_all_that_it_publishes(data):
+    first = data.plan()
+    runs = {"first": first.run}
+    runs["another model"] = data.plan({"publish": "face"}).run
+    data.rows[-1] = ("four", "four", "", "predict", "")
+    runs["another partition"] = data.plan().run
+    data.rows[-1] = ("four", "four", "right", "test", "")
+    runs["another subject"] = data.plan().run
+    data.rows[-1] = ROWS[-1]
+    runs["another model setting"] = data.plan({"models": {"fused": {"layers": 2}}}).run
+    assert data.plan({"name": "x", "device": "cuda"}).run == first.run
+    (data.folder / "four.mp4").write_bytes(b"another")
+    runs["another video"] = data.plan().run
+    assert len(set(runs.values())) == len(runs), runs

@@ -162,13 +162,13 @@ def apply(
         if entry is None:
             worker = worker or stage(Context(plan, name))
             entry = _make(plan, name, item, worker)
-            made += 1
+            made += entry.status == "done"
         if entry.status != "done":
             log.warning("%s: %s: %s: %s", name, item.id, entry.status, entry.reason)
         out[item.id] = entry
     progress(name, len(items), len(items))
     log.info(
-        "%s: %d made, %d there already or without input, %.1f s, in %s",
+        "%s: %d made, %d there already or not to be had, %.1f s, in %s",
         name,
         made,
         len(items) - made,

@@ -137,6 +137,15 @@ def test_a_fault_of_one_item_loses_no_other(plan, caplog):
     assert "frames: b: failed: b.mp4: damaged" in caplog.text
 
 
+def test_the_log_counts_what_was_made(plan, caplog):
+    caplog.set_level("INFO", logger="affpipe")
+    apply(plan, "frames", Stage(a=AbsentError("a.mp4: no sound")))
+    assert "frames: 2 made, 1 there already or not to be had" in caplog.text
+    caplog.clear()
+    apply(plan, "frames", Stage(a=AbsentError("a.mp4: no sound")))
+    assert "frames: 0 made, 3 there already or not to be had" in caplog.text
+
+
 def test_a_bug_stops_the_job_but_not_what_was_made_before(plan):
     with pytest.raises(ZeroDivisionError):
         apply(plan, "frames", Stage(b=ZeroDivisionError()))

@@ -90,10 +90,15 @@ def fit_model(settings: Path, model: str, out: Path, *, threads: int) -> None:
 
 
 def publish_run(settings: Path, out: Path) -> None:
-    """Write the results of a run, then the file that says so."""
+    """Write the results of a run, then the file that says so.
+
+    A folder of results holds one state of a run: the files that said so of other states go first, so that going back publishes again.
+    """
     from affpipe.publish import publish
 
     plan = frozen(settings)
+    for other in sorted(out.parent.glob("*.json")):
+        other.unlink()
     summary = publish(plan)
     store.write_text(out, json.dumps(summary, indent=1, sort_keys=True) + "\n")
 

@@ -171,6 +171,16 @@ def test_one_heads_learning_rate_extracts_nothing(workspace):
     assert jobs == {"fit_face": 1, "apply_face": 2, "fit_fused": 1, "apply_fused": 2, "publish": 1}
 
 
+def test_going_back_to_an_earlier_setting_publishes_it_again_and_computes_nothing(workspace):
+    official = workspace.folder / "results/small/official/three.txt"
+    before = official.read_text()
+    workspace.snakemake("--config", "publish=face")
+    assert official.read_text() != before
+    assert workspace.planned() == {"publish": 1}
+    workspace.snakemake()
+    assert official.read_text() == before
+
+
 def test_the_rerun_equals_the_first_run_bit_for_bit(workspace, tmp_path):
     """A model fitted again from the same streams, by another process, is the same model."""
     folder = workspace.folder

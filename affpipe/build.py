@@ -1,15 +1,13 @@
-"""Name -> builder: the one place that turns settings into models and stages. Heavy imports sit inside the builders."""
+"""Name -> builder: the one place that turns settings into models. Heavy imports sit inside the builders."""
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import TYPE_CHECKING
 
-from affpipe.config import ModelSettings
+from affpipe.settings import ModelSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from affpipe.jobs import Context, Worker
 
 OUTPUTS = 2  # valence, arousal
 
@@ -49,31 +47,7 @@ MODELS: dict[str, Callable[[ModelSettings, Mapping[str, int]], "nn.Module"]] = {
     "dcmmoe": _dcmmoe,
 }
 
-STAGES = {  # stage or encoder -> module that makes its worker
-    "frames": "affpipe.stages.media",
-    "audio": "affpipe.stages.media",
-    "faces": "affpipe.stages.faces",
-    "subject": "affpipe.stages.faces",
-    "landmarks": "affpipe.stages.faces",
-    "mouth": "affpipe.stages.faces",
-    "speech": "affpipe.stages.faces",
-    "mesh": "affpipe.stages.features",
-    "qwen3vl": "affpipe.stages.features",
-    "wavlm": "affpipe.stages.features",
-    "logmel": "affpipe.stages.features",
-}
-
 
 def model(settings: ModelSettings, dims: Mapping[str, int]) -> "nn.Module":
     """The model of `settings` for inputs of width `dims` (name -> D)."""
     return MODELS[settings.kind](settings, dims)
-
-
-def stage(context: "Context") -> "Worker":
-    """The worker of a stage, its networks loaded."""
-    name = context.plan.kind(context.name)
-    if context.name in context.plan.settings.models:
-        from affpipe.predict import stage as predict
-
-        return predict(context)
-    return getattr(import_module(STAGES[name]), name)(context)

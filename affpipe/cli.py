@@ -154,9 +154,9 @@ def mouth_windows(
 @cache_app.command("ls")
 def cache_ls(cache: Path = Path("cache")) -> None:
     """List stages, keys, streams and sizes."""
-    from affpipe import store
+    from affpipe import cache as caches
 
-    rows = [(f.stage, f.key, str(len(f.files)), str(len(f.indexes)), f"{f.bytes / 1e6:.1f} MB") for f in store.folders(cache)]
+    rows = [(f.stage, f.key, str(len(f.files)), str(len(f.indexes)), f"{f.bytes / 1e6:.1f} MB") for f in caches.folders(cache)]
     _print_table(str(cache), ("stage", "key", "streams", "indexes", "size"), rows)
 
 
@@ -177,13 +177,13 @@ def cache_show(file: Path) -> None:
 @cache_app.command("verify")
 def cache_verify(cache: Path = Path("cache")) -> None:
     """Read every stream; delete damaged ones and drop indexes with holes, so that the next run fills them."""
-    from affpipe import store
+    from affpipe import cache as caches
 
-    faults = list(store.verify(cache))
+    faults = list(caches.verify(cache))
     for path, what in faults:
         print(f"{path}: {what}")
     print(
-        f"{sum(len(f.files) for f in store.folders(cache))} streams read, {len(faults)} faults"
+        f"{sum(len(f.files) for f in caches.folders(cache))} streams read, {len(faults)} faults"
         + ("; run the workflow again" if faults else "")
     )
     raise typer.Exit(1 if faults else 0)
@@ -197,12 +197,12 @@ def cache_gc(
     """Free what neither the current settings nor a finished run uses."""
     import shutil
 
-    from affpipe import store
+    from affpipe import cache as caches
     from affpipe.publish import keys_in_use
     from affpipe.run import plan_of
 
     plan = plan_of(config)
-    rubbish = store.garbage(plan.cache, keys_in_use(plan))
+    rubbish = caches.garbage(plan.cache, keys_in_use(plan))
     for folder in rubbish:
         print(f"{folder.path}: {folder.bytes / 1e6:.1f} MB")
         if yes:

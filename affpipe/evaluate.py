@@ -11,6 +11,8 @@ from affpipe import formats, metrics
 from affpipe.errors import InputError, ManifestError
 from affpipe.metrics import Video
 
+TOLERANCE = 50  # frames by which label files and videos of Aff-Wild2 differ in length
+
 
 def folders(truth: Path, predicted: Path) -> dict[str, Video]:
     """Pairs of official text files of the same name; every truth file must have its prediction."""
@@ -31,7 +33,7 @@ def folders(truth: Path, predicted: Path) -> dict[str, Video]:
 def pair(truth: Path, predicted: Path) -> Video:
     """Truth and prediction of one stream. Frames valid in the truth must have a value; truth rows beyond the video's end do not count.
 
-    Label files and videos of Aff-Wild2 differ in length by a few frames, so rows that only one of the two has are left out.
+    Label files and videos of Aff-Wild2 differ in length by a few frames, so up to TOLERANCE annotated rows may lie beyond the prediction.
     """
     (values, valid), (prediction, given) = formats.read_va(truth), formats.read_va(predicted)
     n = min(len(values), len(prediction))
@@ -39,6 +41,11 @@ def pair(truth: Path, predicted: Path) -> Video:
     if hole.any():
         raise ManifestError(
             f"{predicted}: line {int(np.argmax(hole)) + 2}: want a value where {truth} has one, got -5; predict every frame"
+        )
+    beyond = int(valid[n:].sum())
+    if beyond > TOLERANCE:
+        raise ManifestError(
+            f"{predicted}: want a row a frame, got {len(prediction)} rows where {truth} annotates {beyond} more; predict every frame"
         )
     return values[:n], prediction[:n], valid[:n]
 
@@ -70,12 +77,18 @@ def table(scores: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     keys = ("ccc_valence", "ccc_arousal", "ccc")
     rows = [(name, *(f"{s[k]:.3f}" for k in keys), *(f"{s['within_video'][k]:.3f}" for k in keys)) for name, s in scores.items()]
     first = next(iter(scores.values()))
-    return [*rows, ("constant per video", *(f"{first['constant'][k]:.3f}" for k in keys), "0.000", "0.000", "0.000")]
+    return [*rows, ("constant per video", *(f"{first['constant'][k]:.3f}" for k in keys), "-", "-", "-")]
 
 
 TABLE_HEAD = ("system", "CCC V", "CCC A", "mean", "within-video V", "A", "mean")
 
 
 def to_json(scores: Mapping[str, Any]) -> str:
-    """JSON with full precision."""
-    return json.dumps(scores, indent=1, sort_keys=True) + "\n"
+    """JSON with full precision; a figure that does not exist (no video has two valid frames) is null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: plain(v) for key, v in value.items()}
+        return None if isinstance(value, float) and np.isnan(value) else value
+
+    return json.dumps(plain(scores), indent=1, sort_keys=True, allow_nan=False) + "\n"

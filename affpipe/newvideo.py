@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import build, config, formats, jobs, report, store
+from affpipe import config, formats, jobs, report, store, workers
 from affpipe.errors import InputError, MediaError
 from affpipe.jobs import Progress
-from affpipe.manifest import SUBJECTS, Row
+from affpipe.manifest import SUBJECTS, Row, check_video_name
 from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
 from affpipe.publish import read_run
@@ -38,7 +38,7 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
     plan = Plan(settings, rows, model_keys=found["models"])
     entries: dict[str, dict[str, Entry]] = {}
     for name in plan.names:
-        entries[name] = jobs.apply(plan, name, plan.items(name), entries, build.stage, progress)
+        entries[name] = jobs.apply(plan, name, plan.items(name), entries, workers.start, progress)
     failed = []
     for item in plan.items(settings.publish):
         entry = entries[settings.publish][item.id]
@@ -54,6 +54,7 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
 def _row(video: Path, subject: str) -> Row:
     if not video.is_file():
         raise MediaError(f"{video}: want a video file, got none; check the path")
+    check_video_name(video)
     return Row(video.stem, video, subject, "predict", None)
 
 

@@ -6,6 +6,7 @@ fitted on. Shards are made within two groups, `fit` (train and validation) and `
 """
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -13,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from affpipe import store
-from affpipe.config import MEDIA_STAGES, Settings, canonical
 from affpipe.encoders.specs import ENCODERS
 from affpipe.errors import StoreError
 from affpipe.manifest import Row, read_curation
 from affpipe.media.identity import fingerprint
+from affpipe.settings import MEDIA_STAGES, Settings
 
 # Bump a revision by hand when the code of a stage or model changes values.
 STAGES = {  # name -> (level, stages read, revision)
@@ -30,6 +31,11 @@ STAGES = {  # name -> (level, stages read, revision)
     "speech": ("stream", ("mouth",), 1),
 }
 MODELS = {"transformer": 1, "mamba": 1, "chunk_asp": 1, "dcmmoe": 1}
+
+
+def canonical(obj: Any) -> str:
+    """One text for one value: JSON with sorted keys and no spaces."""
+    return json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def digest(obj: Any, length: int = 12) -> str:

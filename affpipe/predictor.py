@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from affpipe import build, frames, store
-from affpipe.config import ChunkModel, DCMMOEModel, ModelSettings
 from affpipe.errors import StoreError
 from affpipe.sequences import Sequence, cut, widen
+from affpipe.settings import ChunkModel, DCMMOEModel, ModelSettings
 
 FLAT = 1e-6  # a feature that varies less than this is only centred
 

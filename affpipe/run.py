@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from affpipe import build, config, jobs, manifest, store
-from affpipe.config import Settings
+from affpipe import config, jobs, manifest, store, workers
 from affpipe.errors import AffpipeError, InputError, SettingsError
 from affpipe.jobs import Progress
 from affpipe.plan import Plan
+from affpipe.settings import Settings
 from affpipe.store import Entry
 
 
@@ -65,7 +65,7 @@ def apply_shard(settings: Path, stage: str, shard: str, members: str, index: Pat
     plan = frozen(settings)
     plan.check_members(stage, shard, members)
     entries = read_entries(plan, stage, [shard])
-    made = jobs.apply(plan, stage, plan.items(stage, shard), entries, build.stage, progress)
+    made = jobs.apply(plan, stage, plan.items(stage, shard), entries, workers.start, progress)
     check_failures(plan, stage, made)
     store.write_index(index, made)
 

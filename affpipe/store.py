@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -286,67 +286,3 @@ def read_index(path: Path) -> dict[str, Entry]:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         what = getattr(error, "strerror", None) or error
         raise StoreError(f"{path}: want an index of streams, got {what}; {REPAIR}") from None
-
-
-# ---- the whole cache --------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Folder:
-    """One `<stage>/<key>` folder of a cache."""
-
-    path: Path
-    files: tuple[Path, ...]
-    indexes: tuple[Path, ...]
-    bytes: int
-
-    @property
-    def stage(self) -> str:
-        return self.path.parent.name
-
-    @property
-    def key(self) -> str:
-        return self.path.name
-
-
-def folders(cache: Path) -> list[Folder]:
-    """Every `<stage>/<key>` folder of a cache, by stage and age."""
-    found = []
-    for path in sorted(p for p in cache.glob("*/*") if p.is_dir() and len(p.name) == 12):
-        files = tuple(sorted(f for f in path.iterdir() if f.suffix in (".h5", ".flac") and not f.name.startswith(".")))
-        size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
-        found.append(Folder(path, files, tuple(sorted((path / "shards").glob("*.json"))), size))
-    return sorted(found, key=lambda f: (f.stage, f.path.stat().st_mtime))
-
-
-def verify(cache: Path) -> Iterator[tuple[Path, str]]:
-    """Read the whole cache; yield (path, fault) and repair as it goes.
-
-    A stream that does not read, or disagrees with its name, is deleted; an index that names a stream which is not there is dropped, so that
-    the next run of the workflow fills the hole.
-    """
-    for folder in folders(cache):
-        for path in folder.files:
-            try:
-                found = attributes(path)
-                check(path, key=folder.key, identity=found["identity"], deep=True)
-                if path.name != file_name(found["id"], found["identity"], path.suffix):
-                    raise StoreError(f"{path}: want the stream of its name, got {found['id']} {found['identity']}; {REPAIR}")
-            except StoreError as error:
-                path.unlink()
-                yield path, f"deleted: {error}"
-        for index in folder.indexes:
-            try:
-                lost = [e.file for e in read_index(index).values() if e.status == "done" and not (folder.path / e.file).is_file()]
-                more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
-                fault = f"it names {lost[0]}, which is not there{more}" if lost else ""
-            except StoreError as error:
-                fault = str(error)
-            if fault:
-                index.unlink()
-                yield index, f"dropped: {fault}"
-
-
-def garbage(cache: Path, keep: Sequence[str]) -> list[Folder]:
-    """Folders whose key is not in `keep`."""
-    return [folder for folder in folders(cache) if folder.key not in set(keep)]

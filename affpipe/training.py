@@ -19,7 +19,6 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 from affpipe import metrics, sequences, store
 from affpipe import predictor as models
 from affpipe.compat import ensure_torchvision
-from affpipe.config import ModelSettings
 from affpipe.device import pick
 from affpipe.errors import ManifestError, StoreError
 from affpipe.jobs import Job
@@ -28,6 +27,7 @@ from affpipe.plan import Plan
 from affpipe.predict import model_path
 from affpipe.predictor import Predictor
 from affpipe.sequences import Packed, Sequence
+from affpipe.settings import ModelSettings
 from affpipe.store import Entry
 
 ensure_torchvision()  # lightning looks for torchvision

@@ -9,14 +9,14 @@ from typing import Any, Literal, get_args, get_origin
 import annotated_types as limits
 from pydantic.fields import FieldInfo
 
-from affpipe import config
-from affpipe.config import Section
+from affpipe import settings
+from affpipe.settings import Section
 
 PAGE = Path(__file__).with_name("settings.md")
 HEAD = """\
 # Settings
 
-Made by `python docs/make_settings.py` from the models in `affpipe/config.py`; do not edit.
+Made by `python docs/make_settings.py` from the models in `affpipe/settings.py`; do not edit.
 
 Settings are YAML files laid over each other, the later one winning key by key, and the result over the defaults below:
 `snakemake --cores 2 --configfile config.yaml my.yaml`. An unknown key, a wrong type or a value out of range ends the run before any
@@ -27,25 +27,25 @@ those streams anew under another name and leaves the old ones in the store. Wher
 where, how fast or by which job a value is made, not the value.
 """
 SECTIONS = {  # heading -> (model, base whose rows are not repeated, where it stands in a settings file)
-    "The run": (config.Settings, None, "At the top level."),
-    "frames": (config.Frames, None, ""),
-    "audio": (config.Audio, None, ""),
-    "faces": (config.Faces, None, ""),
-    "subject": (config.Subject, None, ""),
-    "landmarks": (config.Landmarks, None, ""),
-    "mouth": (config.Mouth, None, ""),
-    "speech": (config.Speech, None, ""),
-    "Feature mesh": (config.Mesh, None, "`features.NAME` with `encoder: mesh`."),
-    "Feature qwen3vl": (config.Qwen3VL, None, "`features.NAME` with `encoder: qwen3vl`."),
-    "Feature wavlm": (config.WavLM, None, "`features.NAME` with `encoder: wavlm`."),
-    "Feature logmel": (config.LogMel, None, "`features.NAME` with `encoder: logmel`."),
-    "All models": (config.SequenceModel, None, "`models.NAME` of every kind; a kind's own defaults follow below."),
-    "Model transformer": (config.TransformerModel, config.SequenceModel, "`models.NAME` with `kind: transformer`."),
-    "Model mamba": (config.MambaModel, config.SequenceModel, "`models.NAME` with `kind: mamba`."),
-    "Model chunk_asp": (config.ChunkModel, config.SequenceModel, "`models.NAME` with `kind: chunk_asp`."),
-    "Model dcmmoe": (config.DCMMOEModel, config.SequenceModel, "`models.NAME` with `kind: dcmmoe`."),
-    "training": (config.Training, None, "`models.NAME.training`."),
-    "loss": (config.Loss, None, "`models.NAME.training.loss`."),
+    "The run": (settings.Settings, None, "At the top level."),
+    "frames": (settings.Frames, None, ""),
+    "audio": (settings.Audio, None, ""),
+    "faces": (settings.Faces, None, ""),
+    "subject": (settings.Subject, None, ""),
+    "landmarks": (settings.Landmarks, None, ""),
+    "mouth": (settings.Mouth, None, ""),
+    "speech": (settings.Speech, None, ""),
+    "Feature mesh": (settings.Mesh, None, "`features.NAME` with `encoder: mesh`."),
+    "Feature qwen3vl": (settings.Qwen3VL, None, "`features.NAME` with `encoder: qwen3vl`."),
+    "Feature wavlm": (settings.WavLM, None, "`features.NAME` with `encoder: wavlm`."),
+    "Feature logmel": (settings.LogMel, None, "`features.NAME` with `encoder: logmel`."),
+    "All models": (settings.SequenceModel, None, "`models.NAME` of every kind; a kind's own defaults follow below."),
+    "Model transformer": (settings.TransformerModel, settings.SequenceModel, "`models.NAME` with `kind: transformer`."),
+    "Model mamba": (settings.MambaModel, settings.SequenceModel, "`models.NAME` with `kind: mamba`."),
+    "Model chunk_asp": (settings.ChunkModel, settings.SequenceModel, "`models.NAME` with `kind: chunk_asp`."),
+    "Model dcmmoe": (settings.DCMMOEModel, settings.SequenceModel, "`models.NAME` with `kind: dcmmoe`."),
+    "training": (settings.Training, None, "`models.NAME.training`."),
+    "loss": (settings.Loss, None, "`models.NAME.training.loss`."),
 }
 NO_KEY = {"name", "manifest", "data_root", "cache", "results", "weights", "device", "shards", "on_error"}  # of the run
 MEANING = {
@@ -139,7 +139,7 @@ def _row(model: type[Section], name: str, field: FieldInfo) -> str:
     default = "required" if field.is_required() else "see below" if _is_section(field) else _yaml(field.default)
     meaning = "see below" if _is_section(field) else _meaning(model, name)
     speed = (field.json_schema_extra or {}).get("speed") and name != "curation"  # which is in no key, yet alters values
-    no_key = speed or (model is config.Settings and name in NO_KEY)
+    no_key = speed or (model is settings.Settings and name in NO_KEY)
     meaning = meaning.replace("<", "&lt;")
     return f"| `{name}` | {kind} | {default} | {allowed} | {meaning}{' (*no key*)' if no_key else ''} |"
 

@@ -112,6 +112,19 @@ def test_lengths_may_differ_by_a_few_frames(data, change):
     assert len(values) == shared
 
 
+def test_a_prediction_that_ends_long_before_the_annotation_is_refused(data):
+    truth, pred, _ = data
+    write_va(truth / "one.txt", np.zeros((200, 2)), np.ones(200, bool))
+    with pytest.raises(ManifestError, match=r"one\.txt: want a row a frame, got 60 rows where .* annotates 140 more"):
+        evaluate.folders(truth, pred)
+
+
+def test_a_figure_that_does_not_exist_is_null():
+    one = (np.zeros((1, 2)), np.ones((1, 2)), np.ones(1, bool))
+    text = evaluate.to_json(evaluate.score({"one": one}))
+    assert json.loads(text)["within_video"]["ccc"] is None
+
+
 def test_every_truth_file_wants_its_prediction(data):
     truth, pred, _ = data
     (pred / "extra.txt").write_text("not read")

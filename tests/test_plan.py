@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from affpipe import manifest
-from affpipe.config import MEDIA_STAGES, overlay, parse
+from affpipe.config import overlay, parse
 from affpipe.errors import ManifestError, StoreError
 from affpipe.formats import HEADER
-from affpipe.plan import MODELS, STAGES, Plan, digest
+from affpipe.plan import MODELS, STAGES, Plan, canonical, digest
+from affpipe.settings import MEDIA_STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -360,3 +361,7 @@ def test_the_key_of_a_run_follows_all_that_it_publishes(data):
     (data.folder / "four.mp4").write_bytes(b"another")
     runs["another video"] = data.plan().run
     assert len(set(runs.values())) == len(runs), runs
+
+
+def test_canonical_text_is_one_for_one_value():
+    assert canonical({"b": [1, 2.5], "a": "ä"}) == canonical({"a": "ä", "b": [1, 2.5]}) == '{"a":"ä","b":[1,2.5]}'

@@ -161,7 +161,7 @@ def test_scores_are_those_given(run: Run, page: str) -> None:
     assert ["fused published", *want, "2", "280"] in rows
     assert [row[0] for row in rows if len(row) == 9] == ["face", "voice", "fused published", "constant per video"]
     constant = [f"{score['constant'][k]:.3f}" for k in keys]
-    assert ["constant per video", *constant, "0.000", "0.000", "0.000", "–", "–"] in rows
+    assert ["constant per video", *constant, "-", "-", "-", "–", "–"] in rows
     for id in ("v1", "v2"):
         assert [id, *(f"{score['videos'][id][k]:.3f}" for k in keys), "140"] in rows
 

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from affpipe import cache as caches
 from affpipe import store
 from affpipe.errors import StoreError
 from affpipe.media.audio import write_flac
@@ -354,8 +355,8 @@ def test_verify_finds_nothing_in_a_sound_cache(stored, sound):
     cache = stored.parents[2]
     store.write_index(stored.parent / "shards/fit000-0.json", {"one": Entry("done", stored.name, 40), "two": Entry("absent", reason="x")})
     store.write_index(sound.parent / "shards/fit000-0.json", {"one": Entry("done", sound.name, 32000)})
-    assert list(store.verify(cache)) == []
-    assert [(f.stage, f.key, len(f.files), len(f.indexes)) for f in store.folders(cache)] == [("audio", KEY, 1, 1), ("mesh", KEY, 1, 1)]
+    assert list(caches.verify(cache)) == []
+    assert [(f.stage, f.key, len(f.files), len(f.indexes)) for f in caches.folders(cache)] == [("audio", KEY, 1, 1), ("mesh", KEY, 1, 1)]
 
 
 def test_verify_deletes_what_is_damaged_and_drops_indexes_with_holes(stored, sound):
@@ -373,7 +374,7 @@ def test_verify_deletes_what_is_damaged_and_drops_indexes_with_holes(stored, sou
     store.write_index(folder / "shards/fit000-0.json", {"one": Entry("done", stored.name, 40)})
     store.write_index(folder / "shards/fit001-0.json", {"cut": Entry("done", cut.name, 40), "other": Entry("done", renamed.name, 40)})
     (folder / "shards/rest000-0.json").write_text("{")
-    said = dict(store.verify(cache))
+    said = dict(caches.verify(cache))
     assert set(said) == {cut, renamed, misplaced, sound, folder / "shards/fit001-0.json", folder / "shards/rest000-0.json"}
     assert said[folder / "shards/fit001-0.json"] == f"dropped: it names {cut.name}, which is not there (and 1 more)"
     assert said[cut].startswith("deleted: ")
@@ -381,7 +382,7 @@ def test_verify_deletes_what_is_damaged_and_drops_indexes_with_holes(stored, sou
     assert not any(path.exists() for path in said)
     assert stored.exists()
     assert (folder / "shards/fit000-0.json").exists()
-    assert list(store.verify(cache)) == []
+    assert list(caches.verify(cache)) == []
 
 
 def test_garbage_is_what_no_key_names(stored, sound):
@@ -389,13 +390,13 @@ def test_garbage_is_what_no_key_names(stored, sound):
     store.write(cache / "mesh" / ("b" * 12) / stored.name, replace(HEADER, key="b" * 12), **block(0, 40))
     (cache / "weights").mkdir()
     (cache / "weights" / "wavlm-tiny.json").write_text("{}")  # no folder of a stage
-    found = store.garbage(cache, [KEY])
+    found = caches.garbage(cache, [KEY])
     assert [folder.path for folder in found] == [cache / "mesh" / ("b" * 12)]
     assert found[0].bytes == (cache / "mesh" / ("b" * 12) / stored.name).stat().st_size
-    assert store.garbage(cache, [KEY, "b" * 12]) == []
-    assert len(store.garbage(cache, [])) == 3
+    assert caches.garbage(cache, [KEY, "b" * 12]) == []
+    assert len(caches.garbage(cache, [])) == 3
 
 
 def test_a_cache_that_is_not_there_is_empty(tmp_path):
-    assert store.folders(tmp_path / "none") == []
-    assert list(store.verify(tmp_path / "none")) == []
+    assert caches.folders(tmp_path / "none") == []
+    assert list(caches.verify(tmp_path / "none")) == []

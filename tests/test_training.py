@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from affpipe import frames, predictor, sequences, store
+from affpipe import frames, predictor, sequences
 from affpipe.config import parse
-from affpipe.errors import AbsentError, ManifestError, SettingsError, StoreError
+from affpipe.errors import AbsentError, ManifestError, StoreError
 from affpipe.formats import write_va
 from affpipe.frames import NEAREST, NONE, OBSERVED
 from affpipe.jobs import Context, Job
@@ -203,20 +203,6 @@ def test_audio_windows_give_a_row_a_second_and_drop_what_was_not_retained(plan):
     assert not known[2].any()
 
 
-def test_grids_that_differ_are_refused_with_the_remedy(plan):
-    data = plan.settings.model_dump(mode="json")
-    data["speech"]["hop_s"] = 1.0
-    other = Plan(parse(data), plan.rows)
-    (item,) = [i for i in other.items("voice") if i.id == "a"]
-    axis = Job(plan, "frames", item).axis()
-    cut = frames.segments(0.0, axis.end_s, length_s=4.0, hop_s=1.0)
-    job = Job(other, "speech", item)
-    ones = np.ones((len(cut), 3), np.float32)
-    job.write(job.header(FPS), values=ones, start_s=cut[:, 0], end_s=cut[:, 1], valid=np.ones(len(cut), bool))
-    with pytest.raises(SettingsError, match=r"models\.voice: want wavlm and speech on one grid; give both the same length_s and hop_s"):
-        sequences.read(Job(other, "voice", item), other.settings.models["voice"])
-
-
 @pytest.mark.parametrize("length", [30, 50, 200])
 def test_packed_windows_are_views_of_their_streams(plan, length):
     settings = plan.settings.models["face"].model_copy(update={"window": length, "stride": 20})
@@ -318,4 +304,3 @@ def test_records_hold_what_the_report_needs(plan):
     assert record["train"] == ["a", "b"]
     stored = predictor.read_record(model_path(plan.folder("voice")), plan.key("voice"))
     assert json.loads(json.dumps(record)) == {k: v for k, v in stored.items() if k != "dims"}
-    assert store.folders(plan.cache)

@@ -12,11 +12,11 @@ import yaml
 from markupsafe import Markup
 
 from affpipe import __version__, evaluate
-from affpipe.config import MEDIA_STAGES
 from affpipe.manifest import PARTITIONS
 from affpipe.plan import Plan
 from affpipe.report import figures, rulegraph, series, views
 from affpipe.report.views import Entries, Line
+from affpipe.settings import MEDIA_STAGES
 
 HERE = Path(__file__).parent
 OPEN = 6  # streams whose figures are unfolded when the page opens

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from affpipe import formats, jobs, predict
-from affpipe.config import DCMMOEModel
 from affpipe.errors import StoreError
 from affpipe.frames import SOURCE_NAMES
 from affpipe.plan import Item, Plan
 from affpipe.predict import FramePredictions
 from affpipe.report import series
+from affpipe.settings import DCMMOEModel
 from affpipe.store import Entry, Stream
 
 Entries = Mapping[str, Mapping[str, Entry]]

@@ -1,6 +1,7 @@
 """Face stages: every face of a video, the subject's row among them, landmarks, mouth opening, windows with speech."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -10,7 +11,9 @@ from affpipe.faces import mouth as opening
 from affpipe.faces.subject import choose, choose_tracks
 from affpipe.frames import segments
 from affpipe.jobs import Context, Job, Worker, blank
+from affpipe.stages.pinned import pin
 from affpipe.store import Stream, Writer
+from affpipe.weights.records import record
 
 BLOCK = 64  # frames between two writes: what is held in memory at once
 
@@ -100,7 +103,10 @@ def landmarks(context: Context) -> Worker:
     """FaceMesh on the subject's crops: values (T, 478, 3) float32 in crop pixels, valid where a mesh was found."""
     from affpipe.faces.landmarks import POINTS, FaceMesh
 
-    mesh = FaceMesh(context.settings.model)
+    model = context.settings.model
+    mesh = FaceMesh(model)
+    if model != "bundled":
+        pin(context.plan.cache, record(Path(model), name=Path(model).name, source="a path in the settings"))
 
     def work(job: Job) -> None:
         with job.open("subject") as who, job.open("faces") as found:

@@ -1,6 +1,5 @@
 """Feature stages: landmarks, segments or windows of a video through an encoder."""
 
-import json
 import logging
 from collections import deque
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import numpy as np
 from affpipe.errors import WeightsError
 from affpipe.frames import FrameAxis, frames_in, segments
 from affpipe.jobs import Context, Job, Worker, blank
-from affpipe.store import write_text
+from affpipe.stages.pinned import pin
 from affpipe.weights import records
 
 log = logging.getLogger("affpipe")
@@ -142,14 +141,6 @@ def _weights(context: Context) -> tuple[Path, tuple[str, ...], dict[str, Any]]:
     record = records.verify(folder)
     if record.random:
         log.warning("%s: the weights %s are random: what comes of them means nothing", context.name, name)
-    _pin(context.plan.cache / "weights" / f"{name}.json", record)
+    pin(context.plan.cache, record)
     place = {"device": pick(run.device), "dtype": getattr(torch, context.settings.dtype)}
     return folder, (name,) if record.random else (), place
-
-
-def _pin(path: Path, record: records.WeightsRecord) -> None:
-    """Remember which weights a cache was made with: keys name weights, so other bytes under the same name would mix."""
-    if not path.exists():
-        write_text(path, json.dumps({"name": record.name, "digest": record.digest}) + "\n")
-    elif json.loads(path.read_text(encoding="utf-8"))["digest"] != record.digest:
-        raise WeightsError(f"{path}: want the weights {record.name} that this cache began with, got others; give the new ones another name")

@@ -1,0 +1,27 @@
+"""Name -> worker: the one place that turns a stage of the plan into the code that makes its streams. Modules load when asked for."""
+
+from importlib import import_module
+
+from affpipe.jobs import Context, Worker
+
+STAGES = {  # stage or encoder -> the module whose function of that name makes the worker
+    "frames": "affpipe.stages.media",
+    "audio": "affpipe.stages.media",
+    "faces": "affpipe.stages.faces",
+    "subject": "affpipe.stages.faces",
+    "landmarks": "affpipe.stages.faces",
+    "mouth": "affpipe.stages.faces",
+    "speech": "affpipe.stages.faces",
+    "mesh": "affpipe.stages.features",
+    "qwen3vl": "affpipe.stages.features",
+    "wavlm": "affpipe.stages.features",
+    "logmel": "affpipe.stages.features",
+}
+
+
+def start(context: Context) -> Worker:
+    """The worker of a stage, its networks loaded."""
+    if context.name in context.plan.settings.models:
+        return import_module("affpipe.predict").stage(context)
+    name = context.plan.kind(context.name)
+    return getattr(import_module(STAGES[name]), name)(context)

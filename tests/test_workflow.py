@@ -264,6 +264,31 @@ def test_a_video_of_the_run_predicted_by_itself_gives_the_same(workspace):
     assert rows(folder / "out/four.csv") == rows(folder / "results/small/predictions/four.csv")
 
 
+def test_the_store_is_listed_shown_and_freed_of_what_nobody_uses(workspace):
+    folder = workspace.folder
+    listed = workspace.run("-m", "affpipe", "cache", "ls").stdout
+    assert all(stage in listed for stage in EXTRACTION + MODELS)
+    (path,) = folder.glob("cache/qwen3vl/*/three.*.h5")
+    shown = workspace.run("-m", "affpipe", "cache", "show", str(path.relative_to(folder))).stdout
+    attributes = json.loads(shown[: shown.rindex("}") + 1])
+    assert attributes["random"] == ["qwen3vl-tiny"]
+    assert attributes["id"] == "three"
+    unused = folder / "cache/mesh/0123456789ab/old.h5"
+    unused.parent.mkdir()
+    unused.write_bytes(b"")
+    settings = ("--config", "config.yaml", "--config", "small.yaml")
+    assert str(unused.parent.relative_to(folder)) in workspace.run("-m", "affpipe", "cache", "gc", *settings).stdout
+    assert unused.exists()
+    workspace.run("-m", "affpipe", "cache", "gc", "--yes", *settings)
+    assert not unused.exists()
+    assert workspace.planned() == {}
+
+
+def test_snakemakes_own_report_is_made(workspace):
+    workspace.snakemake("--report", "workflow.html")
+    assert "fit_fused" in (workspace.folder / "workflow.html").read_text()
+
+
 def test_bad_settings_and_manifests_are_one_line(workspace):
     folder = workspace.folder
     text = workspace.snakemake("--config", "shard=3", fails=True)

@@ -31,9 +31,9 @@ test: install
 	$(BIN)/python -m pytest
 
 lint: install
-	$(BIN)/ruff check affpipe tests benchmarks
-	$(BIN)/ruff format --check affpipe tests benchmarks
-	$(BIN)/lint-imports --quiet
+	$(BIN)/ruff check affpipe tests benchmarks docs envs
+	$(BIN)/ruff format --check affpipe tests benchmarks docs envs
+	$(BIN)/lint-imports
 
 bench: install
 	$(BIN)/python -m benchmarks.controls

@@ -1,11 +1,14 @@
 """The whole store: what lies in it, whether it is sound, what nobody uses."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from affpipe.errors import StoreError
 from affpipe.store import REPAIR, attributes, check, file_name, read_index
+
+DAY_S = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,12 @@ def verify(cache: Path) -> Iterator[tuple[Path, str]]:
     """Read the whole cache; yield (path, fault) and repair as it goes.
 
     A stream that does not read, or disagrees with its name, is deleted; an index that names a stream which is not there is dropped, so that
-    the next run of the workflow fills the hole.
+    the next run of the workflow fills the hole. What a killed job left half written goes too, once it is a day old.
     """
+    for path in sorted(cache.rglob(".*.part")):
+        if time.time() - path.stat().st_mtime > DAY_S:
+            path.unlink()
+            yield path, "deleted: a job was killed while it wrote this"
     for folder in folders(cache):
         for path in folder.files:
             try:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import config, formats, jobs, report, store, workers
+from affpipe import formats, jobs, report, store, workers
 from affpipe.errors import InputError, MediaError
 from affpipe.jobs import Progress
 from affpipe.manifest import SUBJECTS, Row, check_video_name
@@ -29,13 +29,12 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
     """
     if subject not in SUBJECTS:
         raise InputError(f"predict: want --subject one of {', '.join(SUBJECTS)}, got {subject!r}")
-    found = read_run(run)
-    settings = config.parse(found["settings"], where=str(run / "run.json"))
+    settings, models = read_run(run)
     rows = [_row(video, subject) for video in videos]
     names = [row.stream_id for row in rows]
     if len(set(names)) < len(names):
         raise InputError(f"predict: want videos of different names, got {', '.join(map(str, videos))}; rename one")
-    plan = Plan(settings, rows, model_keys=found["models"])
+    plan = Plan(settings, rows, model_keys=models)
     entries: dict[str, dict[str, Entry]] = {}
     for name in plan.names:
         entries[name] = jobs.apply(plan, name, plan.items(name), entries, workers.start, progress)

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from affpipe.errors import InputError
 from affpipe.metrics import Video
 from affpipe.plan import Plan
 from affpipe.predict import frames_of
+from affpipe.settings import Settings
 from affpipe.store import Entry
 
 
@@ -39,19 +41,24 @@ def publish(plan: Plan) -> dict[str, Any]:
 
 
 def record(plan: Plan) -> dict[str, Any]:
-    """What `affpipe predict --run` and `affpipe evaluate --run` need of a run."""
+    """What `affpipe predict --run` and `affpipe evaluate --run` need of a run; `workspace` leads from the results to where it ran."""
     models = {m: plan.key(m) for m in plan.settings.models}
-    return {"affpipe": __version__, "run": plan.run, "settings": plan.settings.model_dump(mode="json"), "models": models}
+    settings = plan.settings.model_dump(mode="json")
+    workspace = os.path.relpath(Path.cwd(), Path(plan.settings.results) / plan.settings.name)
+    return {"affpipe": __version__, "run": plan.run, "settings": settings, "models": models, "workspace": workspace}
 
 
-def read_run(folder: Path) -> dict[str, Any]:
-    """The record of a run; InputError if the folder holds none."""
+def read_run(folder: Path) -> tuple[Settings, dict[str, str]]:
+    """Settings and model keys of a run, its paths as seen from here; InputError if the folder holds no record of one."""
+    path = folder / "run.json"
     try:
-        found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        return {key: found[key] for key in ("run", "settings", "models")}
-    except (OSError, ValueError, KeyError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        settings, models, workspace = found["settings"], found["models"], folder / found["workspace"]
+        here = {name: os.path.relpath(workspace / settings[name]) for name in ("cache", "weights", "results", "manifest", "data_root")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         what = getattr(error, "strerror", None) or error
-        raise InputError(f"{folder / 'run.json'}: want the record of a finished run, got {what}; run the workflow first") from None
+        raise InputError(f"{path}: want the record of a finished run, got {what}; run the workflow first") from None
+    return config.parse({**settings, **here}, where=str(path)), models
 
 
 def read_scores(folder: Path) -> dict[str, Any]:
@@ -67,8 +74,8 @@ def keys_in_use(plan: Plan) -> list[str]:
     """Keys of the current settings, and of every run that has results beside this one."""
     keys = {plan.key(name) for name in plan.names}
     for path in sorted(Path(plan.settings.results).glob("*/run.json")):
-        found = read_run(path.parent)
-        other = Plan(config.parse(found["settings"], where=str(path)), [], model_keys=found["models"])
+        settings, models = read_run(path.parent)
+        other = Plan(settings, [], model_keys=models)
         keys |= {other.key(name) for name in other.names}
     return sorted(keys)
 

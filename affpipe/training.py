@@ -21,7 +21,7 @@ from affpipe import predictor as models
 from affpipe.compat import ensure_torchvision
 from affpipe.device import pick
 from affpipe.errors import ManifestError, StoreError
-from affpipe.jobs import Job
+from affpipe.jobs import Job, inherited
 from affpipe.losses import VALoss
 from affpipe.plan import Plan
 from affpipe.predict import model_path
@@ -89,15 +89,19 @@ class Fit(pl.LightningModule):
         self.curves = json.loads(checkpoint["curves"])
 
 
-class _Loader:
-    """Batches in an order that depends on the seed and the epoch alone."""
+class Windows(pl.LightningDataModule):
+    """Training batches in an order that depends on the seed and the epoch alone."""
 
     def __init__(self, packed: Packed, batch_size: int, seed: int):
+        super().__init__()
         self.packed, self.batch_size, self.seed = packed, batch_size, seed
 
-    def __call__(self, epoch: int) -> DataLoader:
-        order = RandomSampler(self.packed, generator=torch.Generator().manual_seed(self.seed + epoch))
+    def train_dataloader(self) -> DataLoader:
+        order = RandomSampler(self.packed, generator=torch.Generator().manual_seed(self.seed + self.trainer.current_epoch))
         return DataLoader(self.packed, batch_size=None, sampler=BatchSampler(order, self.batch_size, drop_last=False))
+
+    def val_dataloader(self) -> DataLoader:
+        return DataLoader([0])  # one step: `validation_step` goes through whole streams itself
 
 
 def fit(plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], progress: Callback | None = None) -> dict[str, Any]:
@@ -131,7 +135,7 @@ def fit(plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], progr
     if not len(packed):
         raise ManifestError(f"{name}: want labelled windows in partition train, got none; check the annotations")
     module = Fit(predictor, settings, plan.settings.seed, validation)
-    best = _train(module, _Loader(packed, settings.training.batch_size, plan.settings.seed), folder, plan.settings.device, progress)
+    best = _train(module, Windows(packed, settings.training.batch_size, plan.settings.seed), folder, plan.settings.device, progress)
     record = {
         "model": name,
         "key": key,
@@ -152,8 +156,6 @@ def fit(plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], progr
 
 def _labelled(plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], partition: str) -> list[Labelled]:
     """Sequences of a partition with their labels; streams that have no input are left out and named in the log."""
-    from affpipe.jobs import inherited
-
     out = []
     for item in plan.items(name):
         if item.row.partition != partition:
@@ -171,7 +173,7 @@ def _labelled(plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]],
     return out
 
 
-def _train(module: Fit, loader: _Loader, folder: Path, device: str, progress: Callback | None) -> dict[str, float]:
+def _train(module: Fit, data: Windows, folder: Path, device: str, progress: Callback | None) -> dict[str, float]:
     """Run Lightning, leave the best epoch's weights in the module, return that epoch's curve entry."""
     checkpoints = folder / "checkpoints"
     keep = ModelCheckpoint(checkpoints, monitor=MONITOR, mode="max", save_last=True, filename="best")
@@ -192,25 +194,12 @@ def _train(module: Fit, loader: _Loader, folder: Path, device: str, progress: Ca
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        data = _Data(loader)
         last = checkpoints / "last.ckpt"
         trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None)
     state = torch.load(keep.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
     module.load_state_dict(state)
     module.predictor.eval()
     return max(module.curves, key=lambda c: c[MONITOR])
-
-
-class _Data(pl.LightningDataModule):
-    def __init__(self, loader: _Loader):
-        super().__init__()
-        self.loader = loader
-
-    def train_dataloader(self) -> DataLoader:
-        return self.loader(self.trainer.current_epoch)
-
-    def val_dataloader(self) -> DataLoader:
-        return DataLoader([0])  # one step: `validation_step` goes through whole streams itself
 
 
 def write_fit(path: Path, record: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -357,6 +358,16 @@ def test_verify_finds_nothing_in_a_sound_cache(stored, sound):
     store.write_index(sound.parent / "shards/fit000-0.json", {"one": Entry("done", sound.name, 32000)})
     assert list(caches.verify(cache)) == []
     assert [(f.stage, f.key, len(f.files), len(f.indexes)) for f in caches.folders(cache)] == [("audio", KEY, 1, 1), ("mesh", KEY, 1, 1)]
+
+
+def test_verify_removes_what_a_killed_job_left_once_it_is_a_day_old(stored):
+    cache = stored.parents[2]
+    old, new = (stored.parent / f".x.h5.{name}.part" for name in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    assert [path for path, _ in caches.verify(cache)] == [old]
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_verify_deletes_what_is_damaged_and_drops_indexes_with_holes(stored, sound):

@@ -12,8 +12,9 @@ import av
 import numpy as np
 import pytest
 
-from affpipe.demo.clips import PAL, SQUARE, WHOLE, Absence, Clip, manifest_text
+from affpipe.demo.clips import PAL, SQUARE, WHOLE, WIDE, Absence, Clip, manifest_text
 from affpipe.demo.render import render
+from affpipe.store import Stream
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = (
@@ -48,8 +49,8 @@ class Workspace:
         render(folder / "demo", clips=CLIPS, jobs=2)
         self.run("-m", "affpipe", "weights", "tiny", "weights")
 
-    def run(self, *command: str, fails: bool = False) -> subprocess.CompletedProcess:
-        done = subprocess.run([sys.executable, *command], cwd=self.folder, capture_output=True, text=True, timeout=400)
+    def run(self, *command: str, fails: bool = False, folder: Path | None = None) -> subprocess.CompletedProcess:
+        done = subprocess.run([sys.executable, *command], cwd=folder or self.folder, capture_output=True, text=True, timeout=400)
         assert (done.returncode != 0) is fails, done.stdout + done.stderr
         return done
 
@@ -130,6 +131,32 @@ def test_scores_of_the_run_equal_those_of_its_files(workspace):
     of_run = json.loads((folder / "results/small/scores.json").read_text())["fused"]
     assert of_files["ccc"] == pytest.approx(of_run["ccc"], abs=1e-4)  # files hold six decimals
     assert of_files["within_video"]["ccc"] == pytest.approx(of_run["within_video"]["ccc"], abs=1e-4)
+
+
+def test_left_and_right_get_the_faces_of_their_sides(workspace):
+    for side, sign in (("left", -1), ("right", 1)):
+        (path,) = workspace.folder.glob(f"cache/subject/*/pair_{side}.*.h5")
+        with Stream(path) as stream:
+            centre = stream.rows()[stream.valid][:, [0, 2]].mean(axis=1)
+            assert stream.valid.mean() > 0.99
+        assert (sign * (centre - WIDE[0] / 2) > 0).mean() >= 0.99
+
+
+def test_a_curation_decision_redoes_that_stream_alone(workspace):
+    folder = workspace.folder
+    (path,) = folder.glob("cache/subject/*/four.*.h5")
+    with Stream(path) as stream:
+        tracks = " ".join(str(t) for t in stream.attributes["extra"]["tracks"])
+    (folder / "curation.csv").write_text(f"stream_id,tracks\nfour,{tracks}\n")
+    made = {stage: workspace.made(stage) for stage in EXTRACTION + MODELS}
+    workspace.snakemake("--config", "subject={curation: curation.csv}")
+    redone = {stage: workspace.made(stage) - made[stage] for stage in made}
+    of_the_face = ("subject", "landmarks", "mouth", "speech", "mesh", "face", "behaviour", "fused")  # it has no sound
+    assert redone == {stage: int(stage in of_the_face) for stage in made}
+    (path,) = set(folder.glob("cache/subject/*/four.*.h5")) - {path}
+    with Stream(path) as stream:
+        assert stream.attributes["extra"]["reason"] == f"curated: tracks {tracks}"
+    workspace.snakemake()
 
 
 def test_a_second_run_has_nothing_to_do(workspace):
@@ -260,8 +287,11 @@ def test_new_videos_are_predicted_with_the_models_of_a_run(workspace, media):
 
 def test_a_video_of_the_run_predicted_by_itself_gives_the_same(workspace):
     folder = workspace.folder
-    workspace.run("-m", "affpipe", "predict", "demo/videos/four.mp4", "--run", "results/small", "--out", "out")
-    assert rows(folder / "out/four.csv") == rows(folder / "results/small/predictions/four.csv")
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    workspace.run("-m", "affpipe", "predict", "../demo/videos/four.mp4", "--run", "../results/small", "--out", "out", folder=elsewhere)
+    assert rows(elsewhere / "out/four.csv") == rows(folder / "results/small/predictions/four.csv")
+    assert not (elsewhere / "cache").exists()
 
 
 def test_the_store_is_listed_shown_and_freed_of_what_nobody_uses(workspace):

@@ -8,6 +8,7 @@ frame j covers samples j * hop to j * hop + window, and exists only where the wa
 import numpy as np
 
 from affpipe.encoders.specs import LOGMEL
+from affpipe.encoders.waveforms import check_waveforms
 from affpipe.errors import InputError
 
 OFFSET = 0.01  # keeps silence finite; VGGish's
@@ -71,11 +72,8 @@ class LogMel:
 
         Raises InputError for anything else.
         """
-        if waveforms.dtype != np.float32 or waveforms.ndim != 2:
-            raise InputError(f"{self.spec.name}: want float32 (N, S), got {waveforms.dtype} {waveforms.shape}; decode to mono")
+        check_waveforms(self.spec.name, waveforms, lengths)
         n, samples = waveforms.shape
-        if lengths.shape != (n,) or lengths.dtype.kind not in "iu" or ((lengths < 0) | (lengths > samples)).any():
-            raise InputError(f"{self.spec.name}: want ({n},) integer lengths from 0 to {samples}, got {lengths.dtype} {lengths}")
         out = np.zeros((n, self.frame_count(samples), self.dim), np.float32)
         if out.shape[1] == 0:
             return out

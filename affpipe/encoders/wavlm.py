@@ -23,6 +23,7 @@ from torch import Tensor
 
 from affpipe.compat import ensure_torchvision, quiet_transformers
 from affpipe.encoders.specs import WAVLM
+from affpipe.encoders.waveforms import check_waveforms
 from affpipe.errors import InputError, WeightsError
 from affpipe.weights.files import UNREADABLE, first_line, read_json
 
@@ -89,11 +90,8 @@ class WavLM:
 
         Raises InputError for anything else.
         """
-        if waveforms.dtype != np.float32 or waveforms.ndim != 2:
-            raise InputError(f"{self.spec.name}: want float32 (N, S), got {waveforms.dtype} {waveforms.shape}; decode to mono 16 kHz")
+        check_waveforms(self.spec.name, waveforms, lengths)
         n, samples = waveforms.shape
-        if lengths.shape != (n,) or lengths.dtype.kind not in "iu" or ((lengths < 0) | (lengths > samples)).any():
-            raise InputError(f"{self.spec.name}: want ({n},) integer lengths from 0 to {samples}, got {lengths.dtype} {lengths}")
         out = np.zeros((n, self.frame_count(samples), self.dim), np.float32)
         for length in np.unique(lengths):
             frames = self.frame_count(int(length))

@@ -16,7 +16,6 @@ except AffpipeError as error:
 AFFPIPE = f"{shlex.quote(sys.executable)} -m affpipe"
 SETTINGS = Path(PLAN.settings.cache) / "settings" / f"{digest(PLAN.settings.model_dump(mode='json'))}.json"
 LOGS = Path("logs") / PLAN.settings.name
-APPLY = [name for name in PLAN.names if name not in PLAN.settings.models]
 MODELS = list(PLAN.settings.models)
 
 # Stages that run a network worth a GPU, when the setting `device` is cuda. Minutes and MB are starting points that a profile overrides.
@@ -36,13 +35,14 @@ def minutes(name):
     return NETWORKS.get(PLAN.kind(name), (4000, 120))[1]
 
 
-def indexes_read_by(name):
-    """Input function: indexes of the same shard, of the stages that `name` reads."""
+def inputs_of(name):
+    """Input function: indexes of the same shard, of the stages that `name` reads; for a model also that it is fitted."""
+    fitted = [PLAN.fitted(name)] if name in MODELS else []
 
-    def indexes(wildcards):
-        return [PLAN.index(read, wildcards.shard) for read in PLAN.reads(name)]
+    def inputs(wildcards):
+        return [PLAN.index(read, wildcards.shard) for read in PLAN.reads(name)] + fitted
 
-    return indexes
+    return inputs
 
 
 def indexes_fitted_on(name):

@@ -27,4 +27,4 @@ for _name in PLAN.names:
             "{params.stage}: shard {wildcards.shard}"
         shell:
             "{AFFPIPE} job apply {params.stage} --settings {SETTINGS:q} --shard {wildcards.shard}"
-            " --members {wildcards.members} --index {output:q} --threads {threads} > {log:q} 2>&1"
+            " --members {wildcards.members} --index {output:q} --threads {threads} > {log:q} 2>&1 || {{ tail -n 1 {log:q} >&2; exit 2; }}"

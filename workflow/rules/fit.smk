@@ -23,4 +23,4 @@ for _model in MODELS:
         message:
             "{params.model}: fit"
         shell:
-            "{AFFPIPE} job fit {params.model} --settings {SETTINGS:q} --out {output:q} --threads {threads} > {log:q} 2>&1"
+            "{AFFPIPE} job fit {params.model} --settings {SETTINGS:q} --out {output:q} --threads {threads} > {log:q} 2>&1 || {{ tail -n 1 {log:q} >&2; exit 2; }}"

@@ -15,4 +15,4 @@ rule publish:
     message:
         f"publish {PLAN.settings.results}/{PLAN.settings.name}"
     shell:
-        "{AFFPIPE} job publish --settings {SETTINGS:q} --out {output:q} > {log:q} 2>&1"
+        "{AFFPIPE} job publish --settings {SETTINGS:q} --out {output:q} > {log:q} 2>&1 || {{ tail -n 1 {log:q} >&2; exit 2; }}"

@@ -192,3 +192,8 @@ def _make(plan: Plan, name: str, item: Item, worker: Worker) -> Entry:
 def blank(rows: int, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
     """Zeros for rows that may stay unobserved."""
     return np.zeros((rows, *shape), dtype)
+
+
+def blocks(rows: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` rows that cover `rows`, so that memory does not grow with the video."""
+    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))

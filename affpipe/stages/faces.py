@@ -10,12 +10,12 @@ from affpipe.faces import crop as cropping
 from affpipe.faces import mouth as opening
 from affpipe.faces.subject import choose, choose_tracks
 from affpipe.frames import segments
-from affpipe.jobs import Context, Job, Worker, blank
+from affpipe.jobs import Context, Job, Worker, blank, blocks
 from affpipe.stages.pinned import pin
 from affpipe.store import Stream, Writer
 from affpipe.weights.records import record
 
-BLOCK = 64  # frames between two writes: what is held in memory at once
+BLOCK = 256  # faces or frames between two writes: what is held in memory at once
 
 
 def faces(context: Context) -> Worker:
@@ -109,14 +109,15 @@ def landmarks(context: Context) -> Worker:
         pin(context.plan.cache, record(Path(model), name=Path(model).name, source="a path in the settings"))
 
     def work(job: Job) -> None:
-        with job.open("subject") as who, job.open("faces") as found:
-            row, fps, start_s, end_s = who.rows("row"), who.fps, who.start_s, who.end_s
-            values, valid = blank(len(row), (POINTS, 3)), np.zeros(len(row), bool)
-            for i in np.flatnonzero(row >= 0):
-                points = mesh.landmarks(_crop(found, int(row[i])))
-                if points is not None:
-                    values[i], valid[i] = points, True
-        job.write(job.header(fps), values=values, start_s=start_s, end_s=end_s, valid=valid)
+        with job.open("subject") as who, job.open("faces") as found, job.writing(job.header(who.fps)) as out:
+            row = who.rows("row")
+            for block in blocks(len(row), BLOCK):
+                values, valid = blank(len(row[block]), (POINTS, 3)), np.zeros(len(row[block]), bool)
+                for i in np.flatnonzero(row[block] >= 0):
+                    points = mesh.landmarks(_crop(found, int(row[block][i])))
+                    if points is not None:
+                        values[i], valid[i] = points, True
+                out.append(values=values, start_s=who.start_s[block], end_s=who.end_s[block], valid=valid)
 
     return work
 
@@ -125,14 +126,19 @@ def _crop(found: Stream, row: int) -> np.ndarray:
     return cropping.decode_jpeg(found.blob("crop", row))
 
 
+def _area(mesh: Stream, block: slice) -> np.ndarray:
+    points = np.where(mesh.valid[block, None, None], mesh.rows("values", block.start, block.stop), np.nan)
+    return opening.inner_lip_area(points)
+
+
 def mouth(context: Context) -> Worker:
     """Mouth per frame: values (T, 2) float32 inner-lip area (of the face) and open (0 or 1); valid where the mesh was found."""
     s = context.settings
 
     def work(job: Job) -> None:
         with job.open("landmarks") as mesh:
-            points, valid, fps, start_s, end_s = mesh.rows(), mesh.valid, mesh.fps, mesh.start_s, mesh.end_s
-        area = np.where(valid, opening.inner_lip_area(np.where(valid[:, None, None], points, np.nan)), np.nan)
+            valid, fps, start_s, end_s = mesh.valid, mesh.fps, mesh.start_s, mesh.end_s
+            area = np.concatenate([_area(mesh, block) for block in blocks(len(mesh), BLOCK)])
         open_ = opening.opening(area, valid, smooth_frames=s.smooth_frames, compat=s.compat)
         open_ = opening.smooth(open_, float(fps), gap_s=s.gap_s, burst_s=s.burst_s)
         values = np.stack([np.nan_to_num(area), open_], axis=1).astype(np.float32)

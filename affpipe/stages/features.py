@@ -10,11 +10,12 @@ import numpy as np
 
 from affpipe.errors import WeightsError
 from affpipe.frames import FrameAxis, frames_in, segments
-from affpipe.jobs import Context, Job, Worker, blank
+from affpipe.jobs import Context, Job, Worker, blank, blocks
 from affpipe.stages.pinned import pin
 from affpipe.weights import records
 
 log = logging.getLogger("affpipe")
+FRAMES, WINDOWS = 4096, 64  # rows between two writes: what is held in memory at once
 
 
 def mesh(context: Context) -> Worker:
@@ -24,12 +25,13 @@ def mesh(context: Context) -> Worker:
     encoder = MeshEncoder()
 
     def work(job: Job) -> None:
-        with job.open("landmarks") as points:
-            valid, fps, start_s, end_s = points.valid, points.fps, points.start_s, points.end_s
-            found = encoder.extract(points.rows()[valid])
-        values = blank(len(valid), found.shape[1:])
-        values[valid] = found
-        job.write(job.header(fps), values=values, start_s=start_s, end_s=end_s, valid=valid)
+        with job.open("landmarks") as points, job.writing(job.header(points.fps)) as out:
+            for block in blocks(len(points), FRAMES):
+                valid = points.valid[block]
+                found = encoder.extract(points.rows("values", block.start, block.stop)[valid])
+                values = blank(len(valid), found.shape[1:])
+                values[valid] = found
+                out.append(values=values, start_s=points.start_s[block], end_s=points.end_s[block], valid=valid)
 
     return work
 
@@ -113,15 +115,15 @@ def _windowed(context: Context, encoder, random: tuple[str, ...]) -> Worker:
         axis = job.axis()
         samples = read_flac(job.plan.stream("audio", job.item))
         cut = segments(axis.start_s, axis.end_s, length_s=s.length_s, hop_s=s.hop_s)
-        waves, lengths = blank(len(cut), (length,)), np.zeros(len(cut), np.int64)
-        for i, start in enumerate(np.round((cut[:, 0] - axis.start_s) * rate).astype(int)):
-            piece = samples[start : start + length]
-            waves[i, : len(piece)], lengths[i] = piece, len(piece)
-        values = encoder.extract(waves, lengths)
-        steps = np.array([encoder.frame_count(int(n)) for n in lengths], np.int32)
-        header = job.header(axis.fps, random=random)
-        rows = {"start_s": cut[:, 0], "end_s": cut[:, 1], "valid": steps > 0}
-        job.write(header, values=values.astype(np.float16), steps=steps, **rows)
+        first = np.round((cut[:, 0] - axis.start_s) * rate).astype(int)
+        with job.writing(job.header(axis.fps, random=random)) as out:
+            for block in blocks(len(cut), WINDOWS):
+                pieces = [samples[start : start + length] for start in first[block]]
+                lengths = np.array([len(piece) for piece in pieces])
+                waves = np.stack([np.pad(piece, (0, length - len(piece))) for piece in pieces])
+                steps = np.array([encoder.frame_count(int(n)) for n in lengths], np.int32)
+                values = encoder.extract(waves, lengths).astype(np.float16)
+                out.append(values=values, steps=steps, start_s=cut[block, 0], end_s=cut[block, 1], valid=steps > 0)
 
     return work
 

@@ -1,7 +1,6 @@
 """Applying a fitted model: its embeddings and predictions as streams, and predictions brought to frames."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -14,8 +13,6 @@ from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Item, Plan
 from affpipe.store import Stream
 
-MODEL_FILE = "model.safetensors"
-
 
 def stage(context: Context) -> Worker:
     """A model's stream: values (N, H) float16 embeddings, with `prediction` (N, 2) float32, `source` (N,) uint8, of a fusion `gate`.
@@ -24,7 +21,7 @@ def stage(context: Context) -> Worker:
     """
     plan, settings = context.plan, context.settings
     device = pick(plan.settings.device)
-    predictor, record = models.load(plan.folder(context.name) / MODEL_FILE, plan.key(context.name), settings, device)
+    predictor, record = models.load(models.model_path(plan.folder(context.name)), plan.key(context.name), settings, device)
 
     def work(job: Job) -> None:
         sequence = sequences.read(job, settings)
@@ -77,8 +74,3 @@ def frames_of(plan: Plan, model: str, item: Item) -> tuple[FrameAxis, FramePredi
     axis = job.axis()
     with job.open(model) as stream:
         return axis, to_frames(stream, axis)
-
-
-def model_path(folder: Path) -> Path:
-    """Weights of a fitted model."""
-    return folder / MODEL_FILE

@@ -123,6 +123,11 @@ def _real(sequence: Sequence, name: str, m: int) -> np.ndarray:
 # ---- files ------------------------------------------------------------------------------------------------------------------------------
 
 
+def model_path(folder: Path) -> Path:
+    """Weights of a fitted model."""
+    return folder / "model.safetensors"
+
+
 def save(path: Path, predictor: Predictor, record: Mapping[str, Any]) -> None:
     """Write weights and record to one safetensors file, whole or not at all."""
     state = {name: t.detach().cpu().contiguous() for name, t in predictor.state_dict().items()}

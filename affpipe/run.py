@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from affpipe import config, jobs, manifest, store, workers
-from affpipe.errors import AffpipeError, InputError, SettingsError
+from affpipe.errors import InputError, SettingsError
 from affpipe.jobs import Progress
 from affpipe.plan import Plan
 from affpipe.settings import Settings
@@ -105,7 +105,5 @@ def publish_run(settings: Path, out: Path) -> None:
 
 def limit_threads(threads: int) -> None:
     """Give numerical libraries this many threads; sums depend on it, so it is set and not left to the machine."""
-    if threads < 1:
-        raise AffpipeError(f"threads: want at least 1, got {threads}")
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)

@@ -63,7 +63,9 @@ def _read_rows(job: Job, settings: ModelSettings) -> Sequence:
         source, index = frames.sources(valid), frames.nearest(valid)
         values = values[np.maximum(index, 0)] if valid.any() else values
     present = source != NONE
-    return _sequence(job, {settings.reads: values}, present[:, None], source, start_s[:, None], end_s[:, None])
+    return Sequence(
+        job.item.id, job.axis(), {settings.reads: values}, present[:, None], source, start_s[:, None], end_s[:, None], job.random
+    )
 
 
 def _read_windows(job: Job, settings: ChunkModel) -> Sequence:
@@ -77,7 +79,8 @@ def _read_windows(job: Job, settings: ChunkModel) -> Sequence:
     step_s = length_s / settings.chunks
     start_s = start_s[:, None] + step_s * np.arange(settings.chunks)  # (R, C)
     end_s = np.minimum(start_s + step_s, end_s[:, None])
-    return _sequence(job, inputs, valid[:, None], np.where(valid, OBSERVED, NONE).astype(np.uint8), start_s, end_s)
+    source = np.where(valid, OBSERVED, NONE).astype(np.uint8)
+    return Sequence(job.item.id, job.axis(), inputs, valid[:, None], source, start_s, end_s, job.random)
 
 
 def _read_members(job: Job, settings: DCMMOEModel) -> Sequence:
@@ -95,7 +98,7 @@ def _read_members(job: Job, settings: DCMMOEModel) -> Sequence:
             own = np.full(len(axis), NONE, np.uint8)
         present.append(here)
         source = own if source is None else source  # the lead, named first, says how the frame was seen
-    return _sequence(job, inputs, np.stack(present, axis=1), source, axis.times_s[:, None], axis.ends_s[:, None])
+    return Sequence(job.item.id, axis, inputs, np.stack(present, axis=1), source, axis.times_s[:, None], axis.ends_s[:, None], job.random)
 
 
 def frame_sources(codes: np.ndarray, valid: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, times_s: np.ndarray) -> np.ndarray:
@@ -105,11 +108,6 @@ def frame_sources(codes: np.ndarray, valid: np.ndarray, start_s: np.ndarray, end
         _, covered = frames.align(np.zeros((len(codes), 1), np.float32), valid & (codes == code), start_s, end_s, times_s)
         best[covered] = code
     return best
-
-
-def _sequence(job: Job, inputs: dict, present: np.ndarray, source: np.ndarray, start_s: np.ndarray, end_s: np.ndarray) -> Sequence:
-    axis = job.axis()
-    return Sequence(job.item.id, axis, inputs, present, source, start_s, end_s, job.random)
 
 
 def widen(sequence: Sequence, dims: dict[str, int]) -> Sequence:

@@ -24,8 +24,7 @@ from affpipe.errors import ManifestError, StoreError
 from affpipe.jobs import Job, inherited
 from affpipe.losses import VALoss
 from affpipe.plan import Plan
-from affpipe.predict import model_path
-from affpipe.predictor import Predictor
+from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import Packed, Sequence
 from affpipe.settings import ModelSettings
 from affpipe.store import Entry

@@ -17,8 +17,8 @@ from affpipe.jobs import Context, Job
 from affpipe.manifest import read
 from affpipe.metrics import va_scores
 from affpipe.plan import Plan
-from affpipe.predict import model_path, stage, to_frames
-from affpipe.predictor import Predictor
+from affpipe.predict import stage, to_frames
+from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import Packed
 from affpipe.store import Entry
 from affpipe.training import fit

@@ -31,8 +31,6 @@ ensure_torchvision()  # transformers' loss functions import it, whatever the mod
 
 from transformers import WavLMConfig, WavLMModel  # noqa: E402
 
-SAMPLE_RATE_HZ = 16000
-
 Normalise = Literal["checkpoint", "waveform"]
 
 # microsoft/wavlm-large, where it differs from the defaults of WavLMConfig: the Odyssey checkpoint names it and holds no such settings.

@@ -21,16 +21,17 @@ from affpipe.media.identity import fingerprint
 from affpipe.settings import MEDIA_STAGES, Settings
 
 # Bump a revision by hand when the code of a stage or model changes values.
-STAGES = {  # name -> (level, stages read, revision)
+STAGES = {  # name -> (level, stages read, revision); `speech` also reads `vad` where that is set
     "frames": ("video", (), 1),
     "audio": ("video", ("frames",), 1),
-    "faces": ("video", ("frames",), 1),
+    "vad": ("video", ("audio",), 1),
+    "faces": ("video", ("frames",), 2),
     "subject": ("stream", ("frames", "faces"), 1),
     "landmarks": ("stream", ("faces", "subject"), 1),
     "mouth": ("stream", ("landmarks",), 1),
     "speech": ("stream", ("mouth",), 1),
 }
-MODELS = {"transformer": 1, "mamba": 1, "chunk_asp": 1, "dcmmoe": 1}
+MODELS = {"transformer": 1, "mamba": 1, "chunk_asp": 1, "dcmmoe": 1, "raav": 1}
 
 
 def canonical(obj: Any) -> str:
@@ -68,9 +69,10 @@ class Plan:
         self.settings, self.rows = settings, list(rows)
         self.cache = Path(settings.cache)
         self.model_keys = dict(model_keys or {})
-        heads = [name for name, model in settings.models.items() if isinstance(model.reads, str)]
+        heads = [name for name, model in settings.models.items() if not model.members]
         fusions = [name for name in settings.models if name not in heads]
-        self.names = [*MEDIA_STAGES, *settings.features, *heads, *fusions]  # each after what it reads
+        stages = [name for name in MEDIA_STAGES if name != "vad" or settings.vad.model != "none"]
+        self.names = [*stages, *settings.features, *heads, *fusions]  # each after what it reads
         curation = settings.subject.curation if model_keys is None else None  # it names streams of the manifest fitted on
         self._curated = read_curation(Path(curation), self.rows) if curation else {}
         self.shards: dict[str, list[str]] = {}  # shard -> video ids
@@ -90,13 +92,14 @@ class Plan:
 
     def reads(self, name: str) -> tuple[str, ...]:
         """Stages whose streams `name` reads."""
+        if name == "speech" and "vad" in self.names:
+            return (*STAGES[name][1], "vad")
         if name in STAGES:
             return STAGES[name][1]
         if name in self.settings.features:
             return ENCODERS[self.settings.features[name].encoder].reads
         model = self.settings.models[name]
-        members = model.reads if isinstance(model.reads, tuple) else (model.reads,)
-        return ("frames", *members, *(("speech",) if getattr(model, "speech_only", False) else ()))
+        return ("frames", *(model.members or (model.reads,)), *(("speech",) if getattr(model, "speech_only", False) else ()))
 
     def spec(self, name: str) -> dict[str, Any]:
         """The part of the settings that alters the stage's values."""

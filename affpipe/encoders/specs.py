@@ -27,8 +27,9 @@ class EncoderSpec:
 
 
 MESH = EncoderSpec("mesh", "face", "stream", ("landmarks",), 1)
-QWEN3VL = EncoderSpec("qwen3vl", "behaviour", "video", ("frames",), 1)
+GRADA = EncoderSpec("grada", "face", "stream", ("faces", "subject"), 1)
+QWEN3VL = EncoderSpec("qwen3vl", "behaviour", "video", ("frames",), 2)
 WAVLM = EncoderSpec("wavlm", "audio", "video", ("audio",), 1)
 LOGMEL = EncoderSpec("logmel", "audio", "video", ("audio",), 1)
 
-ENCODERS: dict[str, EncoderSpec] = {spec.name: spec for spec in (MESH, QWEN3VL, WAVLM, LOGMEL)}
+ENCODERS: dict[str, EncoderSpec] = {spec.name: spec for spec in (MESH, GRADA, QWEN3VL, WAVLM, LOGMEL)}

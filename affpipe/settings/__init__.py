@@ -1,0 +1,63 @@
+"""Typed settings: what may be set, its default and its limits. Defaults exist only here."""
+
+from affpipe.settings.base import Name, Section, after, speed
+from affpipe.settings.features import DATASETS, Feature, Grada, LogMel, Mesh, Qwen3VL, WavLM
+from affpipe.settings.media import Audio, Faces, Frames, Landmarks, Mouth, Speech, Subject, Vad, Windowed
+from affpipe.settings.models import (
+    Attention,
+    Augment,
+    ChunkModel,
+    DCMMOEModel,
+    Fusion,
+    Loss,
+    MambaModel,
+    ModelSettings,
+    RAAVModel,
+    SequenceModel,
+    Smooth,
+    Training,
+    TransformerModel,
+)
+from affpipe.settings.run import MEDIA_STAGES, WAVLM_RATE_HZ, LateFusion, PublishedRow, Reference, Settings
+
+__all__ = [
+    "DATASETS",
+    "MEDIA_STAGES",
+    "WAVLM_RATE_HZ",
+    "Attention",
+    "Audio",
+    "Augment",
+    "ChunkModel",
+    "DCMMOEModel",
+    "Faces",
+    "Feature",
+    "Frames",
+    "Fusion",
+    "Grada",
+    "Landmarks",
+    "LateFusion",
+    "LogMel",
+    "Loss",
+    "MambaModel",
+    "Mesh",
+    "ModelSettings",
+    "Mouth",
+    "Name",
+    "PublishedRow",
+    "Qwen3VL",
+    "RAAVModel",
+    "Reference",
+    "Section",
+    "SequenceModel",
+    "Settings",
+    "Smooth",
+    "Speech",
+    "Subject",
+    "Training",
+    "TransformerModel",
+    "Vad",
+    "WavLM",
+    "Windowed",
+    "after",
+    "speed",
+]

@@ -1,0 +1,89 @@
+"""Settings of the media stages."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from affpipe.settings.base import Section, speed
+
+
+class Frames(Section):
+    """Decode once, keep the timestamps."""
+
+    backend: Literal["pyav", "decord"] = "pyav"
+
+
+class Audio(Section):
+    """Mono track on the video's clock."""
+
+    sample_rate_hz: int = Field(16000, ge=8000, le=48000)
+    offset_s: float = Field(0.0, ge=-10, le=10, description="added to the track's timestamps, for recordings whose sound is out of step")
+
+
+class Vad(Section):
+    """Voice activity on the audio track, for the stage `speech`."""
+
+    model: Literal["none", "silero"] = Field("none", description="none: the stage is left out, and windows are kept by the mouth alone")
+    min_probability: float = Field(0.5, gt=0, lt=1, description="of speech in a step of 32 ms, from which on it counts as speech")
+
+
+class Faces(Section):
+    """Detect, track and cut out every face."""
+
+    detector: Literal["mediapipe", "yolo"] = "mediapipe"
+    model: Literal["both", "full_range", "short_range"] = Field("both", description="of mediapipe")
+    weights: str = Field("yolov8n-face.pt", description="of yolo: a file or folder of the checkpoints, with or without keypoints")
+    image_side: int = Field(640, ge=32, multiple_of=32, description="of yolo: longer side of the frame that the network sees, pixels")
+    nms_iou: float = Field(0.7, gt=0, le=1, description="of yolo: boxes that overlap more are one face")
+    batch_size: int = speed(8, ge=1)
+    min_score: float = Field(0.5, gt=0, le=1)
+    every: int = Field(1, ge=1, le=30, description="detect in every n-th frame and interpolate the boxes of a track between")
+    min_iou: float = Field(0.3, gt=0, le=1)
+    min_similarity: float = Field(0.5, ge=0, le=1, description="least likeness of a face to its track's latest; below it is someone else")
+    max_gap_frames: int = Field(5, ge=0)
+    crop_margin: float = Field(0.5, ge=0, le=2, description="on each side, in boxes")
+    crop_side: int = Field(256, ge=32, le=2048, description="longest side of a kept crop, pixels")
+    jpeg_quality: int = Field(90, ge=1, le=100)
+
+
+class Subject(Section):
+    """Which tracks are the subject; a curation file (stream_id,tracks) overrides the rule of the manifest."""
+
+    curation: str | None = speed(None)  # its rows enter the identity of the streams that they name
+
+
+class Landmarks(Section):
+    """FaceMesh on the subject's crops."""
+
+    model: str = Field("bundled", description="bundled, or the path of a face_landmarker.task")
+
+
+class Mouth(Section):
+    """Mouth opening per frame (Team RAS, sec. 3.3; constants of its public code)."""
+
+    compat: Literal["none", "ras2026"] = "none"
+    smooth_frames: int = Field(30, ge=2)
+    gap_s: float = Field(0.15, ge=0)
+    burst_s: float = Field(0.20, ge=0)
+
+
+class Windowed(Section):
+    """A grid of windows over a video (Team RAS, sec. 3.3: 4 s windows every 2 s)."""
+
+    length_s: float = Field(4.0, gt=0)
+    hop_s: float = Field(2.0, gt=0)
+
+    @model_validator(mode="after")
+    def _hop(self):
+        if self.hop_s > self.length_s:
+            raise ValueError(f"hop_s must not exceed length_s, got {self.hop_s} > {self.length_s}")
+        return self
+
+
+class Speech(Windowed):
+    """Windows in which the subject's mouth is open long enough to be heard."""
+
+    min_open_ratio: float = Field(0.25, ge=0, le=1)
+    min_coverage: float = Field(0.80, ge=0, le=1)
+    min_voice_ratio: float = Field(0.25, ge=0, le=1, description="with `vad`: least part of the window with a voice")
+    combine: Literal["both", "either"] = Field("both", description="with `vad`: mouth and voice must agree, or one of them is enough")

@@ -1,0 +1,205 @@
+"""Settings of the models: heads on one stream, fusions of heads, how they are fitted."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from affpipe.settings.base import Name, Section, after
+
+
+class Loss(Section):
+    """1 - CCC, with optional MAE and MSE terms (Team RAS, sec. 4.2)."""
+
+    valence_weight: float = Field(0.5, ge=0)
+    arousal_weight: float = Field(0.5, ge=0)
+    mae_weight: float = Field(0.0, ge=0)
+    mse_weight: float = Field(0.0, ge=0)
+    over: Literal["batch", "window"] = Field("batch", description="one CCC over all rows of a batch, or the mean of one per window")
+
+
+class Training(Section):
+    """How a model is fitted (Team RAS, sec. 4.2, where a value is given there)."""
+
+    epochs: int = Field(50, ge=1)
+    batch_size: int = Field(8, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    backbone_learning_rate: float = Field(5e-6, gt=0, description="of the encoder layers that the model trains, where it has any")
+    weight_decay: float = Field(0.01, ge=0)
+    schedule: Literal["plateau", "cosine", "constant"] = Field("plateau", description="of the learning rates, by epoch; cosine falls to 0")
+    warmup_epochs: int = Field(0, ge=0, description="in which the rates of `cosine` and `constant` rise linearly")
+    plateau_factor: float = Field(0.1, gt=0, lt=1)
+    plateau_patience: int = Field(5, ge=0)
+    plateau_groups: Literal["all", "head"] = Field("all", description="whose rate a plateau lowers; head: not the encoder's layers")
+    stop_patience: int = Field(15, ge=1)
+    clip_norm: float = Field(1.0, gt=0)
+    ema_decay: float | None = Field(None, gt=0, lt=1, description="of the moving average of the weights, a step; it is what is kept")
+    loss: Loss = Loss()
+
+
+class Augment(Section):
+    """Random changes of a training waveform: the chance of each, and how far it goes (Team RAS, public code)."""
+
+    noise_probability: float = Field(0.6, ge=0, le=1)
+    noise_snr_db: tuple[float, float] = (8.0, 25.0)
+    gain_probability: float = Field(0.3, ge=0, le=1)
+    gain_db: float = Field(6.0, ge=0, le=40, description="at most, up or down")
+    band_probability: float = Field(0.3, ge=0, le=1)
+    reverb_probability: float = Field(0.2, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _snr(self):
+        if self.noise_snr_db[0] > self.noise_snr_db[1]:
+            raise ValueError(f"noise_snr_db: want the lower figure first, got {self.noise_snr_db}")
+        return self
+
+
+class Smooth(Section):
+    """A centred filter over the frames of a prediction, its ends held (Team RAS, public code)."""
+
+    filter: Literal["none", "mean", "median"] = "none"
+    valence_frames: int = Field(1, ge=1)
+    arousal_frames: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _odd(self):
+        for name in ("valence_frames", "arousal_frames"):
+            if getattr(self, name) % 2 == 0:
+                raise ValueError(f"{name}: want an odd number, which has a middle, got {getattr(self, name)}")
+        return self
+
+
+class SequenceModel(Section):
+    """What all models share. Lengths count rows of the stream that the model reads."""
+
+    hidden: int = Field(256, ge=1)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    window: int = Field(400, ge=1, description="rows a model sees at once (L)")
+    stride: int = Field(150, ge=1, description="rows between windows (S)")
+    fill: Literal["nearest", "none"] = Field(
+        "nearest", description="a row that was not observed takes its nearest neighbour, or stays masked"
+    )
+    standardise: bool = Field(False, description="z-score each input feature with mean and deviation of the training streams")
+    training: Training = Training()
+    smooth: Smooth = after(Smooth())
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Models that it fuses; none for a model of one stream."""
+        return ()
+
+    @model_validator(mode="after")
+    def _stride(self):
+        if self.stride > self.window:
+            raise ValueError(f"stride must not exceed window, got {self.stride} > {self.window}")
+        return self
+
+
+class Attention(SequenceModel):
+    """Sizes of stacked attention layers (Team RAS, sec. 4.2: N = 5, H = 16)."""
+
+    layers: int = Field(5, ge=1)
+    heads: int = Field(16, ge=1)
+    feedforward: int = Field(256, ge=1)
+
+    @model_validator(mode="after")
+    def _heads(self):
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden must be a multiple of heads, got {self.hidden} and {self.heads}")
+        return self
+
+
+class TransformerModel(Attention):
+    """Transformer head on one stream of frames (Team RAS, sec. 3.1)."""
+
+    kind: Literal["transformer"] = "transformer"
+    reads: Name
+    dataset: Name = Field("values", description="of the stream that it reads: which of the encoder's outputs")
+    positions: Literal["sinusoidal", "none", "every_layer"] = "sinusoidal"
+
+
+class MambaModel(SequenceModel):
+    """Mamba head on one stream of segments (Team RAS, sec. 3.2)."""
+
+    kind: Literal["mamba"] = "mamba"
+    reads: Name
+    dataset: Name = Field("values", description="of the stream that it reads: which of the encoder's outputs")
+    hidden: int = Field(128, ge=1)
+    window: int = Field(16, ge=1)
+    stride: int = Field(8, ge=1)
+    layers: int = Field(4, ge=1)
+    state: int = Field(8, ge=1)
+    kernel: int = Field(3, ge=1)
+    head_hidden: int = Field(512, ge=1)
+
+
+class ChunkModel(SequenceModel):
+    """Chunk-wise attentive statistics pooling of one stream of audio windows (Team RAS, sec. 3.3)."""
+
+    kind: Literal["chunk_asp"] = "chunk_asp"
+    reads: Name
+    window: Literal[1] = 1
+    stride: Literal[1] = 1
+    fill: Literal["none"] = "none"
+    chunks: int = Field(4, ge=1)
+    attention_hidden: int = Field(128, ge=1)
+    speech_only: bool = Field(True, description="leave out windows that the stage `speech` did not retain, in training and after it")
+    cache_frozen: bool = Field(True, description="read the feature; else run the encoder's frozen layers on the sound at every step")
+    augment: Augment | None = Field(None, description="of the sound, in training; needs cache_frozen: false")
+
+    @model_validator(mode="after")
+    def _augment(self):
+        if self.augment and self.cache_frozen:
+            raise ValueError("augment changes the sound, which a model that reads cached states never hears; set cache_frozen: false")
+        return self
+
+
+class Fusion(SequenceModel):
+    """What models of models share."""
+
+    reads: tuple[Name, ...] = Field(min_length=2)
+    fill: Literal["none"] = "none"
+    inputs: Literal["embedding", "embedding_and_prediction"] = Field("embedding", description="what it takes of each model that it reads")
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        return self.reads
+
+
+class DCMMOEModel(Attention, Fusion):
+    """Directed cross-modal mixture of experts over models (Team RAS, sec. 3.4)."""
+
+    kind: Literal["dcmmoe"] = "dcmmoe"
+    positions: Literal["sinusoidal", "none", "every_layer"] = "sinusoidal"
+
+
+class RAAVModel(Fusion):
+    """Reliability-aware audio-visual fusion (Team RAS, sec. 3.4; sizes of its public code)."""
+
+    kind: Literal["raav"] = "raav"
+    reads: tuple[Name, ...] = Field(min_length=1, description="models of what is seen, weighed against each other at every frame")
+    priors: tuple[float, ...] = Field((0.85, 0.15), description="how much each of them is trusted beforehand; they sum to 1")
+    audio: Name = Field(description="model of what is heard, read through the latents")
+    latents: int = Field(4, ge=1)
+    layers: int = Field(1, ge=1)
+    heads: int = Field(4, ge=1)
+    feedforward: int = Field(512, ge=1)
+    level: Literal["window", "frame"] = Field("window", description="a sequence is `window_s` seconds of frames, or `window` frames")
+    window_s: float = Field(4.0, gt=0)
+    hop_s: float = Field(2.0, gt=0)
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        return (*self.reads, self.audio)
+
+    @model_validator(mode="after")
+    def _sizes(self):
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden must be a multiple of heads, got {self.hidden} and {self.heads}")
+        if len(self.priors) != len(self.reads) or min(self.priors) <= 0 or abs(sum(self.priors) - 1) > 1e-6:
+            raise ValueError(f"priors: want a positive one for each of {list(self.reads)}, in sum 1, got {list(self.priors)}")
+        if self.hop_s > self.window_s:
+            raise ValueError(f"hop_s must not exceed window_s, got {self.hop_s} > {self.window_s}")
+        return self
+
+
+ModelSettings = Annotated[TransformerModel | MambaModel | ChunkModel | DCMMOEModel | RAAVModel, Field(discriminator="kind")]

@@ -1,0 +1,137 @@
+"""Settings of a run: all of the others, what is made of predictions, and rules between sections."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from affpipe.settings.base import Name, Section, after
+from affpipe.settings.features import DATASETS, Feature, LogMel, WavLM
+from affpipe.settings.media import Audio, Faces, Frames, Landmarks, Mouth, Speech, Subject, Vad
+from affpipe.settings.models import ChunkModel, ModelSettings, SequenceModel
+
+WAVLM_RATE_HZ = 16000
+MEDIA_STAGES = ("frames", "audio", "vad", "faces", "subject", "landmarks", "mouth", "speech")
+
+
+class LateFusion(Section):
+    """Weighted means of saved predictions, a weight per system and dimension, fitted on one part of the validation streams."""
+
+    members: tuple[Name, ...] = Field((), description="models to choose from; none named: all")
+    largest: int = Field(3, ge=2, le=6, description="systems in a subset, at most")
+    step: float = Field(0.05, gt=0, le=0.5, description="of the grid of weights of a pair")
+    draws: int = Field(2000, ge=1, description="Dirichlet draws of the weights of a larger subset")
+
+
+class PublishedRow(Section):
+    """Figures of one system as published; what is not given stays empty."""
+
+    label: str
+    valence: float | None = None
+    arousal: float | None = None
+    mean: float | None = None
+    test: float | None = None
+
+
+class Reference(Section):
+    """A published table that the report prints beside the run's figures."""
+
+    source: str
+    rows: dict[Name, PublishedRow] = Field(min_length=1, description="model of this run -> the row that it stands for")
+
+
+class Settings(Section):
+    """A run: which data, which stages, which models, where to."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="results go to <results>/<name>")
+    task: Literal["va"] = "va"
+    manifest: str = "data_manifest.csv"
+    data_root: str = "."
+    cache: str = "cache"
+    results: str = "results"
+    weights: str = "weights"
+    device: Literal["cpu", "cuda"] = "cpu"
+    shards: int = Field(16, ge=1, le=1000, description="extraction jobs a stage, in each of the groups fit and rest")
+    seed: int = Field(42, ge=0, lt=2**32)
+    on_error: Literal["stop", "skip"] = "stop"
+    cross_fit: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="folds in which models that a fusion reads are fitted, so that it learns from "
+        "streams which they were not fitted on; 0: it learns from the streams that they were fitted on",
+    )
+    frames: Frames = Frames()
+    audio: Audio = Audio()
+    vad: Vad = Vad()
+    faces: Faces = Faces()
+    subject: Subject = Subject()
+    landmarks: Landmarks = Landmarks()
+    mouth: Mouth = Mouth()
+    speech: Speech = Speech()
+    features: dict[Name, Feature] = Field(min_length=1)
+    models: dict[Name, ModelSettings] = Field(min_length=1)
+    publish: Name = Field(description="the model whose predictions are the result of the run")
+    late_fusion: LateFusion | None = after(None)
+    reference: Reference | None = after(None)
+
+    @model_validator(mode="after")
+    def _names(self):
+        for name in self.features:
+            if name in MEDIA_STAGES:
+                raise ValueError(f"features.{name}: the name is that of a stage; choose another")
+            if self.features[name].encoder == "wavlm" and self.audio.sample_rate_hz != WAVLM_RATE_HZ:
+                raise ValueError(f"features.{name}: WavLM hears {WAVLM_RATE_HZ} Hz, got audio.sample_rate_hz {self.audio.sample_rate_hz}")
+            twins = [n for n, feature in self.features.items() if feature.spec() == self.features[name].spec()]
+            if len(twins) > 1:  # one key, hence one folder with two rules that make it
+                raise ValueError(f"features.{twins[1]}: the same as features.{twins[0]}; remove one and let all models read the other")
+        if self.vad.model == "silero" and self.audio.sample_rate_hz != WAVLM_RATE_HZ:
+            raise ValueError(f"vad: silero hears {WAVLM_RATE_HZ} Hz, got audio.sample_rate_hz {self.audio.sample_rate_hz}")
+        if self.cross_fit == 1:
+            raise ValueError("cross_fit: want 0 (off) or at least 2 folds, got 1")
+        return self
+
+    @model_validator(mode="after")
+    def _models(self):
+        heads = [name for name, model in self.models.items() if not model.members]
+        for name, model in self.models.items():
+            if name in (*MEDIA_STAGES, *self.features):
+                raise ValueError(f"models.{name}: the name is that of a stage or feature; choose another")
+            known = heads if model.members else list(self.features)
+            for read in model.members or (model.reads,):
+                if read not in known:
+                    raise ValueError(f"models.{name}.reads: want one of {known}, got {read!r}")
+            if len(set(model.members)) < len(model.members):
+                raise ValueError(f"models.{name}.reads: a model is named twice in {list(model.members)}")
+            if not model.members:
+                self._check_input(name, model, self.features[model.reads])
+        named = {"publish": [self.publish]}
+        if self.late_fusion:
+            named["late_fusion.members"] = list(self.late_fusion.members)
+        if self.reference:
+            named["reference.rows"] = list(self.reference.rows)
+        for where, models in named.items():
+            for name in models:
+                if name not in self.models:
+                    raise ValueError(f"{where}: want one of {list(self.models)}, got {name!r}")
+        return self
+
+    def _check_input(self, name: str, model: SequenceModel, feature: Section) -> None:
+        chunked = isinstance(model, ChunkModel)
+        if chunked != isinstance(feature, WavLM | LogMel):
+            want = "windows of audio (wavlm, logmel)" if chunked else "one vector a row (mesh, grada, qwen3vl)"
+            raise ValueError(f"models.{name}.reads: {model.kind} wants {want}, got {model.reads!r}, of the encoder {feature.encoder}")
+        if chunked and not model.cache_frozen and not isinstance(feature, WavLM):
+            raise ValueError(f"models.{name}.cache_frozen: only wavlm runs within a model, got {model.reads!r}; leave it true")
+        if chunked and model.standardise and getattr(feature, "trained_layers", 0):
+            raise ValueError(f"models.{name}.standardise: the layers of features.{model.reads} want their input as it is; leave it false")
+        if chunked and model.speech_only:
+            grids = [(s.length_s, s.hop_s) for s in (feature, self.speech)]
+            if grids[0] != grids[1]:
+                raise ValueError(
+                    f"models.{name}: speech_only wants features.{model.reads} and speech on one grid, got length_s, hop_s {grids[0]} and "
+                    f"{grids[1]}; make them equal, or set speech_only: false"
+                )
+        if not chunked:
+            datasets = DATASETS.get(feature.encoder, ("values",))
+            if model.dataset not in datasets:
+                raise ValueError(f"models.{name}.dataset: want one of {list(datasets)} of {feature.encoder}, got {model.dataset!r}")

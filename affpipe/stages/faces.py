@@ -11,7 +11,7 @@ from affpipe.faces import mouth as opening
 from affpipe.faces.subject import choose, choose_tracks
 from affpipe.frames import segments
 from affpipe.jobs import Context, Job, Worker, blank, blocks
-from affpipe.stages.pinned import pin
+from affpipe.stages.checkpoints import pin
 from affpipe.store import Stream, Writer
 from affpipe.weights.records import record
 

@@ -1,6 +1,5 @@
 """Feature stages: landmarks, segments or windows of a video through an encoder."""
 
-import logging
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,13 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from affpipe.errors import WeightsError
 from affpipe.frames import FrameAxis, frames_in, segments
 from affpipe.jobs import Context, Job, Worker, blank, blocks
-from affpipe.stages.pinned import pin
-from affpipe.weights import records
+from affpipe.stages.checkpoints import checkpoint
 
-log = logging.getLogger("affpipe")
 FRAMES, WINDOWS = 4096, 64  # rows between two writes: what is held in memory at once
 
 
@@ -41,9 +37,9 @@ def qwen3vl(context: Context) -> Worker:
     from affpipe.encoders.qwen3vl import load
 
     s, backend = context.settings, context.plan.settings.frames.backend
-    folder, random, device = _weights(context)
+    folder, random = checkpoint(context)
     sizes = {"min_pixels": s.min_pixels, "max_pixels": s.max_pixels, "batch_size": s.batch_size}
-    encoder = load(folder, **device, setting=s.setting, **sizes)
+    encoder = load(folder, **_place(context), setting=s.setting, **sizes)
 
     def work(job: Job) -> None:
         axis = job.axis()
@@ -91,8 +87,8 @@ def wavlm(context: Context) -> Worker:
     from affpipe.encoders.wavlm import load
 
     s = context.settings
-    folder, random, device = _weights(context)
-    encoder = load(folder, **device, normalise=s.normalise, layer=s.layer, batch_size=s.batch_size)
+    folder, random = checkpoint(context)
+    encoder = load(folder, **_place(context), normalise=s.normalise, layer=s.layer, batch_size=s.batch_size)
     return _windowed(context, encoder, random)
 
 
@@ -128,21 +124,10 @@ def _windowed(context: Context, encoder, random: tuple[str, ...]) -> Worker:
     return work
 
 
-def _weights(context: Context) -> tuple[Path, tuple[str, ...], dict[str, Any]]:
-    """Folder of the stage's checkpoint, verified; its name if its weights are random; device and dtype to load it with."""
+def _place(context: Context) -> dict[str, Any]:
+    """Device and dtype to load a network with."""
     import torch
 
     from affpipe.device import pick
 
-    name, run = context.settings.weights, context.plan.settings
-    folder = Path(run.weights) / name
-    if not folder.is_dir():
-        raise WeightsError(
-            f"{folder}: want weights, got no folder; run `affpipe weights fetch {name}`, or `affpipe weights tiny {run.weights}`"
-        )
-    record = records.verify(folder)
-    if record.random:
-        log.warning("%s: the weights %s are random: what comes of them means nothing", context.name, name)
-    pin(context.plan.cache, record)
-    place = {"device": pick(run.device), "dtype": getattr(torch, context.settings.dtype)}
-    return folder, (name,) if record.random else (), place
+    return {"device": pick(context.plan.settings.device), "dtype": getattr(torch, context.settings.dtype)}

@@ -1,0 +1,40 @@
+"""The checkpoint of a stage: found, held against its record, and against what the cache began with (keys name weights, and do not read them)."""
+
+import json
+import logging
+from pathlib import Path
+
+from affpipe.errors import WeightsError
+from affpipe.jobs import Context
+from affpipe.store import write_text
+from affpipe.weights import records
+from affpipe.weights.records import WeightsRecord
+
+log = logging.getLogger("affpipe")
+
+
+def checkpoint(context: Context) -> tuple[Path, tuple[str, ...]]:
+    """Folder or file that the stage's setting `weights` names, verified; and its name if its weights are random.
+
+    A file or folder that a person put there has no record: it gets one at first use, and from then on must stay as it is.
+    """
+    name, folder = context.settings.weights, Path(context.plan.settings.weights)
+    path = folder / name
+    if not path.exists():
+        raise WeightsError(
+            f"{path}: want weights, got nothing there; put the file there, run `affpipe weights fetch {name}`, or `affpipe weights tiny {folder}`"
+        )
+    found = records.record(path, name=name, source="put there by hand")
+    if found.random:
+        log.warning("%s: the weights %s are random: what comes of them means nothing", context.name, name)
+    pin(context.plan.cache, found)
+    return path, (name,) if found.random else ()
+
+
+def pin(cache: Path, record: WeightsRecord) -> None:
+    """Remember the weights that a cache was begun with; WeightsError if others come under the same name, whose values would mix."""
+    path = cache / "weights" / f"{record.name}.json"
+    if not path.exists():
+        write_text(path, json.dumps({"name": record.name, "digest": record.digest}) + "\n")
+    elif json.loads(path.read_text(encoding="utf-8"))["digest"] != record.digest:
+        raise WeightsError(f"{path}: want the weights {record.name} that this cache began with, got others; give the new ones another name")

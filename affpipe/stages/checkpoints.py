@@ -1,4 +1,4 @@
-"""The checkpoint of a stage: found, held against its record, and against what the cache began with (keys name weights, and do not read them)."""
+"""The checkpoint of a stage: found, held against its record and against what the cache began with; keys only name it."""
 
 import json
 import logging
@@ -16,15 +16,15 @@ log = logging.getLogger("affpipe")
 def checkpoint(context: Context) -> tuple[Path, tuple[str, ...]]:
     """Folder or file that the stage's setting `weights` names, verified; and its name if its weights are random.
 
-    A file or folder that a person put there has no record: it gets one at first use, and from then on must stay as it is.
+    A file that a person put there gets its record at first use. A folder without one may be half of a download, and is refused.
     """
     name, folder = context.settings.weights, Path(context.plan.settings.weights)
     path = folder / name
     if not path.exists():
         raise WeightsError(
-            f"{path}: want weights, got nothing there; put the file there, run `affpipe weights fetch {name}`, or `affpipe weights tiny {folder}`"
+            f"{path}: want weights, got nothing; put the file there, run `affpipe weights fetch {name}`, or `affpipe weights tiny {folder}`"
         )
-    found = records.record(path, name=name, source="put there by hand")
+    found = records.verify(path) if path.is_dir() else records.record(path, name=name, source="put there by hand")
     if found.random:
         log.warning("%s: the weights %s are random: what comes of them means nothing", context.name, name)
     pin(context.plan.cache, found)

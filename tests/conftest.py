@@ -26,3 +26,9 @@ def media() -> Path:
 def parity() -> Path:
     """Folder of reference results of the mouth-opening filter."""
     return _test_data("parity")
+
+
+@pytest.fixture(scope="session")
+def papers() -> Path:
+    """Folder of the papers' texts."""
+    return _test_data("papers")

@@ -1,0 +1,204 @@
+"""recipes/ras.yaml holds every number of the paper; ras-demo is its graph; what the recommended one changes is what it says."""
+
+from pathlib import Path
+
+import pytest
+
+from affpipe import config
+from affpipe.encoders.qwen3vl import published_prompt
+from affpipe.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+FACE, VISUAL, MULTIMODAL, AUDIO = "grada_transformer", "qwen_visual_mamba", "qwen_multimodal_mamba", "wavlm_chunks"
+FUSIONS = ("dcmmoe_face_audio", "dcmmoe_face_visual_audio", "dcmmoe_face_multimodal_audio")
+RAAV = "raav_face_multimodal_audio"
+
+
+def recipe(*names: str) -> Settings:
+    return config.load([ROOT / "config.yaml", *(ROOT / "recipes" / name for name in names)])
+
+
+@pytest.fixture(scope="module")
+def ras() -> Settings:
+    return recipe("ras.yaml")
+
+
+def at(settings, path: str):
+    """The value at a dotted path of settings."""
+    for part in path.split("."):
+        settings = settings[part] if isinstance(settings, dict) else getattr(settings, part)
+    return settings
+
+
+PAPER = {  # section, path, value
+    # 3.1 Face model
+    ("3.1", "faces.detector", "yolo"),
+    ("3.1", "faces.every", 1),
+    ("3.1", "features.grada.side", 240),
+    ("3.1", f"models.{FACE}.reads", "grada"),
+    ("3.1", f"models.{FACE}.fill", "nearest"),
+    # 3.2 Behaviour description models
+    ("3.2", "features.qwen.weights", "qwen3-vl-4b"),
+    ("3.2", "features.qwen.frames", 16),
+    ("3.2", f"models.{VISUAL}.dataset", "visual_last"),
+    ("3.2", f"models.{MULTIMODAL}.dataset", "values"),
+    # 3.3 Audio model
+    ("3.3", "audio.sample_rate_hz", 16000),
+    ("3.3", "features.odyssey.weights", "odyssey"),
+    ("3.3", "features.odyssey.length_s", 4.0),
+    ("3.3", "features.odyssey.hop_s", 2.0),
+    ("3.3", "speech.length_s", 4.0),
+    ("3.3", "speech.hop_s", 2.0),
+    ("3.3", "features.odyssey.trained_layers", 4),
+    ("3.3", f"models.{AUDIO}.chunks", 4),
+    # 4.2 Experimental setup: the face model and DCMMOE
+    *(("4.2", f"models.{name}.window", 400) for name in (FACE, *FUSIONS)),
+    *(("4.2", f"models.{name}.stride", 150) for name in (FACE, *FUSIONS)),
+    *(("4.2", f"models.{name}.layers", 5) for name in (FACE, *FUSIONS)),
+    *(("4.2", f"models.{name}.heads", 16) for name in (FACE, *FUSIONS)),
+    *(("4.2", f"models.{name}.training.learning_rate", 1e-4) for name in (FACE, *FUSIONS)),
+    *(("4.2", f"models.{name}.training.batch_size", 8) for name in (FACE, *FUSIONS)),
+    *(("4.2", f"models.{name}.training.weight_decay", 0.01) for name in (FACE, *FUSIONS)),
+    *(("4.2", f"models.{name}.training.schedule", "plateau") for name in (FACE, *FUSIONS)),
+    # 4.2 the Mamba models
+    *(("4.2", f"models.{name}.window", 16) for name in (VISUAL, MULTIMODAL)),
+    *(("4.2", f"models.{name}.stride", 8) for name in (VISUAL, MULTIMODAL)),
+    *(("4.2", f"models.{name}.state", 8) for name in (VISUAL, MULTIMODAL)),
+    *(("4.2", f"models.{name}.head_hidden", 512) for name in (VISUAL, MULTIMODAL)),
+    *(("4.2", f"models.{name}.dropout", 0.2) for name in (VISUAL, MULTIMODAL)),
+    *(("4.2", f"models.{name}.training.batch_size", 8) for name in (VISUAL, MULTIMODAL)),
+    ("4.2", f"models.{VISUAL}.layers", 4),
+    ("4.2", f"models.{VISUAL}.hidden", 128),
+    ("4.2", f"models.{VISUAL}.kernel", 3),
+    ("4.2", f"models.{VISUAL}.training.learning_rate", 1e-4),
+    ("4.2", f"models.{VISUAL}.training.weight_decay", 1e-4),
+    ("4.2", f"models.{MULTIMODAL}.layers", 12),
+    ("4.2", f"models.{MULTIMODAL}.hidden", 256),
+    ("4.2", f"models.{MULTIMODAL}.kernel", 5),
+    ("4.2", f"models.{MULTIMODAL}.training.learning_rate", 3e-4),
+    ("4.2", f"models.{MULTIMODAL}.training.weight_decay", 1e-3),
+    # 4.2 the audio model
+    ("4.2", f"models.{AUDIO}.training.epochs", 50),
+    ("4.2", f"models.{AUDIO}.training.batch_size", 8),
+    ("4.2", f"models.{AUDIO}.training.backbone_learning_rate", 5e-6),
+    ("4.2", f"models.{AUDIO}.training.learning_rate", 2e-4),
+    ("4.2", f"models.{AUDIO}.training.weight_decay", 0.01),
+}
+PUBLIC_CODE = {  # path, value: where the paper is silent
+    ("seed", 42),
+    ("mouth.gap_s", 0.15),
+    ("mouth.burst_s", 0.20),
+    ("speech.min_open_ratio", 0.25),
+    ("speech.min_coverage", 0.80),
+    ("features.qwen.dtype", "bfloat16"),
+    ("features.qwen.min_pixels", 100352),
+    ("features.qwen.max_pixels", 602112),
+    ("features.odyssey.normalise", "waveform"),
+    (f"models.{FACE}.feedforward", 256),
+    (f"models.{FACE}.training.plateau_factor", 0.1),
+    (f"models.{FACE}.training.plateau_patience", 5),
+    (f"models.{FACE}.training.stop_patience", 15),
+    (f"models.{FACE}.training.loss.over", "window"),
+    (f"models.{VISUAL}.training.stop_patience", 12),
+    (f"models.{VISUAL}.training.loss.over", "batch"),
+    (f"models.{AUDIO}.training.loss.valence_weight", 0.7),
+    (f"models.{AUDIO}.training.loss.arousal_weight", 0.3),
+    (f"models.{AUDIO}.training.loss.mse_weight", 0.1),
+    (f"models.{AUDIO}.training.ema_decay", 0.998),
+    (f"models.{AUDIO}.training.clip_norm", 1.0),
+    (f"models.{AUDIO}.training.stop_patience", 6),
+    (f"models.{AUDIO}.training.plateau_factor", 0.5),
+    (f"models.{AUDIO}.training.plateau_patience", 2),
+    (f"models.{AUDIO}.training.plateau_groups", "head"),
+    (f"models.{RAAV}.priors", (0.85, 0.15)),
+    (f"models.{RAAV}.latents", 4),
+    (f"models.{RAAV}.layers", 1),
+    (f"models.{RAAV}.heads", 4),
+    (f"models.{RAAV}.inputs", "embedding_and_prediction"),
+    (f"models.{RAAV}.window_s", 4.0),
+    (f"models.{RAAV}.smooth.valence_frames", 9),
+    (f"models.{RAAV}.smooth.arousal_frames", 11),
+    (f"models.{RAAV}.training.learning_rate", 5e-5),
+    (f"models.{RAAV}.training.batch_size", 8),
+    (f"models.{RAAV}.training.loss.valence_weight", 0.7),
+    (f"models.{RAAV}.training.loss.mse_weight", 0.01),
+}
+TABLE_1 = {  # V, A, mean, test
+    FACE: (0.5869, 0.6508, 0.6189, 0.54),
+    VISUAL: (0.2499, 0.5515, 0.4007, None),
+    MULTIMODAL: (0.4290, 0.6480, 0.5385, None),
+    AUDIO: (0.3415, 0.4636, 0.4025, None),
+    FUSIONS[0]: (0.6252, 0.6671, 0.6461, 0.58),
+    FUSIONS[1]: (0.5647, 0.6797, 0.6222, None),
+    FUSIONS[2]: (0.6100, 0.6875, 0.6487, 0.61),
+    RAAV: (0.6078, 0.7073, 0.6576, 0.62),
+}
+
+
+@pytest.mark.parametrize(("section", "path", "value"), sorted(PAPER, key=str))
+def test_every_number_of_the_paper_is_in_the_recipe(ras, section, path, value):
+    assert at(ras, path) == value
+
+
+@pytest.mark.parametrize(("path", "value"), sorted(PUBLIC_CODE, key=str))
+def test_where_the_paper_is_silent_the_public_code_speaks(ras, path, value):
+    assert at(ras, path) == value
+
+
+def test_every_one_of_them_is_written_in_the_recipe_and_is_no_default(ras):
+    """A default may change; what the paper gives must not change with it. Those of the stages audio and every are the exception."""
+    import yaml
+
+    text = yaml.safe_load((ROOT / "recipes/ras.yaml").read_text())
+    for path in [p for _, p, _ in PAPER] + [p for p, _ in PUBLIC_CODE]:
+        if path in ("audio.sample_rate_hz", *(f"models.{n}.training.schedule" for n in FUSIONS)):
+            continue
+        at(text, path)
+
+
+def test_the_eight_systems_of_table_1_are_models_of_one_run(ras):
+    assert list(ras.models) == list(TABLE_1)
+    rows = {name: (r.valence, r.arousal, r.mean, r.test) for name, r in ras.reference.rows.items()}
+    assert rows == TABLE_1
+    for valence, arousal, mean, _ in TABLE_1.values():
+        assert abs((valence + arousal) / 2 - mean) <= 1.01e-4  # the paper's rounding
+    assert ras.models[FUSIONS[0]].members == (FACE, AUDIO)
+    assert ras.models[FUSIONS[1]].members == (FACE, VISUAL, AUDIO)
+    assert ras.models[FUSIONS[2]].members == (FACE, MULTIMODAL, AUDIO)
+    assert ras.models[RAAV].members == (FACE, MULTIMODAL, AUDIO)
+    assert ras.models[RAAV].level == "window"
+    assert ras.publish == RAAV
+
+
+def test_the_prompt_is_that_of_figure_2(papers):
+    text = " ".join(next(papers.glob("000_*.txt")).read_text().split())
+    assert " ".join(published_prompt().split()) in text
+
+
+def test_it_asks_for_a_gpu_and_the_published_weights_and_reads_no_demo(ras):
+    assert ras.device == "cuda"
+    assert not any("tiny" in feature.weights for feature in ras.features.values())
+    assert set(ras.features) == {"grada", "qwen", "odyssey"}
+
+
+def test_the_demo_recipe_is_the_same_graph(ras):
+    demo = recipe("ras-demo.yaml")
+
+    def graph(settings: Settings) -> dict:
+        own = ("dataset", "level")
+        return {name: (m.kind, m.reads, m.members, *(getattr(m, f, None) for f in own)) for name, m in settings.models.items()}
+
+    assert graph(demo) == graph(ras)
+    assert {n: f.encoder for n, f in demo.features.items()} == {n: f.encoder for n, f in ras.features.items()}
+    assert demo.reference == ras.reference
+    assert demo.publish == ras.publish
+    assert demo.features["odyssey"].trained_layers > 0
+
+
+def test_cross_fit_is_off_as_published_and_on_where_recommended(ras):
+    best = recipe("ras.yaml", "ras-recommended.yaml")
+    assert (ras.cross_fit, best.cross_fit) == (0, 5)
+    assert (ras.late_fusion, best.late_fusion is not None) == (None, True)
+    assert (best.vad.model, best.mouth.compat) == ("silero", "none")
+    same = {name: model.spec() for name, model in best.models.items()}
+    assert same == {name: model.spec() for name, model in ras.models.items()}

@@ -1,6 +1,4 @@
-"""Directed cross-modal mixture of experts: an independent plain loop, presence laws, padding, determinism."""
-
-import math
+"""Directed cross-modal mixture of experts: gate, presence, padding, determinism. Equality with a plain loop: test_exact.py."""
 
 import pytest
 import torch
@@ -34,94 +32,7 @@ def close(got, want, tolerance=1e-5):
     torch.testing.assert_close(got, want, atol=tolerance, rtol=tolerance)
 
 
-# An independent formula: loops over windows, experts, layers, steps and heads; absent rows are never visited
-
-
-def norm(module, x):
-    centred = x - x.mean()
-    return centred / (centred.square().mean() + module.eps).sqrt() * module.weight + module.bias
-
-
-def affine(module, x):
-    return module.weight @ x + module.bias
-
-
-def attend(attention, query, context):
-    """One query row and the list of the present context rows."""
-    if not context:
-        return torch.zeros_like(query)
-    width = len(query) // attention.heads
-    q, parts = affine(attention.query, query), []
-    keys, values = [affine(attention.key, c) for c in context], [affine(attention.value, c) for c in context]
-    for h in range(attention.heads):
-        cut = slice(h * width, (h + 1) * width)
-        scores = [(q[cut] @ k[cut] / math.sqrt(width)).exp() for k in keys]
-        parts.append(sum(s / sum(scores) * v[cut] for s, v in zip(scores, values, strict=True)))
-    return affine(attention.out, torch.cat(parts))
-
-
-def plain_layer(layer, rows, context):
-    out = []
-    for x in rows:
-        x = norm(layer.norm_attention, x + attend(layer.attention, x, context))
-        inner = affine(layer.feedforward[0], x).clamp(min=0)
-        out.append(norm(layer.norm_feedforward, x + affine(layer.feedforward[-1], inner)))
-    return out
-
-
-def place(t, on):
-    angles = [t / 10000 ** ((c - c % 2) / HIDDEN) for c in range(HIDDEN)]
-    return torch.tensor([(math.cos if c % 2 else math.sin)(a) if on else 0.0 for c, a in enumerate(angles)])
-
-
-def plain_window(model, streams, present, positions):
-    """One window: streams modality -> (T, D_m), present (T, M)."""
-    names = list(DIMS)
-    states = {m: [norm(model.project[m][1], affine(model.project[m][0], row)) for row in streams[m]] for m in names}
-    here = {m: [t for t in range(len(present)) if present[t, i]] for i, m in enumerate(names)}
-    answers = {}
-    for (q, k), stack in zip(model.experts, model.stacks, strict=True):
-        rows = [states[q][t] + place(t, positions) for t in here[q]]
-        for layer in stack:
-            rows = plain_layer(layer, rows, [states[k][t] + place(t, positions) for t in here[k]])
-        answers[q, k] = dict(zip(here[q], rows, strict=True))
-    predictions, embeddings, gates = [], [], []
-    for t in range(len(present)):
-        seen = [m for m in names if t in here[m]]
-        if not seen:
-            predictions.append(torch.zeros(2))
-            embeddings.append(torch.zeros(HIDDEN))
-            gates.append(torch.zeros(len(model.experts)))
-            continue
-        scores = affine(model.gate, sum(states[m][t] for m in seen) / len(seen)).exp()
-        counts = [e for e, (q, _) in enumerate(model.experts) if q in seen]
-        weights = {e: scores[e] / sum(scores[i] for i in counts) for e in counts}
-        gates.append(torch.stack([weights.get(e, torch.zeros(())) for e in range(len(model.experts))]))
-        embeddings.append(sum(weights[e] * answers[model.experts[e]][t] for e in counts))
-        predictions.append(affine(model.head, embeddings[-1]))
-    return torch.stack(predictions), torch.stack(embeddings), torch.stack(gates)
-
-
-@pytest.mark.parametrize("positions", ["sinusoidal", "none"])
-def test_it_matches_a_plain_loop(positions):
-    model, (streams, present) = build(positions=positions), batch()
-    streams = {m: x.requires_grad_() for m, x in streams.items()}
-    fused = model(streams, present)
-    windows = [plain_window(model, {m: x[b] for m, x in streams.items()}, present[b], positions == "sinusoidal") for b in range(3)]
-    for got, want in zip(fused, zip(*windows, strict=True), strict=True):
-        close(got, torch.stack(want))
-
-    generator = torch.Generator().manual_seed(3)
-    weights = [torch.randn(out.shape, generator=generator) for out in fused]
-    leaves = [*streams.values(), *model.parameters()]
-    got = torch.autograd.grad(sum((out * w).sum() for out, w in zip(fused, weights, strict=True)), leaves)
-    stacked = [torch.stack(parts) for parts in zip(*windows, strict=True)]
-    want = torch.autograd.grad(sum((out * w).sum() for out, w in zip(stacked, weights, strict=True)), leaves)
-    for g, w in zip(got, want, strict=True):
-        close(g, w)
-
-
-def test_two_modalities_match_the_plain_experts():
+def test_the_gate_of_two_modalities_is_their_mean_mapped():
     torch.manual_seed(0)
     model = DCMMOE({"face": 5, "audio": 4}, hidden=HIDDEN, layers=1, heads=2, feedforward=12, dropout=0.0)
     assert model.experts == (("face", "audio"), ("audio", "face"))
@@ -140,6 +51,7 @@ def test_experts_are_the_ordered_pairs():
         ("audio", "face"),
         ("audio", "behaviour"),
     )
+    assert build().gate_names[:3] == ("face<-behaviour", "face<-audio", "behaviour<-face")
 
 
 # Presence
@@ -228,8 +140,8 @@ def test_bad_arguments_are_refused():
     model, (streams, present) = build(), batch()
     with pytest.raises(InputError, match=r"want at least 2 modalities, got \['face'\]"):
         DCMMOE({"face": 5}, hidden=8, layers=1, heads=2, feedforward=8, dropout=0.0)
-    with pytest.raises(InputError, match="sinusoidal, none, got 'every_layer'"):
-        build(positions="every_layer")
+    with pytest.raises(InputError, match="sinusoidal, none, every_layer, got 'learned'"):
+        build(positions="learned")
     with pytest.raises(InputError, match="want streams face, behaviour, audio, got face"):
         model({"face": streams["face"]}, present)
     with pytest.raises(InputError, match=r"DCMMOE: want present \(B, T, 3\)"):

@@ -7,7 +7,8 @@ projection; weighted sum; linear head.
 
 Where the paper is silent. Layers are post-norm with a ReLU feed-forward net. Positions: sinusoids are added to what the experts read
 (queries and keys alike), since without them no expert can tell which row of k belongs to its own step; the gate reads the bare
-projections, as in the formula. `positions="none"` leaves them out. Presence, per step l:
+projections, as in the formula. `positions="every_layer"` and `second_residual` are variants of the public code, see `AttentionStack`;
+that code has one stack with a chosen query and context, no experts and no gate. Presence, per step l:
 - expert (q, k) counts at l only where q is present at l; the softmax runs over the experts that count;
 - rows where k is absent are not attended to; where k is absent in the whole window attention adds zero and the residual keeps q;
 - the gate reads the mean over present modalities;
@@ -17,23 +18,14 @@ Shapes: B batch, T steps, M modalities, D_m width of modality m, H hidden width,
 """
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from affpipe.errors import InputError
-from affpipe.heads.blocks import AttentionLayer, check_stream, keep, projection, sinusoids
-
-POSITIONS = ("sinusoidal", "none")
-
-
-class Fused(NamedTuple):
-    """What a fusion model returns: prediction (B, T, O), embedding (B, T, H), gate (B, T, E)."""
-
-    prediction: Tensor
-    embedding: Tensor
-    gate: Tensor
+from affpipe.fusion.interface import Fused, check_streams
+from affpipe.heads.blocks import AttentionStack, keep, projection
 
 
 class DCMMOE(nn.Module):
@@ -41,7 +33,7 @@ class DCMMOE(nn.Module):
 
     Attributes:
         modalities: (M,) names.
-        experts: (E,) pairs (query, context) that name the entries of the gate.
+        experts: (E,) pairs (query, context), in the order of the gate. gate_names: (E,) the same as "query<-context".
     """
 
     def __init__(
@@ -54,20 +46,19 @@ class DCMMOE(nn.Module):
         feedforward: int,
         dropout: float,
         outputs: int = 2,
-        positions: Literal["sinusoidal", "none"] = "sinusoidal",
+        positions: Literal["sinusoidal", "none", "every_layer"] = "sinusoidal",
+        second_residual: bool = False,
     ):
         super().__init__()
         if len(dims) < 2:
             raise InputError(f"DCMMOE: want at least 2 modalities, got {list(dims)}; use a single-stream model")
-        if positions not in POSITIONS:
-            raise InputError(f"DCMMOE: want positions among {', '.join(POSITIONS)}, got {positions!r}")
-        self.dims, self.hidden, self.positions = dict(dims), hidden, positions
-        self.modalities = tuple(dims)
+        self.dims, self.modalities = dict(dims), tuple(dims)
         self.experts = tuple((q, k) for q in self.modalities for k in self.modalities if q != k)
+        self.gate_names = tuple(f"{q}<-{k}" for q, k in self.experts)
         self.project = nn.ModuleDict({m: projection(d, hidden, dropout=dropout) for m, d in dims.items()})
+        sizes = {"heads": heads, "feedforward": feedforward, "dropout": dropout}
         self.stacks = nn.ModuleList(
-            nn.ModuleList(AttentionLayer(hidden, heads=heads, feedforward=feedforward, dropout=dropout) for _ in range(layers))
-            for _ in self.experts
+            AttentionStack(layers, hidden, **sizes, positions=positions, second_residual=second_residual) for _ in self.experts
         )
         self.gate = nn.Linear(hidden, len(self.experts))
         self.head = nn.Linear(hidden, outputs)
@@ -82,13 +73,13 @@ class DCMMOE(nn.Module):
         Returns:
             prediction (B, T, O), unbounded; embedding (B, T, H); gate (B, T, E), which sums to 1. All zero where nothing is present.
         """
-        self._check(streams, present)
+        check_streams("DCMMOE", streams, present, self.dims)
         here = dict(zip(self.modalities, present.unbind(dim=-1), strict=True))  # modality -> (B, T)
         states = {m: keep(self.project[m](keep(streams[m], here[m])), here[m]) for m in self.modalities}  # modality -> (B, T, H)
 
         gate = self._weigh(states, present)  # (B, T, E)
-        answers = torch.stack(self._answer(states, here), dim=2)  # (B, T, E, H)
-        embedding = (gate.unsqueeze(-1) * answers).sum(dim=2)  # (B, T, E, H) -> (B, T, H)
+        answers = [stack(states[q], here[k], states[k]) for (q, k), stack in zip(self.experts, self.stacks, strict=True)]  # (B, T, H) each
+        embedding = (gate.unsqueeze(-1) * torch.stack(answers, dim=2)).sum(dim=2)  # (B, T, E, H) -> (B, T, H)
         return Fused(keep(self.head(embedding), present.any(dim=-1)), embedding, gate)
 
     def _weigh(self, states: Mapping[str, Tensor], present: Tensor) -> Tensor:
@@ -98,23 +89,3 @@ class DCMMOE(nn.Module):
         counts = present[..., [self.modalities.index(q) for q, _ in self.experts]]  # (B, T, E)
         # finfo.min, not -inf: softmax over a step with nothing present would be NaN.
         return scores.masked_fill(~counts, torch.finfo(scores.dtype).min).softmax(dim=-1) * counts
-
-    def _answer(self, states: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> list[Tensor]:
-        """Output (B, T, H) of every expert, in the order of `experts`."""
-        if self.positions == "sinusoidal":
-            states = {m: x + sinusoids(x.shape[1], self.hidden, like=x) for m, x in states.items()}
-        answers = []
-        for (q, k), stack in zip(self.experts, self.stacks, strict=True):
-            x = states[q]
-            for layer in stack:
-                x = layer(x, states[k], here[k])
-            answers.append(x)
-        return answers
-
-    def _check(self, streams: Mapping[str, Tensor], present: Tensor) -> None:
-        if set(streams) != set(self.modalities):
-            raise InputError(f"DCMMOE: want streams {', '.join(self.modalities)}, got {', '.join(streams)}; give zeros for an absent one")
-        if present.ndim != 3 or present.shape[-1] != len(self.modalities):
-            raise InputError(f"DCMMOE: want present (B, T, {len(self.modalities)}), got {tuple(present.shape)}")
-        for i, name in enumerate(self.modalities):
-            check_stream(f"DCMMOE: {name}", streams[name], present[..., i], self.dims[name])

@@ -8,11 +8,15 @@ present row gets a zero attention output instead of a NaN, and the residual carr
 Shapes: B batch, T rows of the query, S rows of the context, D input width, H hidden width.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from affpipe.errors import InputError
+
+POSITIONS = ("sinusoidal", "none", "every_layer")
 
 
 def check_stream(who: str, x: Tensor, present: Tensor, dim: int) -> None:
@@ -88,12 +92,52 @@ class AttentionLayer(nn.Module):
         self.norm_attention, self.norm_feedforward = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, context: Tensor, context_present: Tensor, positions: Tensor | None = None) -> Tensor:
-        """(B, T, H), (B, S, H), (B, S) bool -> (B, T, H).
-
-        positions: (T, H) added to what attention reads, not to the residual; only for T = S.
-        """
-        query = x if positions is None else x + positions
-        context = context if positions is None else context + positions
-        x = self.norm_attention(x + self.dropout(self.attention(query, context, context_present)))
+    def forward(self, x: Tensor, context: Tensor, context_present: Tensor) -> Tensor:
+        """(B, T, H), (B, S, H), (B, S) bool -> (B, T, H)."""
+        x = self.norm_attention(x + self.dropout(self.attention(x, context, context_present)))
         return self.norm_feedforward(x + self.dropout(self.feedforward(x)))
+
+
+class AttentionStack(nn.ModuleList):
+    """Attention layers, each reading what the one before it gave.
+
+    Args:
+        positions: "sinusoidal" adds sinusoids to query and context once, before the first layer; "every_layer" adds them to what each
+            layer reads, so to queries, keys, values and the layer's residual; "none" leaves them out.
+        second_residual: what came into a layer is added to what comes out of it, around the layer's own residuals and norms.
+
+    "every_layer" and the second residual are of the public code of "Team RAS in 10th ABAW Competition". Its GELU, and its dropout on the
+    residual in place of the branch, are left out.
+    """
+
+    def __init__(
+        self,
+        layers: int,
+        dim: int,
+        *,
+        heads: int,
+        feedforward: int,
+        dropout: float,
+        positions: Literal["sinusoidal", "none", "every_layer"],
+        second_residual: bool,
+    ):
+        if positions not in POSITIONS:
+            raise InputError(f"AttentionStack: want positions among {', '.join(POSITIONS)}, got {positions!r}")
+        super().__init__(AttentionLayer(dim, heads=heads, feedforward=feedforward, dropout=dropout) for _ in range(layers))
+        self.positions, self.second_residual = positions, second_residual
+
+    def forward(self, x: Tensor, present: Tensor, context: Tensor | None = None) -> Tensor:
+        """Query x (B, T, H) -> (B, T, H).
+
+        Args:
+            present: (B, T) bool, rows of the context that may be attended to.
+            context: (B, T, H), the same in every layer; None for self-attention.
+        """
+        table = 0 if self.positions == "none" else sinusoids(x.shape[1], x.shape[2], like=x)  # (T, H)
+        context = None if context is None else context + table
+        x = x + table if self.positions == "sinusoidal" else x
+        for layer in self:
+            read = x + table if self.positions == "every_layer" else x
+            answer = layer(read, read if context is None else context, present)
+            x = x + answer if self.second_residual else answer
+        return x

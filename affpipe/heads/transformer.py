@@ -3,8 +3,8 @@
 After "Team RAS in 10th ABAW Competition", sec. 3.1 and 4.2 (5 layers, 16 heads): projection, transformer layers, regression head. The
 paper names the layers by reference to "Attention Is All You Need" only, so they are that paper's: post-norm, ReLU, sinusoidal
 positions added once before the first layer. It does not give the feed-forward width. Ours: presence masks. `positions="every_layer"`
-adds the positions to what the queries, keys and values of each layer read, as the public code of the method does; that code's second
-residual round is left out.
+and `second_residual` are variants of the public code, see `AttentionStack`; its embedding is the hidden layer of the regression head,
+ours the output of the last transformer layer.
 Shapes: B batch, T rows, D input width, H hidden width, O outputs.
 """
 
@@ -12,10 +12,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from affpipe.errors import InputError
-from affpipe.heads.blocks import AttentionLayer, check_stream, keep, projection, regression, sinusoids
-
-POSITIONS = ("sinusoidal", "none", "every_layer")
+from affpipe.heads.blocks import AttentionStack, check_stream, keep, projection, regression
 
 
 class TransformerHead(nn.Module):
@@ -32,13 +29,13 @@ class TransformerHead(nn.Module):
         dropout: float,
         outputs: int = 2,
         positions: Literal["sinusoidal", "none", "every_layer"] = "sinusoidal",
+        second_residual: bool = False,
     ):
         super().__init__()
-        if positions not in POSITIONS:
-            raise InputError(f"TransformerHead: want positions among {', '.join(POSITIONS)}, got {positions!r}")
-        self.dim, self.hidden, self.positions = dim, hidden, positions
+        self.dim = dim
         self.project = projection(dim, hidden, dropout=dropout)
-        self.layers = nn.ModuleList(AttentionLayer(hidden, heads=heads, feedforward=feedforward, dropout=dropout) for _ in range(layers))
+        sizes = {"heads": heads, "feedforward": feedforward, "dropout": dropout}
+        self.layers = AttentionStack(layers, hidden, **sizes, positions=positions, second_residual=second_residual)
         self.head = regression(hidden, hidden, outputs, dropout=dropout)
 
     def forward(self, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,11 +50,5 @@ class TransformerHead(nn.Module):
             embedding: (B, T, H), output of the last layer, zero in absent rows.
         """
         check_stream("TransformerHead", x, present, self.dim)
-        x = self.project(keep(x, present))  # (B, T, D) -> (B, T, H)
-        table = None if self.positions == "none" else sinusoids(x.shape[1], self.hidden, like=x)  # (T, H)
-        if self.positions == "sinusoidal":
-            x = x + table
-        for layer in self.layers:
-            x = layer(x, x, present, table if self.positions == "every_layer" else None)
-        embedding = keep(x, present)
+        embedding = keep(self.layers(self.project(keep(x, present)), present), present)  # (B, T, D) -> (B, T, H)
         return keep(self.head(embedding), present), embedding

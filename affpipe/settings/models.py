@@ -100,6 +100,7 @@ class Attention(SequenceModel):
     layers: int = Field(5, ge=1)
     heads: int = Field(16, ge=1)
     feedforward: int = Field(256, ge=1)
+    second_residual: bool = Field(False, description="what comes into a layer is added to what comes out of it (public code)")
 
     @model_validator(mode="after")
     def _heads(self):
@@ -182,7 +183,7 @@ class RAAVModel(Fusion):
     latents: int = Field(4, ge=1)
     layers: int = Field(1, ge=1)
     heads: int = Field(4, ge=1)
-    feedforward: int = Field(512, ge=1)
+    feedforward: int = Field(1024, ge=1)
     level: Literal["window", "frame"] = Field("window", description="a sequence is `window_s` seconds of frames, or `window` frames")
     window_s: float = Field(4.0, gt=0)
     hop_s: float = Field(2.0, gt=0)

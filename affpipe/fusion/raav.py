@@ -1,0 +1,129 @@
+"""Reliability-aware audio-visual fusion: what is seen is weighed at every frame, what is heard is context for the whole window.
+
+After "Team RAS in 10th ABAW Competition", sec. 3.4: at every frame a masked softmax of g_m(h_m) + log π_m weighs the visual modalities,
+z_vis is their weighted sum; audio is read through a few learnable latents B_a; z_0 = LN(z_vis + CrossAttn(z_vis, B_a, B_a)); a light
+transformer encoder and a regression head. Where the paper is silent, as in its public code: linear projections; g_m of two layers with
+GELU; B_a = LN(latents + Attn(latents, audio, audio)); pre-norm encoder layers with GELU and without positions; a head of LayerNorm,
+Linear, GELU, Dropout, Linear. That code normalises z_vis before the cross-attention too; the paper's formula does not, nor do we.
+
+Audio comes on the frames like the other streams, repeated over the frames that a row covers: a row weighs as much as what it covers.
+Presence, per frame:
+- the softmax runs over the visual modalities that are present; with none, gate and z_vis are zero and the frame is heard only: z_0 is
+  what the latents say. Since the encoder has no positions, the frames of a window that are only heard share one prediction;
+- with no audio in the whole window, z_0 = LN(z_vis);
+- frames where nothing is present are attended to by none; their embedding and prediction are zero.
+What stands in absent rows changes nothing, nor do rows of padding.
+Shapes: B batch, T frames, V visual modalities, M = V + 1, D_m width of modality m, K latents, H hidden width, O outputs.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from affpipe.errors import InputError
+from affpipe.fusion.interface import Fused, check_streams
+from affpipe.heads.blocks import Attention, keep
+
+LATENT_SCALE = 0.02  # standard deviation of the latents at first (public code)
+
+
+class EncoderLayer(nn.Module):
+    """Pre-norm transformer layer with GELU."""
+
+    def __init__(self, dim: int, *, heads: int, feedforward: int, dropout: float):
+        super().__init__()
+        self.norm_attention, self.norm_feedforward = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attention = Attention(dim, heads=heads, dropout=dropout)
+        self.feedforward = nn.Sequential(nn.Linear(dim, feedforward), nn.GELU(), nn.Dropout(dropout), nn.Linear(feedforward, dim))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        """(B, T, H), (B, T) bool -> (B, T, H)."""
+        read = self.norm_attention(x)
+        x = x + self.dropout(self.attention(read, read, present))
+        return x + self.dropout(self.feedforward(self.norm_feedforward(x)))
+
+
+class RAAV(nn.Module):
+    """Fuse visual streams with audio as context; the order of `dims` (name -> D_m) is (*visual, audio) and orders the M axis.
+
+    Args:
+        priors: (V,) positive; how much each visual modality is trusted before anything is seen. Only their ratios matter.
+
+    Attributes:
+        gate_names: (V,) names of the entries of the gate, the visual modalities.
+    """
+
+    def __init__(
+        self,
+        dims: Mapping[str, int],
+        *,
+        visual: tuple[str, ...],
+        priors: tuple[float, ...],
+        audio: str,
+        hidden: int,
+        latents: int,
+        layers: int,
+        heads: int,
+        feedforward: int,
+        dropout: float,
+        outputs: int = 2,
+    ):
+        super().__init__()
+        if not visual or tuple(dims) != (*visual, audio):
+            raise InputError(f"RAAV: want widths of at least one visual stream, then audio, got {list(dims)} for {[*visual, audio]}")
+        if len(priors) != len(visual) or min(priors) <= 0:
+            raise InputError(f"RAAV: want a positive prior for each of {', '.join(visual)}, got {list(priors)}")
+        self.dims, self.visual, self.audio = dict(dims), tuple(visual), audio
+        self.gate_names = self.visual
+        self.project = nn.ModuleDict({m: nn.Linear(d, hidden) for m, d in dims.items()})
+        self.score = nn.ModuleDict(
+            {m: nn.Sequential(nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, 1)) for m in visual}
+        )
+        self.register_buffer("log_priors", torch.tensor(priors, dtype=torch.float32).log(), persistent=False)
+        self.latents = nn.Parameter(LATENT_SCALE * torch.randn(latents, hidden))
+        self.listen, self.consult = (Attention(hidden, heads=heads, dropout=dropout) for _ in range(2))
+        self.norm_latents, self.norm_fused = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.layers = nn.ModuleList(EncoderLayer(hidden, heads=heads, feedforward=feedforward, dropout=dropout) for _ in range(layers))
+        self.head = nn.Sequential(
+            nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, outputs)
+        )
+
+    def forward(self, streams: Mapping[str, Tensor], present: Tensor) -> Fused:
+        """Fuse and predict every frame.
+
+        Args:
+            streams: modality -> (B, T, D_m); what stands in absent rows changes nothing.
+            present: (B, T, M) bool, True where the modality was observed.
+
+        Returns:
+            prediction (B, T, O), unbounded, and embedding (B, T, H), both zero where nothing is present; gate (B, T, V), which sums to
+            1 over the visual modalities that are present, zero where none is.
+        """
+        check_streams("RAAV", streams, present, self.dims)
+        here = dict(zip(self.dims, present.unbind(dim=-1), strict=True))  # modality -> (B, T)
+        states = {m: keep(self.project[m](keep(streams[m], here[m])), here[m]) for m in self.dims}  # modality -> (B, T, H)
+
+        gate = self._weigh(states, present[..., :-1])  # (B, T, V)
+        seen = (gate.unsqueeze(-1) * torch.stack([states[m] for m in self.visual], dim=2)).sum(dim=2)  # (B, T, V, H) -> (B, T, H)
+        x = self.norm_fused(seen + self._hear(seen, states[self.audio], here[self.audio]))
+
+        any_present = present.any(dim=-1)  # (B, T)
+        for layer in self.layers:
+            x = layer(x, any_present)
+        embedding = keep(x, any_present)
+        return Fused(keep(self.head(embedding), any_present), embedding, gate)
+
+    def _weigh(self, states: Mapping[str, Tensor], present: Tensor) -> Tensor:
+        """Gate (B, T, V): softmax of score and log prior over the present (B, T, V) modalities."""
+        scores = torch.cat([self.score[m](states[m]) for m in self.visual], dim=-1) + self.log_priors  # (B, T, V)
+        # finfo.min, not -inf: softmax over a frame with nothing present would be NaN.
+        return scores.masked_fill(~present, torch.finfo(scores.dtype).min).softmax(dim=-1) * present
+
+    def _hear(self, seen: Tensor, audio: Tensor, present: Tensor) -> Tensor:
+        """What the latents, having read the audio (B, T, H) where present (B, T), say to each frame (B, T, H); zero without audio."""
+        latents = self.latents.expand(len(audio), -1, -1)  # (B, K, H)
+        latents = self.norm_latents(latents + self.listen(latents, audio, present))
+        any_audio = present.any(dim=1, keepdim=True).expand(-1, latents.shape[1])  # (B, K)
+        return self.consult(seen, latents, any_audio)

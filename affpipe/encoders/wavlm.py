@@ -24,6 +24,7 @@ from torch import Tensor
 from affpipe.compat import ensure_torchvision, quiet_transformers
 from affpipe.encoders.specs import WAVLM
 from affpipe.encoders.waveforms import check_waveforms
+from affpipe.encoders.wavlm_layers import Top, cut
 from affpipe.errors import InputError, WeightsError
 from affpipe.weights.files import UNREADABLE, first_line, read_json
 
@@ -59,18 +60,23 @@ class WavLM:
         device: torch.device,
         scale: tuple[float, float] | None,
         layer: int | None = None,
+        top: Top | None = None,
         batch_size: int = 8,
     ):
         """
         Args:
+            model: becomes part of the encoder, and loses the layers above `layer`.
             scale: mean and standard deviation to take off every waveform; None takes each waveform's own.
             layer: transformer layer whose output to give, 1-based (0: its input); None is the last with the closing layer norm, if any.
+            top: the layers above, for whoever trains them; the encoder itself does not use them.
         """
         layers = model.config.num_hidden_layers
         if layer is not None and not 0 <= layer <= layers:
             raise InputError(f"{self.spec.name}: want layer from 0 to {layers}, or none for the last, got {layer}")
-        self.model = model.eval().to(device)
-        self.device, self.scale, self.layer, self.batch_size = device, scale, layer, batch_size
+        if layer is not None:
+            cut(model, layer)
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.device, self.scale, self.top, self.batch_size = device, scale, top, batch_size
         self.dim: int = model.config.hidden_size
 
     def frame_count(self, samples: int) -> int:
@@ -89,27 +95,24 @@ class WavLM:
         Raises InputError for anything else.
         """
         check_waveforms(self.spec.name, waveforms, lengths)
-        n, samples = waveforms.shape
-        out = np.zeros((n, self.frame_count(samples), self.dim), np.float32)
-        for length in np.unique(lengths):
-            frames = self.frame_count(int(length))
-            rows = np.flatnonzero(lengths == length) if frames else np.empty(0, np.int64)
-            for i in range(0, len(rows), self.batch_size):
-                batch = rows[i : i + self.batch_size]
-                cut = waveforms[batch, :length]
-                if not np.isfinite(cut).all():
-                    raise InputError(f"{self.spec.name}: want finite samples, got NaN or infinity; decode the audio again")
-                out[batch, :frames] = self._embed(cut)
-        return out
+        return self.states(torch.from_numpy(waveforms), torch.from_numpy(lengths)).cpu().numpy()
 
-    @torch.inference_mode()
-    def _embed(self, waveforms: np.ndarray) -> np.ndarray:
-        x = self._normalise(torch.from_numpy(waveforms).to(self.device)).to(self.model.dtype)  # (B, S)
-        if self.layer is None:
-            hidden = self.model(x).last_hidden_state  # (B, F, D)
-        else:
-            hidden = self.model(x, output_hidden_states=True).hidden_states[self.layer]
-        return hidden.float().cpu().numpy()
+    @torch.no_grad()
+    def states(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        """`extract` for tensors on any device, without graph; the answer is on the encoder's device."""
+        n, samples = waveforms.shape
+        out = torch.zeros(n, self.frame_count(samples), self.dim, device=self.device)
+        for length in lengths.unique().tolist():
+            frames = self.frame_count(length)
+            if frames == 0:
+                continue
+            for batch in (lengths == length).nonzero().ravel().split(self.batch_size):
+                piece = waveforms[batch.to(waveforms.device), :length].to(self.device)
+                if not piece.isfinite().all():
+                    raise InputError(f"{self.spec.name}: want finite samples, got NaN or infinity; decode the audio again")
+                # (B, S) -> (B, F, D)
+                out[batch.to(self.device), :frames] = self.model(self._normalise(piece).to(self.model.dtype)).last_hidden_state.float()
+        return out
 
     def _normalise(self, x: Tensor) -> Tensor:
         if self.scale is not None:
@@ -126,11 +129,15 @@ def load(
     dtype: torch.dtype,
     normalise: Normalise = "checkpoint",
     layer: int | None = None,
+    trained_layers: int = 0,
     batch_size: int = 8,
 ) -> WavLM:
     """The encoder with the weights in a local folder; float32 on a CPU. Runs no code of the checkpoint.
 
-    Raises WeightsError where the folder is no WavLM checkpoint or a key is missing, left over or of another shape.
+    Args:
+        trained_layers: give what enters so many top layers, and keep these aside, in float32, as `top`; instead of `layer`.
+
+    Raises WeightsError where the folder is no WavLM checkpoint, a key is missing, left over or of another shape, or layers are too few.
     """
     weights = _weights(folder)
     settings = read_json(WAVLM.name, folder / "config.json")
@@ -155,7 +162,14 @@ def load(
     except RuntimeError as error:
         reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
         raise WeightsError(f"{WAVLM.name}: {folder} does not fit its config: {reason}; fetch the weights again") from None
-    return WavLM(model.to(dtype), device=device, scale=scale, layer=layer, batch_size=batch_size)
+    top = None
+    if trained_layers:
+        layer = config.num_hidden_layers - trained_layers
+        if layer < 0:
+            have = config.num_hidden_layers
+            raise WeightsError(f"{WAVLM.name}: {folder} has {have} layers, got trained_layers {trained_layers}; set {have} or fewer")
+        top = Top.take(model, trained_layers)
+    return WavLM(model.to(dtype), device=device, scale=scale, layer=layer, top=top, batch_size=batch_size)
 
 
 def _scale(folder: Path, settings: dict, odyssey: bool) -> tuple[float, float] | None:

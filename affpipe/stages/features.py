@@ -83,12 +83,16 @@ def _batches(clips: Iterator[tuple[np.ndarray, np.ndarray]], size: int) -> Itera
 
 
 def wavlm(context: Context) -> Worker:
-    """Speech per window: values (W, F, D) float16 hidden states; `steps` (W,) int32 of the F are of real audio, the rest of padding."""
+    """Speech per window: values (W, F, D) float16 hidden states, with `trained_layers` those that enter the top ones.
+
+    `steps` (W,) int32 of the F are of real audio, the rest of padding.
+    """
     from affpipe.encoders.wavlm import load
 
     s = context.settings
     folder, random = checkpoint(context)
-    encoder = load(folder, **_place(context), normalise=s.normalise, layer=s.layer, batch_size=s.batch_size)
+    depth = {"layer": s.layer, "trained_layers": s.trained_layers}
+    encoder = load(folder, **_place(context), normalise=s.normalise, **depth, batch_size=s.batch_size)
     return _windowed(context, encoder, random)
 
 

@@ -1,0 +1,150 @@
+"""WavLM in two parts: the top transformer layers, which a model trains with its head, and the frozen rest below them.
+
+Source: Team RAS, sec. 3.3: the top four layers of WavLM-Large are trained. Frozen layers always give the same states, so these are stored
+once (rounded to float16) or made at every step (and rounded in the same way): both ways train on the same numbers.
+
+Departures from transformers' own training: no layer is dropped at random, which with four layers would silence a quarter of what is
+trained; and attention is torch's fused one, which takes the padding together with the position bias.
+Shapes: B windows, S samples, F rows of a window (20 ms each), D width, H heads.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from affpipe.compat import ensure_torchvision
+from affpipe.heads.blocks import check_stream, keep
+
+ensure_torchvision()  # transformers' loss functions import it, whatever the model
+
+from transformers import WavLMConfig, WavLMModel  # noqa: E402
+from transformers.models.wavlm.modeling_wavlm import (  # noqa: E402
+    WavLMAttention,
+    WavLMEncoderLayer,
+    WavLMEncoderLayerStableLayerNorm,
+)
+
+if TYPE_CHECKING:
+    from affpipe.encoders.wavlm import WavLM
+
+CONFIG = (  # what the layers are built from
+    *("hidden_size", "intermediate_size", "num_attention_heads", "hidden_act", "layer_norm_eps", "do_stable_layer_norm"),
+    *("num_buckets", "max_bucket_distance", "hidden_dropout", "attention_dropout", "activation_dropout"),
+)
+
+
+class _Attention(WavLMAttention):
+    """transformers' layer with the mask added to the position bias, since a mask of its own beside that makes torch warn."""
+
+    def torch_multi_head_self_attention(
+        self, hidden_states: Tensor, attention_mask: Tensor | None, gated_position_bias: Tensor
+    ) -> tuple[Tensor, None]:
+        """(B, F, D), keys to attend to (B, F) bool, (B H, F, F) -> (B, F, D)."""
+        q, k, v = (
+            part(hidden_states).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+            for part in (self.q_proj, self.k_proj, self.v_proj)
+        )  # (B, H, F, D / H)
+        bias = gated_position_bias.unflatten(0, (-1, self.num_heads)).to(q.dtype)  # (B, H, F, F)
+        if attention_mask is not None:
+            # finfo.min, not -inf: softmax over a window with nothing present would be NaN.
+            bias = bias.masked_fill(~attention_mask[:, None, None, :], torch.finfo(q.dtype).min)
+        found = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=self.dropout if self.training else 0.0)
+        return self.out_proj(found.transpose(1, 2).flatten(2)), None
+
+
+class Top(nn.Module):
+    """The last layers of a WavLM with its closing layer norm.
+
+    The embedding of relative positions, which belongs to the first layer of the whole model and serves all, is part of it and frozen.
+
+    Attributes:
+        config: what it is built from, plain JSON types. count: its layers. dim: D.
+    """
+
+    def __init__(self, config: dict[str, Any], layers: int):
+        """
+        Args:
+            config: of transformers' WavLM; what is not named has transformers' default.
+        """
+        super().__init__()
+        if layers < 1:
+            raise ValueError(f"Top: want at least one layer, got {layers}")
+        full = WavLMConfig(**{name: config[name] for name in CONFIG if name in config})
+        self.config: dict[str, Any] = {name: getattr(full, name) for name in CONFIG}
+        self.count, self.dim = layers, full.hidden_size
+        kind = WavLMEncoderLayerStableLayerNorm if full.do_stable_layer_norm else WavLMEncoderLayer
+        self.layers = nn.ModuleList(kind(full, has_relative_position_bias=False) for _ in range(layers))
+        for i, layer in enumerate(self.layers):
+            layer.attention = _Attention(
+                full.hidden_size, full.num_attention_heads, full.attention_dropout, full.num_buckets, full.max_bucket_distance, i == 0
+            )
+        self.layers[0].attention.rel_attn_embed.requires_grad_(False)
+        # The other variant norms what enters its first layer instead.
+        self.layer_norm = nn.LayerNorm(full.hidden_size, eps=full.layer_norm_eps) if full.do_stable_layer_norm else nn.Identity()
+
+    @classmethod
+    def take(cls, model: WavLMModel, layers: int) -> "Top":
+        """A float32 copy of the last layers of a whole model, on a CPU and ready to be trained."""
+        whole = model.encoder.layers
+        if not 1 <= layers <= len(whole):
+            raise ValueError(f"Top: want 1 to {len(whole)} layers, got {layers}")
+        with torch.device("meta"):
+            top = cls(model.config.to_dict(), layers)
+        weights = {f"layers.{name}": value for name, value in whole[-layers:].state_dict().items()}
+        weights["layers.0.attention.rel_attn_embed.weight"] = whole[0].attention.rel_attn_embed.weight
+        if isinstance(top.layer_norm, nn.LayerNorm):
+            weights |= {f"layer_norm.{name}": value for name, value in model.encoder.layer_norm.state_dict().items()}
+        copies = {name: value.detach().to("cpu", torch.float32, copy=True) for name, value in weights.items()}
+        top.load_state_dict(copies, assign=True)
+        return top
+
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        """Hidden states of the last layer.
+
+        Args:
+            x: (B, F, D) what enters the first layer; what stands in absent rows changes nothing.
+            present: (B, F) bool.
+
+        Returns: (B, F, D), zero in absent rows.
+        """
+        check_stream("Top", x, present, self.dim)
+        x, positions = keep(x, present), None
+        for layer in self.layers:
+            x, positions = layer(x, attention_mask=present, position_bias=positions)
+        return keep(self.layer_norm(x), present)
+
+
+def cut(model: WavLMModel, layer: int) -> None:
+    """End a model at the output of a layer, 1-based (0: the input of the first), as it leaves it: without the closing layer norm."""
+    model.encoder.layers = model.encoder.layers[:layer]
+    model.adapter = None
+    if model.config.do_stable_layer_norm:
+        model.encoder.layer_norm = nn.Identity()
+
+
+class Trunk:
+    """The frozen part of a WavLM. No nn.Module, so that a module that holds it has none of its weights as its own."""
+
+    def __init__(self, encoder: "WavLM"):
+        self.encoder, self.dim = encoder, encoder.dim
+
+    def __call__(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        """(B, S) float32 sound, (B,) samples of each that are real -> (B, F, D) float32 without graph, zero past the end of the sound.
+
+        Rounded as a stored feature is. On the device of the encoder.
+        """
+        return self.encoder.states(waveforms, lengths).half().float()
+
+    def frames(self, lengths: Tensor) -> Tensor:
+        """(B,) samples -> (B,) how many of the F rows are of real sound."""
+        return torch.tensor([self.encoder.frame_count(n) for n in lengths.tolist()], device=lengths.device, dtype=torch.int64)
+
+
+def split(encoder: "WavLM", layers: int) -> tuple[Trunk, Top | None]:
+    """The frozen and the trainable part of an encoder that was loaded with `trained_layers`; None where these are 0."""
+    found = encoder.top.count if encoder.top else 0
+    if layers != found:
+        raise ValueError(f"split: want an encoder loaded with trained_layers {layers}, got {found}")
+    return Trunk(encoder), encoder.top

@@ -2,11 +2,11 @@
 
 After "Team RAS in 10th ABAW Competition", sec. 3.3: the rows of a window are cut into equal temporal chunks, each is pooled to a
 weighted mean and a weighted standard deviation (attentive statistics pooling, Okabe et al., 2018: one weight a row), and a shared head
-of norm, dropout and linear layers predicts each chunk. Ours: presence mask, and the GELU between the two linear layers.
+of norm, dropout and linear layers predicts each chunk. Ours: presence mask. The GELU between the two linear layers is the public code's.
 
 Cut: chunk i holds rows [i·n, (i+1)·n) with n = ceil(F / chunks). Rows are evenly spaced in time, so the borders are, and the last
 chunk takes what is left. WavLM returns 199 rows for 4 s, since the convolutions drop the tail that does not fill a row (20 ms): n =
-50, the borders lie at exactly 1, 2 and 3 s, and the last chunk has 49 rows.
+50, the borders lie at exactly 1, 2 and 3 s, and the last chunk has 49 rows. The public code rounds i·F / chunks: 50, 50, 49 and 50.
 Shapes: B windows, F rows a window, C chunks, D input width, H hidden width, O outputs.
 """
 

@@ -16,7 +16,8 @@ def _transformer(s: ModelSettings, dims: Mapping[str, int]) -> "nn.Module":
     from affpipe.heads.transformer import TransformerHead
 
     sizes = {"hidden": s.hidden, "layers": s.layers, "heads": s.heads, "feedforward": s.feedforward}
-    return TransformerHead(dims[s.reads], **sizes, dropout=s.dropout, outputs=OUTPUTS, positions=s.positions)
+    kind = {"positions": s.positions, "second_residual": s.second_residual}
+    return TransformerHead(dims[s.reads], **sizes, **kind, dropout=s.dropout, outputs=OUTPUTS)
 
 
 def _mamba(s: ModelSettings, dims: Mapping[str, int]) -> "nn.Module":
@@ -37,7 +38,17 @@ def _dcmmoe(s: ModelSettings, dims: Mapping[str, int]) -> "nn.Module":
     from affpipe.fusion.dcmmoe import DCMMOE
 
     sizes = {"hidden": s.hidden, "layers": s.layers, "heads": s.heads, "feedforward": s.feedforward}
-    return DCMMOE({m: dims[m] for m in s.reads}, **sizes, dropout=s.dropout, outputs=OUTPUTS, positions=s.positions)
+    kind = {"positions": s.positions, "second_residual": s.second_residual}
+    return DCMMOE({m: dims[m] for m in s.reads}, **sizes, **kind, dropout=s.dropout, outputs=OUTPUTS)
+
+
+def _raav(s: ModelSettings, dims: Mapping[str, int]) -> "nn.Module":
+    from affpipe.fusion.raav import RAAV
+
+    sizes = {"hidden": s.hidden, "latents": s.latents, "layers": s.layers, "heads": s.heads, "feedforward": s.feedforward}
+    return RAAV(
+        {m: dims[m] for m in s.members}, visual=s.reads, priors=s.priors, audio=s.audio, **sizes, dropout=s.dropout, outputs=OUTPUTS
+    )
 
 
 MODELS: dict[str, Callable[[ModelSettings, Mapping[str, int]], "nn.Module"]] = {
@@ -45,6 +56,7 @@ MODELS: dict[str, Callable[[ModelSettings, Mapping[str, int]], "nn.Module"]] = {
     "mamba": _mamba,
     "chunk_asp": _chunk_asp,
     "dcmmoe": _dcmmoe,
+    "raav": _raav,
 }
 
 

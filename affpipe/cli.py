@@ -244,12 +244,16 @@ def job_apply(
 
 @work.command("fit")
 def job_fit(
-    model: str, settings: SettingsOption, out: Annotated[Path, typer.Option()], threads: Annotated[int, typer.Option(min=1)] = 1
+    model: str,
+    settings: SettingsOption,
+    out: Annotated[Path, typer.Option()],
+    fold: Annotated[int | None, typer.Option(min=0, help="training streams to leave out")] = None,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
     """Fit a model."""
     from affpipe.run import fit_model
 
-    fit_model(settings, model, out, threads=threads)
+    fit_model(settings, model, out, fold=fold, threads=threads)
 
 
 @work.command("publish")

@@ -6,7 +6,7 @@ null is as if it had never been set, so a recipe can take out what the files bel
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -66,8 +66,7 @@ def parse(data: Mapping[str, Any], *, where: str = "settings") -> Settings:
 
 
 def _explain(fault: Mapping[str, Any]) -> str:
-    tags = ("transformer", "mamba", "chunk_asp", "dcmmoe", "mesh", "qwen3vl", "wavlm", "logmel")
-    loc = [str(p) for i, p in enumerate(fault["loc"]) if not (p in tags and i == 2) and p != "[key]"]  # the tag of a union is no key
+    loc = [str(p) for i, p in enumerate(fault["loc"]) if not (p in _TAGGED and i == 2) and p != "[key]"]  # the tag of a union is no key
     path = ".".join(loc)
     given = repr(fault["input"])
     given = given if len(given) <= 80 else f"{given[:77]}..."
@@ -81,7 +80,7 @@ def _explain(fault: Mapping[str, Any]) -> str:
             return f"{path}: {text}" if path else text
         case "union_tag_invalid" | "union_tag_not_found":
             key = fault["ctx"]["discriminator"].strip("'")
-            known = ", ".join(s.model_fields[key].default for s in _TAGGED if _tag(s) == key)
+            known = ", ".join(tag for tag, section in _TAGGED.items() if key in section.model_fields)
             return f"{path}.{key}: want one of {known}, got {fault['input'].get(key)!r}"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"{path}: want settings as `key: value`, got {given}"
@@ -93,24 +92,20 @@ def _allowed(loc: tuple[Any, ...]) -> str:
     section: Any = Settings
     for part in loc[:-1]:
         field = getattr(section, "model_fields", {}).get(part)
-        section = field.annotation if field else {s.model_fields[_tag(s)].default: s for s in _TAGGED}.get(part, section)
+        section = _section(field.annotation) if field else _TAGGED.get(part, section)
     return f"allowed: {', '.join(section.model_fields)}" if hasattr(section, "model_fields") else "see docs/settings.md"
 
 
-_TAGGED: tuple[type[Section], ...] = (
-    settings.Mesh,
-    settings.Qwen3VL,
-    settings.WavLM,
-    settings.LogMel,
-    settings.TransformerModel,
-    settings.MambaModel,
-    settings.ChunkModel,
-    settings.DCMMOEModel,
-)
+def _section(annotation: Any) -> Any:
+    """The section of a field that may also be none."""
+    return next((a for a in get_args(annotation) if hasattr(a, "model_fields")), annotation)
 
 
-def _tag(section: type[Section]) -> str:
-    return "encoder" if "encoder" in section.model_fields else "kind"
+_TAGGED: dict[str, type[Section]] = {  # the value of `encoder` or `kind` -> its section
+    section.model_fields["encoder" if union is settings.Feature else "kind"].default: section
+    for union in (settings.Feature, settings.ModelSettings)
+    for section in get_args(get_args(union)[0])
+}
 
 
 def schema() -> dict[str, Any]:

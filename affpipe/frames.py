@@ -4,6 +4,7 @@ All times are seconds on the container's clock, float64. An interval is half ope
 a frame belongs to a row when the frame's timestamp lies in that interval. Indices are 0-based; files for people number frames from 1.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -88,12 +89,15 @@ def split(n: int, *, length: int, stride: int) -> np.ndarray:
     return starts if starts[-1] == n - length else np.append(starts, n - length)
 
 
-def merge(windows: np.ndarray, starts: np.ndarray, n: int) -> np.ndarray:
-    """Inverse of `split`: average (W, L, ...) overlapping windows back to (n, ...) float64 rows; what lies beyond n is dropped."""
-    total = np.zeros((n, *windows.shape[2:]), np.float64)
+def merge(windows: Sequence[np.ndarray], starts: Sequence[int], n: int) -> np.ndarray:
+    """Inverse of `split`: average overlapping windows (L, ...), of any lengths, back to (n, ...) float64 rows.
+
+    What lies beyond n is dropped.
+    """
+    total = np.zeros((n, *windows[0].shape[1:]), np.float64)
     count = np.zeros(n, np.int64)
     for window, start in zip(windows, starts, strict=True):
-        stop = min(start + windows.shape[1], n)
+        stop = min(start + len(window), n)
         total[start:stop] += window[: stop - start]
         count[start:stop] += 1
     if (count == 0).any():

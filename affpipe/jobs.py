@@ -133,8 +133,7 @@ def inherited(plan: Plan, name: str, item: Item, entries: dict[str, dict[str, En
     for read, entry in states.items():
         if entry.status == "failed":
             return Entry("failed", reason=entry.reason if ": " in entry.reason else f"{read}: {entry.reason}")
-    members = getattr(plan.settings.models.get(name), "reads", None)
-    optional = members if isinstance(members, tuple) else ()
+    optional = plan.settings.models[name].members if name in plan.settings.models else ()
     absent = {read: entry for read, entry in states.items() if entry.status == "absent"}
     for read, entry in absent.items():
         if read not in optional:

@@ -2,9 +2,11 @@
 
 After "Team RAS in 10th ABAW Competition", sec. 4.2: one minus the concordance correlation coefficient (Lin, 1989), with weights for
 valence and arousal and optional absolute and squared error terms. Moments are the population's (divided by n), as in `metrics`. All
-valid entries of a batch count as one sample, whatever window they come from.
+valid entries of a batch count as one sample, whatever window they come from, unless one CCC per window is asked for (the public code).
 Shapes: B windows, T rows, N entries; the last axis is (valence, arousal).
 """
+
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,21 +32,36 @@ def ccc_loss(prediction: Tensor, target: Tensor, valid: Tensor, *, weights: tupl
 
 
 class VALoss(nn.Module):
-    """ccc_loss plus weighted mean absolute and mean squared error, both plain means over valid entries and both dimensions."""
+    """ccc_loss plus weighted mean absolute and mean squared error, both plain means over valid entries and both dimensions.
 
-    def __init__(self, *, valence_weight: float = 0.5, arousal_weight: float = 0.5, mae_weight: float = 0, mse_weight: float = 0):
+    over: "batch" takes one CCC over all valid entries; "window" the mean of one per window, of those with at least 2 valid entries.
+    """
+
+    def __init__(
+        self,
+        *,
+        valence_weight: float = 0.5,
+        arousal_weight: float = 0.5,
+        mae_weight: float = 0,
+        mse_weight: float = 0,
+        over: Literal["batch", "window"] = "batch",
+    ):
         super().__init__()
         self.weights = (valence_weight, arousal_weight)
-        self.mae_weight, self.mse_weight = mae_weight, mse_weight
+        self.mae_weight, self.mse_weight, self.over = mae_weight, mse_weight, over
 
     def forward(self, prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-        """Scalar loss; shapes, dtype and the rule for fewer than 2 valid entries as in ccc_loss."""
-        prediction, target = _valid_entries(prediction, target, valid)  # (n, 2)
-        if len(prediction) < 2:
-            return prediction.sum() * 0
-        error = prediction - target
-        loss = _weighted_ccc_loss(prediction, target, self.weights)
-        return loss + self.mae_weight * error.abs().mean() + self.mse_weight * error.square().mean()
+        """Scalar loss; shapes, dtype and the rule for fewer than 2 valid entries as in ccc_loss; the first axis counts windows."""
+        p, t = _valid_entries(prediction, target, valid)  # (n, 2)
+        if len(p) < 2:
+            return p.sum() * 0
+        error = p - t
+        errors = self.mae_weight * error.abs().mean() + self.mse_weight * error.square().mean()
+        if self.over == "batch":
+            return _weighted_ccc_loss(p, t, self.weights) + errors
+        windows = [_valid_entries(*window) for window in zip(prediction, target, valid, strict=True)]
+        losses = [_weighted_ccc_loss(*window, self.weights) for window in windows if len(window[0]) >= 2]
+        return (torch.stack(losses).mean() if losses else p.sum() * 0) + errors
 
 
 def _weighted_ccc_loss(prediction: Tensor, target: Tensor, weights: tuple[float, float]) -> Tensor:

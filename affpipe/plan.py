@@ -15,7 +15,7 @@ from typing import Any
 
 from affpipe import store
 from affpipe.encoders.specs import ENCODERS
-from affpipe.errors import StoreError
+from affpipe.errors import ManifestError, StoreError
 from affpipe.manifest import Row, read_curation
 from affpipe.media.identity import fingerprint
 from affpipe.settings import MEDIA_STAGES, Settings
@@ -31,7 +31,7 @@ STAGES = {  # name -> (level, stages read, revision); `speech` also reads `vad` 
     "mouth": ("stream", ("landmarks",), 1),
     "speech": ("stream", ("mouth",), 1),
 }
-MODELS = {"transformer": 1, "mamba": 1, "chunk_asp": 1, "dcmmoe": 1, "raav": 1}
+MODELS = {"transformer": 2, "mamba": 1, "chunk_asp": 1, "dcmmoe": 1, "raav": 1}
 
 
 def canonical(obj: Any) -> str:
@@ -42,6 +42,11 @@ def canonical(obj: Any) -> str:
 def digest(obj: Any, length: int = 12) -> str:
     """Hexadecimal SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(canonical(obj).encode()).hexdigest()[:length]
+
+
+def _number(video: str) -> int:
+    """A number for a video that no other video has a part in."""
+    return int(hashlib.sha256(video.encode()).hexdigest(), 16)
 
 
 @dataclass(frozen=True)
@@ -72,13 +77,16 @@ class Plan:
         heads = [name for name, model in settings.models.items() if not model.members]
         fusions = [name for name in settings.models if name not in heads]
         stages = [name for name in MEDIA_STAGES if name != "vad" or settings.vad.model != "none"]
-        self.names = [*stages, *settings.features, *heads, *fusions]  # each after what it reads
+        within = {m.reads for m in settings.models.values() if not getattr(m, "cache_frozen", True)}  # encoders that run within a model
+        read = {m.reads for m in settings.models.values() if getattr(m, "cache_frozen", True)}
+        features = [name for name in settings.features if name in read or name not in within]
+        self.names = [*stages, *features, *heads, *fusions]  # each after what it reads
         curation = settings.subject.curation if model_keys is None else None  # it names streams of the manifest fitted on
-        self._curated = read_curation(Path(curation), self.rows) if curation else {}
+        self._curated = read_curation(Path(curation), self.rows, self.numbering) if curation else {}
         self.shards: dict[str, list[str]] = {}  # shard -> video ids
         fit_videos = {row.video_id for row in self.rows if row.fits}
         for video in sorted({row.video_id for row in self.rows}):
-            number = int(hashlib.sha256(video.encode()).hexdigest(), 16) % settings.shards
+            number = _number(video) % settings.shards
             self.shards.setdefault(f"{'fit' if video in fit_videos else 'rest'}{number:03d}", []).append(video)
         self.shards = dict(sorted(self.shards.items()))
 
@@ -99,7 +107,8 @@ class Plan:
         if name in self.settings.features:
             return ENCODERS[self.settings.features[name].encoder].reads
         model = self.settings.models[name]
-        return ("frames", *(model.members or (model.reads,)), *(("speech",) if getattr(model, "speech_only", False) else ()))
+        lead = model.members or (model.reads if getattr(model, "cache_frozen", True) else "audio",)
+        return ("frames", *lead, *(("speech",) if getattr(model, "speech_only", False) else ()))
 
     def spec(self, name: str) -> dict[str, Any]:
         """The part of the settings that alters the stage's values."""
@@ -107,7 +116,12 @@ class Plan:
             return getattr(self.settings, name).spec()
         if name in self.settings.features:
             return self.settings.features[name].spec()
-        return self.settings.models[name].spec() | {"seed": self.settings.seed, "task": self.settings.task}
+        model, out = self.settings.models[name], {"seed": self.settings.seed, "task": self.settings.task}
+        if self.folds(name):
+            out["cross_fit"] = self.folds(name)
+        if not getattr(model, "cache_frozen", True):  # it runs the encoder itself
+            out["encoder"] = [self.settings.features[model.reads].spec(), self.revision(model.reads)]
+        return model.spec() | out
 
     def kind(self, name: str) -> str:
         """What names a stage's folder: the encoder of a feature (two recipes may call it differently), else the name itself."""
@@ -139,6 +153,28 @@ class Plan:
         fits = [i for i in self._streams.values() if i.row.fits]
         return digest([[i.id, i.identity, i.row.partition, hashlib.sha256(i.row.annotation.read_bytes()).hexdigest()] for i in fits])
 
+    # -- fits --
+
+    def folds(self, model: str) -> int:
+        """Folds in which a model is fitted besides its fit on all training streams; 0 for one that no fusion reads."""
+        return self.settings.cross_fit if any(model in m.members for m in self.settings.models.values()) else 0
+
+    def fits(self, model: str) -> list[int | None]:
+        """Fits of a model: None, on all training streams, then a number for each that leaves one fold of them out."""
+        return [None, *range(self.folds(model))]
+
+    def fold(self, model: str, item: Item) -> int | None:
+        """The fold that a training stream is in, whose fit was made without it; None for other streams, and without cross-fit."""
+        return self._fold[item.row.video_id] if self.folds(model) and item.row.partition == "train" else None
+
+    @cached_property
+    def _fold(self) -> dict[str, int]:
+        """Training video -> fold; the streams of a video stay together."""
+        videos = sorted({row.video_id for row in self.rows if row.partition == "train"}, key=_number)
+        if len(videos) < self.settings.cross_fit:
+            raise ManifestError(f"cross_fit: want at least {self.settings.cross_fit} training videos, got {len(videos)}; set fewer folds")
+        return {video: i % self.settings.cross_fit for i, video in enumerate(videos)}
+
     # -- items --
 
     @cached_property
@@ -154,6 +190,10 @@ class Plan:
             choice = [self._videos[row.video_id].identity, row.subject if tracks is None else tracks]
             out[row.stream_id] = Item(row.stream_id, digest(choice, 16), row, tracks)
         return out
+
+    def numbering(self, row: Row) -> str:
+        """For what the track numbers of a row's video hold: these settings of detection and this content. ASCII, and no number to Excel."""
+        return f"faces/{self.key('faces')}/{self._videos[row.video_id].identity[:8]}"
 
     def items(self, name: str, shard: str | None = None) -> list[Item]:
         """What stage `name` processes, in a shard or in all."""
@@ -188,16 +228,19 @@ class Plan:
         """Indexes of all shards of a group (`fit`, `rest`, or both)."""
         return [self.index(name, shard) for shard in self.shards if shard.startswith(group)]
 
-    def fitted(self, model: str) -> str:
-        """File that records that a model was fitted."""
-        return f"{self.folder(model)}/fit.json"
+    def fitted(self, model: str, fold: int | None = None) -> str:
+        """File that records that a model was fitted, on all training streams or without a fold of them."""
+        return f"{self.folder(model)}/{'' if fold is None else f'fold{fold}/'}fit.json"
 
     @cached_property
     def run(self) -> str:
         """Key of what a run publishes."""
         parts = [self.key(m) for m in sorted(self.settings.models)] + [self.members("subject", s) for s in self.shards]
         partitions = [[row.stream_id, row.partition] for row in sorted(self.rows, key=lambda r: r.stream_id)]
-        return digest([parts, partitions, self.settings.publish])
+        s = self.settings
+        later = [s.publish, {name: model.smooth.spec() for name, model in s.models.items()}]
+        later += [section and section.spec() for section in (s.late_fusion, s.reference)]
+        return digest([parts, partitions, later])
 
     def published(self) -> str:
         """File that records that the results of this run are complete."""

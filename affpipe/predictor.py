@@ -17,9 +17,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from affpipe import build, frames, store
+from affpipe.backbone import Backbone
 from affpipe.errors import StoreError
-from affpipe.sequences import Sequence, cut, widen
-from affpipe.settings import ChunkModel, DCMMOEModel, ModelSettings
+from affpipe.sequences import FULL_SCALE, Sequence, cut, widen, windows
+from affpipe.settings import ChunkModel, ModelSettings
 
 FLAT = 1e-6  # a feature that varies less than this is only centred
 
@@ -37,15 +38,31 @@ class Predictor(nn.Module):
 
     Args:
         dims: width of each input, in the order of `present`.
+        backbone: encoder layers within the model, where it has any.
+
+    Attributes:
+        top: layers of an encoder that are trained with the model, or None.
     """
 
-    def __init__(self, settings: ModelSettings, dims: Mapping[str, int]):
+    def __init__(self, settings: ModelSettings, dims: Mapping[str, int], backbone: Backbone | None = None):
         super().__init__()
         self.settings, self.dims = settings, dict(dims)
         self.model = build.model(settings, dims)
+        self.top = backbone.top if backbone else None
+        self._trunk = Frozen(backbone.trunk if backbone else None)
+        self.space: nn.Linear | None = None
         for name, dim in self.dims.items() if settings.standardise else ():
             self.register_buffer(f"mean_{name}", torch.zeros(dim))
             self.register_buffer(f"deviation_{name}", torch.ones(dim))
+
+    def join(self) -> nn.Linear:
+        """Give the model a last map of its embedding, the identity so far: into the space of another model, see `crossfit`."""
+        width = self.settings.hidden
+        self.space = nn.Linear(width, width).requires_grad_(False)
+        with torch.no_grad():
+            self.space.weight.copy_(torch.eye(width))
+            self.space.bias.zero_()
+        return self.space
 
     def measure(self, sequences: Many[Sequence]) -> None:
         """Take mean and deviation of each feature from the present rows of the training streams."""
@@ -62,17 +79,30 @@ class Predictor(nn.Module):
     def forward(self, inputs: Mapping[str, Tensor], present: Tensor) -> Output:
         """Inputs name -> (B, L, ...) and present (B, L, M) bool to an Output."""
         x = {name: self._scale(name, inputs[name]) for name in self.dims}
-        if isinstance(self.settings, DCMMOEModel):
+        if self.settings.members:
             fused = self.model(x, present)
             return Output(fused.prediction.unsqueeze(2), fused.embedding.unsqueeze(2), fused.gate)
         (rows,) = x.values()
         if isinstance(self.settings, ChunkModel):
-            rows = rows.squeeze(1)  # (B, 1, F, D) -> (B, F, D)
-            real = torch.arange(rows.shape[1], device=rows.device) < inputs["steps"]  # (F,) < (B, 1) -> (B, F)
-            prediction, embedding = self.model(rows, real & present.squeeze(1))  # (B, C, ...)
-            return Output(prediction.unsqueeze(1), embedding.unsqueeze(1), None)
+            rows, real = self._states(rows.squeeze(1), inputs["steps"].squeeze(1), present.squeeze(1))
+            prediction, embedding = self.model(rows, real)  # (B, C, ...)
+            return Output(prediction.unsqueeze(1), self._join(embedding.unsqueeze(1)), None)
         prediction, embedding = self.model(rows, present.squeeze(-1))
-        return Output(prediction.unsqueeze(2), embedding.unsqueeze(2), None)
+        return Output(prediction.unsqueeze(2), self._join(embedding.unsqueeze(2)), None)
+
+    def _states(self, rows: Tensor, steps: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states (B, F, D) of windows and which are real (B, F) bool.
+
+        Args: rows (B, F, D) cached states, or (B, S) sound; steps (B,) how many of F or S are real; present (B, 1) bool.
+        """
+        if self._trunk.part is not None:
+            sound = rows if rows.is_floating_point() else rows.float() / FULL_SCALE
+            rows, steps = self._trunk.part(sound, steps), self._trunk.part.frames(steps)  # (B, S) -> (B, F, D)
+        real = (torch.arange(rows.shape[1], device=rows.device) < steps[:, None]) & present  # (B, F)
+        return rows if self.top is None else self.top(rows, real), real
+
+    def _join(self, embedding: Tensor) -> Tensor:
+        return embedding if self.space is None else self.space(embedding)
 
     def _scale(self, name: str, x: Tensor) -> Tensor:
         if not self.settings.standardise:
@@ -81,8 +111,18 @@ class Predictor(nn.Module):
 
     @property
     def experts(self) -> list[str]:
-        """Names of the gate's entries, "query<-context"."""
-        return [f"{q}<-{k}" for q, k in getattr(self.model, "experts", ())]
+        """Names of the gate's entries; none where the model has no gate."""
+        return list(getattr(self.model, "gate_names", ()))
+
+
+class Frozen:
+    """A network that a module uses and does not own: in no state dict, no optimiser, no copy."""
+
+    def __init__(self, part: Any):
+        self.part = part
+
+    def __deepcopy__(self, memo: dict) -> "Frozen":
+        return self
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,15 +139,19 @@ def run(predictor: Predictor, sequence: Sequence, device: torch.device) -> Rows:
     """Cut a stream into windows, run the model, average overlaps back to rows."""
     s, n = predictor.settings, len(sequence)
     sequence = widen(sequence, predictor.dims)
-    starts = frames.split(n, length=s.window, stride=s.stride)
-    windows = [(int(a), min(s.window, n - int(a))) for a in starts]
+    cuts = windows(sequence, s)
+    length = max(rows for _, rows in cuts)
     parts: list[list[np.ndarray]] = []
-    for i in range(0, len(windows), s.training.batch_size):
-        batch = windows[i : i + s.training.batch_size]
-        inputs = {name: cut(data, batch, s.window).to(device) for name, data in sequence.inputs.items()}
-        output = predictor(inputs, cut(sequence.present, batch, s.window).to(device))
+    for i in range(0, len(cuts), s.training.batch_size):
+        batch = cuts[i : i + s.training.batch_size]
+        inputs = {name: cut(data, batch, length).to(device) for name, data in sequence.inputs.items()}
+        output = predictor(inputs, cut(sequence.present, batch, length).to(device))
         parts.append([t.float().cpu().numpy() for t in output if t is not None])
-    merged = [frames.merge(np.concatenate(p), starts, n).astype(np.float32) for p in zip(*parts, strict=True)]
+    starts = [start for start, _ in cuts]
+    merged = []
+    for part in zip(*parts, strict=True):
+        own = [window[:rows] for window, (_, rows) in zip(np.concatenate(part), cuts, strict=True)]  # without padding
+        merged.append(frames.merge(own, starts, n).astype(np.float32))
     return Rows(merged[0], merged[1], merged[2] if len(merged) > 2 else None)
 
 
@@ -148,10 +192,15 @@ def read_record(path: Path, key: str) -> dict[str, Any]:
     return record
 
 
-def load(path: Path, key: str, settings: ModelSettings, device: torch.device) -> tuple[Predictor, dict[str, Any]]:
-    """A fitted model, ready to predict, and its record."""
+def load(
+    path: Path, key: str, settings: ModelSettings, device: torch.device, backbone: Backbone | None = None
+) -> tuple[Predictor, dict[str, Any]]:
+    """A fitted model, ready to predict, and its record; `backbone` as it was when the model was fitted, whatever its weights."""
     record = read_record(path, key)
-    predictor = Predictor(settings, record["dims"])
+    predictor = Predictor(settings, record["dims"], backbone)
     with safe_open(path, framework="pt") as file:
-        predictor.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 - not a dict
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    if any(name.startswith("space.") for name in state):
+        predictor.join()
+    predictor.load_state_dict(state)
     return predictor.eval().to(device), record

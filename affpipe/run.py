@@ -79,14 +79,14 @@ def check_failures(plan: Plan, stage: str, made: dict[str, Entry]) -> None:
         raise InputError(f"{stage}: {first}{more}; mend it, take it out of {plan.settings.manifest}, or set on_error: skip")
 
 
-def fit_model(settings: Path, model: str, out: Path, *, threads: int) -> None:
-    """Fit a model on the shards of the group `fit`."""
+def fit_model(settings: Path, model: str, out: Path, *, fold: int | None = None, threads: int) -> None:
+    """Fit a model on the shards of the group `fit`, all or without a fold."""
     limit_threads(threads)
     from affpipe.training import fit, write_fit
 
     plan = frozen(settings)
     shards = [s for s in plan.shards if s.startswith("fit")]
-    write_fit(out, fit(plan, model, read_entries(plan, model, shards)))
+    write_fit(out, fit(plan, model, read_entries(plan, model, shards), fold))
 
 
 def publish_run(settings: Path, out: Path) -> None:

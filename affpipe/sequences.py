@@ -4,7 +4,7 @@ Shapes: R rows of the stream that leads, M inputs, C outputs a row (1, or the ch
 """
 
 from collections.abc import Sequence as Many
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,10 @@ from torch.utils.data import Dataset
 from affpipe import formats, frames
 from affpipe.frames import NEAREST, NONE, OBSERVED, FrameAxis
 from affpipe.jobs import Job
-from affpipe.settings import ChunkModel, DCMMOEModel, ModelSettings
+from affpipe.media.audio import read_flac
+from affpipe.settings import ChunkModel, Fusion, ModelSettings, RAAVModel
+
+FULL_SCALE = 32768  # of 16-bit samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +27,8 @@ class Sequence:
 
     Attributes:
         id: stream id. axis: the video's frames.
-        inputs: name -> (R, ...); finite everywhere, zero where absent. `steps` (R,) counts the real rows inside an audio window.
+        inputs: name -> (R, ...); finite everywhere, zero where absent. `steps` (R,) counts the real rows inside an audio window, or the
+            real samples where the window is sound, (R, S) int16.
         present: (R, M) bool in the order of `inputs`. source: (R,) uint8, see `frames`.
         start_s, end_s: (R, C) interval of each output; empty (end <= start) beyond the end of the video.
         random: checkpoints with random weights behind the inputs.
@@ -47,17 +51,22 @@ class Sequence:
         """(R, C) bool: outputs that something present stands behind."""
         return self.present.any(axis=1)[:, None] & (self.end_s > self.start_s)
 
+    def only(self, rows: np.ndarray) -> "Sequence":
+        """The rows where `rows` (R,) bool is True."""
+        own = {name: getattr(self, name)[rows] for name in ("present", "source", "start_s", "end_s")}
+        return replace(self, inputs={name: values[rows] for name, values in self.inputs.items()}, **own)
+
 
 def read(job: Job, settings: ModelSettings) -> Sequence:
     """The input of a model for the item of `job`."""
-    if isinstance(settings, DCMMOEModel):
+    if isinstance(settings, Fusion):
         return _read_members(job, settings)
     return _read_windows(job, settings) if isinstance(settings, ChunkModel) else _read_rows(job, settings)
 
 
 def _read_rows(job: Job, settings: ModelSettings) -> Sequence:
     with job.open(settings.reads) as stream:
-        values, valid, start_s, end_s = stream.rows(), stream.valid, stream.start_s, stream.end_s
+        values, valid, start_s, end_s = stream.rows(settings.dataset), stream.valid, stream.start_s, stream.end_s
     source = np.where(valid, OBSERVED, NONE).astype(np.uint8)
     if settings.fill == "nearest":
         source, index = frames.sources(valid), frames.nearest(valid)
@@ -69,30 +78,53 @@ def _read_rows(job: Job, settings: ModelSettings) -> Sequence:
 
 
 def _read_windows(job: Job, settings: ChunkModel) -> Sequence:
-    with job.open(settings.reads) as stream:
-        inputs = {settings.reads: stream.rows(), "steps": stream.rows("steps")}
-        valid, start_s, end_s = stream.valid, stream.start_s, stream.end_s
-        length_s = stream.attributes["spec"]["length_s"]
+    axis = job.axis()
+    if settings.cache_frozen:
+        with job.open(settings.reads) as stream:
+            inputs = {settings.reads: stream.rows(), "steps": stream.rows("steps")}
+            valid, start_s, end_s = stream.valid, stream.start_s, stream.end_s
+            length_s = stream.attributes["spec"]["length_s"]
+    else:
+        feature = job.plan.settings.features[settings.reads]
+        length_s = feature.length_s
+        cut = frames.segments(axis.start_s, axis.end_s, length_s=length_s, hop_s=feature.hop_s)
+        waves, samples = _sound(job, cut[:, 0] - axis.start_s, length_s)
+        inputs = {settings.reads: waves, "steps": samples}
+        valid, start_s, end_s = samples > 0, cut[:, 0], cut[:, 1]
     if settings.speech_only:
         with job.open("speech") as windows:  # on the same grid: the settings see to that
-            valid = valid & (windows.rows()[:, 2] > 0)
+            valid = valid & (windows.rows()[:, windows.attributes["columns"].index("retained")] > 0)
     step_s = length_s / settings.chunks
     start_s = start_s[:, None] + step_s * np.arange(settings.chunks)  # (R, C)
     end_s = np.minimum(start_s + step_s, end_s[:, None])
     source = np.where(valid, OBSERVED, NONE).astype(np.uint8)
-    return Sequence(job.item.id, job.axis(), inputs, valid[:, None], source, start_s, end_s, job.random)
+    return Sequence(job.item.id, axis, inputs, valid[:, None], source, start_s, end_s, job.random)
 
 
-def _read_members(job: Job, settings: DCMMOEModel) -> Sequence:
+def _sound(job: Job, begin_s: np.ndarray, length_s: float) -> tuple[np.ndarray, np.ndarray]:
+    """Windows of the audio track as (R, S) int16, zero beyond its end, and (R,) how many samples of each are real."""
+    rate = job.plan.settings.audio.sample_rate_hz
+    track = np.round(read_flac(job.plan.stream("audio", job.item)) * FULL_SCALE).astype(np.int16)  # exact: the file has 16 bits
+    waves = np.zeros((len(begin_s), round(length_s * rate)), np.int16)
+    samples = np.zeros(len(begin_s), np.int32)
+    for row, first in enumerate(np.round(begin_s * rate).astype(int)):
+        piece = track[first : first + waves.shape[1]]
+        waves[row, : len(piece)], samples[row] = piece, len(piece)
+    return waves, samples
+
+
+def _read_members(job: Job, settings: Fusion) -> Sequence:
     axis = job.axis()
     inputs, present, source = {}, [], None
-    for name in settings.reads:
+    for name in settings.members:
         if job.has(name):
             with job.open(name) as stream:
-                rows = stream.rows(), stream.valid, stream.start_s, stream.end_s
+                values, valid, start_s, end_s = stream.rows(), stream.valid, stream.start_s, stream.end_s
+                if settings.inputs == "embedding_and_prediction":
+                    values = np.concatenate([values, stream.rows("prediction")], axis=1)
                 codes = stream.rows("source")
-            inputs[name], here = frames.align(*rows, axis.times_s)
-            own = frame_sources(codes, rows[1], rows[2], rows[3], axis.times_s)
+            inputs[name], here = frames.align(values, valid, start_s, end_s, axis.times_s)
+            own = frame_sources(codes, valid, start_s, end_s, axis.times_s)
         else:  # the width is known once a stream that has this modality is packed or the model is loaded
             inputs[name], here = np.zeros((len(axis), 0), np.float32), np.zeros(len(axis), bool)
             own = np.full(len(axis), NONE, np.uint8)
@@ -131,6 +163,17 @@ def labels(sequence: Sequence, annotation: Path) -> tuple[np.ndarray, np.ndarray
     return pooled.reshape(*shape, 2), known.reshape(shape) & sequence.usable
 
 
+def windows(sequence: Sequence, settings: ModelSettings) -> list[tuple[int, int]]:
+    """Windows (first row, rows) in which a model sees a stream: every row is in one at least."""
+    if isinstance(settings, RAAVModel) and settings.level == "window":
+        axis = sequence.axis
+        cut = frames.segments(axis.start_s, axis.end_s, length_s=settings.window_s, hop_s=settings.hop_s)
+        first, stop = frames.frames_in(axis.times_s, cut[:, 0], cut[:, 1])
+        return [(int(a), int(b - a)) for a, b in zip(first, stop, strict=True) if b > a]
+    starts = frames.split(len(sequence), length=settings.window, stride=settings.stride)
+    return [(int(a), min(settings.window, len(sequence) - int(a))) for a in starts]
+
+
 class Packed(Dataset):
     """Windows of many labelled streams: contiguous arrays with offsets, cut as views, a batch at a time.
 
@@ -138,7 +181,6 @@ class Packed(Dataset):
     """
 
     def __init__(self, sequences: Many[Sequence], targets: Many[tuple[np.ndarray, np.ndarray]], settings: ModelSettings):
-        self.length = settings.window
         self.inputs = {name: np.concatenate([s.inputs[name] for s in sequences]) for name in sequences[0].inputs}
         self.present = np.concatenate([s.present for s in sequences])
         self.target = np.concatenate([t for t, _ in targets])
@@ -147,11 +189,11 @@ class Packed(Dataset):
         offset = 0
         enough = -(-self.known.shape[1] // 2) if isinstance(settings, ChunkModel) else 1
         for sequence in sequences:
-            for start in frames.split(len(sequence), length=self.length, stride=settings.stride) + offset:
-                rows = min(self.length, offset + len(sequence) - int(start))
-                if self.known[start : start + rows].sum() >= enough:
-                    self.windows.append((int(start), rows))
+            for start, rows in windows(sequence, settings):
+                if self.known[offset + start : offset + start + rows].sum() >= enough:
+                    self.windows.append((offset + start, rows))
             offset += len(sequence)
+        self.length = max((rows for _, rows in self.windows), default=0)
 
     def __len__(self) -> int:
         return len(self.windows)

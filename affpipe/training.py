@@ -5,6 +5,7 @@ Every epoch starts from its own seed, so a run that was stopped and resumed ends
 
 import json
 import logging
+import math
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -16,23 +17,26 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
-from affpipe import metrics, sequences, store
+from affpipe import backbone as backbones
+from affpipe import crossfit, metrics, sequences, store
 from affpipe import predictor as models
 from affpipe.compat import ensure_torchvision
 from affpipe.device import pick
+from affpipe.encoders.augment import augment
 from affpipe.errors import ManifestError, StoreError
 from affpipe.jobs import Job, inherited
 from affpipe.losses import VALoss
 from affpipe.plan import Plan
+from affpipe.predict import fitted
 from affpipe.predictor import Predictor, model_path
-from affpipe.sequences import Packed, Sequence
-from affpipe.settings import ModelSettings
+from affpipe.sequences import FULL_SCALE, Packed, Sequence
+from affpipe.settings import ChunkModel, ModelSettings, Training
 from affpipe.store import Entry
 
 ensure_torchvision()  # lightning looks for torchvision
 
 import lightning as pl  # noqa: E402
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint  # noqa: E402
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint  # noqa: E402
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 log = logging.getLogger("affpipe")
@@ -43,10 +47,10 @@ Labelled = tuple[Sequence, np.ndarray, np.ndarray]  # input, target (R, C, 2), k
 class Fit(pl.LightningModule):
     """Predictor, loss and optimiser."""
 
-    def __init__(self, predictor: Predictor, settings: ModelSettings, seed: int, validation: list[Labelled]):
+    def __init__(self, predictor: Predictor, settings: ModelSettings, seed: int):
         super().__init__()
         self.predictor, self.settings, self.seed = predictor, settings.training, seed
-        self.validation = validation
+        self.augmentation = getattr(settings, "augment", None)
         self.loss = VALoss(**settings.training.loss.model_dump())
         self.curves: list[dict[str, float]] = []
         self._losses: list[Tensor] = []
@@ -56,15 +60,23 @@ class Fit(pl.LightningModule):
         self._losses = []
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
-        output = self.predictor(batch["inputs"], batch["present"])
+        output = self.predictor(self._augment(batch["inputs"]), batch["present"])
         loss = self.loss(output.prediction, batch["target"], batch["known"])
         self._losses.append(loss.detach())
         return loss
 
+    def _augment(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.augmentation is None:
+            return inputs
+        (name,), steps = self.predictor.dims, inputs["steps"].squeeze(1)
+        draw = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+        sound = augment(inputs[name].squeeze(1).float() / FULL_SCALE, steps, draw, **self.augmentation.model_dump())
+        return inputs | {name: sound.unsqueeze(1)}
+
     def validation_step(self, batch: Any, _: int) -> None:
         """Predict every validation stream whole; the score is the pooled CCC at the model's own rate."""
         videos = {}
-        for sequence, target, known in self.validation:
+        for sequence, target, known in self.trainer.datamodule.validation:
             prediction = models.run(self.predictor, sequence, self.device).prediction
             videos[sequence.id] = (target.reshape(-1, 2), prediction.reshape(-1, 2), known.ravel())
         score = metrics.pooled(videos)["ccc"]
@@ -76,10 +88,8 @@ class Fit(pl.LightningModule):
             log.info("epoch %d: training loss %.4f, validation CCC %.4f, learning rate %.1e", self.current_epoch, loss, score, rate)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        s = self.settings
-        optimiser = torch.optim.AdamW(self.predictor.parameters(), lr=s.learning_rate, weight_decay=s.weight_decay)
-        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, mode="max", factor=s.plateau_factor, patience=s.plateau_patience)
-        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": plateau, "monitor": MONITOR}}
+        optimiser = torch.optim.AdamW(groups(self.predictor, self.settings), weight_decay=self.settings.weight_decay)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule(optimiser, self.settings), "monitor": MONITOR}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["curves"] = json.dumps(self.curves)
@@ -88,12 +98,39 @@ class Fit(pl.LightningModule):
         self.curves = json.loads(checkpoint["curves"])
 
 
-class Windows(pl.LightningDataModule):
-    """Training batches in an order that depends on the seed and the epoch alone."""
+def groups(predictor: Predictor, s: Training) -> list[dict[str, Any]]:
+    """Parameters with their learning rate: first those of the head, then those of the encoder's layers, where it trains any."""
+    backbone = [p for p in predictor.top.parameters() if p.requires_grad] if predictor.top is not None else []
+    own = {id(p) for p in backbone}
+    head = [p for p in predictor.parameters() if p.requires_grad and id(p) not in own]
+    out = [{"params": head, "lr": s.learning_rate}]
+    return [*out, {"params": backbone, "lr": s.backbone_learning_rate}] if backbone else out
 
-    def __init__(self, packed: Packed, batch_size: int, seed: int):
+
+def schedule(optimiser: torch.optim.Optimizer, s: Training) -> torch.optim.lr_scheduler.LRScheduler:
+    """Learning rates by epoch: lowered where validation CCC stalls, or warmed up and then held, or lowered along a cosine."""
+    if s.schedule == "plateau":
+        held = [0.0, s.backbone_learning_rate if s.plateau_groups == "head" else 0.0]  # a rate at its least stays
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimiser, mode="max", factor=s.plateau_factor, patience=s.plateau_patience, min_lr=held[: len(optimiser.param_groups)]
+        )
+
+    def factor(epoch: int) -> float:
+        if epoch < s.warmup_epochs:
+            return (epoch + 1) / (s.warmup_epochs + 1)
+        if s.schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * (epoch - s.warmup_epochs) / max(s.epochs - s.warmup_epochs, 1)))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+
+
+class Windows(pl.LightningDataModule):
+    """Training batches in an order that depends on the seed and the epoch alone, and the validation streams."""
+
+    def __init__(self, packed: Packed, validation: list[Labelled], batch_size: int, seed: int):
         super().__init__()
-        self.packed, self.batch_size, self.seed = packed, batch_size, seed
+        self.packed, self.validation, self.batch_size, self.seed = packed, validation, batch_size, seed
 
     def train_dataloader(self) -> DataLoader:
         order = RandomSampler(self.packed, generator=torch.Generator().manual_seed(self.seed + self.trainer.current_epoch))
@@ -103,44 +140,51 @@ class Windows(pl.LightningDataModule):
         return DataLoader([0])  # one step: `validation_step` goes through whole streams itself
 
 
-def fit(plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], progress: Callback | None = None) -> dict[str, Any]:
+def fit(
+    plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], fold: int | None = None, progress: Callback | None = None
+) -> dict[str, Any]:
     """Fit model `name` on the streams of partitions train and validation; return its record.
 
     Nothing is done if the model is in the store already. A fit that was stopped goes on from its last epoch.
 
     Args:
         entries: for each stage that the model reads, what became of its items.
+        fold: training streams to leave out; the embedding is then brought into the space of the fit on all, which must be there.
     """
-    folder, key, settings = plan.folder(name), plan.key(name), plan.settings.models[name]
+    key, settings = plan.key(name), plan.settings.models[name]
+    folder = Path(plan.fitted(name, fold)).parent
     path = model_path(folder)
     if path.exists():
         try:
             return models.read_record(path, key)
         except StoreError as error:
             log.warning("%s; fitted anew", error)
-    train, validation = (_labelled(plan, name, entries, part) for part in ("train", "validation"))
+    train, validation = (_labelled(plan, name, entries, part, fold) for part in ("train", "validation"))
     pl.seed_everything(plan.settings.seed, verbose=False)
-    pick(plan.settings.device)
-    dims = sequences.widths([s for s, *_ in train])
+    device = pick(plan.settings.device)
+    backbone = backbones.load(plan, name)
+    dims = {settings.reads: backbone.dim} if backbone else sequences.widths([s for s, *_ in train])
     for read in (read for read, dim in dims.items() if dim == 0):
         raise ManifestError(f"{name}: want a training stream with {read}, got none; take {read} out of models.{name}.reads")
     for sequence, *_ in [*train, *validation]:
         sequences.widen(sequence, dims)
-    predictor = Predictor(settings, dims)
+    predictor = Predictor(settings, dims, backbone)
     if settings.standardise:
         predictor.measure([s for s, *_ in train])
     packed = Packed([s for s, *_ in train], [(t, k) for _, t, k in train], settings)
     log.info("%s: %d windows of %d streams, %d validation streams", name, len(packed), len(train), len(validation))
     if not len(packed):
         raise ManifestError(f"{name}: want labelled windows in partition train, got none; check the annotations")
-    module = Fit(predictor, settings, plan.settings.seed, validation)
-    best = _train(module, Windows(packed, settings.training.batch_size, plan.settings.seed), folder, plan.settings.device, progress)
+    module = Fit(predictor, settings, plan.settings.seed)
+    best = _train(module, Windows(packed, validation, settings.training.batch_size, plan.settings.seed), folder, device, progress)
     record = {
         "model": name,
         "key": key,
+        "fold": fold,
         "spec": plan.spec(name),
         "inputs": plan.inputs(name),
-        "random": sorted({r for s, *_ in train for r in s.random}),
+        "random": sorted({r for s, *_ in train for r in s.random} | set(backbone.random if backbone else ())),
+        "backbone": backbone.record if backbone else None,
         "parameters": sum(p.numel() for p in predictor.parameters()),
         "windows": len(packed),
         "train": [s.id for s, *_ in train],
@@ -148,23 +192,32 @@ def fit(plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], progr
         "best": best,
         "curves": module.curves,
     }
+    if fold is not None:
+        crossfit.join(predictor.to(device), fitted(plan, name, None, device=device)[0], [s for s, *_ in train], device)
     models.save(path, predictor, record)
     shutil.rmtree(folder / "checkpoints")
     return record
 
 
-def _labelled(plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], partition: str) -> list[Labelled]:
+def _labelled(plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], partition: str, fold: int | None) -> list[Labelled]:
     """Sequences of a partition with their labels; streams that have no input are left out and named in the log."""
-    out = []
+    out, settings = [], plan.settings.models[name]
     for item in plan.items(name):
-        if item.row.partition != partition:
+        if item.row.partition != partition or (fold is not None and plan.fold(name, item) == fold):
             continue
         reason = inherited(plan, name, item, entries)
         if reason:
             log.warning("%s: %s: left out of %s: %s", name, item.id, partition, reason.reason)
             continue
-        sequence = sequences.read(Job(plan, name, item), plan.settings.models[name])
-        out.append((sequence, *sequences.labels(sequence, item.row.annotation)))
+        sequence = sequences.read(Job(plan, name, item), settings)
+        target, known = sequences.labels(sequence, item.row.annotation)
+        if isinstance(settings, ChunkModel):  # rows stand alone, and are large
+            rows = known.any(axis=1)
+            sequence, target, known = sequence.only(rows), target[rows], known[rows]
+        if len(sequence):
+            out.append((sequence, target, known))
+        else:
+            log.warning("%s: %s: left out of %s: no window with a label", name, item.id, partition)
     if not any(known.any() for *_, known in out):
         raise ManifestError(
             f"{name}: want labelled frames in partition {partition}, got none that the model can use; check annotations and logs"
@@ -172,20 +225,23 @@ def _labelled(plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]],
     return out
 
 
-def _train(module: Fit, data: Windows, folder: Path, device: str, progress: Callback | None) -> dict[str, float]:
+def _train(module: Fit, data: Windows, folder: Path, device: torch.device, progress: Callback | None) -> dict[str, float]:
     """Run Lightning, leave the best epoch's weights in the module, return that epoch's curve entry."""
     checkpoints = folder / "checkpoints"
     keep = ModelCheckpoint(checkpoints, monitor=MONITOR, mode="max", save_last=True, filename="best")
     stop = EarlyStopping(MONITOR, mode="max", patience=module.settings.stop_patience)
+    callbacks: list[Callback] = [keep, stop]
+    if module.settings.ema_decay is not None:  # first: the others see the averaged weights
+        callbacks.insert(0, EMAWeightAveraging(decay=module.settings.ema_decay))
     with warnings.catch_warnings():
         # Lightning advises worker processes and logging intervals; our data lies in memory and one epoch is a few batches.
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*num_workers.*")
         trainer = pl.Trainer(
-            accelerator="gpu" if device == "cuda" else "cpu",
+            accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=1,
             max_epochs=module.settings.epochs,
-            callbacks=[keep, stop, *([progress] if progress else [])],
+            callbacks=[*callbacks, *([progress] if progress else [])],
             gradient_clip_val=module.settings.clip_norm,
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,

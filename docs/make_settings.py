@@ -16,7 +16,7 @@ PAGE = Path(__file__).with_name("settings.md")
 HEAD = """\
 # Settings
 
-Made by `python docs/make_settings.py` from the models in `affpipe/settings.py`; do not edit.
+Made by `python docs/make_settings.py` from the models in `affpipe/settings/`; do not edit.
 
 Settings are YAML files laid over each other, the later one winning key by key, and the result over the defaults below:
 `snakemake --cores 2 --configfile config.yaml my.yaml`. An unknown key, a wrong type or a value out of range ends the run before any
@@ -30,12 +30,14 @@ SECTIONS = {  # heading -> (model, base whose rows are not repeated, where it st
     "The run": (settings.Settings, None, "At the top level."),
     "frames": (settings.Frames, None, ""),
     "audio": (settings.Audio, None, ""),
+    "vad": (settings.Vad, None, ""),
     "faces": (settings.Faces, None, ""),
     "subject": (settings.Subject, None, ""),
     "landmarks": (settings.Landmarks, None, ""),
     "mouth": (settings.Mouth, None, ""),
     "speech": (settings.Speech, None, ""),
     "Feature mesh": (settings.Mesh, None, "`features.NAME` with `encoder: mesh`."),
+    "Feature grada": (settings.Grada, None, "`features.NAME` with `encoder: grada`."),
     "Feature qwen3vl": (settings.Qwen3VL, None, "`features.NAME` with `encoder: qwen3vl`."),
     "Feature wavlm": (settings.WavLM, None, "`features.NAME` with `encoder: wavlm`."),
     "Feature logmel": (settings.LogMel, None, "`features.NAME` with `encoder: logmel`."),
@@ -44,8 +46,14 @@ SECTIONS = {  # heading -> (model, base whose rows are not repeated, where it st
     "Model mamba": (settings.MambaModel, settings.SequenceModel, "`models.NAME` with `kind: mamba`."),
     "Model chunk_asp": (settings.ChunkModel, settings.SequenceModel, "`models.NAME` with `kind: chunk_asp`."),
     "Model dcmmoe": (settings.DCMMOEModel, settings.SequenceModel, "`models.NAME` with `kind: dcmmoe`."),
+    "Model raav": (settings.RAAVModel, settings.SequenceModel, "`models.NAME` with `kind: raav`."),
     "training": (settings.Training, None, "`models.NAME.training`."),
     "loss": (settings.Loss, None, "`models.NAME.training.loss`."),
+    "augment": (settings.Augment, None, "`models.NAME.augment`, of `chunk_asp`."),
+    "smooth": (settings.Smooth, None, "`models.NAME.smooth`. Changes what is published, and no model."),
+    "late_fusion": (settings.LateFusion, None, "Changes what is published, and no model."),
+    "reference": (settings.Reference, None, "A published table that the report prints beside the run's figures."),
+    "A row of reference": (settings.PublishedRow, None, "`reference.rows.MODEL`."),
 }
 NO_KEY = {"name", "manifest", "data_root", "cache", "results", "weights", "device", "shards", "on_error"}  # of the run
 MEANING = {
@@ -63,7 +71,6 @@ MEANING = {
     "Frames.backend": "decoder; frames of both are equal, decord refuses what it would get wrong",
     "Audio.sample_rate_hz": "of the stored track",
     "Faces.detector": "which detector",
-    "Faces.model": "BlazeFace model; both: short range where full range finds nothing",
     "Faces.min_score": "least score of a face",
     "Faces.min_iou": "least overlap of a face with its track's last box",
     "Faces.max_gap_frames": "frames that a track survives without a face",
@@ -82,7 +89,6 @@ MEANING = {
     "weights": "folder below the setting `weights`",
     "dtype": "precision of the network",
     "batch_size": "segments or windows a forward pass",
-    "Qwen3VL.setting": "last token of the chat, or last video token",
     "LogMel.mels": "bands",
     "LogMel.frame_s": "length of a frame",
     "LogMel.step_s": "from frame to frame",
@@ -100,7 +106,28 @@ MEANING = {
     "ChunkModel.chunks": "predictions a window, in equal parts of its length",
     "ChunkModel.attention_hidden": "width of the pooling attention",
     "reads": "feature that it reads",
-    "DCMMOEModel.reads": "models that it fuses; the first is the lead and says how a frame was observed",
+    "Settings.late_fusion": "weighted means of the models' predictions beside them, see below; none: not made",
+    "Settings.reference": "a published table, see below; none: not printed",
+    "Faces.batch_size": "frames a pass of the detector",
+    "Fusion.reads": "models that it fuses; the first is the lead and says how a frame was observed",
+    "Fusion.fill": "what is absent stays masked",
+    "RAAVModel.latents": "latents that read the sound of a window",
+    "RAAVModel.window_s": "length of a sequence, `level: window`",
+    "RAAVModel.hop_s": "from the start of one to the start of the next, `level: window`",
+    "Augment.noise_probability": "of white noise",
+    "Augment.noise_snr_db": "least and most signal to noise, dB",
+    "Augment.gain_probability": "of another loudness",
+    "Augment.band_probability": "of a band-pass",
+    "Augment.reverb_probability": "of a room",
+    "Smooth.filter": "moving average, moving median, or nothing",
+    "Smooth.valence_frames": "frames that the filter sees, odd",
+    "Smooth.arousal_frames": "frames that the filter sees, odd",
+    "Reference.source": "where the table is from",
+    "PublishedRow.label": "name of the row",
+    "PublishedRow.valence": "CCC of valence",
+    "PublishedRow.arousal": "CCC of arousal",
+    "PublishedRow.mean": "their mean",
+    "PublishedRow.test": "mean CCC on the test set",
     "Training.epochs": "at most",
     "Training.batch_size": "windows",
     "Training.learning_rate": "of AdamW, at the start",
@@ -138,8 +165,8 @@ def _row(model: type[Section], name: str, field: FieldInfo) -> str:
     kind, allowed = _type(field)
     default = "required" if field.is_required() else "see below" if _is_section(field) else _yaml(field.default)
     meaning = "see below" if _is_section(field) else _meaning(model, name)
-    speed = (field.json_schema_extra or {}).get("speed") and name != "curation"  # which is in no key, yet alters values
-    no_key = speed or (model is settings.Settings and name in NO_KEY)
+    unkeyed = not (field.json_schema_extra or {}).get("keyed", True) and name != "curation"  # which is in no key, yet alters values
+    no_key = unkeyed or (model is settings.Settings and name in NO_KEY)
     meaning = meaning.replace("<", "&lt;")
     return f"| `{name}` | {kind} | {default} | {allowed} | {meaning}{' (*no key*)' if no_key else ''} |"
 
@@ -168,7 +195,11 @@ def _type(field: FieldInfo) -> tuple[str, str]:
     optional = type(None) in get_args(kind)
     kind = next(a for a in get_args(kind) if a is not type(None)) if optional else kind
     word = {str: "text", int: "whole number", float: "number", bool: "true or false"}.get(kind)
-    word = word or {dict: "name: section", tuple: "list of names"}.get(get_origin(kind), "name")
+    if get_origin(kind) is tuple:
+        word = "list of numbers" if float in get_args(kind) else "list of names"
+    elif isinstance(kind, type) and issubclass(kind, Section):
+        word = "section"
+    word = word or {dict: "name: section"}.get(get_origin(kind), "name")
     return word + (" or none" if optional else ""), bounds
 
 

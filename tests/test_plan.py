@@ -18,7 +18,7 @@ from affpipe.settings import MEDIA_STAGES
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
 FEATURES, FITTED = ["mesh", "qwen3vl", "wavlm"], ["face", "behaviour", "voice", "fused"]
-ALL = [*MEDIA_STAGES, *FEATURES, *FITTED]
+ALL = [*(name for name in MEDIA_STAGES if name != "vad"), *FEATURES, *FITTED]
 ROWS = [
     ("one", "one", "", "train", "one"),
     ("two_left", "two", "left", "train", "two_left"),
@@ -88,6 +88,10 @@ EFFECTS = {
     "fusion": ({"models": {"fused": {"layers": 2}}}, {"fused"}),
     "order of the fused models": ({"models": {"fused": {"reads": ["voice", "behaviour", "face"]}}}, {"fused"}),
     "seed": ({"seed": 1}, set(FITTED)),
+    "smoothing": ({"models": {"fused": {"smooth": {"filter": "mean", "valence_frames": 5}}}}, set()),
+    "late fusion": ({"late_fusion": {"largest": 2}}, set()),
+    "a published table": ({"reference": {"source": "x", "rows": {"fused": {"label": "y"}}}}, set()),
+    "folds": ({"cross_fit": 2}, set(FITTED)),
     "another feature": ({"features": {"logmel": {"encoder": "logmel"}}}, set()),
     "another model": ({"models": {"more": {"kind": "mamba", "reads": "mesh"}}}, set()),
 }
@@ -97,6 +101,19 @@ EFFECTS = {
 def test_a_setting_changes_the_keys_of_what_it_alters_and_no_other(data, what):
     change, effect = EFFECTS[what]
     assert changed(data.plan(), data.plan(change)) == effect
+
+
+@pytest.mark.parametrize("what", ["smoothing", "late fusion", "a published table", "what is published"])
+def test_what_is_made_of_predictions_is_published_anew(data, what):
+    assert data.plan().published() != data.plan(EFFECTS[what][0]).published()
+
+
+def test_voice_activity_is_a_stage_where_it_is_set_and_alters_speech_and_what_hangs_on_it(data):
+    without, with_vad = data.plan(), data.plan({"vad": {"model": "silero"}})
+    assert "vad" not in without.names
+    assert with_vad.names.index("audio") < with_vad.names.index("vad") < with_vad.names.index("speech")
+    assert with_vad.reads("speech") == ("mouth", "vad")
+    assert changed(without, with_vad) == {"speech", "voice", "fused"}
 
 
 def test_the_sample_rate_changes_what_hears_it(data):

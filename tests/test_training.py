@@ -1,115 +1,31 @@
 """From streams and labels to a fitted model and its streams, on a store written by hand: known signals, known answers."""
 
 import json
-from fractions import Fraction
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from learnable import FPS, FRAMES, MODELS, entries, fit_and_apply, make_plan, truth
 
 from affpipe import frames, predictor, sequences
-from affpipe.config import parse
 from affpipe.errors import AbsentError, ManifestError, StoreError
 from affpipe.formats import write_va
 from affpipe.frames import NEAREST, NONE, OBSERVED
 from affpipe.jobs import Context, Job
-from affpipe.manifest import read
 from affpipe.metrics import va_scores
 from affpipe.plan import Plan
 from affpipe.predict import stage, to_frames
 from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import Packed
-from affpipe.store import Entry
-from affpipe.training import fit
-
-FPS, FRAMES, STREAMS = Fraction(25), 200, ("a", "b", "c", "d")
-PARTITION = {"a": "train", "b": "train", "c": "validation", "d": "test"}
-SMALL = {"hidden": 16, "dropout": 0.0, "standardise": True, "training": {"epochs": 12, "learning_rate": 1e-2}}
-MODELS = {
-    "face": {"kind": "transformer", "reads": "mesh", "layers": 1, "heads": 2, "feedforward": 32, "window": 50, "stride": 20, **SMALL},
-    "behaviour": {"kind": "mamba", "reads": "qwen3vl", "layers": 1, "window": 4, "stride": 2, "head_hidden": 16, **SMALL},
-    "voice": {"kind": "chunk_asp", "reads": "wavlm", "attention_hidden": 8, **SMALL},
-    "fused": {
-        "kind": "dcmmoe",
-        "reads": ["face", "behaviour", "voice"],
-        "layers": 1,
-        "heads": 2,
-        "feedforward": 32,
-        "window": 50,
-        "stride": 20,
-    }
-    | {**SMALL, "standardise": False},
-}
-
-
-def truth(stream: str) -> np.ndarray:
-    """(T, 2) smooth curves, other ones for each stream."""
-    t = np.arange(FRAMES) / float(FPS)
-    phase = STREAMS.index(stream)
-    return 0.6 * np.stack([np.sin(1.3 * t + phase), np.cos(0.9 * t + 2 * phase)], axis=1)
+from affpipe.settings import RAAVModel, Training
+from affpipe.training import Fit, fit, groups, schedule
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    """A store in which every feature carries the labels, linearly mixed; stream d has no audio."""
-    rng = np.random.default_rng(0)
-    mix = rng.normal(size=(2, 6))
-    lines = ["stream_id,video,subject,partition,annotation"]
-    for id in STREAMS:
-        (tmp_path / f"{id}.mp4").write_bytes(id.encode() * 9)
-        write_va(tmp_path / f"{id}.txt", truth(id), np.ones(FRAMES, bool))
-        lines.append(f"{id},{id}.mp4,largest,{PARTITION[id]},{id}.txt" if PARTITION[id] != "test" else f"{id},{id}.mp4,largest,test,")
-    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
-    features = {name: {"encoder": name} for name in ("mesh", "qwen3vl", "wavlm")}
-    data = {"cache": str(tmp_path / "cache"), "manifest": str(tmp_path / "manifest.csv"), "features": features, "models": MODELS}
-    made = Plan(parse(data | {"publish": "fused"}), read(tmp_path / "manifest.csv", tmp_path))
-    for item in made.items("subject"):
-        write_streams(made, item, mix)
-    return made
-
-
-def write_streams(plan: Plan, item, mix: np.ndarray) -> None:
-    times = np.arange(FRAMES) / float(FPS)
-    axis = frames.FrameAxis(times, FPS)
-    values = (truth(item.id) @ mix).astype(np.float32)
-    every = np.ones(FRAMES, bool)
-
-    def put(name: str, values: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, valid: np.ndarray, **more: np.ndarray) -> None:
-        job = Job(plan, name, plan.item(name, item))
-        job.write(job.header(FPS), values=values, start_s=start_s, end_s=end_s, valid=valid, **more)
-
-    put("frames", np.zeros((FRAMES, 1), np.float32), times, axis.ends_s, every)
-    seen = every.copy()
-    seen[60:80] = False
-    put("mesh", np.where(seen[:, None], values, 0), times, axis.ends_s, seen)
-    cut = frames.segments(0.0, axis.end_s, length_s=4.0, hop_s=2.0)
-    pooled, _ = frames.pool(values, every, times, cut[:, 0], cut[:, 1])
-    put("qwen3vl", pooled.astype(np.float16), cut[:, 0], cut[:, 1], np.ones(len(cut), bool))
-    retained = np.ones(len(cut), np.float32)
-    retained[-1] = 0
-    put("speech", np.stack([retained, retained, retained], axis=1), cut[:, 0], cut[:, 1], np.ones(len(cut), bool))
-    if item.id != "d":
-        steps = np.array([[start + 0.02 * i for i in range(199)] for start in cut[:, 0]])
-        states = values[np.clip((steps * float(FPS)).astype(int), 0, FRAMES - 1)].astype(np.float16)
-        real = np.round((cut[:, 1] - cut[:, 0]) * 50 - 1).astype(np.int32)
-        put("wavlm", states, cut[:, 0], cut[:, 1], np.ones(len(cut), bool), steps=real)
-
-
-def entries(plan: Plan) -> dict[str, dict[str, Entry]]:
-    done = {name: {id: Entry("done") for id in STREAMS} for name in plan.names}
-    for name in ("wavlm", "voice"):
-        done[name]["d"] = Entry("absent", reason="no audio track")
-    return done
-
-
-def fit_and_apply(plan: Plan, names=tuple(MODELS)) -> None:
-    for name in names:
-        fit(plan, name, entries(plan))
-        work = stage(Context(plan, name))
-        for item in plan.items(name):
-            if entries(plan)[name][item.id].status == "done":
-                work(Job(plan, name, item))
+    return make_plan(tmp_path)
 
 
 def test_the_whole_chain_learns_what_is_there_to_learn(plan):
@@ -221,11 +137,13 @@ def test_packed_windows_are_views_of_their_streams(plan, length):
 def test_a_short_stream_is_padded_and_masked(plan):
     settings = plan.settings.models["face"].model_copy(update={"window": 300})
     (item,) = [i for i in plan.items("face") if i.id == "a"]
-    sequence = sequences.read(Job(plan, "face", item), settings)
-    packed = Packed([sequence], [sequences.labels(sequence, item.row.annotation)], settings)
-    batch = packed[[0]]
-    assert batch["present"][0, :, 0].sum() == FRAMES
-    assert not batch["known"][0, FRAMES:].any()
+    long = sequences.read(Job(plan, "face", item), settings)
+    short = long.only(np.arange(FRAMES) < 120)
+    target, known = sequences.labels(long, item.row.annotation)
+    batch = Packed([short, long], [(target[:120], known[:120]), (target, known)], settings)[[0, 1]]
+    assert batch["present"][:, :, 0].sum(dim=1).tolist() == [120, FRAMES]
+    assert not batch["known"][0, 120:].any()
+    assert (batch["inputs"]["mesh"][0, 120:] == 0).all()
 
 
 def test_windows_without_labels_are_left_out(plan):
@@ -304,3 +222,162 @@ def test_records_hold_what_the_report_needs(plan):
     assert record["train"] == ["a", "b"]
     stored = predictor.read_record(model_path(plan.folder("voice")), plan.key("voice"))
     assert json.loads(json.dumps(record)) == {k: v for k, v in stored.items() if k != "dims"}
+
+
+# ---- optimiser --------------------------------------------------------------------------------------------------------------------------
+
+
+class Layers(torch.nn.Module):
+    """Encoder layers of which the first half is frozen."""
+
+    def __init__(self):
+        super().__init__()
+        self.frozen, self.trained = torch.nn.Linear(3, 3).requires_grad_(False), torch.nn.Linear(3, 3)
+
+
+@pytest.mark.parametrize("layers", [None, Layers()])
+@pytest.mark.parametrize("name", list(MODELS))
+def test_every_trainable_parameter_is_in_exactly_one_group(plan, name, layers):
+    settings = plan.settings.models[name]
+    dims = {m: 16 for m in settings.members} or {settings.reads: 6}
+    model = Predictor(settings, dims)
+    model.top = layers
+    model.join()  # a map that is not trained
+    found = groups(model, settings.training)
+    listed = [id(p) for group in found for p in group["params"]]
+    assert sorted(listed) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+    assert len(set(listed)) == len(listed)
+    head = {id(p) for p in model.model.parameters()}
+    assert {id(p) for p in found[0]["params"]} == head  # of which chunk pooling's attention is a part
+    assert found[0]["lr"] == settings.training.learning_rate
+    if layers is not None:
+        assert [id(p) for p in found[1]["params"]] == [id(p) for p in layers.trained.parameters()]
+        assert found[1]["lr"] == settings.training.backbone_learning_rate
+
+
+def rates(epochs: int, scores: list[float], **training) -> list[list[float]]:
+    """Learning rates of head and encoder layers at each epoch."""
+    s = Training(epochs=epochs, learning_rate=1.0, backbone_learning_rate=0.1, **training)
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    optimiser = torch.optim.AdamW([{"params": [weights[0]], "lr": 1.0}, {"params": [weights[1]], "lr": 0.1}])
+    plan, out = schedule(optimiser, s), []
+    for score in scores:
+        out.append([group["lr"] for group in optimiser.param_groups])
+        optimiser.step()
+        plan.step(score) if s.schedule == "plateau" else plan.step()
+    return out
+
+
+def test_a_plateau_lowers_all_rates_or_those_of_the_head():
+    flat = [0.5] * 8
+    both = rates(8, flat, plateau_factor=0.5, plateau_patience=2)
+    assert both[3] == [1.0, 0.1]
+    assert both[4] == [0.5, 0.05]  # the best was the first; two bad ones are borne, the third is not
+    head = rates(8, flat, plateau_factor=0.5, plateau_patience=2, plateau_groups="head")
+    assert [rate for rate, _ in head] == [rate for rate, _ in both]
+    assert {rate for _, rate in head} == {0.1}
+
+
+def test_a_cosine_warms_up_and_falls_to_nothing():
+    found = rates(10, [0.0] * 10, schedule="cosine", warmup_epochs=2)
+    assert [rate for rate, _ in found[:3]] == pytest.approx([1 / 3, 2 / 3, 1.0])
+    assert [rate for rate, _ in found[2:]] == pytest.approx([0.5 * (1 + np.cos(np.pi * n / 8)) for n in range(8)])
+    np.testing.assert_allclose([slow for _, slow in found], [0.1 * rate for rate, _ in found])
+    assert {tuple(r) for r in rates(5, [0.0] * 5, schedule="constant")} == {(1.0, 0.1)}
+
+
+def with_training(plan: Plan, name: str, **training) -> Plan:
+    """The same plan with other training settings of one model."""
+    model = plan.settings.models[name]
+    model = model.model_copy(update={"training": model.training.model_copy(update=training)})
+    return Plan(plan.settings.model_copy(update={"models": plan.settings.models | {name: model}}), plan.rows)
+
+
+def test_the_moving_average_is_what_is_kept(plan, monkeypatch):
+    """With one epoch, weights of the fit are the average w <- d w + (1 - d) new over its steps, the first step's weights beginning it."""
+    seen = []
+
+    def watch(self, batch, _, step=Fit.training_step):
+        seen.append([p.detach().clone() for p in self.predictor.parameters()])
+        return step(self, batch, _)
+
+    monkeypatch.setattr(Fit, "training_step", watch)
+    own = with_training(plan, "face", epochs=1, ema_decay=0.9, batch_size=4)
+    fit(own, "face", entries(own))
+    model, _ = predictor.load(model_path(own.folder("face")), own.key("face"), own.settings.models["face"], torch.device("cpu"))
+    bare = with_training(plan, "face", epochs=1, batch_size=4)
+    fit(bare, "face", entries(bare))
+    last, _ = predictor.load(model_path(bare.folder("face")), bare.key("face"), bare.settings.models["face"], torch.device("cpu"))
+    steps = [*seen[1 : len(seen) // 2], [p.detach() for p in last.parameters()]]  # after each step
+    assert len(steps) >= 3
+    for i, parameter in enumerate(model.parameters()):
+        average = steps[0][i]
+        for step in steps[1:]:
+            average = 0.9 * average + 0.1 * step[i]
+        torch.testing.assert_close(parameter.detach(), average, atol=1e-6, rtol=1e-5)
+
+
+def test_an_averaged_fit_that_was_stopped_ends_where_an_undisturbed_one_does(plan):
+    from lightning.pytorch.callbacks import Callback
+
+    class Stop(Callback):
+        def on_train_epoch_start(self, trainer, module):
+            if trainer.current_epoch == 3:
+                raise RuntimeError("stopped")
+
+    own = with_training(plan, "behaviour", epochs=6, ema_decay=0.8)
+    fit(own, "behaviour", entries(own))
+    path = model_path(own.folder("behaviour"))
+    whole = path.read_bytes()
+    path.unlink()
+    with pytest.raises(RuntimeError, match="stopped"):
+        fit(own, "behaviour", entries(own), progress=Stop())
+    fit(own, "behaviour", entries(own))
+    assert path.read_bytes() == whole
+
+
+# ---- what a fusion sees -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_fusion_takes_embeddings_or_predictions_with_them(plan):
+    fit_and_apply(plan, ("face", "behaviour", "voice"))
+    (item,) = [i for i in plan.items("fused") if i.id == "a"]
+    settings = plan.settings.models["fused"]
+    bare = sequences.read(Job(plan, "fused", item), settings)
+    more = sequences.read(Job(plan, "fused", item), settings.model_copy(update={"inputs": "embedding_and_prediction"}))
+    with Job(plan, "face", item).open("face") as stream:
+        prediction = stream.rows("prediction")
+    np.testing.assert_array_equal(more.inputs["face"][:, :16], bare.inputs["face"])
+    np.testing.assert_array_equal(more.inputs["face"][:, 16:], prediction)
+    assert {name: values.shape[1] for name, values in more.inputs.items()} == {"face": 18, "behaviour": 18, "voice": 18}
+
+
+def test_windows_of_seconds_follow_the_clock_and_not_the_count_of_frames(plan):
+    fit_and_apply(plan, ("face", "behaviour", "voice"))
+    (item,) = [i for i in plan.items("fused") if i.id == "a"]
+    sequence = sequences.read(Job(plan, "fused", item), plan.settings.models["fused"])
+    raav = RAAVModel(reads=("face", "behaviour"), audio="voice", window_s=4.0, hop_s=2.0)
+    assert sequences.windows(sequence, raav) == [(0, 100), (50, 100), (100, 100)]
+    slow = np.concatenate([sequence.axis.times_s[:100], 4.0 + 2 * (sequence.axis.times_s[100:] - 4.0)])  # half the rate from 4 s on
+    late = replace(sequence, axis=frames.FrameAxis(slow, FPS))
+    assert sequences.windows(late, raav) == [(0, 100), (50, 75), (100, 50), (125, 50), (150, 50)]
+    frame = raav.model_copy(update={"level": "frame", "window": 150, "stride": 50})
+    assert sequences.windows(sequence, frame) == [(0, 150), (50, 150)]
+
+
+def test_windows_of_different_lengths_merge_to_their_mean(plan):
+    fit_and_apply(plan, ("face", "behaviour", "voice"))
+    (item,) = [i for i in plan.items("fused") if i.id == "a"]
+    sequence = sequences.read(Job(plan, "fused", item), plan.settings.models["fused"])
+    settings = RAAVModel(reads=("face", "behaviour"), audio="voice", hidden=16, heads=2, dropout=0.0, window_s=3.0, hop_s=1.5)
+    model = Predictor(settings, {"face": 16, "behaviour": 16, "voice": 16}).eval()
+    found = predictor.run(model, sequence, torch.device("cpu"))
+    total, count = np.zeros((FRAMES, 2)), np.zeros(FRAMES)
+    for first, rows in sequences.windows(sequence, settings):
+        part = {n: torch.from_numpy(v[None, first : first + rows]) for n, v in sequence.inputs.items()}
+        with torch.no_grad():
+            out = model(part, torch.from_numpy(sequence.present[None, first : first + rows]))
+        total[first : first + rows] += out.prediction[0, :, 0].numpy()
+        count[first : first + rows] += 1
+    np.testing.assert_allclose(found.prediction[:, 0], total / count[:, None], atol=1e-6)
+    np.testing.assert_allclose(found.gate.sum(axis=1), 1, atol=1e-5)

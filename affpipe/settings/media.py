@@ -31,7 +31,9 @@ class Faces(Section):
     """Detect, track and cut out every face."""
 
     detector: Literal["mediapipe", "yolo"] = "mediapipe"
-    model: Literal["both", "full_range", "short_range"] = Field("both", description="of mediapipe")
+    model: Literal["both", "full_range", "short_range"] = Field(
+        "both", description="of mediapipe: which BlazeFace; both: short range where full range finds nothing"
+    )
     weights: str = Field("yolov8n-face.pt", description="of yolo: a file or folder of the checkpoints, with or without keypoints")
     image_side: int = Field(640, ge=32, multiple_of=32, description="of yolo: longer side of the frame that the network sees, pixels")
     nms_iou: float = Field(0.7, gt=0, le=1, description="of yolo: boxes that overlap more are one face")

@@ -81,6 +81,9 @@ class Settings(Section):
                 raise ValueError(f"features.{name}: the name is that of a stage; choose another")
             if self.features[name].encoder == "wavlm" and self.audio.sample_rate_hz != WAVLM_RATE_HZ:
                 raise ValueError(f"features.{name}: WavLM hears {WAVLM_RATE_HZ} Hz, got audio.sample_rate_hz {self.audio.sample_rate_hz}")
+            margin = getattr(self.features[name], "margin", 0)
+            if margin > self.faces.crop_margin:
+                raise ValueError(f"features.{name}.margin: want at most faces.crop_margin {self.faces.crop_margin}, got {margin}")
             twins = [n for n, feature in self.features.items() if feature.spec() == self.features[name].spec()]
             if len(twins) > 1:  # one key, hence one folder with two rules that make it
                 raise ValueError(f"features.{twins[1]}: the same as features.{twins[0]}; remove one and let all models read the other")
@@ -122,7 +125,7 @@ class Settings(Section):
             raise ValueError(f"models.{name}.reads: {model.kind} wants {want}, got {model.reads!r}, of the encoder {feature.encoder}")
         if chunked and not model.cache_frozen and not isinstance(feature, WavLM):
             raise ValueError(f"models.{name}.cache_frozen: only wavlm runs within a model, got {model.reads!r}; leave it true")
-        if chunked and model.standardise and getattr(feature, "trained_layers", 0):
+        if chunked and model.standardise and (getattr(feature, "trained_layers", 0) or not model.cache_frozen):
             raise ValueError(f"models.{name}.standardise: the layers of features.{model.reads} want their input as it is; leave it false")
         if chunked and model.speech_only:
             grids = [(s.length_s, s.hop_s) for s in (feature, self.speech)]

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from affpipe.errors import WeightsError
 from affpipe.frames import FrameAxis, frames_in, segments
 from affpipe.jobs import Context, Job, Worker, blank, blocks
 from affpipe.stages.checkpoints import checkpoint
 
-FRAMES, WINDOWS = 4096, 64  # rows between two writes: what is held in memory at once
+FRAMES, FACES, WINDOWS = 4096, 256, 64  # rows between two writes: what is held in memory at once
 
 
 def mesh(context: Context) -> Worker:
@@ -32,25 +33,83 @@ def mesh(context: Context) -> Worker:
     return work
 
 
+def grada(context: Context) -> Worker:
+    """The subject's expression per frame: values (T, 256), `emotion` (T, 8) logits and `va` (T, 2), all float32, valid where seen."""
+    from affpipe.encoders.grada import load
+    from affpipe.faces.crop import decode_jpeg
+
+    s = context.settings
+    path, random = checkpoint(context)
+    encoder = load(path, **_place(context), side=s.side, batch_size=s.batch_size)
+
+    def work(job: Job) -> None:
+        with job.open("subject") as who, job.open("faces") as found, job.writing(job.header(who.fps, random=random)) as out:
+            row, box, crop_box = who.rows("row"), found.rows(), found.rows("crop_box")
+            for block in blocks(len(row), FACES):
+                seen, parts = row[block] >= 0, {}
+                crops = (decode_jpeg(found.blob("crop", int(i))) for i in row[block][seen])
+                faces = [inner(crop, crop_box[i], box[i], s.margin) for i, crop in zip(row[block][seen], crops, strict=True)]
+                for name, part in zip(("values", "emotion", "va"), encoder.extract(faces), strict=True):
+                    parts[name] = blank(len(seen), part.shape[1:])
+                    parts[name][seen] = part
+                out.append(**parts, start_s=who.start_s[block], end_s=who.end_s[block], valid=seen)
+
+    return work
+
+
+def inner(crop: np.ndarray, crop_box: np.ndarray, box: np.ndarray, margin: float) -> np.ndarray:
+    """The part of a stored crop that `box` covers, widened on each side by `margin` of its own width or height.
+
+    Args:
+        crop, crop_box: as `affpipe.faces.crop.cut` gives them; what lies outside of the frame is black.
+        box: (4,) xyxy in pixels of the frame, within what was cut.
+    """
+    box = np.asarray(box, np.float64)
+    wider = margin * (box[2:] - box[:2])
+    corners = np.concatenate([box[:2] - wider, box[2:] + wider]).reshape(2, 2) - crop_box[:2]
+    corners = np.round(corners * len(crop) / (crop_box[2] - crop_box[0])).astype(int)
+    left, top = corners[0].clip(0, len(crop) - 1)
+    right, bottom = np.maximum(corners[1].clip(0, len(crop)), (left + 1, top + 1))  # a box narrower than a pixel is still one wide
+    return np.ascontiguousarray(crop[top:bottom, left:right])  # a view would keep the whole crop in memory
+
+
 def qwen3vl(context: Context) -> Worker:
-    """Behaviour per segment: values (S, D) float16. The video is decoded once; a frame is kept until no later segment wants it."""
+    """Behaviour per segment: values (S, D) float16, the last token's; the other embeddings; with `describe`, `description`, UTF-8.
+
+    The video is decoded once; a frame is kept until no later segment wants it.
+    """
     from affpipe.encoders.qwen3vl import load
 
     s, backend = context.settings, context.plan.settings.frames.backend
     folder, random = checkpoint(context)
     sizes = {"min_pixels": s.min_pixels, "max_pixels": s.max_pixels, "batch_size": s.batch_size}
-    encoder = load(folder, **_place(context), setting=s.setting, **sizes)
+    encoder = load(folder, **_place(context), **sizes, description_tokens=s.description_tokens if s.describe else 0)
 
     def work(job: Job) -> None:
         axis = job.axis()
         cut = segments(axis.start_s, axis.end_s, length_s=s.length_s, hop_s=s.hop_s)
-        found = []
-        for clips, times in _batches(_clips(job.video, axis, cut, s.frames, backend), s.batch_size):
-            found.append(encoder.extract(clips, times))
-        values = np.concatenate(found).astype(np.float16)
-        job.write(job.header(axis.fps, random=random), values=values, start_s=cut[:, 0], end_s=cut[:, 1], valid=np.ones(len(cut), bool))
+        batches = _batches(_clips(job.video, axis, cut, s.frames, backend), s.batch_size)
+        with job.writing(job.header(axis.fps, random=random)) as out:
+            for block, (clips, times) in zip(blocks(len(cut), s.batch_size), batches, strict=True):
+                found = encoder.extract(clips, times)._asdict()
+                said = [text.encode() for text in found.pop("descriptions")]
+                rows = {name: _half(job, name, values) for name, values in found.items()}
+                rows["values"] = rows.pop("multimodal_last")
+                if s.describe:
+                    rows["description"] = said
+                out.append(**rows, start_s=cut[block, 0], end_s=cut[block, 1], valid=np.ones(len(clips), bool))
 
     return work
+
+
+def _half(job: Job, name: str, values: np.ndarray) -> np.ndarray:
+    """As float16. WeightsError, naming the video, where a value does not fit: no sound network gives one."""
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    if not np.isfinite(half).all():
+        worst = values[~np.isfinite(half)][0]
+        raise WeightsError(f"{job.name}: {job.item.id}: want {name} finite and within 65504, got {worst:g}; fetch the weights again")
+    return half
 
 
 def _clips(video: Path, axis: FrameAxis, cut: np.ndarray, count: int, backend: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -19,7 +19,9 @@ LOGS = Path("logs") / PLAN.settings.name
 MODELS = list(PLAN.settings.models)
 
 # Stages that run a network worth a GPU, when the setting `device` is cuda. Minutes and MB are starting points that a profile overrides.
-NETWORKS = {"qwen3vl": (24000, 720), "wavlm": (16000, 240)}
+NETWORKS = {"qwen3vl": (24000, 720), "wavlm": (16000, 240), "grada": (8000, 240)}
+if PLAN.settings.faces.detector == "yolo":
+    NETWORKS["faces"] = (8000, 480)
 
 
 def gpus(name):
@@ -36,11 +38,12 @@ def minutes(name):
 
 
 def inputs_of(name):
-    """Input function: indexes of the same shard, of the stages that `name` reads; for a model also that it is fitted."""
-    fitted = [PLAN.fitted(name)] if name in MODELS else []
+    """Input function: indexes of the same shard, of the stages that `name` reads; for a model also its fits."""
+    fits = [(fold, PLAN.fitted(name, fold)) for fold in PLAN.fits(name)] if name in MODELS else []
 
     def inputs(wildcards):
-        return [PLAN.index(read, wildcards.shard) for read in PLAN.reads(name)] + fitted
+        indexes = [PLAN.index(read, wildcards.shard) for read in PLAN.reads(name)]
+        return indexes + [path for fold, path in fits if fold is None or wildcards.shard.startswith("fit")]
 
     return inputs
 
@@ -52,7 +55,7 @@ def indexes_fitted_on(name):
 
 def everything():
     """All indexes and fits: what is published stands on them, and one that was dropped must be made again."""
-    return [index for name in PLAN.names for index in PLAN.indexes(name)] + [PLAN.fitted(model) for model in MODELS]
+    return [index for name in PLAN.names for index in PLAN.indexes(name)] + [PLAN.fitted(m, fold) for m in MODELS for fold in PLAN.fits(m)]
 
 
 wildcard_constraints:

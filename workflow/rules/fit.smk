@@ -1,26 +1,29 @@
-"""Fit jobs: one a model, on the streams of the group `fit`."""
+"""Fit jobs: one a model, on the streams of the group `fit`; with cross-fit one more a fold, on what lies outside of it."""
 
 for _model in MODELS:
+    for _fold in PLAN.fits(_model):
 
-    rule:
-        name:
-            f"fit_{_model}"
-        input:
-            ancient(indexes_fitted_on(_model)),
-        output:
-            PLAN.fitted(_model),
-        params:
-            model=_model,
-        log:
-            str(LOGS / f"fit_{_model}" / f"{PLAN.key(_model)}.log"),
-        benchmark:
-            str(LOGS / f"fit_{_model}" / f"{PLAN.key(_model)}.tsv")
-        threads: 1
-        resources:
-            gpu=gpus(_model),
-            mem_mb=16000,
-            runtime=720,
-        message:
-            "{params.model}: fit"
-        shell:
-            "{AFFPIPE} job fit {params.model} --settings {SETTINGS:q} --out {output:q} --threads {threads} > {log:q} 2>&1 || {{ tail -n 1 {log:q} >&2; exit 2; }}"
+        rule:
+            name:
+                f"fit_{_model}" + ("" if _fold is None else f"_fold{_fold}")
+            input:
+                ancient(indexes_fitted_on(_model)),
+                ancient([] if _fold is None else PLAN.fitted(_model)),
+            output:
+                PLAN.fitted(_model, _fold),
+            params:
+                model=_model,
+                fold="" if _fold is None else f" --fold {_fold}",
+            log:
+                str(LOGS / f"fit_{_model}" / f"{PLAN.key(_model)}{'' if _fold is None else f'-{_fold}'}.log"),
+            benchmark:
+                str(LOGS / f"fit_{_model}" / f"{PLAN.key(_model)}{'' if _fold is None else f'-{_fold}'}.tsv")
+            threads: 1
+            resources:
+                gpu=gpus(_model),
+                mem_mb=16000,
+                runtime=720,
+            message:
+                "{params.model}: fit{params.fold}"
+            shell:
+                "{AFFPIPE} job fit {params.model}{params.fold} --settings {SETTINGS:q} --out {output:q} --threads {threads} > {log:q} 2>&1 || {{ tail -n 1 {log:q} >&2; exit 2; }}"

@@ -1,0 +1,81 @@
+"""Encoder layers within a model: the top ones, trained with the head, and the frozen ones below them where nothing is cached.
+
+Source: "Team RAS in 10th ABAW Competition", sec. 3.3: the top four layers of WavLM-Large are trained, the rest stays as it is.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from affpipe.device import pick
+from affpipe.jobs import Context
+from affpipe.plan import Plan
+from affpipe.stages.checkpoints import checkpoint
+
+if TYPE_CHECKING:  # transformers takes seconds to import, and most models need none of it
+    from affpipe.encoders.wavlm import WavLM
+    from affpipe.encoders.wavlm_layers import Top, Trunk
+
+
+@dataclass(frozen=True, eq=False)
+class Backbone:
+    """Layers of a checkpoint.
+
+    Attributes:
+        top: layers that the model trains, None if it trains none. trunk: the frozen layers below, None where their states are cached.
+        dim: width of the states. random: the checkpoint's name, if its weights are random.
+    """
+
+    top: "Top | None"
+    trunk: "Trunk | None"
+    dim: int
+    random: tuple[str, ...]
+
+    @property
+    def record(self) -> dict[str, Any] | None:
+        """The top's sizes as JSON, which `again` builds it from."""
+        return None if self.top is None else {"config": self.top.config, "layers": self.top.count}
+
+
+def load(plan: Plan, model: str) -> Backbone | None:
+    """The layers that a model begins with, from its feature's checkpoint; None for a model that reads its feature and trains none."""
+    trained, cached = _wants(plan, model)
+    if cached and not trained:
+        return None
+    from affpipe.encoders.wavlm_layers import split
+
+    encoder, random = _encoder(plan, model, trained)
+    trunk, top = split(encoder, trained)
+    return Backbone(top, None if cached else trunk, encoder.dim, random)
+
+
+def again(plan: Plan, model: str, record: dict[str, Any] | None) -> Backbone | None:
+    """The layers of a fitted model: the top by its `record`, to be filled from the model's file; what is frozen from the checkpoint."""
+    trained, cached = _wants(plan, model)
+    if cached and record is None:
+        return None
+    from affpipe.encoders.wavlm_layers import Top, split
+
+    top = Top(record["config"], record["layers"]) if record else None
+    if cached:
+        return Backbone(top, None, top.dim, ())
+    encoder, random = _encoder(plan, model, trained)
+    return Backbone(top, split(encoder, trained)[0], encoder.dim, random)
+
+
+def _wants(plan: Plan, model: str) -> tuple[int, bool]:
+    """How many layers a model trains, and whether the states that enter them are cached."""
+    settings = plan.settings.models[model]
+    trained = 0 if settings.members else getattr(plan.settings.features[settings.reads], "trained_layers", 0)
+    return trained, getattr(settings, "cache_frozen", True)
+
+
+def _encoder(plan: Plan, model: str, trained: int) -> "tuple[WavLM, tuple[str, ...]]":
+    from affpipe.encoders import wavlm
+
+    feature = Context(plan, plan.settings.models[model].reads)
+    path, random = checkpoint(feature)
+    s = feature.settings
+    place = {"device": pick(plan.settings.device), "dtype": getattr(torch, s.dtype)}
+    return wavlm.load(path, **place, normalise=s.normalise, layer=s.layer, trained_layers=trained), random

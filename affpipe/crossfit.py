@@ -1,0 +1,44 @@
+"""Out-of-fold embeddings in one space.
+
+A fusion that learns from embeddings of streams which its members were fitted on learns from features better than it will ever see again.
+With cross-fit every training stream is embedded by a member that was fitted without its fold. Networks fitted apart do not share the
+axes of their embeddings, so each fold's embedding is brought into the space of the fit on all training streams, which embeds everything
+else: by the affine map of least squared error over the rows of the streams that both were fitted on (ridge regression). The map uses no
+label. Source: none; the papers fit members and fusion on the same streams.
+"""
+
+from collections.abc import Sequence as Many
+
+import numpy as np
+import torch
+
+from affpipe import predictor as models
+from affpipe.predictor import Predictor
+from affpipe.sequences import Sequence
+
+RIDGE = 1e-3  # in mean variances of the embedding
+
+
+def ridge(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weight (H, H) and bias (H,), float64, such that x @ weight + bias is close to y; x, y: (N, H)."""
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
+    x, y = x - mean_x, y - mean_y
+    gram = x.T @ x
+    gram += RIDGE * max(np.trace(gram) / len(gram), 1e-12) * np.eye(len(gram))
+    weight = np.linalg.solve(gram, x.T @ y)
+    return weight, mean_y - mean_x @ weight
+
+
+def join(part: Predictor, whole: Predictor, sequences: Many[Sequence], device: torch.device) -> None:
+    """Give `part` the map of its embedding into that of `whole`, fitted on the usable rows of `sequences`."""
+    pairs = [(_embeddings(part, s, device), _embeddings(whole, s, device)) for s in sequences]
+    weight, bias = ridge(*(np.concatenate(side) for side in zip(*pairs, strict=True)))
+    space = part.join().to(device)
+    with torch.no_grad():
+        space.weight.copy_(torch.from_numpy(weight.T))
+        space.bias.copy_(torch.from_numpy(bias))
+
+
+def _embeddings(predictor: Predictor, sequence: Sequence, device: torch.device) -> np.ndarray:
+    return models.run(predictor, sequence, device).embedding[sequence.usable]

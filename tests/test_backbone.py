@@ -1,0 +1,188 @@
+"""Encoder layers within a model: cached states and sound give the same model and the same predictions; augmentation only in training."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from affpipe import predictor, sequences, workers
+from affpipe.config import parse
+from affpipe.errors import SettingsError
+from affpipe.formats import write_va
+from affpipe.frames import FrameAxis
+from affpipe.jobs import Context, Job
+from affpipe.manifest import read
+from affpipe.media.audio import write_flac
+from affpipe.plan import Plan
+from affpipe.predict import fitted
+from affpipe.predictor import model_path
+from affpipe.store import Entry, atomic
+from affpipe.training import fit, groups
+from affpipe.weights.tiny import make_tiny
+
+FPS, SECONDS, RATE = Fraction(25), 9, 16000
+PARTITION = {"a": "train", "b": "train", "c": "validation"}
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Three streams whose arousal is the loudness of a tone, and tiny weights."""
+    out = tmp_path_factory.mktemp("backbone")
+    make_tiny(out / "weights")
+    lines = ["stream_id,video,subject,partition,annotation"]
+    for id in PARTITION:
+        (out / f"{id}.mp4").write_bytes(id.encode() * 9)
+        write_va(out / f"{id}.txt", curve(id), np.ones(SECONDS * 25, bool))
+        lines.append(f"{id},{id}.mp4,largest,{PARTITION[id]},{id}.txt")
+    (out / "manifest.csv").write_text("\n".join(lines) + "\n")
+    base = plan_of(out)
+    for item in base.items("voice"):
+        write_media(base, item)
+    work = workers.start(Context(base, "odyssey"))
+    for item in base.items("odyssey"):
+        work(Job(base, "odyssey", item))
+    return out
+
+
+def curve(id: str) -> np.ndarray:
+    t = np.arange(SECONDS * 25) / 25
+    return 0.7 * np.stack([np.sin(0.8 * t + ord(id)), np.cos(1.1 * t + 2 * ord(id))], axis=1)
+
+
+def plan_of(folder: Path, trained: int = 1, **voice) -> Plan:
+    training = {"epochs": 3, "learning_rate": 1e-2, "backbone_learning_rate": 1e-3}
+    model = {"kind": "chunk_asp", "reads": "odyssey", "hidden": 16, "attention_hidden": 8, "dropout": 0.0, "speech_only": False}
+    data = {
+        "cache": str(folder / "cache"),
+        "weights": str(folder / "weights"),
+        "manifest": str(folder / "manifest.csv"),
+        "features": {"odyssey": {"encoder": "wavlm", "weights": "wavlm-tiny", "trained_layers": trained}},
+        "models": {"voice": model | {"training": training} | voice},
+        "publish": "voice",
+    }
+    return Plan(parse(data), read(folder / "manifest.csv", folder))
+
+
+def write_media(plan: Plan, item) -> None:
+    times = np.arange(SECONDS * 25) / 25
+    axis = FrameAxis(times, FPS)
+    job = Job(plan, "frames", plan.item("frames", item))
+    job.write(
+        job.header(FPS), values=np.zeros((len(times), 1), np.float32), start_s=times, end_s=axis.ends_s, valid=np.ones(len(times), bool)
+    )
+    t = np.arange(SECONDS * RATE) / RATE
+    loud = np.interp(t, times, curve(item.id)[:, 1] * 0.4 + 0.5)
+    job = Job(plan, "audio", plan.item("audio", item))
+    header = job.header(FPS, samples=len(t), sample_rate_hz=RATE, start_s=0.0)
+    with atomic(job.path) as part:
+        write_flac(part, (0.3 * loud * np.sin(2 * np.pi * 220 * t)).astype(np.float32), RATE, json.dumps(header.attributes()))
+
+
+def entries(plan: Plan) -> dict[str, dict[str, Entry]]:
+    return {name: {id: Entry("done") for id in PARTITION} for name in plan.names}
+
+
+def predictions(plan: Plan) -> dict[str, np.ndarray]:
+    model, _ = fitted(plan, "voice", None, device=CPU)
+    out = {}
+    for item in plan.items("voice"):
+        sequence = sequences.read(Job(plan, "voice", item), plan.settings.models["voice"])
+        out[item.id] = predictor.run(model, sequence, CPU).prediction
+    return out
+
+
+def test_cached_states_and_sound_give_the_same_model(folder):
+    cached, direct = plan_of(folder), plan_of(folder, cache_frozen=False)
+    records = [fit(plan, "voice", entries(plan)) for plan in (cached, direct)]
+    for key in ("training_loss", "validation_ccc"):
+        np.testing.assert_allclose([c[key] for c in records[0]["curves"]], [c[key] for c in records[1]["curves"]], atol=1e-4)
+    one, other = predictions(cached), predictions(direct)
+    for id in PARTITION:
+        assert np.isfinite(one[id]).all()
+        np.testing.assert_allclose(one[id], other[id], atol=1e-4)
+    assert records[0]["random"] == records[1]["random"] == ["wavlm-tiny"]
+
+
+def test_before_training_they_are_equal_to_rounding(folder):
+    """The same weights on stored states and on sound, a short last window among them: equal to 1e-6."""
+    from affpipe import backbone
+
+    answers = []
+    for frozen in (True, False):
+        plan = plan_of(folder, cache_frozen=frozen)
+        torch.manual_seed(0)
+        layers = backbone.load(plan, "voice")
+        model = predictor.Predictor(plan.settings.models["voice"], {"odyssey": layers.dim}, layers).eval()
+        (item,) = [i for i in plan.items("voice") if i.id == "a"]
+        answers.append(predictor.run(model, sequences.read(Job(plan, "voice", item), plan.settings.models["voice"]), CPU))
+    np.testing.assert_allclose(answers[0].prediction, answers[1].prediction, atol=1e-6)
+    np.testing.assert_allclose(answers[0].embedding, answers[1].embedding, atol=1e-6)
+    assert len(answers[0].prediction) == 4  # 9 s: three whole windows and one of 3 s
+
+
+def test_the_top_layers_are_trained_and_the_frozen_ones_are_not_in_the_model(folder):
+    from affpipe import backbone
+
+    plan = plan_of(folder, cache_frozen=False)
+    layers = backbone.load(plan, "voice")
+    begun = {name: p.detach().clone() for name, p in layers.top.named_parameters()}
+    model = predictor.Predictor(plan.settings.models["voice"], {"odyssey": layers.dim}, layers)
+    first, second = groups(model, plan.settings.models["voice"].training)
+    assert {id(p) for p in second["params"]} == {id(p) for p in layers.top.parameters() if p.requires_grad}
+    assert len(first["params"]) == len(list(model.model.parameters()))
+    assert not any("feature_extractor" in name for name in model.state_dict())
+
+    fit(plan, "voice", entries(plan))
+    trained, _ = fitted(plan, "voice", None, device=CPU)
+    moved = {name: float((p.detach() - begun[name]).abs().max()) for name, p in trained.top.named_parameters() if p.requires_grad}
+    assert min(moved.values()) > 0
+    fixed = [name for name, p in trained.top.named_parameters() if not p.requires_grad]
+    assert fixed
+    assert all(torch.equal(dict(trained.top.named_parameters())[name], begun[name]) for name in fixed)
+
+
+def test_sound_is_read_from_the_track_itself(folder):
+    """Row r of the input is the sound of its window, to the bit, and zero beyond the end of the track."""
+    from affpipe.media.audio import read_flac
+
+    plan = plan_of(folder, cache_frozen=False)
+    (item,) = [i for i in plan.items("voice") if i.id == "b"]
+    job = Job(plan, "voice", item)
+    sequence = sequences.read(job, plan.settings.models["voice"])
+    track = read_flac(plan.stream("audio", item))
+    assert sequence.inputs["steps"].tolist() == [4 * RATE, 4 * RATE, 4 * RATE, 3 * RATE]
+    for row, first in enumerate((0, 2, 4, 6)):
+        whole = track[first * RATE : (first + 4) * RATE]
+        np.testing.assert_array_equal(sequence.inputs["odyssey"][row, : len(whole)] / 32768, whole)
+        assert (sequence.inputs["odyssey"][row, len(whole) :] == 0).all()
+
+
+def test_augmentation_changes_training_and_no_prediction(folder):
+    plain = plan_of(folder, cache_frozen=False, training={"epochs": 1, "learning_rate": 1e-2})
+    loud = plan_of(folder, cache_frozen=False, training={"epochs": 1, "learning_rate": 1e-2}, augment={"gain_probability": 1.0})
+    first, second = (fit(plan, "voice", entries(plan)) for plan in (plain, loud))
+    assert first["curves"][0]["training_loss"] != second["curves"][0]["training_loss"]
+    again, repeat = predictions(loud), predictions(loud)
+    assert all(np.array_equal(again[id], repeat[id]) for id in PARTITION)
+    model_path(loud.folder("voice")).unlink()
+    assert fit(loud, "voice", entries(loud))["curves"] == second["curves"]  # draws hang on seed and epoch
+
+
+def test_a_feature_whose_encoder_runs_in_the_model_is_not_extracted(folder):
+    assert "odyssey" in plan_of(folder).names
+    direct = plan_of(folder, cache_frozen=False)
+    assert "odyssey" not in direct.names
+    assert direct.reads("voice") == ("frames", "audio")
+    other = plan_of(folder, trained=2, cache_frozen=False)
+    assert direct.key("voice") != other.key("voice")  # the encoder's settings are part of the model's
+
+
+def test_settings_that_contradict_each_other_are_refused(folder):
+    with pytest.raises(SettingsError, match="augment changes the sound"):
+        plan_of(folder, augment={})
+    with pytest.raises(SettingsError, match="standardise"):
+        plan_of(folder, standardise=True)

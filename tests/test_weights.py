@@ -10,54 +10,56 @@ import numpy as np
 import pytest
 import torch
 
-from affpipe.encoders import qwen3vl, wavlm
+from affpipe.encoders import grada, qwen3vl, wavlm
 from affpipe.errors import WeightsError
 from affpipe.weights import records
 from affpipe.weights.catalog import CATALOG
 from affpipe.weights.fetch import fetch
-from affpipe.weights.tiny import make_tiny
+from affpipe.weights.tiny import _write_grada, make_tiny
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
+WEIGHTS = ("model.safetensors", "model.safetensors", "grada.pth")  # of each tiny folder
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     return make_tiny(tmp_path_factory.mktemp("weights"))
 
 
 # --- tiny ---------------------------------------------------------------------------------------------------------------------------
 
 
-def test_tiny_is_small_random_and_said_to_be(tiny: tuple[Path, Path]) -> None:
-    for folder in tiny:
-        assert sum(file.stat().st_size for file in folder.iterdir()) < 5e6
+def test_tiny_is_small_random_and_said_to_be(tiny: tuple[Path, Path, Path]) -> None:
+    assert [folder.name for folder in tiny] == ["qwen3vl-tiny", "wavlm-tiny", "grada-tiny"]
+    for folder, weights in zip(tiny, WEIGHTS, strict=True):
+        assert sum(file.stat().st_size for file in folder.iterdir()) < (30e6 if folder.name == "grada-tiny" else 5e6)
         known = records.verify(folder)
         assert (known.name, known.random, known.revision) == (folder.name, True, "seed 0")
-        assert "model.safetensors" in known.sha256
+        assert weights in known.sha256
 
 
-def test_tiny_bytes_follow_the_seed_and_nothing_else(tiny: tuple[Path, Path], tmp_path: Path) -> None:
+def test_tiny_bytes_follow_the_seed_and_nothing_else(tiny: tuple[Path, Path, Path], tmp_path: Path) -> None:
     torch.manual_seed(123)
     before = torch.get_rng_state()
     again, other = make_tiny(tmp_path / "again"), make_tiny(tmp_path / "other", seed=1)
     assert torch.equal(torch.get_rng_state(), before)
-    for first, second, third in zip(tiny, again, other, strict=True):
+    for first, second, third, weights in zip(tiny, again, other, WEIGHTS, strict=True):
         assert records.read_record(first) == records.read_record(second)
         differ = {file for file, digest in records.read_record(third).sha256.items() if digest != records.read_record(first).sha256[file]}
-        assert differ == {"model.safetensors"}
+        assert differ == {weights}
 
 
 def test_tiny_leaves_whole_folders_and_refuses_altered_ones(tmp_path: Path) -> None:
     folders = make_tiny(tmp_path)
-    stamps = [(folder / "config.json").stat().st_mtime_ns for folder in folders]
+    stamps = [(folder / weights).stat().st_mtime_ns for folder, weights in zip(folders, WEIGHTS, strict=True)]
     assert make_tiny(tmp_path) == folders
-    assert [(folder / "config.json").stat().st_mtime_ns for folder in folders] == stamps
+    assert [(folder / weights).stat().st_mtime_ns for folder, weights in zip(folders, WEIGHTS, strict=True)] == stamps
     (folders[1] / "config.json").write_text("{}")
     with pytest.raises(WeightsError, match=r"config\.json in .*wavlm-tiny: want sha256"):
         make_tiny(tmp_path)
 
 
-def test_tiny_wavlm_hears_pitch_and_loudness(tiny: tuple[Path, Path]) -> None:
+def test_tiny_wavlm_hears_pitch_and_loudness(tiny: tuple[Path, Path, Path]) -> None:
     seconds = np.arange(16000) / 16000
     tones = [loud * np.sin(2 * np.pi * hz * seconds) for hz in (110, 220, 440, 880) for loud in (0.01, 0.05, 0.2)]
     hidden = wavlm.load(tiny[1], **CPU).extract(np.stack(tones).astype(np.float32), np.full(12, 16000))
@@ -66,12 +68,33 @@ def test_tiny_wavlm_hears_pitch_and_loudness(tiny: tuple[Path, Path]) -> None:
     assert mean.std(axis=1).mean() > 0.1 * mean.std()
 
 
-def test_tiny_qwen_sees_the_picture(tiny: tuple[Path, Path]) -> None:
+def test_tiny_qwen_sees_the_picture(tiny: tuple[Path, Path, Path]) -> None:
     grid = np.random.default_rng(0).integers(0, 256, (6, 6, 10, 3), dtype=np.uint8)
     clips = [np.kron(picture, np.ones((16, 16, 1), np.uint8))[None].repeat(4, axis=0) for picture in grid]
-    encoder = qwen3vl.load(tiny[0], **CPU, setting="multimodal", min_pixels=32 * 32, max_pixels=96 * 96)
-    out = encoder.extract(clips, [np.arange(4.0)] * 6)
+    encoder = qwen3vl.load(tiny[0], **CPU, min_pixels=32 * 32, max_pixels=96 * 96)
+    out = encoder.extract(clips, [np.arange(4.0)] * 6).multimodal_last
     assert out.std(axis=0).mean() > 0.1 * out.std()
+
+
+@pytest.mark.parametrize("side", [64, 128])
+def test_tiny_grada_sees_the_picture_and_is_not_saturated(tiny: tuple[Path, Path, Path], side: int) -> None:
+    rng = np.random.default_rng(0)
+    crops = [np.kron(rng.integers(64, 192, (n, n, 3)), np.ones((120 // n, 120 // n, 1))).astype(np.uint8) for n in (2, 3, 3, 4, 5, 6)]
+    found = grada.load(tiny[2], **CPU, side=side).extract(crops)
+    assert 0.2 < np.abs(found.embedding).mean() < 0.8
+    assert found.embedding.std(axis=0).mean() > 0.15
+    assert (np.abs(found.embedding) > 0.99).mean() < 0.1
+    assert found.va.std(axis=0).min() > 0.05
+
+
+def test_tiny_grada_is_settled_alike_by_any_number_of_threads(tiny: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3 - min(threads, 2))
+    try:
+        _write_grada(tmp_path, 0)
+    finally:
+        torch.set_num_threads(threads)
+    assert (tmp_path / "grada.pth").read_bytes() == (tiny[2] / "grada.pth").read_bytes()
 
 
 # --- records ------------------------------------------------------------------------------------------------------------------------

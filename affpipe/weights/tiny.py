@@ -4,7 +4,8 @@ They load through the same code as the published weights. Their records say `ran
 The same seed writes the same bytes (with the same versions of the libraries that write the files).
 
 Values are drawn here and not by the classes' own initialisation, whose small ranges let a network this narrow forget its input: scaled by
-fan-in, hidden states move with the picture, the pitch and the loudness.
+fan-in, hidden states move with the picture, the pitch and the loudness. GRADA comes in one size, 27 MB; what its batch norms hold of the
+data they have seen is measured on random pictures.
 """
 
 import re
@@ -14,14 +15,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import pre_tokenizers
-from torch import nn
+from torch import Tensor, nn
 
 from affpipe.compat import ensure_torchvision, quiet_transformers
+from affpipe.encoders.grada import GradaNet
 from affpipe.encoders.qwen3vl import published_prompt
 from affpipe.weights import records
 
 ensure_torchvision()
 
+from torchvision.models.efficientnet import MBConv  # noqa: E402
 from transformers import (  # noqa: E402
     Qwen2Tokenizer,
     Qwen2VLImageProcessor,
@@ -49,13 +52,13 @@ CHAT_TEMPLATE = (
 )
 
 
-def make_tiny(out: Path, seed: int = 0) -> tuple[Path, Path]:
-    """Write `out`/qwen3vl-tiny and `out`/wavlm-tiny, each with its record, and return the two folders.
+def make_tiny(out: Path, seed: int = 0) -> tuple[Path, Path, Path]:
+    """Write `out`/qwen3vl-tiny, `out`/wavlm-tiny and `out`/grada-tiny, each with its record, and return the three folders.
 
     A folder that is already there must be whole by its record, and stays as it is.
     """
-    folders = out / "qwen3vl-tiny", out / "wavlm-tiny"
-    for folder, write in zip(folders, (_write_qwen3vl, _write_wavlm), strict=True):
+    folders = out / "qwen3vl-tiny", out / "wavlm-tiny", out / "grada-tiny"
+    for folder, write in zip(folders, (_write_qwen3vl, _write_wavlm, _write_grada), strict=True):
         if records.record_path(folder).exists():
             records.verify(folder)
             continue
@@ -145,6 +148,43 @@ def _write_wavlm(folder: Path, seed: int) -> None:
     Wav2Vec2FeatureExtractor(do_normalize=False, return_attention_mask=True).save_pretrained(folder)
 
 
+def _write_grada(folder: Path, seed: int) -> None:
+    network = GradaNet()
+    _draw(network, seed)
+    _settle(network, seed)
+    torch.save(network.state_dict(), folder / "grada.pth")
+
+
+@torch.no_grad()
+def _settle(network: GradaNet, seed: int) -> None:
+    """Give every batch norm the mean and variance of what reaches it from random pictures, so that no layer fades or saturates.
+
+    In double precision, then kept to 8 bits: sums come out in another order on another machine, and yet as the same bytes.
+    """
+    network.double().eval()
+    for block in network.model.features.modules():
+        if isinstance(block, MBConv) and block.use_res_connect:
+            block.block[-1][1].weight *= 0.3  # lest what is unlike those pictures grows from block to block
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
+    for norm in norms:
+        norm.train().momentum = 1.0  # keeps what it saw last
+    network(_pictures(16, 128, np.random.default_rng(seed)))
+    for norm in norms:
+        for buffer in (norm.running_mean, norm.running_var):
+            buffer.copy_(buffer.bfloat16())
+    network.float()
+
+
+def _pictures(count: int, side: int, rng: np.random.Generator) -> Tensor:
+    """(count, 3, side, side) float64: tiles upon smaller and fainter tiles, in colours, brightness and contrast of their own."""
+    out = torch.zeros(count, 3, side, side, dtype=torch.float64)
+    for tiles in (1, 2, 4, 8, 16, 32, 64):
+        colours = rng.standard_normal((count, 3, tiles, tiles)) + rng.standard_normal((count, 1, tiles, tiles))
+        colours *= rng.uniform(0, 1.2, (count, 1, 1, 1)) * tiles**-0.75
+        out += nn.functional.interpolate(torch.from_numpy(colours), side)
+    return out
+
+
 @torch.no_grad()
 def _draw(model: nn.Module, seed: int) -> None:
     """Fill every parameter by its own generator, so that no draw depends on the order or number of the others."""
@@ -153,7 +193,7 @@ def _draw(model: nn.Module, seed: int) -> None:
         values = torch.from_numpy(rng.standard_normal(parameter.shape, dtype=np.float32))
         if parameter.ndim > 1:
             values *= parameter[0].numel() ** -0.5
-        elif "norm" in name and name.endswith("weight"):
+        elif name.endswith("weight"):  # of a norm
             values = 1 + 0.1 * values
         else:
             values *= 0.03

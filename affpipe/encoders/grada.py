@@ -1,0 +1,156 @@
+"""GRADA: the 256 numbers of a face crop that its emotion and its valence and arousal are read from (EfficientNet-B1).
+
+Source: Team RAS, sec. 3.1, after Dresvyanskiy et al., CVPRW 2024; loads their `affective_static_efficientNet_b1.pth`. From the authors'
+public code: names and order of the layers (DresvyanskiyDenis/datatools, Modified_EfficientNet_B1); the preprocessing
+(resize_image_saving_aspect_ratio there, repeated in SMIL-SPCRAS/CVPRW-26, extract_grada_features.py); classes and the order of the
+regression's outputs (DresvyanskiyDenis/EmotionRecognition, training of the static facial model: column 0 is arousal, column 1 valence). Not
+found: the checkpoint itself, and the package grada_emotion, through which CVPRW-26 loads it.
+
+Where we differ: valence comes first here, as everywhere in this project; emotions stay logits, as in the published forward (the extraction
+script of CVPRW-26 then stores their softmax); every key must find its place.
+
+The paper counts 7.9 M parameters, which is about EfficientNet-B1 with its ImageNet classifier (7.79 M); with the heads that replace it, the
+network has 6,844,202.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from affpipe.compat import ensure_torchvision
+from affpipe.encoders.specs import GRADA
+from affpipe.errors import InputError, WeightsError
+from affpipe.weights.files import UNREADABLE, first_line
+
+ensure_torchvision()
+
+from torchvision.models import efficientnet_b1  # noqa: E402
+
+EMOTIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
+TRUNK, DIM = 1280, 256  # widths of EfficientNet-B1's pooled features and of the embedding
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB
+
+
+class Embedded(NamedTuple):
+    """What GRADA says of N faces, float32: embedding (N, 256) in [-1, 1], emotion (N, 8) logits, va (N, 2) valence, arousal."""
+
+    embedding: np.ndarray
+    emotion: np.ndarray
+    va: np.ndarray
+
+
+class GradaNet(nn.Module):
+    """The network under its published names."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = efficientnet_b1(weights=None)
+        self.model.classifier = nn.Identity()
+        self.dropout_after_pretrained = nn.Dropout(0.1)
+        self.embeddings_layer = nn.Linear(TRUNK, DIM)
+        self.batchnorm = nn.BatchNorm1d(DIM)
+        self.activation_embeddings = nn.Tanh()
+        self.classifier = nn.Linear(DIM, len(EMOTIONS))
+        self.regression = nn.Linear(DIM, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, 3, side, side) normalised pictures to embedding (B, 256), emotion logits (B, 8), and valence and arousal (B, 2)."""
+        x = self.dropout_after_pretrained(self.model(x))  # (B, 1280)
+        x = self.activation_embeddings(self.batchnorm(self.embeddings_layer(x)))  # (B, 256)
+        return x, self.classifier(x), self.regression(x).flip(-1)  # it was trained on arousal, valence
+
+
+class Grada:
+    """The encoder."""
+
+    spec = GRADA
+    dim = DIM
+
+    def __init__(self, network: GradaNet, *, device: torch.device, side: int = 240, batch_size: int = 32):
+        self.network = network.eval().to(device)
+        self.device, self.side, self.batch_size = device, side, batch_size
+        self.dtype = network.regression.weight.dtype
+        self.mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
+        self.std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
+
+    def extract(self, crops: Sequence[np.ndarray]) -> Embedded:
+        """Embed N face crops, each (h, w, 3) uint8 RGB of any size, in order.
+
+        Raises InputError for anything else.
+        """
+        for crop in crops:
+            if crop.dtype != np.uint8 or crop.ndim != 3 or crop.shape[2] != 3 or crop.size == 0:
+                raise InputError(f"{self.spec.name}: want crops as uint8 (h, w, 3), got {crop.dtype} {crop.shape}")
+        out = Embedded(*(np.empty((len(crops), width), np.float32) for width in (DIM, len(EMOTIONS), 2)))
+        for i in range(0, len(crops), self.batch_size):
+            batch = slice(i, i + self.batch_size)
+            for rows, found in zip(out, self._embed(np.stack([letterbox(crop, self.side) for crop in crops[batch]])), strict=True):
+                rows[batch] = found.float().cpu().numpy()
+        return out
+
+    @torch.inference_mode()
+    def _embed(self, pictures: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        x = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2) / 255  # (B, 3, side, side)
+        return self.network(((x - self.mean) / self.std).to(self.dtype))
+
+
+def letterbox(image: np.ndarray, side: int) -> np.ndarray:
+    """(h, w, 3) uint8 resized so that its longer side is `side`, in the middle of a black square: (side, side, 3) uint8.
+
+    Pillow's bilinear filter, since the weights were trained with it: unlike OpenCV's, it averages where it shrinks. Sizes are cut off, not
+    rounded, in the published order of operations, so that some longer sides (11, 13, 22, ... to 240) end up one pixel short, as published.
+    """
+    height, width = image.shape[:2]
+    ratio = side / max(height, width)
+    height, width = max(1, int(height * ratio)), max(1, int(width * ratio))
+    top, left = (side - height) // 2, (side - width) // 2
+    out = np.zeros((side, side, 3), np.uint8)
+    out[top : top + height, left : left + width] = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    return out
+
+
+def load(path: Path, *, device: torch.device, dtype: torch.dtype, side: int = 240, batch_size: int = 32) -> Grada:
+    """The encoder with the weights of a .pth file, or of the one in a folder. Runs no code of the checkpoint.
+
+    A state dict may lie alone under "state_dict", and all its names may begin with "module.", as nn.DataParallel saves them; nothing else
+    is unwrapped or left out. Raises WeightsError where the file is none or a key is missing, left over or of another shape.
+    """
+    weights = _weights(_file(path))
+    # Made without memory or random draws; `assign` then puts the weights in place, so a key left out would stay without a value.
+    with torch.device("meta"):
+        network = GradaNet()
+    try:
+        network.load_state_dict(weights, strict=True, assign=True)
+    except RuntimeError as error:
+        reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])[:300]
+        raise WeightsError(f"{GRADA.name}: {path} is no GRADA checkpoint: {reason}; correct the path, or get the file again") from None
+    return Grada(network.to(dtype), device=device, side=side, batch_size=batch_size)
+
+
+def _file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    files = sorted(path.glob("*.pth"))
+    if len(files) != 1:
+        raise WeightsError(f"{GRADA.name}: {path}: want one .pth file in it, got {[f.name for f in files]}; name the file itself")
+    return files[0]
+
+
+def _weights(file: Path) -> Mapping[str, Tensor]:
+    try:
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise WeightsError(f"{GRADA.name}: {file} does not read as weights ({first_line(error)}); get the file again") from None
+    if isinstance(found, Mapping) and set(found) == {"state_dict"}:
+        found = found["state_dict"]
+    if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
+        what = f"a {type(found).__name__}" + (f" of {sorted(map(str, found))[:5]}" if isinstance(found, Mapping) else "")
+        raise WeightsError(f"{GRADA.name}: {file}: want a state dict of tensors, got {what}; save the network's state_dict() alone")
+    if all(name.startswith("module.") for name in found):
+        found = {name.removeprefix("module."): value for name, value in found.items()}
+    return found

@@ -18,7 +18,6 @@ from affpipe.errors import InputError, WeightsError
 from affpipe.weights.tiny import make_tiny
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
-PIXELS = {"min_pixels": 32 * 32, "max_pixels": 64 * 64}
 
 
 @pytest.fixture(scope="module")
@@ -31,145 +30,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_specs_need_no_torch() -> None:
     code = "import sys; from affpipe.encoders import specs; print(sorted(specs.ENCODERS), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['logmel', 'mesh', 'qwen3vl', 'wavlm'] False"
+    assert done.stdout.strip() == "['grada', 'logmel', 'mesh', 'qwen3vl', 'wavlm'] False"
     assert all(name == spec.name and spec.revision >= 1 for name, spec in ENCODERS.items())
 
 
-# --- thinning -----------------------------------------------------------------------------------------------------------------------
-
-
-def test_thin_by_hand() -> None:
-    assert qwen3vl.thin(31).tolist() == list(range(0, 31, 2))
-    assert qwen3vl.thin(11, count=3).tolist() == [0, 5, 10]
-    assert qwen3vl.thin(7, count=1).tolist() == [3]
-    assert qwen3vl.thin(0).tolist() == []
-
-
-@pytest.mark.parametrize("count", [2, 5, 16])
-def test_thin_laws(count: int) -> None:
-    for n in range(1, 200):
-        index = qwen3vl.thin(n, count=count)
-        assert len(index) == min(n, count)
-        if n > count:
-            assert (index[0], index[-1]) == (0, n - 1)
-            gap = np.diff(index)
-            assert gap.min() >= 1
-            assert gap.max() - gap.min() <= 1
-        else:
-            assert index.tolist() == list(range(n))
-
-
-def test_thin_refuses() -> None:
-    with pytest.raises(InputError, match="want n >= 0"):
-        qwen3vl.thin(-1)
-
-
-# --- Qwen3-VL -----------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def clips() -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Clips of different lengths, sizes and rates, one frame and odd counts among them."""
-    rng = np.random.default_rng(3)
-    shapes = [(16, 48, 80), (5, 90, 60), (1, 36, 64), (16, 48, 80), (4, 30, 200)]
-    frames = [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
-    return frames, [100.0 + np.arange(len(clip)) * step for clip, step in zip(frames, (0.25, 0.1, 1, 0.04, 0.5), strict=True)]
-
-
-def _qwen(tiny: Path, setting: qwen3vl.Setting = "multimodal", **settings) -> qwen3vl.Qwen3VL:
-    return qwen3vl.load(tiny / "qwen3vl-tiny", **CPU, **({"setting": setting, "prompt": "How do they feel?"} | PIXELS | settings))
-
-
-@pytest.mark.parametrize("setting", ["multimodal", "visual"])
-def test_qwen_rows_are_independent_of_the_batch(tiny: Path, clips, setting: qwen3vl.Setting) -> None:
-    encoder = _qwen(tiny, setting)
-    frames, times = clips
-    alone = np.concatenate([encoder.extract([c], [t]) for c, t in zip(frames, times, strict=True)])
-    assert alone.shape == (5, encoder.dim)
-    assert alone.dtype == np.float32
-    assert np.abs(alone[0] - alone[3]).max() > 0.01  # rows do differ
-    for batch_size in (2, 3, 5):
-        encoder.batch_size = batch_size
-        np.testing.assert_allclose(encoder.extract(frames, times), alone, atol=1e-5)
-        np.testing.assert_allclose(encoder.extract(frames[::-1], times[::-1]), alone[::-1], atol=1e-5)
-    assert encoder.extract([], []).shape == (0, encoder.dim)
-
-
-def test_qwen_is_the_library_called_by_hand(tiny: Path, clips) -> None:
-    """The chat spelled out, tokenised and run through the library's own generation class."""
-    encoder, seen = _qwen(tiny), _qwen(tiny, "visual")
-    frames, times = clips[0][0], clips[1][0]
-    inputs = encoder._inputs(frames, times)
-    # 48 x 80 rounds to 64 x 64 (half to even): 2 x 2 tokens for each of 8 pairs of frames, each shown with its mean time.
-    pairs = "".join(f"<{0.125 + 0.5 * i:.1f} seconds><|vision_start|>{'<|video_pad|>' * 4}<|vision_end|>" for i in range(8))
-    chat = f"<|im_start|>user\n{pairs}How do they feel?<|im_end|>\n<|im_start|>assistant\n"
-    assert encoder.processor.tokenizer.decode(inputs["input_ids"][0]) == chat
-
-    whole = qwen3vl.Qwen3VLForConditionalGeneration.from_pretrained(tiny / "qwen3vl-tiny", dtype=torch.float32).eval()
-    with torch.inference_mode():
-        hidden = whole(**{k: v for k, v in inputs.items() if k != "video_metadata"}, output_hidden_states=True).hidden_states[-1][0]
-    last_video = max(i for i, token in enumerate(inputs["input_ids"][0]) if token == encoder.processor.video_token_id)
-    np.testing.assert_allclose(encoder.extract([frames], [times])[0], hidden[-1], atol=1e-5)
-    np.testing.assert_allclose(seen.extract([frames], [times])[0], hidden[last_video], atol=1e-5)
-
-
-def test_qwen_visual_has_not_read_the_prompt(tiny: Path, clips) -> None:
-    frames, times = clips
-    other = "Something else entirely, and longer."
-    visual, multimodal = ([_qwen(tiny, s, prompt=p).extract(frames[:1], times[:1]) for p in ("A", other)] for s in ("visual", "multimodal"))
-    np.testing.assert_allclose(*visual, atol=1e-5)
-    assert np.abs(multimodal[0] - multimodal[1]).max() > 0.01
-
-
-def test_qwen_sees_every_frame_and_relative_time(tiny: Path, clips) -> None:
-    encoder = _qwen(tiny)
-    frames, times = clips[0][0], clips[1][0]
-    changed = []
-    for i in range(16):
-        changed.append(frames.copy())
-        changed[-1][i] = 255 - changed[-1][i]
-    same, shifted, slower = encoder.extract([frames] * 3, [times, times + 1000, times[0] + 4 * (times - times[0])])
-    np.testing.assert_allclose(shifted, same, atol=1e-5)
-    assert np.abs(slower - same).max() > 1e-3
-    assert (np.abs(encoder.extract(changed, [times] * 16) - same).max(axis=1) > 1e-4).all()
-
-
-@pytest.mark.parametrize("shape", [(16, 360, 640), (15, 640, 360), (2, 100, 100), (1, 720, 1280), (7, 60, 400)])
-def test_qwen_keeps_the_pixel_cap(tiny: Path, shape: tuple[int, int, int]) -> None:
-    encoder = _qwen(tiny, min_pixels=32 * 32, max_pixels=10 * 32 * 32)
-    inputs = encoder._inputs(np.zeros((*shape, 3), np.uint8), np.arange(shape[0]) / 4)
-    pairs, rows, columns = inputs["video_grid_thw"][0].tolist()
-    assert pairs == (shape[0] + 1) // 2
-    assert 1 <= rows * columns // 4 <= 10
-    assert (inputs["input_ids"] == encoder.processor.video_token_id).sum() == pairs * rows * columns // 4
-
-
-def test_qwen_refuses(tiny: Path) -> None:
-    encoder, clip, times = _qwen(tiny), np.zeros((3, 40, 40, 3), np.uint8), np.arange(3.0)
-    for bad in (clip.astype(np.float32), clip[0], clip[..., :1], clip[:0], np.zeros((17, 40, 40, 3), np.uint8)):
-        with pytest.raises(InputError, match=r"qwen3vl: want uint8 \(n, H, W, 3\) with n from 1 to 16"):
-            encoder.extract([bad], [np.arange(float(len(bad)))])
-    for bad in (times[:2], times[::-1], np.array([0, 1, np.nan])):
-        with pytest.raises(InputError, match="want 3 finite, increasing times"):
-            encoder.extract([clip], [bad])
-    with pytest.raises(InputError, match="got 1 clips and 2 rows"):
-        encoder.extract([clip], [times, times])
-    with pytest.raises(InputError, match="min_pixels <= max_pixels"):
-        _qwen(tiny, max_pixels=10)
-
-
-def test_qwen_loads_without_a_word(tiny: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    _qwen(tiny).extract([np.zeros((2, 40, 40, 3), np.uint8)], [np.arange(2.0)])
-    assert capfd.readouterr() == ("", "")
-
-
-def test_qwen_refuses_a_checkpoint_with_a_hole(tiny: Path, tmp_path: Path) -> None:
-    shutil.copytree(tiny / "qwen3vl-tiny", tmp_path, dirs_exist_ok=True)
-    weights = load_file(tmp_path / "model.safetensors")
-    del weights["model.language_model.layers.1.mlp.up_proj.weight"]
-    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(WeightsError, match=r"1 missing_keys, the first .*layers\.1\.mlp\.up_proj"):
-        qwen3vl.load(tmp_path, **CPU, setting="visual", **PIXELS)
+# --- checkpoints --------------------------------------------------------------------------------------------------------------------
 
 
 def test_checkpoints_that_do_not_read(tiny: Path, tmp_path: Path) -> None:
@@ -181,7 +46,7 @@ def test_checkpoints_that_do_not_read(tiny: Path, tmp_path: Path) -> None:
             load(folder)
 
     def qwen(folder: Path) -> object:
-        return qwen3vl.load(folder, **CPU, setting="visual", **PIXELS)
+        return qwen3vl.load(folder, **CPU, min_pixels=32 * 32, max_pixels=64 * 64)
 
     def wav(folder: Path) -> object:
         return wavlm.load(folder, **CPU)
@@ -200,14 +65,6 @@ def test_checkpoints_that_do_not_read(tiny: Path, tmp_path: Path) -> None:
     refused(qwen, tmp_path / "nowhere", r"qwen3vl: no .*nowhere.config\.json; fetch")
     refused(qwen, tiny / "wavlm-tiny", "want a Qwen3-VL checkpoint, got model_type 'wavlm'")
     refused(wav, tiny / "qwen3vl-tiny", "want a WavLM checkpoint, got model_type 'qwen3_vl'")
-
-
-def test_published_prompt_is_one_line() -> None:
-    prompt = qwen3vl.published_prompt()
-    assert "\n" not in prompt
-    assert prompt.startswith("You are an expert in multimodal affect analysis.")
-    assert "mixed or ambiguous affect" in prompt
-    assert prompt.endswith("always end with a period.")
 
 
 # --- WavLM --------------------------------------------------------------------------------------------------------------------------

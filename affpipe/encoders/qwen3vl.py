@@ -1,11 +1,22 @@
-"""Behaviour embedding of video segments by Qwen3-VL: one forward pass over the frames and a prompt, one hidden state kept.
+"""Behaviour embeddings of video segments by Qwen3-VL: one forward pass over the frames and a prompt, six vectors kept.
 
 Source: Team RAS, sec. 3.2 and Figure 2, whose prompt is behaviour_prompt.txt: a parameter of the published system, quoted as it stands in
 the paper ("mixed or ambiguous"; the published code has "mixed/ambiguous"). A clip is the uniformly thinned frames of one segment.
 
-- multimodal: the last hidden layer at the last token of the chat (video, prompt, generation prompt).
-- visual: the last hidden layer at the last video token. Attention is causal, so it has seen all frames and none of the prompt. The
+Both settings of the paper come from the last hidden layer of that pass, after its final norm:
+
+- multimodal: all tokens of the chat (video, prompt, generation prompt). "last" is the paper's embedding.
+- visual: the video tokens. Attention is causal: they have seen the frames and none of the prompt. "last" is the last one of them. The
   published code takes the mark that ends the video, one token later, which is a text token.
+
+"mean" and "std" (of the population) run over the same tokens, in float32 whatever the network's precision.
+
+Clips of one shape run together, and of these only rows of equally many tokens (the timestamps are part of the text). So nothing is padded,
+and a row depends on its own clip alone. The norm bounds every value by sqrt(D) times its largest weight: the huge activations that such
+models have inside never get out, and float16 holds what is given, unless the weights are damaged.
+
+Descriptions, if wanted, go on from the keys and values of the same pass: greedy, where the checkpoint's own settings would draw words at
+random, and one clip at a time, since in half precision the size of a batch can tip the choice of a word.
 
 Departures. The published code cuts 4 s files and samples 4 frames a second by file position; here the frames come with their timestamps,
 and those, counted from the clip's first frame, are what the prompt shows. It resizes twice, to multiples of 28 and then of 32 pixels, each
@@ -13,15 +24,14 @@ frame between 100352 and 602112 pixels; here once, to multiples of 32, with the 
 vision marks round the whole video, which neither the model's training nor transformers 4 had; it is taken off before tokenisation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from affpipe.compat import ensure_torchvision, quiet_transformers
 from affpipe.encoders.specs import QWEN3VL
@@ -30,13 +40,27 @@ from affpipe.weights.files import UNREADABLE, first_line, read_json
 
 ensure_torchvision()
 
-from transformers import AutoProcessor, Qwen3VLForConditionalGeneration  # noqa: E402
+from transformers import AutoProcessor, Cache, Qwen3VLForConditionalGeneration  # noqa: E402
 from transformers.video_utils import VideoMetadata  # noqa: E402
 
 FRAMES = 16  # in a clip, at most
 SIDE = 32  # pixels: one video token covers 32 x 32 of them, in two frames
+ENDS = ("<|im_end|>", "<|endoftext|>")  # either ends a turn
 
-Setting = Literal["multimodal", "visual"]
+
+class Behaviour(NamedTuple):
+    """What N clips give, in order: six embeddings (N, D) float32, and N descriptions, empty ones where none were wanted."""
+
+    multimodal_last: np.ndarray
+    multimodal_mean: np.ndarray
+    multimodal_std: np.ndarray
+    visual_last: np.ndarray
+    visual_mean: np.ndarray
+    visual_std: np.ndarray
+    descriptions: list[str]
+
+
+EMBEDDINGS = Behaviour._fields[:6]
 
 
 def published_prompt() -> str:
@@ -58,6 +82,32 @@ def thin(n: int, *, count: int = FRAMES) -> np.ndarray:
     return np.rint(np.linspace(0, n - 1, count)).astype(np.int64)
 
 
+def pool(hidden: Tensor, seen: Tensor) -> Tensor:
+    """Last, mean and standard deviation over all tokens, then over those of the video, in the order of `EMBEDDINGS`.
+
+    Args:
+        hidden: (B, L, D) of any precision, without padding.
+        seen: (B, L) bool, the video's tokens, equally many in each row.
+
+    Returns:
+        (6, B, D) float32.
+    """
+    hidden = hidden.float()
+    pooled = []
+    for tokens in (hidden, hidden[seen].unflatten(0, (len(hidden), -1))):  # (B, L, D), (B, V, D)
+        std, mean = torch.std_mean(tokens, dim=1, correction=0)
+        pooled += [tokens[:, -1], mean, std]
+    return torch.stack(pooled)
+
+
+def alike(keys: Iterable[Hashable], size: int) -> list[list[int]]:
+    """Indices in groups of at most `size` whose keys are equal; every index once, in order within its key."""
+    groups: dict[Hashable, list[int]] = {}
+    for i, key in enumerate(keys):
+        groups.setdefault(key, []).append(i)
+    return [group[i : i + size] for group in groups.values() for i in range(0, len(group), size)]
+
+
 class Qwen3VL:
     """The encoder; `dim` is the width of its embeddings."""
 
@@ -69,25 +119,31 @@ class Qwen3VL:
         processor: AutoProcessor,
         *,
         device: torch.device,
-        setting: Setting,
         min_pixels: int,
         max_pixels: int,
         prompt: str,
+        description_tokens: int = 0,
         batch_size: int = 4,
     ):
-        """Bounds are pixels of one frame after resizing to multiples of 32; no side gets shorter than 32, whatever the upper one says."""
+        """Bounds are pixels of one frame after resizing to multiples of 32; no side gets shorter than 32, whatever the upper one says.
+
+        With `description_tokens` above 0, clips are also described, in at most so many tokens.
+        """
         if not SIDE**2 <= min_pixels <= max_pixels:
             raise InputError(f"{self.spec.name}: want {SIDE**2} <= min_pixels <= max_pixels, got {min_pixels} and {max_pixels}")
-        # The language-model head, a tenth of the weights, is not needed for hidden states.
         self.model = model.model.eval().to(device)
+        # Kept for words only: hidden states do without, and where it is not tied to the input embedding it is a tenth of the weights.
+        self.head = model.lm_head.eval().to(device) if description_tokens else None
         self.processor = processor
-        self.device, self.setting, self.batch_size = device, setting, batch_size
+        self.device, self.description_tokens, self.batch_size = device, description_tokens, batch_size
         self.min_pixels, self.max_pixels = min_pixels, max_pixels
         self.dim: int = model.config.text_config.hidden_size
         self.text = self._chat(prompt)
+        self.ends = set(processor.tokenizer.convert_tokens_to_ids(ENDS))
 
-    def extract(self, clips: Sequence[np.ndarray], times_s: Sequence[np.ndarray]) -> np.ndarray:
-        """Embed N clips as (N, dim) float32, in order.
+    @torch.inference_mode()
+    def extract(self, clips: Sequence[np.ndarray], times_s: Sequence[np.ndarray]) -> Behaviour:
+        """Embed, and describe where that is wanted, N clips, in order.
 
         Args:
             clips: each (n, H, W, 3) uint8 RGB with 1 to 16 frames; n, H and W may differ between clips.
@@ -99,12 +155,47 @@ class Qwen3VL:
             raise InputError(f"{self.spec.name}: want times for every clip, got {len(clips)} clips and {len(times_s)} rows of times")
         for clip, times in zip(clips, times_s, strict=True):
             self._check(clip, times)
-        out = np.empty((len(clips), self.dim), np.float32)
-        for i in range(0, len(clips), self.batch_size):
-            batch = slice(i, i + self.batch_size)
-            rows = [self._inputs(clip, times) for clip, times in zip(clips[batch], times_s[batch], strict=True)]
-            out[batch] = self._embed(rows)
-        return out
+        pooled = np.empty((len(EMBEDDINGS), len(clips), self.dim), np.float32)
+        texts = [""] * len(clips)
+        for group in alike([clip.shape for clip in clips], self.batch_size):
+            rows = [self._inputs(clips[i], times_s[i]) for i in group]
+            for same in alike([row["input_ids"].shape[1] for row in rows], self.batch_size if self.head is None else 1):
+                hidden, seen, cache = self.forward([rows[j] for j in same])
+                places = [group[j] for j in same]
+                pooled[:, places] = pool(hidden, seen).cpu()
+                if self.head is not None:
+                    texts[places[0]] = self._describe(hidden, cache)
+        return Behaviour(*pooled, texts)
+
+    def forward(self, rows: Sequence[dict[str, Tensor]]) -> tuple[Tensor, Tensor, Cache | None]:
+        """Last hidden layer (B, L, D), which of its tokens are the video's (B, L), and, for a description, keys and values."""
+
+        def batch(key: str) -> Tensor:
+            return torch.cat([row[key] for row in rows]).to(self.device)
+
+        tokens = batch("input_ids")  # (B, L): rows of one length
+        out = self.model(
+            input_ids=tokens,
+            attention_mask=batch("attention_mask"),
+            mm_token_type_ids=batch("mm_token_type_ids"),
+            pixel_values_videos=batch("pixel_values_videos").to(self.model.dtype),
+            video_grid_thw=batch("video_grid_thw"),
+            use_cache=self.head is not None,
+        )
+        return out.last_hidden_state, tokens == self.processor.video_token_id, out.past_key_values
+
+    def _describe(self, hidden: Tensor, cache: Cache) -> str:
+        """What the network says after the chat whose (1, L, D) hidden states, keys and values these are."""
+        said: list[int] = []
+        while len(said) < self.description_tokens:
+            if said:
+                token = torch.tensor([said[-1:]], device=self.device)
+                hidden = self.model(input_ids=token, past_key_values=cache, use_cache=True).last_hidden_state
+            word = int(self.head(hidden[:, -1]).argmax())
+            if word in self.ends:
+                break
+            said.append(word)
+        return self.processor.tokenizer.decode(said, skip_special_tokens=True).strip()
 
     def _check(self, clip: np.ndarray, times: np.ndarray) -> None:
         if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[3] != 3 or not 1 <= len(clip) <= FRAMES or 0 in clip.shape:
@@ -138,35 +229,16 @@ class Qwen3VL:
             return_tensors="pt",
         )
 
-    @torch.inference_mode()
-    def _embed(self, rows: list[dict[str, Tensor]]) -> np.ndarray:
-        def padded(key: str) -> Tensor:  # on the right, where causal attention never looks back from
-            return pad_sequence([row[key][0] for row in rows], batch_first=True).to(self.device)  # (B, L)
-
-        tokens, present = padded("input_ids"), padded("attention_mask")
-        hidden = self.model(
-            input_ids=tokens,
-            attention_mask=present,
-            mm_token_type_ids=padded("mm_token_type_ids"),
-            pixel_values_videos=torch.cat([row["pixel_values_videos"] for row in rows]).to(self.device, self.model.dtype),
-            video_grid_thw=torch.cat([row["video_grid_thw"] for row in rows]).to(self.device),
-            use_cache=False,
-        ).last_hidden_state  # (B, L, D)
-        counts = present if self.setting == "multimodal" else tokens == self.processor.video_token_id
-        place = torch.arange(tokens.shape[1], device=self.device)
-        last = torch.where(counts.bool(), place, -1).amax(dim=1)  # (B,)
-        return hidden[torch.arange(len(rows), device=self.device), last].float().cpu().numpy()
-
 
 def load(
     folder: Path,
     *,
     device: torch.device,
     dtype: torch.dtype,
-    setting: Setting,
     min_pixels: int,
     max_pixels: int,
     prompt: str | None = None,
+    description_tokens: int = 0,
     batch_size: int = 4,
 ) -> Qwen3VL:
     """The encoder with the weights in a local folder; prompt None is the published one. bfloat16 on a GPU, float32 on a CPU.
@@ -192,9 +264,9 @@ def load(
         model,
         processor,
         device=device,
-        setting=setting,
         min_pixels=min_pixels,
         max_pixels=max_pixels,
         prompt=published_prompt() if prompt is None else prompt,
+        description_tokens=description_tokens,
         batch_size=batch_size,
     )

@@ -24,6 +24,7 @@ FACE_OVAL = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
 )
+SLACK_S = 1e-9  # sums of timestamps; a second of open mouth in four is enough however they round
 STILL, LIVELY = 0.0015, 0.004  # spread of the area: at rest it stays below .0005, in speech it is about .004 to .008
 
 
@@ -138,22 +139,39 @@ def windows(
 
     Retained: open for min_open_ratio and seen for min_coverage of the window's length. A frame across a border counts in part.
     """
-    start_s, end_s = spans[:, 0], spans[:, 1]
     if open_.shape != present.shape or open_.shape != (len(axis),):
         raise InputError(f"mouth: want open_ and present ({len(axis)},) as the frame axis, got {open_.shape} and {present.shape}")
-    if (end_s <= start_s).any():
+    if (spans[:, 1] <= spans[:, 0]).any():
         raise InputError("mouth: want end_s > start_s in every window")
     knots = np.append(axis.times_s, axis.end_s)
-    shown = np.diff(knots)
-    length = end_s - start_s
+    length = spans[:, 1] - spans[:, 0]
+    open_s, coverage = _seconds(open_, knots, spans), np.minimum(_seconds(present, knots, spans) / length, 1.0)
+    return WindowTable(open_s, coverage, (open_s >= min_open_ratio * length - SLACK_S) & (coverage >= min_coverage - SLACK_S))
 
-    def seconds(flags: np.ndarray) -> np.ndarray:
-        total = np.concatenate([[0.0], np.cumsum(np.where(flags, shown, 0.0))])
-        return np.interp(end_s, knots, total) - np.interp(start_s, knots, total)
 
-    open_s, coverage = seconds(open_), np.minimum(seconds(present) / length, 1.0)
-    slack = 1e-9  # sums of timestamps; a second of open mouth in four is enough however they round
-    return WindowTable(open_s, coverage, (open_s >= min_open_ratio * length - slack) & (coverage >= min_coverage - slack))
+def _seconds(flags: np.ndarray, knots: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """(W,) seconds of each window in which a flag (T,) is up; flag t holds from knots[t] to knots[t + 1], (T + 1,)."""
+    total = np.concatenate([[0.0], np.cumsum(np.where(flags, np.diff(knots), 0.0))])
+    return np.interp(spans[:, 1], knots, total) - np.interp(spans[:, 0], knots, total)
+
+
+def voice_ratio(voiced: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, spans: np.ndarray) -> np.ndarray:
+    """Part (W,) float64 of each window in which there is a voice, in [0, 1].
+
+    Args:
+        voiced: (R,) bool of successive steps; start_s, end_s: (R,) each begins where the one before ends.
+        spans: (W, 2) float64 [start_s, end_s).
+    """
+    return np.clip(_seconds(voiced, np.append(start_s, end_s[-1:]), spans) / (spans[:, 1] - spans[:, 0]), 0.0, 1.0)
+
+
+def with_voice(retained: np.ndarray, ratio: np.ndarray, *, min_voice_ratio: float, combine: Literal["both", "either"]) -> np.ndarray:
+    """Windows (W,) bool to keep: those that the mouth retained and that hold enough voice, or for "either" one of the two.
+
+    The paper calls the mouth alone not fully reliable (sec. 3.3); a voice alone may be that of someone out of the picture.
+    """
+    heard = ratio >= min_voice_ratio - SLACK_S
+    return retained & heard if combine == "both" else retained | heard
 
 
 def frame_windows(

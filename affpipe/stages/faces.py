@@ -148,8 +148,8 @@ def mouth(context: Context) -> Worker:
 
 
 def speech(context: Context) -> Worker:
-    """Windows of the mouth stream: values (W, 3) float32 open_s, coverage, retained (0 or 1)."""
-    s = context.settings
+    """Windows of the mouth stream: values (W, 3) float32 open_s, coverage, retained (0 or 1); with `vad` also the part with a voice."""
+    s, vad = context.settings, context.plan.settings.vad
 
     def work(job: Job) -> None:
         axis = job.axis()
@@ -157,8 +157,15 @@ def speech(context: Context) -> Worker:
             open_, seen, fps = lips.rows()[:, 1] > 0, lips.valid, lips.fps
         cut = segments(axis.start_s, axis.end_s, length_s=s.length_s, hop_s=s.hop_s)
         table = opening.windows(open_, seen, axis, cut, min_open_ratio=s.min_open_ratio, min_coverage=s.min_coverage)
-        values = np.stack([table.open_s, table.coverage, table.retained], axis=1).astype(np.float32)
-        header = job.header(fps, columns=("open_s", "coverage", "retained"))
+        columns = {"open_s": table.open_s, "coverage": table.coverage, "retained": table.retained}
+        if vad.model != "none":
+            with job.open("vad") as voice:
+                voiced = voice.rows()[:, 0] >= vad.min_probability
+                ratio = opening.voice_ratio(voiced, voice.start_s, voice.end_s, cut)
+            keep = opening.with_voice(table.retained, ratio, min_voice_ratio=s.min_voice_ratio, combine=s.combine)
+            columns |= {"retained": keep, "voice": ratio}
+        values = np.stack(list(columns.values()), axis=1).astype(np.float32)
+        header = job.header(fps, columns=tuple(columns))
         job.write(header, values=values, start_s=cut[:, 0], end_s=cut[:, 1], valid=np.ones(len(cut), bool))
 
     return work

@@ -1,4 +1,4 @@
-"""Media stages: the frame axis of a video, and its audio track on that axis."""
+"""Media stages: the frame axis of a video, its audio track on that axis, and where a voice is heard in it."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from affpipe.frames import FrameAxis
 from affpipe.jobs import Context, Job, Worker
-from affpipe.media.audio import extract, write_flac
+from affpipe.media.audio import extract, read_flac, write_flac
 from affpipe.media.probe import probe
 from affpipe.store import atomic
 
@@ -35,5 +35,26 @@ def audio(context: Context) -> Worker:
         header = job.header(axis.fps, samples=len(samples), sample_rate_hz=rate, start_s=axis.start_s)
         with atomic(job.path) as part:
             write_flac(part, samples, rate, json.dumps(header.attributes(), sort_keys=True))
+
+    return work
+
+
+def vad(context: Context) -> Worker:
+    """Voice activity: values (R, 1) float32 probability of speech in each step of 32 ms; the last one ends with the track."""
+    import torch
+
+    from affpipe.encoders.silero import RATE_HZ, STEP, load, published
+
+    # Always on a CPU, where a minute of sound takes a twentieth of a second.
+    detector = load(published(), device=torch.device("cpu"))
+
+    def work(job: Job) -> None:
+        axis = job.axis()
+        samples = read_flac(job.plan.stream("audio", job.item))
+        found = detector.extract(samples)
+        first = np.arange(len(found)) * STEP
+        start_s, end_s = (axis.start_s + at / RATE_HZ for at in (first, np.minimum(first + STEP, len(samples))))
+        header = job.header(axis.fps, columns=("probability",))
+        job.write(header, values=found[:, None], start_s=start_s, end_s=end_s, valid=np.ones(len(found), bool))
 
     return work

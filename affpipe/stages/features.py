@@ -181,7 +181,7 @@ def _windowed(context: Context, encoder, random: tuple[str, ...]) -> Worker:
                 lengths = np.array([len(piece) for piece in pieces])
                 waves = np.stack([np.pad(piece, (0, length - len(piece))) for piece in pieces])
                 steps = np.array([encoder.frame_count(int(n)) for n in lengths], np.int32)
-                values = encoder.extract(waves, lengths).astype(np.float16)
+                values = _half(job, "values", encoder.extract(waves, lengths))
                 out.append(values=values, steps=steps, start_s=cut[block, 0], end_s=cut[block, 1], valid=steps > 0)
 
     return work

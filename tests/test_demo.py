@@ -18,6 +18,7 @@ from affpipe.demo.film import write_film
 from affpipe.demo.render import drives, render, render_clip
 from affpipe.demo.signals import RATE, correlation
 from affpipe.errors import SettingsError
+from affpipe.media.probe import DEMO_COMMENT, probe
 
 SMALL = (240, 180)
 AWAY = Absence(1.0, 2.0)
@@ -153,6 +154,26 @@ def test_same_seed_same_bytes_whatever_the_process(demo: Path, tmp_path: Path):
         assert (tmp_path / name).read_bytes() == (demo / name).read_bytes()
     other = drives(clip, SEED + 1)[0]
     assert not np.allclose(other.valence, drives(clip, SEED)[0].valence)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "comment", "synthetic"), [(".mkv", DEMO_COMMENT, True), (".mp4", "holiday", False), (".mp4", None, False)]
+)
+def test_films_say_that_they_are_a_demo(demo: Path, tmp_path: Path, suffix: str, comment: str | None, synthetic: bool):
+    """In the container, so that a copy under another name and in another container says so too; no other film does."""
+    assert all(probe(demo / clip.video).synthetic for clip in TINY)
+    copy = tmp_path / f"copy{suffix}"
+    with av.open(str(demo / "videos/vary.mp4")) as source, av.open(str(copy), "w") as out:
+        if comment:
+            out.metadata["comment"] = comment
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    info = probe(copy)
+    assert info.synthetic is synthetic
+    assert info.facts()["synthetic"] is synthetic
 
 
 def loudness(path: Path, step_s: float) -> tuple[np.ndarray, np.ndarray]:

@@ -67,6 +67,7 @@ def test_real_clip(media, name):
     assert got == CLIPS[name]
     assert info.axis.times_s.tolist() == times_of(media / name)
     assert (info.repaired_times, info.bad_packets, info.corrupt_frames, info.faults) == (0, 0, 0, ())
+    assert not info.synthetic
     assert info.audio in (None, AudioInfo(sound, 44100, 2, 0.0))
     index, time_s, image = next(decode.frames(media / name))
     assert (index, time_s, image.dtype, image.shape) == (0, info.axis.start_s, np.uint8, (info.height, info.width, 3))

@@ -1,4 +1,4 @@
-"""Encode frames and sound as H.264 and AAC in MP4, the same bytes on every run on one machine."""
+"""Encode frames and sound as H.264 and AAC in MP4, the same bytes on every run on one machine, marked as a demo."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import av
 import numpy as np
 
 from affpipe.demo.voice import SAMPLE_RATE
+from affpipe.media.probe import DEMO_COMMENT
 
 # x264's AVX-512 code looks past the right edge of pictures whose width is no multiple of 64 and encodes by what happens to lie there.
 VIDEO = {"crf": "20", "preset": "veryfast", "threads": "1", "x264-params": "asm=AVX2"}
@@ -35,6 +36,7 @@ def write_film(
 ) -> None:
     """Write (H, W, 3) uint8 RGB frames at times ticks * tick, and the sound if there is one."""
     with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
+        container.metadata["comment"] = DEMO_COMMENT
         video = container.add_stream("libx264", rate=fps, options=VIDEO)
         video.width, video.height, video.pix_fmt = *size, "yuv420p"
         video.codec_context.time_base = tick

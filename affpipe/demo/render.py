@@ -23,7 +23,7 @@ from affpipe.demo.stage import Stage
 from affpipe.demo.voice import speak
 from affpipe.errors import SettingsError
 
-VERSION = 1  # bump when any file of the set changes
+VERSION = 2  # bump when any file of the set changes
 MARK = "demo.json"
 INVALID = -5
 PARTS = ("videos", "annotations", "truth", "data_manifest.csv")

@@ -18,6 +18,8 @@ from affpipe.media.reader import VideoPass, open_media
 
 # Shortfall against the declared duration that is worth a word; containers round theirs by about a frame.
 MISSING_S = 0.5
+# The comment that the demo renderer puts into its files, so that figures on them are never taken for real ones.
+DEMO_COMMENT = "affpipe demo"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class VideoInfo:
         duration_s: from the first frame to the end of the last.
         variable_rate: some interval differs from 1 / fps by over 2 % and over the clock's resolution (a dropped frame counts).
         repaired_times, bad_packets, corrupt_frames: counts of what `reader` repaired, skipped or passed on.
+        synthetic: the file says that it was rendered by `affpipe demo`.
         missing_s: declared end of the file minus the end of its last packet, at least 0.
     """
 
@@ -52,6 +55,7 @@ class VideoInfo:
     duration_s: float
     variable_rate: bool
     audio: AudioInfo | None
+    synthetic: bool
     axis: FrameAxis
     repaired_times: int
     bad_packets: int
@@ -105,6 +109,7 @@ def probe(path: Path, *, backend: str = "pyav", threads: int = 1) -> VideoInfo:
             duration_s=axis.end_s - axis.start_s,
             variable_rate=bool((np.abs(np.diff(times) - 1 / axis.fps) > max(1.5 * tick, 0.02 / axis.fps)).any()),
             audio=_audio(container),
+            synthetic=any(k.lower() == "comment" and text == DEMO_COMMENT for k, text in container.metadata.items()),
             axis=axis,
             repaired_times=video.repaired_times,
             bad_packets=video.bad_packets,

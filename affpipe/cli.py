@@ -13,9 +13,10 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 demo = typer.Typer(no_args_is_help=True, help="Data for a first run.")
 weights_app = typer.Typer(no_args_is_help=True, help="Checkpoints: tiny random ones, or the published ones.")
 cache_app = typer.Typer(no_args_is_help=True, help="The store of streams and models.")
+faces_app = typer.Typer(no_args_is_help=True, help="Whose face is meant.")
 mouth_app = typer.Typer(no_args_is_help=True, help="The mouth-opening filter by itself.")
 work = typer.Typer(no_args_is_help=True, help="Jobs that the workflow starts.")
-for name, sub in {"demo": demo, "weights": weights_app, "cache": cache_app, "mouth": mouth_app, "job": work}.items():
+for name, sub in {"demo": demo, "weights": weights_app, "cache": cache_app, "faces": faces_app, "mouth": mouth_app, "job": work}.items():
     app.add_typer(sub, name=name)
 
 ConfigOption = Annotated[list[Path], typer.Option("--config", help="settings file; several are laid over each other")]
@@ -88,7 +89,7 @@ def evaluate(
     """Score predictions: CCC pooled and within video, beside a constant."""
     from affpipe import evaluate as scoring
     from affpipe import store
-    from affpipe.publish import read_scores
+    from affpipe.publish import read_scores, read_table
 
     if task != "va":
         raise InputError(f"evaluate: want --task va, got {task!r}")
@@ -100,6 +101,9 @@ def evaluate(
         flat = scoring.score(scoring.folders(truth, pred))
         scores, title = {pred.name: flat}, f"{pred} against {truth}"
     _print_table(title, scoring.TABLE_HEAD, scoring.table(scores))
+    published = read_table(run) if run is not None else []
+    if published:
+        _print_table(f"{run}: beside the published table", published[0], published[1:])
     if json is not None:
         store.write_text(json, scoring.to_json(flat if flat is not None else scores))
 
@@ -136,6 +140,34 @@ def weights_fetch(
     from affpipe.weights.fetch import fetch
 
     print(fetch(name, out, revision=revision))
+
+
+@faces_app.command("review")
+def faces_review(
+    recipes: Annotated[list[Path] | None, typer.Argument(help="settings laid over --config")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    out: Annotated[Path, typer.Option(help="folder for review.html and curation.csv")] = Path("review"),
+    stream: Annotated[list[str] | None, typer.Option(help="only this stream and those of its video; may be repeated")] = None,
+) -> None:
+    """Write a sheet of all face tracks, ambiguous streams first, and the file in which to decide."""
+    import shlex
+
+    from affpipe.config import load
+    from affpipe.console import progress
+    from affpipe.review.review import review
+
+    files = [*config, *(recipes or [])]
+    command = f"snakemake --cores 2 --until apply_faces --configfile {shlex.join(map(str, files))}"
+    with progress() as show:
+        made = review(load(files), out, streams=stream or (), command=command, progress=show)
+    for fault in made.faults:
+        print(fault)
+    missing = f", {made.missing} without faces ({command})" if made.missing else ""
+    step = "run the workflow" if made.in_force else f"set `subject: {{curation: {made.decisions}}}` and run the workflow"
+    print(
+        f"{made.streams} streams, {made.ambiguous} ambiguous, {made.decided} decided{missing}: "
+        f"look at {made.sheet}, write tracks into {made.decisions}, then {step}"
+    )
 
 
 @mouth_app.command("windows")

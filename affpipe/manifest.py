@@ -1,4 +1,4 @@
-"""Which videos and streams exist: the one reader of data_manifest.csv.
+"""Which videos and streams exist, and whose face is meant: the one reader of data_manifest.csv and of curation files.
 
 A row is a stream: one subject in one video. Columns: `stream_id, video, subject, partition, annotation`; others are not read. Paths
 are relative to `data_root`. `subject` says which face of the video is meant (largest, left, right; empty is largest).
@@ -7,7 +7,7 @@ are relative to `data_root`. `subject` says which face of the video is meant (la
 import csv
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ COLUMNS = ("stream_id", "video", "subject", "partition", "annotation")
 SUBJECTS = ("largest", "left", "right")
 PARTITIONS = ("train", "validation", "test", "predict")
 STREAM_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ +-]*")
+TRACK_DIGITS = 9  # of a track number at most: it is an int64 in the store
 ID_BYTES = 180  # of a stream or video id: a file's name is that and a suffix, 255 bytes at most
 
 
@@ -138,25 +139,75 @@ def check_partitions(rows: Iterable[Row], path: Path) -> None:
             raise ManifestError(f"{path}: want rows of partition {partition}, got none; models cannot be fitted without them")
 
 
-def read_curation(path: Path, rows: Iterable[Row]) -> dict[str, tuple[int, ...]]:
-    """Curation decisions, stream id -> track numbers, from a CSV file of the columns stream_id and tracks (numbers separated by spaces)."""
+@dataclass(frozen=True)
+class Decision:
+    """A row of a curation file.
+
+    Attributes:
+        tracks: numbers of the subject's tracks, rising; empty if nobody is the subject; None if the manifest's rule decides.
+        faces: for which faces the tracks are numbered, as `Plan.numbering` has it; "" if the row does not say.
+        row: number in the file, the header being row 1.
+        cells: all cells of the row.
+    """
+
+    tracks: tuple[int, ...] | None
+    faces: str
+    row: int
+    cells: Mapping[str, str]
+
+
+def read_decisions(path: Path, rows: Iterable[Row]) -> dict[str, Decision]:
+    """Rows of a curation file by stream id, checked: CSV of the columns stream_id and tracks; `faces` may be there, others are not read.
+
+    `tracks` holds numbers separated by spaces, the word `none` (nobody is the subject), or nothing (the rule decides).
+    """
     known, out = {row.stream_id for row in rows}, {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)
-            if not {"stream_id", "tracks"} <= set(table.fieldnames or ()):
-                raise ManifestError(f"{path}: row 1: want columns stream_id, tracks, got {', '.join(table.fieldnames or ())}; mend row 1")
+            head = table.fieldnames or []
+            if any(head.count(c) != 1 for c in ("stream_id", "tracks")):
+                raise ManifestError(f"{path}: row 1: want columns stream_id, tracks, each once, got {', '.join(head)}; mend row 1")
             for cells in table:
                 where = f"{path}: row {table.line_num}"
-                numbers, stream = (cells["tracks"] or "").split(), (cells["stream_id"] or "").strip()
+                if None in cells or None in cells.values():
+                    raise ManifestError(f"{where}: want as many cells as row 1, with spaces and no commas between tracks; mend the commas")
+                stream = cells["stream_id"].strip()
                 if stream not in known:
                     raise ManifestError(f"{where}: want a stream_id of the manifest, got {stream!r}; remove the row")
                 if stream in out:
                     raise ManifestError(f"{where}: want a row a stream, got {stream!r} again; remove one")
-                if not numbers or not all(n.isdecimal() for n in numbers):
-                    raise ManifestError(f"{where}: want track numbers separated by spaces, got {cells['tracks']!r}; mend the cell")
-                out[stream] = tuple(sorted({int(n) for n in numbers}))
+                out[stream] = Decision(_tracks(where, cells["tracks"]), cells.get("faces", "").strip(), table.line_num, cells)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         what = getattr(error, "strerror", None) or error
         raise ManifestError(f"{path}: want a readable curation file, got {what}; check subject.curation") from None
+    return out
+
+
+def _tracks(where: str, cell: str) -> tuple[int, ...] | None:
+    numbers = cell.split()
+    if not numbers:
+        return None
+    if cell.strip().lower() == "none":
+        return ()
+    if not all(n.isdecimal() and len(n) <= TRACK_DIGITS for n in numbers):
+        raise ManifestError(f"{where}: want track numbers separated by spaces, `none` or nothing, got {cell!r}; mend the cell")
+    return tuple(sorted({int(n) for n in numbers}))
+
+
+def read_curation(path: Path, rows: Iterable[Row], numbering: Callable[[Row], str]) -> dict[str, tuple[int, ...]]:
+    """Decisions of a curation file, stream id -> tracks; streams that are left to the rule are not in it.
+
+    Args:
+        numbering: gives what a row's cell `faces` must hold, if it holds anything, for its track numbers to mean today's tracks.
+    """
+    streams, out = {row.stream_id: row for row in rows}, {}
+    for stream, found in read_decisions(path, streams.values()).items():
+        if found.tracks and found.faces and found.faces != (wanted := numbering(streams[stream])):
+            raise ManifestError(
+                f"{path}: row {found.row}: want tracks of {stream} numbered for {wanted}, got {found.faces} (settings or video changed); "
+                "run `affpipe faces review` again and decide anew"
+            )
+        if found.tracks is not None:
+            out[stream] = found.tracks
     return out

@@ -182,7 +182,7 @@ STREAMS = [Row("one", Path("a.mp4"), "largest", "predict", None), Row("two", Pat
 
 def curation(root: Path, text: str) -> dict[str, tuple[int, ...]]:
     (root / "tracks.csv").write_text(text)
-    return read_curation(root / "tracks.csv", STREAMS)
+    return read_curation(root / "tracks.csv", STREAMS, lambda row: f"faces/{row.stream_id}")
 
 
 def test_curation_names_tracks_in_any_order(root):
@@ -190,16 +190,36 @@ def test_curation_names_tracks_in_any_order(root):
     assert curation(root, "stream_id,tracks\n") == {}
 
 
+def test_curation_may_leave_a_stream_to_the_rule_or_say_that_nobody_is_meant(root):
+    assert curation(root, "stream_id,tracks\none,\ntwo, none\n") == {"two": ()}
+    assert curation(root, "stream_id,tracks\none,  \ntwo,NONE\n") == {"two": ()}
+
+
+def test_numbers_hold_for_the_faces_that_they_name(root):
+    head = "stream_id,tracks,chosen,faces\n"
+    assert curation(root, f"{head}one,3,0,faces/one\ntwo,1,0,\n") == {"one": (3,), "two": (1,)}
+    assert curation(root, f"{head}one,,0,faces/old\ntwo,none,0,faces/old\n") == {"two": ()}  # no numbers, so none of other faces
+    with pytest.raises(ManifestError) as caught:
+        curation(root, f"{head}one,,0,faces/old\ntwo,1,0,faces/old\n")
+    assert str(caught.value).startswith(f"{root / 'tracks.csv'}: row 3: want tracks of two numbered for faces/two, got faces/old ")
+    assert str(caught.value).endswith("run `affpipe faces review` again and decide anew")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("", "row 1: want columns stream_id, tracks"),
-        ("stream,tracks\n", "row 1: want columns stream_id, tracks, got stream, tracks"),
+        ("stream,tracks\n", "row 1: want columns stream_id, tracks, each once, got stream, tracks; mend row 1"),
         ("stream_id,tracks\none,1\nthree,1\n", "row 3: want a stream_id of the manifest, got 'three'; remove the row"),
-        ("stream_id,tracks\none,\n", "row 2: want track numbers separated by spaces, got ''"),
-        ("stream_id,tracks\none\n", "row 2: want track numbers separated by spaces, got None"),
-        ('stream_id,tracks\none,"1,2"\n', "row 2: want track numbers separated by spaces, got '1,2'"),
+        ("stream_id,tracks,tracks\n", "row 1: want columns stream_id, tracks, each once, got stream_id, tracks, tracks"),
+        ("stream_id,tracks\none\n", "row 2: want as many cells as row 1"),
+        ("stream_id,tracks\none,1,2\n", "row 2: want as many cells as row 1, with spaces and no commas between tracks"),
+        ("stream_id,tracks,why\none,1\n", "row 2: want as many cells as row 1"),
+        ('stream_id,tracks\none,"1,2"\n', "row 2: want track numbers separated by spaces, `none` or nothing, got '1,2'"),
+        ("stream_id,tracks\none,none 1\n", "row 2: want track numbers separated by spaces, `none` or nothing, got 'none 1'"),
+        (f"stream_id,tracks\none,{'9' * 5000}\n", "row 2: want track numbers"),
         ("stream_id,tracks\none,-1\n", "row 2: want track numbers"),
+        ("stream_id,tracks\none,\none,2\n", "row 3: want a row a stream, got 'one' again; remove one"),
         ("stream_id,tracks\none,1\none,2\n", "row 3: want a row a stream, got 'one' again; remove one"),
     ],
 )
@@ -211,4 +231,4 @@ def test_a_curation_fault_names_its_row(root, text, said):
 
 def test_a_missing_curation_file_is_named(root):
     with pytest.raises(ManifestError, match=r"none\.csv: want a readable curation file, got No such file.*check subject\.curation"):
-        read_curation(root / "none.csv", STREAMS)
+        read_curation(root / "none.csv", STREAMS, lambda row: "")

@@ -1,0 +1,83 @@
+"""Write the sheet and the file to decide in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from affpipe import manifest, store
+from affpipe.errors import InputError
+from affpipe.jobs import Progress
+from affpipe.plan import Item, Plan
+from affpipe.review import collect, decisions
+from affpipe.review.collect import Missing
+from affpipe.review.sheet import Sheet
+from affpipe.settings import Settings, Subject
+
+SHEET, DECISIONS = "review.html", "curation.csv"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Numbers of streams, and lines on what did not go well. `in_force`: the settings name the file written."""
+
+    sheet: Path
+    decisions: Path
+    streams: int
+    ambiguous: int
+    decided: int
+    missing: int
+    faults: list[str]
+    in_force: bool
+
+
+def review(settings: Settings, out: Path, *, streams: Sequence[str] = (), command: str = "", progress: Progress) -> Outcome:
+    """Look at the faces in the store and write `out`/review.html and `out`/curation.csv.
+
+    Decisions are taken from `out`/curation.csv, or if there is none from the file that the settings name. Those that are numbered for
+    other faces are left out and said so; the file that had them stays as curation.csv.old.
+
+    Args:
+        streams: stream ids to look at; all if empty.
+        command: what makes the streams that are missing, for people.
+    """
+    rows = manifest.read(Path(settings.manifest), Path(settings.data_root))
+    plan = Plan(settings.model_copy(update={"subject": Subject()}), rows)  # a decision at fault must not keep one from mending it
+    path = out / DECISIONS
+    named = settings.subject.curation and Path(settings.subject.curation)
+    in_force = named is not None and named.resolve() == path.resolve()
+    before = path if path.exists() or in_force else named
+    found = manifest.read_decisions(before, rows) if before and (before != path or path.exists()) else {}
+    kept = decisions.still_valid(plan, found)
+    if kept.dropped and before == path:
+        before = out / f"{DECISIONS}.old"
+        store.write_text(before, path.read_text(encoding="utf-8-sig"))
+    videos = _videos(plan, streams)
+    sheet, absent, views = Sheet(), [], []
+    for done, items in enumerate(videos):
+        progress("faces review", done, len(videos))
+        if reason := collect.missing(plan, items[0]):
+            absent += [Missing(item.row, reason) for item in items]
+            continue
+        video = collect.video(plan, items, kept.decisions)
+        views += video.streams
+        sheet.add(video)
+    progress("faces review", len(videos), len(videos))
+    out.mkdir(parents=True, exist_ok=True)
+    store.write_text(out / SHEET, sheet.html(settings.name, absent, kept.dropped, decisions=str(path), command=command))
+    decisions.write(path, plan, views, found, kept.decisions)
+    count = {status: sum(view.status == status for view in views) for status in ("ambiguous", "decided")}
+    faults = [f"{line}: not carried over, decide anew (they are in {before})" for line in kept.dropped]
+    faults += [f"{view.id}: {view.reason}" for view in views if view.choice is None]
+    return Outcome(out / SHEET, path, len(views), count["ambiguous"], count["decided"], len(absent), faults, in_force)
+
+
+def _videos(plan: Plan, streams: Sequence[str]) -> list[list[Item]]:
+    """Items of the wanted streams and of those that share a video with them, by video."""
+    known = {row.stream_id for row in plan.rows}
+    unknown = [id for id in streams if id not in known]
+    if unknown:
+        raise InputError(f"faces review: want streams of {plan.settings.manifest}, got {', '.join(unknown)}; correct --stream")
+    out: dict[str, list[Item]] = {}
+    for item in plan.items("subject"):
+        out.setdefault(item.row.video_id, []).append(item)
+    return [items for items in out.values() if not streams or any(item.id in streams for item in items)]

@@ -91,9 +91,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 class Writer:
-    """Appends rows to a stream being written; made by `writing`."""
+    """Appends rows to a stream being written; made by `writing`.
+
+    Attributes:
+        extra: plain JSON that is known only when all rows are; it goes into the header's `extra`.
+    """
 
     def __init__(self, file: h5py.File):
+        self.extra: dict[str, Any] = {}
         self._file = file
         self._rows = 0
 
@@ -138,9 +143,11 @@ def writing(path: Path, header: Header) -> Iterator[Writer]:
     """Write a stream in pieces: `with writing(path, header) as out: out.append(...)`. Nothing is left if the block fails."""
     # v110: metadata have checksums. In the oldest form, h5py's default, one flipped bit can send HDF5 into an endless loop.
     with atomic(path) as part, h5py.File(part, "w", track_order=True, libver="v110") as file:
-        file.attrs["affpipe"] = json.dumps(header.attributes(), sort_keys=True)
+        attributes = header.attributes()
         writer = Writer(file)
         yield writer
+        attributes["extra"] = {**attributes["extra"], **writer.extra}
+        file.attrs["affpipe"] = json.dumps(attributes, sort_keys=True)
         file.attrs["rows"] = writer._rows
 
 

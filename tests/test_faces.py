@@ -1,4 +1,4 @@
-"""Faces: crops, tracks, the choice of the subject, and MediaPipe on real clips."""
+"""Faces: crops, the choice of the subject, and MediaPipe on real clips."""
 
 import contextlib
 import os
@@ -15,7 +15,6 @@ from affpipe.faces.detect import MediaPipeDetector, clip
 from affpipe.faces.landmarks import MARGIN, FaceMesh
 from affpipe.faces.quiet import quiet_start
 from affpipe.faces.subject import choose, choose_tracks
-from affpipe.faces.track import Tracker, iou
 
 
 @cache
@@ -87,54 +86,6 @@ def test_jpeg_returns_the_picture():
     for data in (b"", b"no image"):
         with pytest.raises(StoreError, match=f"{len(data)} bytes are no image"):
             decode_jpeg(data)
-
-
-# ---- tracks -----------------------------------------------------------------------------------------------------------------------------
-
-A, B = np.array([0, 0, 10, 10.0]), np.array([50, 0, 60, 10.0])
-
-
-def test_iou_by_hand():
-    boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [10, 0, 20, 10], [3, 3, 3, 3]], float)
-    np.testing.assert_allclose(iou(boxes[:1], boxes), [[1, 50 / 150, 0, 0]])
-    assert iou(boxes[3:], boxes[3:]) == 0
-
-
-def test_tracks_keep_their_ids_whatever_the_order_of_boxes():
-    tracker = Tracker(min_iou=0.3, max_gap_frames=2)
-    assert tracker.update(0, np.stack([A, B])).tolist() == [0, 1]
-    assert tracker.update(1, np.stack([B + 1, A + 1])).tolist() == [1, 0]
-    assert tracker.update(2, np.empty((0, 4))).tolist() == []
-    assert tracker.update(3, np.stack([A + 2])).tolist() == [0]
-
-
-def test_a_gap_is_bridged_up_to_the_limit():
-    for gap, want in ((0, 0), (2, 0), (3, 1)):
-        tracker = Tracker(min_iou=0.3, max_gap_frames=2)
-        tracker.update(0, A[None])
-        assert tracker.update(1 + gap, A[None]).tolist() == [want]
-
-
-def test_pairs_have_the_largest_total_overlap():
-    tracker = Tracker(min_iou=0.2, max_gap_frames=0)
-    tracker.update(0, np.array([[0, 0, 10, 10], [4, 0, 14, 10]], float))
-    # Greedily box 0 would go to track 1 (overlap 9/11) and leave box 1, out of track 0's reach, without one.
-    assert tracker.update(1, np.array([[3, 0, 13, 10], [8, 0, 18, 10]], float)).tolist() == [0, 1]
-
-
-def test_too_little_overlap_starts_a_track():
-    tracker = Tracker(min_iou=0.5, max_gap_frames=5)
-    tracker.update(0, A[None])
-    assert tracker.update(1, A[None] + [4, 0, 4, 0]).tolist() == [1]
-
-
-def test_tracker_refuses_disorder_and_bad_limits():
-    tracker = Tracker(min_iou=0.3, max_gap_frames=2)
-    tracker.update(4, A[None])
-    with pytest.raises(InputError, match="rising order, got 4 after 4"):
-        tracker.update(4, A[None])
-    with pytest.raises(InputError, match="0 < min_iou <= 1"):
-        Tracker(min_iou=0, max_gap_frames=2)
 
 
 # ---- the subject ------------------------------------------------------------------------------------------------------------------------
@@ -229,8 +180,9 @@ def test_choose_refuses_bad_input():
 # ---- detection --------------------------------------------------------------------------------------------------------------------------
 
 
-def test_clip_scales_cuts_orders_and_drops():
-    faces = clip([(0.5, 0.5, 1.2, 1.2), (-0.1, 0, 0.5, 0.5), (1.1, 0, 1.3, 0.2)], [0.6, 0.9, 0.99], (100, 200))
+def test_clip_cuts_orders_and_drops():
+    boxes = np.array([(100, 50, 240, 120), (-20, 0, 100, 50), (220, 0, 260, 20), (10, 10, 10.5, 90)])
+    faces = clip(boxes, [0.6, 0.9, 0.99, 0.98], (100, 200))
     assert [f.box.tolist() for f in faces] == [[0, 0, 100, 50], [100, 50, 200, 100]]
     assert [f.score for f in faces] == [0.9, 0.6]
     assert faces[0].box.dtype == np.float32
@@ -256,7 +208,7 @@ SINGLE = ("pyfeat_single_face.mp4", "grid_bbaf2n.mpg", "grid_brbk7n.mpg", "grid_
 @pytest.mark.parametrize("name", SINGLE)
 def test_the_one_face_of_a_clip_is_found_in_every_frame(media, detector, mesh, name):
     for frame in clip_frames(media / name, 25):
-        (face,) = detector.detect(frame)
+        ((face,),) = detector.detect([frame])
         assert (face.box >= 0).all()
         assert (face.box[2:] <= frame.shape[1::-1]).all()
         crop, _ = cut(frame, face.box, MARGIN, 256)
@@ -269,34 +221,20 @@ def test_the_one_face_of_a_clip_is_found_in_every_frame(media, detector, mesh, n
         assert (points[1, :2] < 0.8 * len(crop)).all()
 
 
-def test_two_people_are_two_tracks_and_two_subjects(media, detector):
-    tracker, rows = Tracker(min_iou=0.3, max_gap_frames=5), []
-    frames = clip_frames(media / "two_people_grid.mp4", 5)
-    for i, frame in enumerate(frames):
-        boxes = np.stack([d.box for d in detector.detect(frame)])
-        rows += [(i, t, b) for t, b in zip(tracker.update(i, boxes), boxes, strict=True)]
-    frame, track, box = (np.array(c) for c in zip(*rows, strict=True))
-    assert np.bincount(track).tolist() == [len(frames)] * 2
-    for rule, where in (("left", slice(0, 360)), ("right", slice(360, 720))):
-        choice = choose(frame, track, box, rule=rule, frames=len(frames), width=720)
-        centre = box[choice.row][:, [0, 2]].mean(axis=1)
-        assert ((where.start < centre) & (centre < where.stop)).all()
-
-
 def test_a_close_up_is_left_to_the_short_range_model(media, detector):
     frame = clip_frames(media / "pyfeat_single_face.mp4", 25)[0]
-    x0, y0, x1, y1 = detector.detect(frame)[0].box.astype(int)
+    x0, y0, x1, y1 = detector.detect([frame])[0][0].box.astype(int)
     close_up = frame[y0:y1, x0:x1]
     full = MediaPipeDetector(model="full_range")
-    assert full.detect(close_up) == []
+    assert full.detect([close_up]) == [[]]
     full.close()
-    assert len(detector.detect(close_up)) == 1
+    assert [len(f) for f in detector.detect([close_up, frame])] == [1, 1]
 
 
 def test_results_do_not_depend_on_what_came_before(media, detector, mesh):
     frames = [f for name in ("grid_bbaf2n.mpg", "two_people_grid.mp4", "pyfeat_no_face.mp4") for f in clip_frames(media / name, 25)]
-    there = [detector.detect(f) for f in frames]
-    back = [detector.detect(f) for f in reversed(frames)][::-1]
+    there = detector.detect(frames)
+    back = [detector.detect([f])[0] for f in reversed(frames)][::-1]
     assert [[(*d.box, d.score) for d in f] for f in there] == [[(*d.box, d.score) for d in f] for f in back]
     crops = [cut(f, d.box, MARGIN, 256)[0] for f, found in zip(frames, there, strict=True) for d in found]
     once = [mesh.landmarks(c) for c in crops]
@@ -305,9 +243,10 @@ def test_results_do_not_depend_on_what_came_before(media, detector, mesh):
 
 
 def test_nothing_is_found_where_nothing_is(media, detector, mesh):
-    assert detector.detect(np.zeros((100, 200, 3), np.uint8)) == []
+    assert detector.detect([np.zeros((100, 200, 3), np.uint8)]) == [[]]
+    assert detector.detect([]) == []
     assert mesh.landmarks(np.full((80, 80, 3), 128, np.uint8)) is None
-    assert [detector.detect(f) for f in clip_frames(media / "pyfeat_noface_face.mov", 40)[:2]] == [[], []]
+    assert detector.detect(clip_frames(media / "pyfeat_noface_face.mov", 40)[:2]) == [[], []]
 
 
 def test_detector_and_mesh_refuse_bad_input(detector, mesh):
@@ -317,7 +256,7 @@ def test_detector_and_mesh_refuse_bad_input(detector, mesh):
         MediaPipeDetector(min_score=0)
     for bad in (np.zeros((10, 10)), np.zeros((10, 10, 3)), np.zeros((0, 10, 3), np.uint8)):
         with pytest.raises(InputError, match="face detector: want uint8 RGB"):
-            detector.detect(bad)
+            detector.detect([bad])
         with pytest.raises(InputError, match="face mesh: want uint8 RGB"):
             mesh.landmarks(bad)
 
@@ -328,7 +267,7 @@ def test_detector_and_mesh_refuse_bad_input(detector, mesh):
 def test_a_task_file_gives_the_same_points_within_two_pixels(media, detector, mesh):
     task = FaceMesh(media / "mp_face_landmarker_v2_with_blendshapes.task")
     frame = clip_frames(media / "grid_brbk7n.mpg", 25)[1]
-    crop, _ = cut(frame, detector.detect(frame)[0].box, MARGIN, 256)
+    crop, _ = cut(frame, detector.detect([frame])[0][0].box, MARGIN, 256)
     assert np.abs(task.landmarks(crop) - mesh.landmarks(crop)).mean() < 2
     assert task.landmarks(np.zeros_like(crop)) is None
     task.close()
@@ -356,7 +295,7 @@ def test_quiet_start_keeps_all_but_chatter(capfd):
 def test_starting_and_first_use_are_silent(media, capfd):
     frame = clip_frames(media / "grid_brbk7n.mpg", 25)[1]
     detector, task = MediaPipeDetector(), FaceMesh(media / "mp_face_landmarker_v2_with_blendshapes.task")
-    assert task.landmarks(cut(frame, detector.detect(frame)[0].box, MARGIN, 256)[0]) is not None
+    assert task.landmarks(cut(frame, detector.detect([frame])[0][0].box, MARGIN, 256)[0]) is not None
     detector.close()
     task.close()
     assert capfd.readouterr() == ("", "")

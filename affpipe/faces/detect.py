@@ -1,10 +1,11 @@
-"""Face detection in whole frames.
+"""Face detection in whole frames; `yolo` has another detector of the same form.
 
 MediaPipe's two BlazeFace models come inside its package, so this works offline. Measured on 1280x720 frames: the full-range model finds
 faces from about 75 pixels wide (6 % of the frame) and misses faces that fill the frame; the short-range model is the other way round.
 Neither keeps anything between frames, so a rerun or another batching gives the same boxes.
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -24,10 +25,13 @@ class Detection(NamedTuple):
 
 
 class Detector(Protocol):
-    """Anything that finds faces in one frame, whatever it saw before."""
+    """Anything that finds faces in a frame, whatever it saw before or beside it."""
 
-    def detect(self, frame: np.ndarray) -> list[Detection]:
-        """Faces of an (H, W, 3) uint8 RGB frame, best score first."""
+    def detect(self, frames: list[np.ndarray]) -> list[list[Detection]]:
+        """Faces of each (H, W, 3) uint8 RGB frame, best score first."""
+
+    def close(self) -> None:
+        """Free what it holds."""
 
 
 class MediaPipeDetector:
@@ -45,17 +49,22 @@ class MediaPipeDetector:
             for net in self._nets:
                 net.process(np.zeros((64, 64, 3), np.uint8))
 
-    def detect(self, frame: np.ndarray) -> list[Detection]:
-        """Faces of an (H, W, 3) uint8 RGB frame, best score first; boxes are clipped to the frame.
+    def detect(self, frames: list[np.ndarray]) -> list[list[Detection]]:
+        """Faces of each (H, W, 3) uint8 RGB frame, best score first; boxes are clipped to the frame.
 
         Raises InputError for any other shape or dtype.
         """
+        return [self._detect(frame) for frame in frames]
+
+    def _detect(self, frame: np.ndarray) -> list[Detection]:
         check_frame("face detector", frame)
+        height, width = frame.shape[:2]
         frame = np.ascontiguousarray(frame)
         for net in self._nets:
             found = net.process(frame).detections
             if found:
-                return clip([_corners(f) for f in found], [f.score[0] for f in found], frame.shape[:2])
+                boxes = np.array([_corners(f) for f in found], np.float32) * np.array([width, height, width, height], np.float32)
+                return clip(boxes, [f.score[0] for f in found], (height, width))
         return []
 
     def close(self) -> None:
@@ -70,14 +79,13 @@ def check_frame(who: str, frame: np.ndarray) -> None:
         raise InputError(f"{who}: want uint8 RGB (H, W, 3), got {frame.dtype} {frame.shape}")
 
 
-def clip(relative: list[tuple[float, float, float, float]], scores: list[float], size: tuple[int, int]) -> list[Detection]:
-    """Boxes in parts of the frame (xyxy) as Detections in pixels of a (H, W) frame, best score first, then from the left.
+def clip(boxes: np.ndarray, scores: Sequence[float], size: tuple[int, int]) -> list[Detection]:
+    """Boxes (N, 4) xyxy in pixels of a (H, W) frame as Detections, best score first, then from the left.
 
     What lies outside is cut off; a box with less than one pixel inside is dropped.
     """
     height, width = size
-    limit = np.array([width, height, width, height], np.float32)
-    boxes = np.clip(np.asarray(relative, np.float32).reshape(-1, 4) * limit, 0, limit)
+    boxes = np.clip(boxes.astype(np.float32), 0, np.array([width, height, width, height], np.float32))
     faces = [Detection(b, float(s)) for b, s in zip(boxes, scores, strict=True) if b[2] - b[0] >= 1 and b[3] - b[1] >= 1]
     return sorted(faces, key=lambda d: (-d.score, *d.box.tolist()))
 

@@ -8,10 +8,12 @@ import numpy as np
 from affpipe.errors import MediaError
 from affpipe.faces import crop as cropping
 from affpipe.faces import mouth as opening
+from affpipe.faces.detect import Detector, MediaPipeDetector
 from affpipe.faces.subject import choose, choose_tracks
+from affpipe.faces.track import Tally, Tracker
 from affpipe.frames import segments
 from affpipe.jobs import Context, Job, Worker, blank, blocks
-from affpipe.stages.checkpoints import pin
+from affpipe.stages.checkpoints import checkpoint, pin
 from affpipe.store import Stream, Writer
 from affpipe.weights.records import record
 
@@ -19,45 +21,65 @@ BLOCK = 256  # faces or frames between two writes: what is held in memory at onc
 
 
 def faces(context: Context) -> Worker:
-    """Every detected face: values (N, 4) float32 box xyxy in pixels, a row a face, with frame, track, score, crop (JPEG) and crop_box."""
-    from affpipe.faces.detect import MediaPipeDetector
-    from affpipe.faces.track import Tracker
+    """Every face: values (N, 4) float32 box xyxy in pixels, a row a face, with frame, track, score, crop (JPEG), crop_box and detected.
+
+    With `every` above 1, `detected` is False where a box was placed between two detections of its track (crops are real pixels always).
+    The header's `tracks` sums up each track.
+    """
+    from affpipe.faces.interpolate import follow
     from affpipe.media.decode import frames as decode
 
     s = context.settings
-    detector = MediaPipeDetector(model=s.model, min_score=s.min_score)
+    detector, random = _detector(context)
     backend = context.plan.settings.frames.backend
 
     def rows(job: Job, shape: list[int]) -> Iterator[dict]:
-        tracker = Tracker(min_iou=s.min_iou, max_gap_frames=s.max_gap_frames)
-        for index, _, image in decode(job.video, backend=backend):
+        # Frames that are not looked at are no gap.
+        tracker = Tracker(min_iou=s.min_iou, min_similarity=s.min_similarity, max_gap_frames=s.max_gap_frames + s.every - 1)
+        video = decode(job.video, backend=backend)
+        for index, image, found in follow(video, detector, tracker, every=s.every, batch_size=s.batch_size):
             shape[:] = index + 1, *image.shape[:2]
-            found = detector.detect(image)
-            boxes = np.array([d.box for d in found], np.float32).reshape(-1, 4)
-            for detection, track in zip(found, tracker.update(index, boxes), strict=True):
-                crop, crop_box = cropping.cut(image, detection.box, s.crop_margin, s.crop_side)
+            for face in found:
+                crop, crop_box = cropping.cut(image, face.box, s.crop_margin, s.crop_side)
                 jpeg = cropping.encode_jpeg(crop, s.jpeg_quality)
-                yield {"box": detection.box, "frame": index, "track": track, "score": detection.score, "crop": jpeg, "crop_box": crop_box}
+                yield {**vars(face), "frame": index, "crop": jpeg, "crop_box": crop_box}
 
     def work(job: Job) -> None:
         axis = job.axis()
-        header = job.header(axis.fps, columns=("left", "top", "right", "bottom"))
+        header = job.header(axis.fps, random=random, columns=("left", "top", "right", "bottom"))
         shape: list[int] = [0, 0, 0]
+        tally = Tally()
         with job.writing(header) as out:
             block: list[dict] = []
             _append(out, block, axis.times_s, axis.ends_s)  # a video without a face is a stream of no rows
             for row in rows(job, shape):
+                tally.add(row["track"], row["frame"], row["box"], row["score"])
                 block.append(row)
                 if len(block) == BLOCK:
                     _append(out, block, axis.times_s, axis.ends_s)
                     block.clear()
             if block:
                 _append(out, block, axis.times_s, axis.ends_s)
+            out.extra["tracks"] = tally.tracks()
         if shape[0] != len(axis):
             job.path.unlink()
             raise MediaError(f"{job.video}: want {len(axis)} frames as when it was probed, got {shape[0]}; the file changed: run again")
 
     return work
+
+
+def _detector(context: Context) -> tuple[Detector, tuple[str, ...]]:
+    """The detector of the settings, and the names of its weights if they are random."""
+    s = context.settings
+    if s.detector == "mediapipe":
+        return MediaPipeDetector(model=s.model, min_score=s.min_score), ()
+    from affpipe.device import pick
+    from affpipe.faces.yolo import YoloDetector
+
+    path, random = checkpoint(context)
+    device = pick(context.plan.settings.device)
+    sizes = {"image_side": s.image_side, "batch_size": s.batch_size}
+    return YoloDetector(path, device=device, min_score=s.min_score, nms_iou=s.nms_iou, **sizes), random
 
 
 def _append(out: Writer, block: list[dict], start_s: np.ndarray, end_s: np.ndarray) -> None:
@@ -71,6 +93,7 @@ def _append(out: Writer, block: list[dict], start_s: np.ndarray, end_s: np.ndarr
         frame=frame,
         track=np.array([row["track"] for row in block], np.int64),
         score=np.array([row["score"] for row in block], np.float32),
+        detected=np.array([row["detected"] for row in block], bool),
         crop_box=np.array([row["crop_box"] for row in block], np.int32).reshape(n, 4),
         crop=[row["crop"] for row in block],
     )

@@ -1,0 +1,173 @@
+"""Face detection by a YOLO checkpoint, through ultralytics (AGPL-3.0).
+
+Any checkpoint of ultralytics' own format serves: plain detectors and pose models, whose keypoints are left out, since crops are not aligned
+by them; with one class, or with one of several called "face". Preparation, network and suppression are ultralytics' functions, called
+one by one: its predictor would read the user's settings, print, and drop boxes where suppression takes longer than it likes.
+
+A checkpoint is a pickle, which can run anything while it loads. It is loaded by ultralytics' restricted way: torch's weights-only unpickler
+with a list of layers; what else the file asks for is refused.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from affpipe.compat import ensure_torchvision
+from affpipe.errors import SettingsError, WeightsError
+from affpipe.faces.detect import Detection, check_frame, clip
+
+AGAIN = "put a YOLO face checkpoint (.pt of ultralytics) there"
+
+
+class YoloDetector:
+    """Faces by the network of a .pt file, or of a folder with one such file."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        device: torch.device | str = "cpu",
+        min_score: float = 0.5,
+        nms_iou: float = 0.7,
+        image_side: int = 640,
+        batch_size: int = 8,
+    ):
+        """Load the network in float32.
+
+        Args:
+            nms_iou: of two boxes that overlap more, the better one stays. Networks without suppression (YOLOv10, 26) do not use it.
+            image_side: longer side of the frame that the network sees, in pixels; smaller frames are enlarged.
+            batch_size: frames that the network sees at once.
+
+        Raises:
+            WeightsError: no such file, or none that holds a face detector.
+            SettingsError: a setting out of range, or a side that the network's stride does not divide.
+        """
+        if not (0 < min_score <= 1 and 0 < nms_iou <= 1 and batch_size >= 1):
+            raise SettingsError(f"yolo: want min_score and nms_iou in (0, 1] and batch_size >= 1, got {min_score}, {nms_iou}, {batch_size}")
+        prepare()
+        self.device, self.batch_size = torch.device(device), batch_size
+        self._min_score, self._nms_iou = min_score, nms_iou
+        path = _file(Path(path))
+        self._net = load(path).to(self.device)
+        self._classes, self._face = _classes(path, self._net)
+        stride = int(self._net.stride.max())
+        if image_side < stride or image_side % stride:
+            raise SettingsError(f"yolo: want image_side a multiple of {stride}, the stride of {path.name}, got {image_side}")
+        from ultralytics.data.augment import LetterBox
+
+        self._letterbox = LetterBox(image_side, auto=True, stride=stride)
+
+    def detect(self, frames: list[np.ndarray]) -> list[list[Detection]]:
+        """Faces of each (H, W, 3) uint8 RGB frame, best score first; boxes are clipped to the frame.
+
+        Raises InputError for any other shape or dtype.
+        """
+        for frame in frames:
+            check_frame("yolo", frame)
+        groups: dict[tuple[int, ...], list[int]] = {}  # frames of one size go together
+        for i, frame in enumerate(frames):
+            groups.setdefault(frame.shape, []).append(i)
+        out: list[list[Detection]] = [[] for _ in frames]
+        for group in groups.values():
+            for start in range(0, len(group), self.batch_size):
+                batch = group[start : start + self.batch_size]
+                for i, found in zip(batch, self._detect([frames[i] for i in batch]), strict=True):
+                    out[i] = found
+        return out
+
+    @torch.inference_mode()
+    def _detect(self, frames: list[np.ndarray]) -> list[list[Detection]]:
+        """Faces of frames of one size."""
+        from ultralytics.utils.nms import non_max_suppression
+        from ultralytics.utils.ops import scale_boxes
+
+        x = torch.from_numpy(np.stack([self._letterbox(image=frame) for frame in frames])).to(self.device)
+        x = x.permute(0, 3, 1, 2).contiguous().float() / 255  # (N, 3, h, w)
+        found = non_max_suppression(
+            self._net(x),
+            self._min_score,
+            self._nms_iou,
+            classes=[self._face],
+            nc=self._classes,
+            end2end=self._net.end2end,
+            max_time_img=float("inf"),
+        )
+        size = frames[0].shape[:2]
+        rows = [f[:, :5].float().cpu() for f in found]  # (n, 5) box, score
+        return [clip(scale_boxes(x.shape[2:], row[:, :4].clone(), size).numpy(), row[:, 4].tolist(), size) for row in rows]
+
+    def close(self) -> None:
+        """Nothing is held but memory."""
+
+
+def prepare() -> None:
+    """Make `import ultralytics` quiet and harmless: no network, no installing, nothing written to the home folder."""
+    if "YOLO_CONFIG_DIR" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="affpipe-yolo-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["YOLO_CONFIG_DIR"] = folder
+    os.environ.update(YOLO_OFFLINE="true", YOLO_AUTOINSTALL="false", YOLO_VERBOSE="false")
+    ensure_torchvision()
+
+
+def load(path: Path) -> torch.nn.Module:
+    """The network of a checkpoint, fused, float32, on the CPU; WeightsError if there is none, or if the file asks for more than layers."""
+    from ultralytics.nn.tasks import DetectionModel, PoseModel, torch_safe_load
+
+    try:
+        checkpoint, _ = torch_safe_load(path, safe_only=True)
+        net = checkpoint.get("ema") or checkpoint["model"]
+    except Exception as error:  # damaged bytes fail anywhere, as anything
+        raise WeightsError(_reason(path, error)) from error
+    if type(net) not in (DetectionModel, PoseModel):
+        raise WeightsError(f"yolo: {path}: want a detection or pose model, got {type(net).__name__}; {AGAIN}")
+    try:
+        net = net.float().fuse(verbose=False).eval().requires_grad_(False)
+        with torch.inference_mode():
+            net(torch.zeros(1, 3, 64, 64))
+    except Exception as error:  # a layer without its parts, too
+        raise WeightsError(f"yolo: {path}: the network does not run on RGB frames ({_line(error)}); {AGAIN}") from error
+    return net
+
+
+def _file(path: Path) -> Path:
+    """The checkpoint at a path, before ultralytics sees it: a name that it does not find, it would download."""
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.suffix == ".pt")
+        if len(files) != 1:
+            raise WeightsError(f"yolo: {path}: want one .pt file in the folder, got {[p.name for p in files]}; name the file")
+        path = files[0]
+    if not path.is_file() or path.suffix != ".pt" or "'" in str(path):  # it drops quotes from a path
+        raise WeightsError(f"yolo: {path}: want the path of a .pt file, without quotes in it, got none; {AGAIN}")
+    return path.absolute()
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """One line on why a checkpoint does not load; a foreign global is named."""
+    try:
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)  # less those that are on the list by now
+    except Exception:  # no checkpoint at all, as said below
+        foreign = []
+    if foreign:
+        return f"yolo: {path}: want layers and numbers only, but it asks for {', '.join(sorted(foreign)[:3])}; do not trust it; {AGAIN}"
+    return f"yolo: {path}: no YOLO checkpoint, or damaged ({_line(error)}); {AGAIN}"
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120] if str(error).strip() else ''}"
+
+
+def _classes(path: Path, net: torch.nn.Module) -> tuple[int, int]:
+    """Number of classes, and which of them is a face."""
+    names = dict(net.names) if isinstance(net.names, dict) else dict(enumerate(net.names))
+    faces = [i for i, name in names.items() if len(names) == 1 or str(name).lower() == "face"]
+    if len(faces) != 1:
+        shown = ", ".join(map(str, list(names.values())[:5]))
+        raise WeightsError(f"yolo: {path}: want one class, or one called face, got {len(names)} classes ({shown}); {AGAIN}")
+    return len(names), int(faces[0])

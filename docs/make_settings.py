@@ -75,7 +75,7 @@ MEANING = {
     "Faces.min_iou": "least overlap of a face with its track's last box",
     "Faces.max_gap_frames": "frames that a track survives without a face",
     "Faces.jpeg_quality": "of kept crops",
-    "Subject.curation": "CSV of stream_id and tracks, see data.md; its rows are part of the identity of the streams they name",
+    "Subject.curation": "CSV of stream_id and tracks, see curation.md; its rows are part of the identity of the streams they name",
     "Mouth.compat": "rule for an open mouth: ours, or the published one",
     "Mouth.smooth_frames": "frames looked at together",
     "Mouth.gap_s": "closed gaps up to this long are filled",

@@ -124,7 +124,7 @@ def load(path: Path) -> torch.nn.Module:
         checkpoint, _ = torch_safe_load(path, safe_only=True)
         net = checkpoint.get("ema") or checkpoint["model"]
     except Exception as error:  # damaged bytes fail anywhere, as anything
-        raise WeightsError(_reason(path, error)) from error
+        raise WeightsError(_reason(path)) from error
     if type(net) not in (DetectionModel, PoseModel):
         raise WeightsError(f"yolo: {path}: want a detection or pose model, got {type(net).__name__}; {AGAIN}")
     try:
@@ -132,7 +132,8 @@ def load(path: Path) -> torch.nn.Module:
         with torch.inference_mode():
             net(torch.zeros(1, 3, 64, 64))
     except Exception as error:  # a layer without its parts, too
-        raise WeightsError(f"yolo: {path}: the network does not run on RGB frames ({_line(error)}); {AGAIN}") from error
+        reason = str(error).partition("\n")[0][:120]
+        raise WeightsError(f"yolo: {path}: the network does not run on RGB frames ({reason}); {AGAIN}") from error
     return net
 
 
@@ -144,23 +145,19 @@ def _file(path: Path) -> Path:
             raise WeightsError(f"yolo: {path}: want one .pt file in the folder, got {[p.name for p in files]}; name the file")
         path = files[0]
     if not path.is_file() or path.suffix != ".pt" or "'" in str(path):  # it drops quotes from a path
-        raise WeightsError(f"yolo: {path}: want the path of a .pt file, without quotes in it, got none; {AGAIN}")
+        raise WeightsError(f"yolo: {path}: no .pt file of that name (without quotes in it); {AGAIN}")
     return path.absolute()
 
 
-def _reason(path: Path, error: Exception) -> str:
-    """One line on why a checkpoint does not load; a foreign global is named."""
+def _reason(path: Path) -> str:
+    """Why a checkpoint does not load; what it asks for beyond layers is named."""
     try:
         foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)  # less those that are on the list by now
     except Exception:  # no checkpoint at all, as said below
         foreign = []
     if foreign:
         return f"yolo: {path}: want layers and numbers only, but it asks for {', '.join(sorted(foreign)[:3])}; do not trust it; {AGAIN}"
-    return f"yolo: {path}: no YOLO checkpoint, or damaged ({_line(error)}); {AGAIN}"
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120] if str(error).strip() else ''}"
+    return f"yolo: {path}: no YOLO checkpoint, or a damaged one; {AGAIN}"
 
 
 def _classes(path: Path, net: torch.nn.Module) -> tuple[int, int]:

@@ -1,0 +1,240 @@
+"""Faces by YOLO: tiny random checkpoints in ultralytics' own form, against ultralytics itself and against boxes worked out by hand."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from affpipe.config import overlay, parse
+from affpipe.errors import InputError, SettingsError, WeightsError
+from affpipe.faces.yolo import YoloDetector, prepare
+from affpipe.jobs import Context, Job
+from affpipe.manifest import Row
+from affpipe.plan import Plan
+from affpipe.stages import faces as stages
+from affpipe.stages import media as media_stages
+from affpipe.weights.records import record
+
+CONFIG = yaml.safe_load((Path(__file__).resolve().parents[1] / "config.yaml").read_text())
+DETECT, POSE = "yolov8n.yaml", "yolov8n-pose.yaml"
+FRAME = (360, 640)  # not square: the network sees 320 x 192 of it, with 6 rows of padding above and below
+
+
+def network(config: str = DETECT, names: tuple[str, ...] = ("face",), lively: bool = True) -> torch.nn.Module:
+    """A YOLOv8 a quarter as wide as the smallest. Lively: it answers to what it sees, though without sense."""
+    prepare()
+    from ultralytics.nn.tasks import DetectionModel, PoseModel, yaml_model_load
+
+    torch.manual_seed(0)
+    spec = yaml_model_load(config) | {"scales": {"n": [0.33, 0.0625, 1024]}, "scale": "n", "nc": len(names)}
+    if config == POSE:
+        spec["kpt_shape"] = [5, 3]
+    net = (PoseModel if config == POSE else DetectionModel)(spec, nc=len(names), verbose=False)
+    net.names = dict(enumerate(names))
+    if lively:
+        for m in net.modules():
+            if isinstance(m, torch.nn.BatchNorm2d):
+                torch.nn.init.uniform_(m.weight, 1.5, 3)
+                torch.nn.init.normal_(m.bias, std=0.5)
+        for level in net.model[-1].cv3:
+            level[-1].bias.data.fill_(-1)
+    return net.eval()
+
+
+def save(path: Path, net: torch.nn.Module) -> Path:
+    """As ultralytics' trainer does at the end."""
+    args = {"imgsz": 640, "task": "pose" if hasattr(net, "kpt_shape") else "detect"}
+    more = {"epoch": -1, "best_fitness": None, "ema": None, "updates": None, "optimizer": None, "date": "2024-01-01", "version": "8.1.0"}
+    torch.save(more | {"model": net.half(), "train_args": args, "train_metrics": {"fitness": np.float64(0.5)}}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("weights")
+    return {config: save(folder / f"{config}.pt", network(config)) for config in (DETECT, POSE)}
+
+
+def pictures(count: int, size: tuple[int, int] = FRAME) -> list[np.ndarray]:
+    """Blots of strong colours."""
+    rng = np.random.default_rng(0)
+    return [np.kron(rng.integers(0, 256, (size[0] // 40, size[1] // 40, 3)), np.ones((40, 40, 1))).astype(np.uint8) for _ in range(count)]
+
+
+def table(found) -> np.ndarray:
+    return np.array([[*d.box, d.score] for d in found], np.float64).reshape(-1, 5)
+
+
+HOW = {"image_side": 320, "min_score": 0.3, "nms_iou": 0.6}
+
+
+@pytest.mark.parametrize("config", [DETECT, POSE])
+def test_boxes_are_those_of_ultralytics_itself(files, config):
+    from ultralytics import YOLO
+
+    frames = pictures(3)
+    detector = YoloDetector(files[config], **HOW)
+    found = detector.detect(frames)
+    bgr = [np.ascontiguousarray(f[:, :, ::-1]) for f in frames]
+    theirs = YOLO(files[config]).predict(bgr, imgsz=320, conf=0.3, iou=0.6, verbose=False)
+    for ours, want in zip(found, theirs, strict=True):
+        assert 3 < len(ours) < 300
+        np.testing.assert_allclose(table(ours), want.boxes.data[:, :5].numpy(), atol=2e-3)
+        assert all(d.box.dtype == np.float32 for d in ours)
+        assert (np.diff([d.score for d in ours]) <= 0).all()
+    swapped = table(detector.detect(bgr)[0])
+    assert len(swapped) != len(found[0]) or np.abs(swapped - table(found[0])).max() > 5  # so the order of colours does count
+
+
+def test_coordinates_by_hand_on_a_frame_that_is_not_square(tmp_path):
+    """Every cell of the coarsest grid sees a face that reaches one stride to each side; the finer grids see none."""
+    net = network(lively=False)
+    head = net.model[-1]
+    for i in range(3):
+        for last, bias in ((head.cv3[i][-1], 3.0 if i == 2 else -20.0), (head.cv2[i][-1], -20.0)):
+            last.weight.data.zero_()
+            last.bias.data.fill_(bias)
+        head.cv2[i][-1].bias.data[1::16] = 20.0  # of the 16 distances of each side: 1 stride
+    found = YoloDetector(save(tmp_path / "grid.pt", net), image_side=320, nms_iou=1.0).detect([np.zeros((*FRAME, 3), np.uint8)])[0]
+    want = []
+    for row in range(6):
+        for column in range(10):
+            x, y = (column + 0.5) * 32, (row + 0.5) * 32 - 6  # in the scaled frame, padding off
+            want.append(np.clip([2 * (x - 32), 2 * (y - 32), 2 * (x + 32), 2 * (y + 32)], 0, [640, 360, 640, 360]))
+    want = np.array(sorted(map(tuple, want)))
+    np.testing.assert_allclose(np.array(sorted(map(tuple, table(found)[:, :4]))), want, atol=1e-2)
+    np.testing.assert_allclose(table(found)[:, 4], 1 / (1 + np.exp(-3)), atol=1e-4)
+
+
+def test_a_batch_changes_nothing_even_with_frames_of_different_sizes(files):
+    frames = pictures(3) + pictures(2, (400, 240)) + pictures(1)
+    all_ = YoloDetector(files[DETECT], **HOW, batch_size=4).detect(frames)
+    single = YoloDetector(files[DETECT], **HOW, batch_size=1)
+    for got, frame in zip(all_, frames, strict=True):
+        np.testing.assert_allclose(table(got), table(single.detect([frame])[0]), atol=1e-3)
+    assert single.detect([]) == []
+
+
+def test_of_several_classes_only_faces_count(tmp_path):
+    from ultralytics import YOLO
+
+    net = network(names=("person", "Face", "car"))
+    for level in net.model[-1].cv3:
+        level[-1].bias.data[1] += 1.5
+    path = save(tmp_path / "many.pt", net)
+    frames = pictures(1)
+    (found,) = YoloDetector(path, **HOW).detect(frames)
+    want = YOLO(path).predict(frames[0][:, :, ::-1].copy(), imgsz=320, conf=0.3, iou=0.6, classes=[1], verbose=False)[0].boxes.data
+    assert len(found) > 3
+    np.testing.assert_allclose(table(found), want[:, :5].numpy(), atol=2e-3)
+    for names in (("person", "car"), ("face", "Face", "car")):
+        with pytest.raises(WeightsError, match=f"got {len(names)} classes"):
+            YoloDetector(save(tmp_path / "none.pt", network(names=names)))
+
+
+class Call:
+    """Unpickles as a call."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+def test_a_checkpoint_that_would_run_something_is_refused_and_does_not_run(tmp_path):
+    mark = tmp_path / "ran"
+    path = tmp_path / "bad.pt"
+    for call, name in (
+        (Call(os.system, f"touch {mark}"), "posix.system"),
+        (Call(eval, f"open({str(mark)!r}, 'w')"), "builtins.eval"),
+        (Call(shutil.copy, __file__, str(mark)), "shutil.copy"),
+        (Call(torch.hub.load, str(tmp_path), "x"), "torch.hub.load"),
+    ):
+        torch.save({"model": network(), "extra": call}, path)
+        with pytest.raises(WeightsError, match=f"asks for {name}; do not trust it") as e:
+            YoloDetector(path)
+        assert "\n" not in str(e.value)
+    torch.save({"model": Call(os.system, f"touch {mark}")}, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(WeightsError, match="no YOLO checkpoint"):
+        YoloDetector(path)
+    assert not mark.exists()
+
+
+def test_what_is_no_checkpoint_is_said_in_one_line(files, tmp_path):
+    whole = files[DETECT].read_bytes()
+    other = tmp_path / "other.pt"
+
+    def refused(match: str, path: Path = other) -> None:
+        with pytest.raises(WeightsError, match=match) as e:
+            YoloDetector(path)
+        assert "\n" not in str(e.value)
+
+    for data in (b"", b"no zip", whole[: len(whole) // 2], whole[:1000] + b"\xff" * 300 + whole[1300:]):
+        other.write_bytes(data)
+        refused(r"other\.pt: no YOLO checkpoint, or a damaged one")
+    for content in ({"state_dict": {"x": torch.zeros(2)}}, [1, 2], torch.zeros(3)):
+        torch.save(content, other)
+        refused(r"other\.pt: no YOLO checkpoint")
+    torch.save({"model": torch.nn.Linear(2, 2)}, other)
+    refused("want a detection or pose model, got Linear")
+    net = network()
+    del net.model[3].conv
+    save(other, net)
+    refused("does not run on RGB frames")
+    refused(r"no \.pt file of that name", tmp_path / "yolov8n.pt")  # ultralytics would fetch this one
+    refused(r"no \.pt file of that name", Path("yolov8n.pt"))
+    refused(r"want one \.pt file in the folder, got \[\]", Path(__file__).parent)
+    (tmp_path / "it's.pt").write_bytes(whole)
+    refused("without quotes in it", tmp_path / "it's.pt")
+    assert not Path("yolov8n.pt").exists()
+
+
+def test_bad_settings_and_frames(files):
+    for bad in ({"min_score": 0}, {"nms_iou": 1.1}, {"batch_size": 0}):
+        with pytest.raises(SettingsError, match="want min_score and nms_iou in"):
+            YoloDetector(files[DETECT], **bad)
+    with pytest.raises(SettingsError, match=r"a multiple of 32, the stride of .*, got 100"):
+        YoloDetector(files[DETECT], image_side=100)
+    with pytest.raises(InputError, match="yolo: want uint8 RGB"):
+        YoloDetector(files[DETECT], **HOW).detect([np.zeros((10, 10, 3))])
+
+
+def test_it_is_quiet_and_leaves_the_home_folder_alone(files, tmp_path):
+    code = f"""
+import numpy as np, torch
+from affpipe.faces.yolo import YoloDetector
+threads = torch.get_num_threads()
+found = YoloDetector({str(files[DETECT])!r}, image_side=320, min_score=0.01).detect([np.zeros((90, 160, 3), np.uint8)])
+assert len(found) == 1 and torch.get_num_threads() == threads
+"""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("YOLO_")} | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path / "t")}
+    (tmp_path / "t").mkdir()
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False, env=env, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [p.name for p in tmp_path.rglob("*")] == ["t"]
+
+
+def test_the_stage_uses_it_and_says_that_its_weights_are_random(files, media, tmp_path):
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "face.pt").write_bytes(files[POSE].read_bytes())
+    record(weights / "face.pt", name="face.pt", source="a test", random=True)
+    faces = {"detector": "yolo", "weights": "face.pt", "image_side": 160, "min_score": 0.3, "nms_iou": 0.1, "every": 25}
+    plan = Plan(
+        parse(overlay(CONFIG, {"cache": str(tmp_path / "cache"), "weights": str(weights), "faces": faces})),
+        [Row("a", media / "grid_bbaf2n.mpg", "largest", "predict", None)],
+    )
+    for name, stage in (("frames", media_stages.frames), ("faces", stages.faces)):
+        stage(Context(plan, name))(Job(plan, name, plan.items(name)[0]))
+    with Job(plan, "subject", plan.items("subject")[0]).open("faces") as found:
+        assert found.attributes["random"] == ["face.pt"]
+        assert set(found.rows("frame")[found.rows("detected")]) <= {0, 25, 50, 74}
+        assert len(found) > 0
+    assert (plan.cache / "weights" / "face.pt.json").exists()

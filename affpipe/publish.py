@@ -8,20 +8,27 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from affpipe import __version__, config, evaluate, formats, report, store
+import numpy as np
+
+from affpipe import __version__, config, evaluate, formats, latefusion, report, store
 from affpipe.errors import InputError
+from affpipe.latefusion import Study
 from affpipe.metrics import Video
-from affpipe.plan import Plan
+from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
 from affpipe.settings import Settings
 from affpipe.store import Entry
+
+LATE = "late_fusion"  # its name among the scored systems, and its folder
+CHANNELS = ("valence", "arousal")
 
 
 def publish(plan: Plan) -> dict[str, Any]:
     """Write `<results>/<name>` from the store and return its summary. Files of an earlier state of the run are removed.
 
     predictions/<stream>.csv and official/<stream>.txt of the published model, models/<model>/<stream>.txt of the others, scores.json,
-    failures.csv, report.html, run.json.
+    failures.csv, report.html, run.json; late_fusion/ and table.csv where the settings ask for them. The scores of late fusion are those of
+    predictions by weights that never saw the video.
     """
     folder = Path(plan.settings.results) / plan.settings.name
     entries = {name: plan.entries(name) for name in plan.names}
@@ -30,12 +37,20 @@ def publish(plan: Plan) -> dict[str, Any]:
         validation = _write_model(plan, model, entries[model], folder)
         if any(valid.any() for *_, valid in validation.values()):
             scores[model] = evaluate.score(validation)
+    study, validation = _late_fusion(plan, entries, folder / LATE)
+    if validation:
+        scores[LATE] = evaluate.score(validation)
+    table = report.compare(plan, entries, scores)
     _remove_others(folder / "models", set(plan.settings.models) - {plan.settings.publish})
     store.write_text(folder / "scores.json", evaluate.to_json(scores))
     failures = _failures(plan, entries)
     store.write_text(folder / "failures.csv", failures)
     store.write_text(folder / "run.json", json.dumps(record(plan), indent=1) + "\n")
-    store.write_text(folder / "report.html", report.render(plan, entries, scores))
+    if table is None:
+        (folder / "table.csv").unlink(missing_ok=True)
+    else:
+        store.write_text(folder / "table.csv", table.to_csv())
+    store.write_text(folder / "report.html", report.render(plan, entries, scores, study, table))
     done = [i for i, e in entries[plan.settings.publish].items() if e.status == "done"]
     return {"run": plan.run, "streams": done, "without": sorted(set(entries[plan.settings.publish]) - set(done)), "scores": scores}
 
@@ -70,6 +85,12 @@ def read_scores(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder / 'scores.json'}: want the scores of a run, got {error}; run the workflow again") from None
 
 
+def read_table(folder: Path) -> list[list[str]]:
+    """Rows of `table.csv` of a run, head first; empty if its settings name no published table."""
+    path = folder / "table.csv"
+    return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8")))) if path.exists() else []
+
+
 def keys_in_use(plan: Plan) -> list[str]:
     """Keys of the current settings, and of every run that has results beside this one."""
     keys = {plan.key(name) for name in plan.names}
@@ -100,6 +121,77 @@ def _write_model(plan: Plan, model: str, entries: dict[str, Entry], folder: Path
     if published:
         _remove_others(folder / "predictions", {f"{id}.csv" for id in written})
     return validation
+
+
+def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path) -> tuple[Study | None, dict[str, Video]]:
+    """Fit late fusion and write it; return it with the validation streams predicted by weights that never saw their video.
+
+    weights.json, report.csv, and predictions/<stream>.txt: of a validation stream the out-of-part prediction, of another one the
+    prediction by the weights fitted on all validation streams. Each stream is read twice, so that memory does not grow with their number.
+    """
+    late = plan.settings.late_fusion
+    if late is None:
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        return None, {}
+    names = sorted(late.members or plan.settings.models)
+    moments: dict[str, list[latefusion.Sums]] = {}
+    items = [i for i in plan.items(names[0]) if any(entries[name][i.id].status == "done" for name in names)]
+    for item in items:
+        if item.row.partition == "validation":
+            predictions, given = _saved(plan, entries, names, item)
+            truth, known = formats.fit_length(*formats.read_va(item.row.annotation), given.shape[1])
+            moments.setdefault(item.row.video_id, []).append(latefusion.sums(truth, known, predictions, given))
+    search = latefusion.Search(late.largest, late.step, late.draws, plan.settings.seed)
+    study = latefusion.study(names, moments, search)
+    written, validation = set(), {}
+    for item in items:
+        weights = study.weights_for(item.row.video_id)
+        if weights is None:
+            continue
+        values, valid = latefusion.fuse(weights, *_saved(plan, entries, names, item))
+        formats.write_va(folder / "predictions" / f"{item.id}.txt", values, valid)
+        written.add(f"{item.id}.txt")
+        if item.row.partition == "validation":
+            truth, known = formats.fit_length(*formats.read_va(item.row.annotation), len(values))
+            validation[item.id] = (truth, values, known & valid)
+    _remove_others(folder / "predictions", written)
+    store.write_text(folder / "weights.json", json.dumps(_weights(study), indent=1) + "\n")
+    store.write_text(folder / "report.csv", _worth(study))
+    return study, validation
+
+
+def _saved(plan: Plan, entries: dict[str, dict[str, Entry]], names: list[str], item: Item) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions (K, T, 2) of a stream by each system, zero where it has none, and (K, T) bool."""
+    found = {name: frames_of(plan, name, item)[1] for name in names if entries[name][item.id].status == "done"}
+    frames = len(next(iter(found.values())).valid)
+    predictions, given = np.zeros((len(names), frames, 2)), np.zeros((len(names), frames), bool)
+    for k, name in enumerate(names):
+        if name in found:
+            predictions[k], given[k] = found[name].values, found[name].valid
+    return predictions, given
+
+
+def _weights(study: Study) -> dict[str, Any]:
+    """Weights by channel and system."""
+
+    def named(weights: np.ndarray) -> dict[str, dict[str, float]]:
+        return {c: {n: float(w) for n, w in zip(study.names, row, strict=True)} for c, row in zip(CHANNELS, weights, strict=True)}
+
+    halves = [{"videos": half.videos, "weights_of_the_other_half": named(half.weights), "single": half.single} for half in study.halves]
+    return {"outside_validation": {"weights": named(study.weights), "single": study.single}, "validation": halves}
+
+
+def _worth(study: Study) -> str:
+    """CSV of the figures on the validation streams: fitted on the other half, and optimistic."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["system", "fitted_on", "ccc_valence", "ccc_arousal", "ccc"])
+    figures = {("late fusion", "other half"): study.honest, ("best single system", "other half"): study.honest_single}
+    figures |= {("late fusion", "same videos: optimistic"): study.optimistic}
+    figures |= {("best single system", "same videos: optimistic"): study.optimistic_single}
+    table.writerows([*what, *(repr(x) for x in scores.values())] for what, scores in figures.items() if scores is not None)
+    return text.getvalue()
 
 
 def _failures(plan: Plan, entries: dict[str, dict[str, Entry]]) -> str:

@@ -3,106 +3,21 @@
 import json
 import re
 import struct
-from fractions import Fraction
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+from small_run import EVIL, EXPERTS, SETTINGS, STREAMS, TIMES, Run, T
 
-from affpipe import config, evaluate, report, store
+from affpipe import config, report
 from affpipe.errors import StoreError
 from affpipe.frames import NEAREST, NONE, OBSERVED
-from affpipe.manifest import Row
-from affpipe.plan import Item, Plan
+from affpipe.latefusion import Half, Study
 from affpipe.predict import FramePredictions
 from affpipe.report import figures, rulegraph, series
 from affpipe.store import Entry
-
-T, FPS = 150, 25
-TIMES = np.arange(T) / FPS
-ENDS = TIMES + 1 / FPS
-EXPERTS = ["face<-voice", "voice<-face"]
-EVIL = "audio: want a track, got <script>alert(1)</script> & none"
-MODEL = {"hidden": 8, "training": {"epochs": 3}}
-SETTINGS = {
-    "name": "small",
-    "features": {"mesh": {"encoder": "mesh"}, "wavlm": {"encoder": "wavlm"}},
-    "models": {
-        "face": {"kind": "transformer", "reads": "mesh", "heads": 2, **MODEL},
-        "voice": {"kind": "chunk_asp", "reads": "wavlm", **MODEL},
-        "fused": {"kind": "dcmmoe", "reads": ["face", "voice"], "heads": 2, **MODEL},
-    },
-    "publish": "fused",
-}
-STREAMS = {"a one": "train", "v1": "validation", "v2": "validation", "t+1": "test", "p1": "predict"}
-
-
-class Run:
-    """A tiny finished run made by hand: every stream done but the audio of p1, and what hangs on it."""
-
-    def __init__(self, folder: Path, *, random: tuple[str, ...] = (), **other: object):
-        settings = config.parse(SETTINGS | other | {"cache": str(folder / "cache"), "results": str(folder / "results")})
-        rows = []
-        for id, partition in STREAMS.items():
-            video, annotation = folder / f"{id}.mp4", folder / f"{id}.txt"
-            video.write_bytes(id.encode() * 40)
-            truth = [f"{v:.4f},{a:.4f}" for v, a in self.truth(id)]
-            truth[50:60] = ["-5,-5"] * 10
-            annotation.write_text("valence,arousal\n" + "\n".join(truth) + "\n")
-            labelled = partition in ("train", "validation")
-            rows.append(Row(id, video, "largest", partition, annotation if labelled else None))
-        self.plan = Plan(settings, rows)
-        self.entries = {name: {i.id: self._write(name, i, random) for i in self.plan.items(name)} for name in self.plan.names}
-        for name, reason in {"audio": EVIL, "wavlm": EVIL, "voice": EVIL}.items():
-            self.entries[name]["p1"] = Entry("absent", reason=reason)
-        for model in settings.models:
-            self._fit(model, random)
-        videos = {v: (self.truth(v), self.truth(v) * 0.5 + 0.1, np.arange(T) // 10 != 5) for v in ("v1", "v2")}
-        self.scores = {model: evaluate.score(videos) for model in settings.models}
-
-    @staticmethod
-    def truth(id: str) -> np.ndarray:
-        return np.stack([np.sin(TIMES + len(id)), 0.3 * np.cos(2 * TIMES)], axis=1).round(4) * 0.9
-
-    def _write(self, name: str, item: Item, random: tuple[str, ...]) -> Entry:
-        path = self.plan.stream(name, item)
-        if path.suffix == ".flac":  # the report reads no sound
-            return Entry("done", path.name, 1)
-        start, end = (TIMES, ENDS) if name != "speech" else (np.array([0.0, 2.0, 4.0]), np.array([4.0, 6.0, 6.0]))
-        rows = {"values": np.zeros((len(start), 2), np.float32), "start_s": start, "end_s": end, "valid": np.ones(len(start), bool)}
-        more: dict = {"columns": (), "extra": {}}
-        if name == "subject":
-            rows["valid"] = TIMES >= 1
-        elif name == "mouth":
-            rows["values"][:, 1] = TIMES % 1 < 0.5
-            more["columns"] = ("area", "open")
-        elif name == "speech":
-            rows["values"] = np.array([[2, 1, 1], [0, 1, 0], [0, 1, 0]], np.float32)
-            more["columns"] = ("open_s", "coverage", "retained")
-        elif name in self.plan.settings.models:
-            rows["prediction"] = (self.truth(item.id) * 0.5 + 0.1).astype(np.float32)
-            rows["source"] = np.where(TIMES < 1, NEAREST, OBSERVED).astype(np.uint8)
-            if name == "fused":
-                rows["gate"] = np.stack([0.25 + 0 * TIMES, 0.75 + 0 * TIMES], axis=1).astype(np.float32)
-                more["extra"] = {"experts": EXPERTS}
-        p = self.plan
-        header = store.Header(
-            p.kind(name), p.key(name), item.id, item.identity, p.spec(name), p.revision(name), p.inputs(name), Fraction(FPS), random, **more
-        )
-        store.write(path, header, **rows)
-        return Entry("done", path.name, len(start))
-
-    def _fit(self, model: str, random: tuple[str, ...]) -> None:
-        curves = [
-            {"epoch": e, "training_loss": 1 - 0.2 * e, "validation_ccc": c, "learning_rate": 1e-3} for e, c in enumerate((0.1, 0.4321, 0.3))
-        ]
-        record = {"model": model, "random": list(random), "parameters": 12345, "windows": 7, "train": ["a one"], "validation": ["v1", "v2"]}
-        store.write_text(Path(self.plan.fitted(model)), json.dumps(record | {"best": curves[1], "curves": curves}))
-
-    def page(self) -> str:
-        return report.render(self.plan, self.entries, self.scores)
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +201,96 @@ def test_missing_fit_record_is_named(tmp_path: Path) -> None:
     Path(run.plan.fitted("face")).unlink()
     with pytest.raises(StoreError, match=r"fit\.json: want the record of a fitted model, got No such file"):
         run.page()
+
+
+REFERENCE = {
+    "source": "A <paper>, Table 1",
+    "rows": {"face": {"label": "1 <face>", "valence": 0.5869, "arousal": 0.6508, "mean": 0.6189, "test": 0.54}, "fused": {"label": "5"}},
+}
+DOUBT = "do not compare with the published ones"
+
+
+def compared(run: Run) -> str:
+    return report.render(run.plan, run.entries, run.scores, None, report.compare(run.plan, run.entries, run.scores))
+
+
+def test_the_published_table_stands_beside_the_run(tmp_path: Path) -> None:
+    run = Run(tmp_path, reference=REFERENCE, random={"fused": ("wavlm-tiny",)})
+    html = section(compared(run), "reference")
+    score = run.scores["face"]
+    own = [f"{x:.4f}" for x in (*(score[k] for k in ("ccc_valence", "ccc_arousal", "ccc")), score["within_video"]["ccc"])]
+    rows = [row for row in cells(html) if row]
+    assert rows[0] == ["1 <face>face", "0.5869", "0.6508", "0.6189", "0.5400", *own, "real", "none random"]
+    assert rows[1] == ["5fused", "–", "–", "–", "–", *own, "real", "random: wavlm-tiny"]
+    text = Reader(html).text
+    assert "Published: A <paper>, Table 1." in text
+    assert "random weights stand in for trained checkpoints in 1 of 2 rows" in text
+    assert "off: fusion learned from streams that its members were fitted on" in text
+
+
+@pytest.mark.parametrize(
+    ("demo", "data", "words"),
+    [
+        ((), "real", None),
+        (("a one", "v1", "v2"), "demo", "the data are a rendered demo"),
+        (("v1", "p1"), "mixed", "a part of the data is a rendered demo"),
+        (("t+1", "p1"), "real", None),  # neither fitted nor scored on
+    ],
+)
+def test_the_table_says_what_the_figures_rest_on(tmp_path: Path, demo: tuple[str, ...], data: str, words: str | None) -> None:
+    html = section(compared(Run(tmp_path, reference=REFERENCE, demo=demo, cross_fit=2)), "reference")
+    assert {row[9] for row in cells(html) if row} == {data}
+    assert (DOUBT in html) == (words is not None)
+    assert words is None or words in html
+    assert "2 folds: fusion learned from streams that its members were not fitted on" in html
+
+
+def test_a_model_without_scores_has_an_empty_half_of_a_row(tmp_path: Path) -> None:
+    run = Run(tmp_path, reference=REFERENCE)
+    del run.scores["face"]
+    assert next(row for row in cells(section(compared(run), "reference")) if row)[5:9] == ["–"] * 4
+
+
+def test_late_fusion_shows_weights_by_channel_and_both_figures(run: Run) -> None:
+    names = ("face", "fused", "voice")
+    weights = np.array([[0.25, 0.75, 0], [1, 0, 0]])
+    halves = (Half(("v1",), weights, "face"), Half(("v2",), weights[::-1], "fused"))
+    figures = [{"ccc_valence": x, "ccc_arousal": x, "ccc": x} for x in (0.4, 0.3, 0.6, 0.5)]
+    html = section(report.render(run.plan, run.entries, run.scores, Study(names, weights, "fused", ("v1", "v2"), halves, *figures)), "late")
+    rows = [row for row in cells(html) if row]
+    assert rows[:4] == [
+        ["late fusion", "the other half", "0.400", "0.400", "0.400"],
+        ["best single system face, fused", "the other half", "0.300", "0.300", "0.300"],
+        ["late fusion, optimistic", "the same videos", "0.600", "0.600", "0.600"],
+        ["best single system, optimistic fused", "the same videos", "0.500", "0.500", "0.500"],
+    ]
+    assert rows[4:6] == [["half 1: 1 video", "valence", "0.250", "0.750", "0"], ["", "arousal", "1.000", "0", "0"]]
+    assert [row[0] for row in rows[6:] if row[0]] == ["half 2: 1 video", "videos outside of validation"]
+
+
+def test_gate_of_any_fusion_is_drawn(tmp_path: Path) -> None:
+    heads = {
+        "face": SETTINGS["models"]["face"],
+        "look": SETTINGS["models"]["face"] | {"dropout": 0.3},
+        "voice": SETTINGS["models"]["voice"],
+    }
+    raav = {"kind": "raav", "reads": ["face", "look"], "audio": "voice", "hidden": 8, "heads": 2}
+    page = Run(tmp_path, models=heads | {"fused": raav}).page()
+    stream = ET.fromstring(re.search(r"<svg[^>]*of v1 over time.*?</svg>", page, re.S).group())
+    assert [e.find("title").text for e in stream.iter("path") if e.get("class") == "band"] == [
+        "face: mean weight 0.250",
+        "look: mean weight 0.750",
+    ]
+    text = Reader(page).text
+    assert "gate, bottom up:" in text
+    assert "Mean gate weights: face 0.25, look 0.75." in text
+
+
+@pytest.mark.parametrize("model", ["none", "silero"])
+def test_graph_has_the_stages_of_the_plan(tmp_path: Path, model: str) -> None:
+    page = Run(tmp_path, vad={"model": model}).page()
+    texts = [t.text for t in ET.fromstring(re.search(r"<svg[^>]*what reads what.*?</svg>", page, re.S).group()).iter("text")]
+    assert ("vad" in texts) == (model == "silero")
 
 
 # ---- parts ------------------------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""What a run looks like: one HTML page of a run, and a picture of one stream's predictions.
+"""What a run looks like: one HTML page of a run, its table beside a published one, and a picture of one stream's predictions.
 
-Both functions import what they need when called: the drawing library is of no use to a job that does not draw.
+All functions import what they need when called: the drawing library is of no use to a job that does not draw.
 """
 
 from collections.abc import Mapping
@@ -10,21 +10,37 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+    from affpipe.latefusion import Study
     from affpipe.plan import Plan
     from affpipe.predict import FramePredictions
+    from affpipe.report.reference import Table
     from affpipe.store import Entry
 
 
-def render(plan: "Plan", entries: "Mapping[str, Mapping[str, Entry]]", scores: Mapping[str, Mapping[str, Any]]) -> str:
+def render(
+    plan: "Plan",
+    entries: "Mapping[str, Mapping[str, Entry]]",
+    scores: Mapping[str, Mapping[str, Any]],
+    late: "Study | None" = None,
+    reference: "Table | None" = None,
+) -> str:
     """The report of a run as one HTML page that needs nothing else.
 
     Args:
         entries: for each stage and model, what became of its items.
-        scores: for each model with validation streams, what `evaluate.score` gave.
+        scores: for each model with validation streams, and for late fusion, what `evaluate.score` gave.
+        late: weights of late fusion and what they are worth. reference: the published table beside this run's figures.
     """
     from affpipe.report.page import render as page
 
-    return page(plan, entries, scores)
+    return page(plan, entries, scores, late, reference)
+
+
+def compare(plan: "Plan", entries: "Mapping[str, Mapping[str, Entry]]", scores: Mapping[str, Mapping[str, Any]]) -> "Table | None":
+    """The published table that the settings name, beside this run's figures; None if they name none."""
+    from affpipe.report.reference import compare as table
+
+    return table(plan, entries, scores)
 
 
 def trajectories(path: Path, title: str, times_s: "np.ndarray", found: "FramePredictions") -> None:

@@ -12,17 +12,20 @@ import yaml
 from markupsafe import Markup
 
 from affpipe import __version__, evaluate
+from affpipe.latefusion import Study
 from affpipe.manifest import PARTITIONS
 from affpipe.plan import Plan
 from affpipe.report import figures, rulegraph, series, views
+from affpipe.report.reference import Table
 from affpipe.report.views import Entries, Line
-from affpipe.settings import MEDIA_STAGES
 
 HERE = Path(__file__).parent
 OPEN = 6  # streams whose figures are unfolded when the page opens
 
 
-def render(plan: Plan, entries: Entries, scores: Mapping[str, Mapping[str, Any]]) -> str:
+def render(
+    plan: Plan, entries: Entries, scores: Mapping[str, Mapping[str, Any]], late: Study | None = None, reference: Table | None = None
+) -> str:
     """See `affpipe.report.render`."""
     records = {model: views.fit_record(plan, model) for model in plan.settings.models}
     lines = views.lines(plan, entries)
@@ -49,6 +52,8 @@ def render(plan: Plan, entries: Entries, scores: Mapping[str, Mapping[str, Any]]
         table=_score_table(scores),
         head=evaluate.TABLE_HEAD,
         published=scores.get(plan.settings.publish),
+        late=late,
+        reference=reference,
         records=[(record, figures.learning(record)) for record in records.values()],
         streams=streams,
         experts=_experts(streams),
@@ -112,9 +117,9 @@ def _experts(streams: list[tuple[views.View, Markup]]) -> list[tuple[str, str]]:
 
 def _graph(plan: Plan, entries: Entries) -> Markup:
     settings = plan.settings
-    kinds = {name: "stage" for name in MEDIA_STAGES} | {name: "feature" for name in settings.features}
+    kinds = {name: "stage" for name in plan.names} | {name: "feature" for name in settings.features}
     kinds |= {name: "model published" if name == settings.publish else "model" for name in settings.models}
-    notes = {name: f"per {plan.level(name)}" for name in MEDIA_STAGES} | {name: f.encoder for name, f in settings.features.items()}
+    notes = {name: f"per {plan.level(name)}" for name in plan.names} | {name: f.encoder for name, f in settings.features.items()}
     notes |= {name: model.kind for name, model in settings.models.items()}
     counts = {name: dict(Counter(e.status for e in entries[name].values()).most_common()) for name in plan.names}
     return rulegraph.draw({name: plan.reads(name) for name in plan.names}, kinds, notes, counts)

@@ -14,7 +14,6 @@ from affpipe.frames import SOURCE_NAMES
 from affpipe.plan import Item, Plan
 from affpipe.predict import FramePredictions
 from affpipe.report import series
-from affpipe.settings import DCMMOEModel
 from affpipe.store import Entry, Stream
 
 Entries = Mapping[str, Mapping[str, Entry]]
@@ -47,7 +46,8 @@ class Missing:
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """Weights of a fusion's experts: times_s (P,), weights (P, E) with NaN where nothing was present, mean (E,) over all frames."""
+    """Weights of a fusion's experts, or of the modalities that it weighs: times_s (P,), weights (P, E) with NaN where nothing was
+    present, mean (E,) over all other frames."""
 
     model: str
     experts: tuple[str, ...]
@@ -125,6 +125,14 @@ def model_streams(plan: Plan, entries: Entries) -> Iterator[dict[str, Any]]:
                     yield stream.attributes
 
 
+def random_weights(plan: Plan, entries: Entries) -> dict[str, set[str]]:
+    """Model -> checkpoints with random weights behind its fit or any of its streams."""
+    out = {model: set(fit_record(plan, model)["random"]) for model in plan.settings.models}
+    for attributes in model_streams(plan, entries):
+        out[attributes["stage"]] |= set(attributes["random"])
+    return out
+
+
 def fit_record(plan: Plan, model: str) -> dict[str, Any]:
     """How a model was fitted."""
     path = Path(plan.fitted(model))
@@ -175,7 +183,7 @@ def _gate(plan: Plan, entries: Entries, job: jobs.Job, item: Item) -> Gate | Non
     """Gate of the published model if it is a fusion, else of the first fusion that has the stream."""
     models = sorted(plan.settings.models, key=lambda m: m != plan.settings.publish)
     for name in models:
-        if isinstance(plan.settings.models[name], DCMMOEModel) and done(plan, entries, name, item):
+        if plan.settings.models[name].members and done(plan, entries, name, item):
             with job.open(name) as stream:
                 weights, experts = stream.rows("gate"), tuple(stream.attributes["extra"]["experts"])
                 begin_s = stream.start_s

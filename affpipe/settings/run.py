@@ -107,6 +107,8 @@ class Settings(Section):
                 raise ValueError(f"models.{name}.reads: a model is named twice in {list(model.members)}")
             if not model.members:
                 self._check_input(name, model, self.features[model.reads])
+        if self.late_fusion and "late_fusion" in self.models:
+            raise ValueError("models.late_fusion: the name is that of late fusion in the scores; choose another")
         named = {"publish": [self.publish]}
         if self.late_fusion:
             named["late_fusion.members"] = list(self.late_fusion.members)

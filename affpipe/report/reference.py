@@ -1,0 +1,98 @@
+"""A published table beside this run's figures, each row marked with the data and weights behind it.
+
+The data mark comes from the files: the demo's say so in their container. It looks at the videos that models were fitted and scored on.
+"""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from affpipe import jobs
+from affpipe.plan import Plan
+from affpipe.report import views
+from affpipe.report.views import Entries
+from affpipe.settings import PublishedRow
+
+HEAD = (
+    *("model", "label", "published_valence", "published_arousal", "published_mean", "published_test"),
+    *("valence", "arousal", "mean", "within_video", "data", "weights", "fusion_inputs"),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system. own: this run's ccc_valence, ccc_arousal, ccc and the mean within-video ccc, None without a validation stream.
+
+    random: checkpoints with random weights behind it. inputs: what a fusion was fitted on, empty for a model of one stream.
+    """
+
+    model: str
+    published: PublishedRow
+    own: tuple[float, float, float, float] | None
+    random: tuple[str, ...]
+    inputs: str
+
+    @property
+    def weights(self) -> str:
+        return f"random: {', '.join(self.random)}" if self.random else "none random"
+
+
+@dataclass(frozen=True)
+class Table:
+    """rows: a system each. data: "demo", "real" (no video is a rendered demo) or "mixed"."""
+
+    source: str
+    data: str
+    rows: tuple[Row, ...]
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why figures of this run do not compare with the published ones, a clause each; none is known if it is empty."""
+        random = sum(bool(row.random) for row in self.rows)
+        data = {"demo": "the data are a rendered demo", "mixed": "a part of the data is a rendered demo", "real": ""}[self.data]
+        weights = f"random weights stand in for trained checkpoints in {random} of {len(self.rows)} rows" if random else ""
+        return [why for why in (data, weights) if why]
+
+    def to_csv(self) -> str:
+        """The table as text; CCC with four decimals, as papers give it."""
+        text = io.StringIO()
+        out = csv.writer(text, lineterminator="\n")
+        out.writerow(HEAD)
+        for row in self.rows:
+            p = row.published
+            figures = [p.valence, p.arousal, p.mean, p.test, *(row.own or (None,) * 4)]
+            cells = ["" if x is None or x != x else f"{x:.4f}" for x in figures]
+            out.writerow([row.model, p.label, *cells, self.data, row.weights, row.inputs])
+        return text.getvalue()
+
+
+def compare(plan: Plan, entries: Entries, scores: Mapping[str, Mapping[str, Any]]) -> Table | None:
+    """The table that the settings ask for, None if they ask for none."""
+    reference = plan.settings.reference
+    if reference is None:
+        return None
+    random = views.random_weights(plan, entries)
+    rows = [Row(m, row, _own(scores.get(m)), tuple(sorted(random[m])), _inputs(plan, m)) for m, row in reference.rows.items()]
+    return Table(reference.source, _data(plan, entries), tuple(rows))
+
+
+def _own(score: Mapping[str, Any] | None) -> tuple[float, float, float, float] | None:
+    return score and (score["ccc_valence"], score["ccc_arousal"], score["ccc"], score["within_video"]["ccc"])
+
+
+def _inputs(plan: Plan, model: str) -> str:
+    if not plan.settings.models[model].members:
+        return ""
+    folds = plan.settings.cross_fit
+    return f"cross-fitted, {folds} folds" if folds else "not cross-fitted"
+
+
+def _data(plan: Plan, entries: Entries) -> str:
+    marks = set()
+    for item in plan.items("subject"):
+        if item.row.fits and views.done(plan, entries, "frames", item):
+            with jobs.Job(plan, "subject", item).open("frames") as stream:
+                marks.add("demo" if stream.attributes["extra"]["video"]["synthetic"] else "real")
+    return marks.pop() if len(marks) == 1 else "mixed"

@@ -1,0 +1,146 @@
+"""What a run publishes beside its models: late fusion whose figures are out of part, and the table beside a published one."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_run import KNOWN, SETTINGS, Run, T
+
+from affpipe import cli, config, formats, metrics, publish
+from affpipe.errors import SettingsError
+
+STREAMS = {"t1": "train", "v1": "validation", "v2_left": "validation", "v2_right": "validation", "v3": "validation", "x1": "test"}
+LATE = {"late_fusion": {"draws": 50}}
+REFERENCE = {
+    "reference": {
+        "source": "A paper, Table 1",
+        "rows": {
+            "voice": {"label": "4 voice", "valence": 0.3415, "arousal": 0.4636, "mean": 0.4025},
+            "fused": {"label": "5", "test": 0.58},
+        },
+    }
+}
+CCC = ("ccc_valence", "ccc_arousal", "ccc")
+
+
+def published(folder: Path, **more) -> tuple[Run, Path, dict]:
+    run = Run(folder, streams=STREAMS, **more)
+    run.index()
+    summary = publish.publish(run.plan)
+    out = folder / "results/small"
+    return run, out, summary | {"files": {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}}
+
+
+@pytest.fixture(scope="module")
+def late(tmp_path_factory) -> tuple[Run, Path, dict]:
+    return published(tmp_path_factory.mktemp("late"), **LATE)
+
+
+def test_late_fusion_is_predicted_by_weights_of_the_other_half(late) -> None:
+    run, out, summary = late
+    found = json.loads((out / "late_fusion/weights.json").read_text())
+    first, second = (set(half["videos"]) for half in found["validation"])
+    assert not first & second
+    assert first | second == {"v1", "v2", "v3"}
+    videos = {}
+    for id, partition in STREAMS.items():
+        half = [h["weights_of_the_other_half"] for h in found["validation"] if id.split("_")[0] in h["videos"]]
+        weights = half[0] if partition == "validation" else found["outside_validation"]["weights"]
+        want = np.zeros((T, 2))
+        for i, channel in enumerate(("valence", "arousal")):
+            assert sum(weights[channel].values()) == pytest.approx(1)
+            for model, weight in weights[channel].items():
+                want[:, i] += weight * np.clip(run.prediction(model, id)[:, i].astype(np.float64), -1, 1)
+        values, valid = formats.read_va(out / f"late_fusion/predictions/{id}.txt")
+        np.testing.assert_allclose(values, want, atol=1e-6)
+        assert valid.all()
+        if partition == "validation":
+            truth, known = formats.read_va(run.plan.rows[list(STREAMS).index(id)].annotation)
+            videos[id] = (truth, want, known)
+            np.testing.assert_array_equal(known, KNOWN)
+    scores = json.loads((out / "scores.json").read_text())
+    assert {k: scores["late_fusion"][k] for k in CCC} == pytest.approx(metrics.pooled(videos), abs=1e-9)
+    rows = list(csv.DictReader((out / "late_fusion/report.csv").read_text().splitlines()))
+    assert [(r["system"], r["fitted_on"]) for r in rows] == [
+        ("late fusion", "other half"),
+        ("best single system", "other half"),
+        ("late fusion", "same videos: optimistic"),
+        ("best single system", "same videos: optimistic"),
+    ]
+    for key in CCC:
+        assert float(rows[0][key]) == pytest.approx(scores["late_fusion"][key], abs=1e-12)
+        assert float(rows[3][key]) == pytest.approx(scores["fused"][key], abs=1e-12)  # the best system by far
+    assert float(rows[2]["ccc"]) >= float(rows[0]["ccc"]) - 1e-9
+    assert set(summary["scores"]) == {"face", "voice", "fused", "late_fusion"}
+
+
+def test_the_order_of_members_changes_nothing(late, tmp_path: Path) -> None:
+    _, out, _ = late
+    _, other, _ = published(tmp_path, late_fusion={"draws": 50, "members": ["voice", "fused", "face"]})
+    for name in ("weights.json", "report.csv"):
+        assert (other / "late_fusion" / name).read_text() == (out / "late_fusion" / name).read_text()
+
+
+def test_members_that_lack_a_stream_leave_their_weight_to_the_others(tmp_path: Path) -> None:
+    run = Run(tmp_path, streams={**STREAMS, "p1": "predict"}, late_fusion={"members": ["face", "voice"]})
+    run.index()  # p1 has no sound, hence no voice
+    publish.publish(run.plan)
+    values, _ = formats.read_va(tmp_path / "results/small/late_fusion/predictions/p1.txt")
+    np.testing.assert_allclose(values, np.clip(run.prediction("face", "p1"), -1, 1), atol=1e-6)
+
+
+def test_one_validation_video_gives_weights_and_no_figure(tmp_path: Path) -> None:
+    run = Run(tmp_path, streams={"t1": "train", "v1": "validation", "x1": "test"}, **LATE)
+    run.index()
+    summary = publish.publish(run.plan)
+    out = tmp_path / "results/small"
+    assert "late_fusion" not in summary["scores"]
+    assert {p.name for p in (out / "late_fusion/predictions").iterdir()} == {"t1.txt", "x1.txt"}
+    assert "other half" not in (out / "late_fusion/report.csv").read_text()
+    assert "a half would be empty" in (out / "report.html").read_text()
+
+
+def test_without_the_settings_nothing_is_written_and_what_was_goes(tmp_path: Path) -> None:
+    _, out, with_both = published(tmp_path, **LATE, **REFERENCE)
+    assert {"table.csv", "late_fusion/weights.json", "late_fusion/predictions/v2_left.txt"} <= with_both["files"]
+    _, _, without = published(tmp_path)
+    assert {name for name in with_both["files"] - without["files"]} == {
+        *("table.csv", "late_fusion/weights.json", "late_fusion/report.csv"),
+        *(f"late_fusion/predictions/{id}.txt" for id in STREAMS),
+    }
+    assert publish.read_table(out) == []
+    page = (out / "report.html").read_text()
+    assert 'id="late"' not in page
+    assert 'id="reference"' not in page
+
+
+def test_the_table_has_published_and_own_figures_and_what_they_rest_on(tmp_path: Path) -> None:
+    _, out, summary = published(tmp_path, **REFERENCE, demo=("t1", "v1", "v2", "v3"), random={"voice": ("wavlm-tiny",)})
+    head, voice, fused = publish.read_table(out)
+    voice, fused = dict(zip(head, voice, strict=True)), dict(zip(head, fused, strict=True))
+    score = summary["scores"]["voice"]
+    assert voice == {
+        **{"model": "voice", "label": "4 voice", "data": "demo", "weights": "random: wavlm-tiny", "fusion_inputs": ""},
+        **{"published_valence": "0.3415", "published_arousal": "0.4636", "published_mean": "0.4025", "published_test": ""},
+        **{name: f"{score[key]:.4f}" for name, key in zip(("valence", "arousal", "mean"), CCC, strict=True)},
+        "within_video": f"{score['within_video']['ccc']:.4f}",
+    }
+    assert (fused["published_test"], fused["published_mean"]) == ("0.5800", "")
+    assert (fused["weights"], fused["fusion_inputs"]) == ("none random", "not cross-fitted")
+
+
+def test_evaluate_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    _, out, _ = published(tmp_path, **REFERENCE)
+    cli.evaluate(run=out)
+    text = capsys.readouterr().out
+    assert "beside the published table" in text
+    assert "0.3415" in text
+
+
+def test_a_model_cannot_have_the_name_of_late_fusion() -> None:
+    models = SETTINGS["models"] | {"late_fusion": SETTINGS["models"]["face"]}
+    config.parse(SETTINGS | {"models": models})
+    with pytest.raises(SettingsError, match="the name is that of late fusion in the scores; choose another"):
+        config.parse(SETTINGS | {"models": models} | LATE)

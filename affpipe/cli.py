@@ -89,7 +89,7 @@ def evaluate(
     """Score predictions: CCC pooled and within video, beside a constant."""
     from affpipe import evaluate as scoring
     from affpipe import store
-    from affpipe.publish import read_scores, read_table
+    from affpipe.publish import TABLE_HEAD, read_scores, read_table
 
     if task != "va":
         raise InputError(f"evaluate: want --task va, got {task!r}")
@@ -103,7 +103,7 @@ def evaluate(
     _print_table(title, scoring.TABLE_HEAD, scoring.table(scores))
     published = read_table(run) if run is not None else []
     if published:
-        _print_table(f"{run}: beside the published table", published[0], published[1:])
+        _print_table(f"{run}: beside the published table", TABLE_HEAD, published)
     if json is not None:
         store.write_text(json, scoring.to_json(flat if flat is not None else scores))
 

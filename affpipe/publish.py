@@ -85,10 +85,16 @@ def read_scores(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder / 'scores.json'}: want the scores of a run, got {error}; run the workflow again") from None
 
 
-def read_table(folder: Path) -> list[list[str]]:
-    """Rows of `table.csv` of a run, head first; empty if its settings name no published table."""
+def read_table(folder: Path) -> list[tuple[str, ...]]:
+    """Rows of `table.csv` of a run, short enough for a terminal; none if its settings name no published table."""
     path = folder / "table.csv"
-    return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8")))) if path.exists() else []
+    rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))) if path.exists() else ()
+    names = ("label", *(f"published_{name}" for name in ("valence", "arousal", "mean", "test")))
+    names += ("valence", "arousal", "mean", "within_video", "data")
+    return [(*(row[name] or "-" for name in names), row["weights"].split(":")[0]) for row in rows]
+
+
+TABLE_HEAD = ("published:", "V", "A", "mean", "test", "run: V", "A", "mean", "within", "data", "weights")
 
 
 def keys_in_use(plan: Plan) -> list[str]:

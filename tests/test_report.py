@@ -260,9 +260,9 @@ def test_late_fusion_shows_weights_by_channel_and_both_figures(run: Run) -> None
     rows = [row for row in cells(html) if row]
     assert rows[:4] == [
         ["late fusion", "the other half", "0.400", "0.400", "0.400"],
-        ["best single system face, fused", "the other half", "0.300", "0.300", "0.300"],
+        ["best single system (face, fused)", "the other half", "0.300", "0.300", "0.300"],
         ["late fusion, optimistic", "the same videos", "0.600", "0.600", "0.600"],
-        ["best single system, optimistic fused", "the same videos", "0.500", "0.500", "0.500"],
+        ["best single system, optimistic (fused)", "the same videos", "0.500", "0.500", "0.500"],
     ]
     assert rows[4:6] == [["half 1: 1 video", "valence", "0.250", "0.750", "0"], ["", "arousal", "1.000", "0", "0"]]
     assert [row[0] for row in rows[6:] if row[0]] == ["half 2: 1 video", "videos outside of validation"]

@@ -102,9 +102,10 @@ def fuse(weights: np.ndarray, predictions: np.ndarray, given: np.ndarray) -> tup
 def _patterns(given: np.ndarray, wanted: np.ndarray) -> Iterator[tuple[tuple[bool, ...], np.ndarray]]:
     """The sets of systems (K,) that are present together, each with its frames, among the wanted ones (T,) that have any system."""
     rows = np.flatnonzero(wanted & given.any(axis=0))
-    kinds, which = np.unique(given[:, rows], axis=1, return_inverse=True)
-    for i, kind in enumerate(kinds.T):
-        yield tuple(kind.tolist()), rows[which.ravel() == i]
+    packed = np.packbits(given[:, rows], axis=0)  # eight systems a byte, so that equal sets are found by bytes
+    kinds, first, which = np.unique(packed.T.copy().view(f"V{len(packed)}").ravel(), return_index=True, return_inverse=True)
+    for i in range(len(kinds)):
+        yield tuple(given[:, rows[first[i]]].tolist()), rows[which == i]
 
 
 def shares(weights: np.ndarray, present: np.ndarray) -> np.ndarray:

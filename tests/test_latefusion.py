@@ -216,3 +216,16 @@ def test_the_cost_does_not_hang_on_the_frames() -> None:
     start = time.process_time()
     study(tuple("abcd"), moments, Search(draws=2000))
     assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize("systems", [1, 8, 9, 20])
+def test_any_number_of_systems(systems: int) -> None:
+    rng = np.random.default_rng(systems)
+    predictions, given = rng.uniform(-1, 1, (systems, 50, 2)), rng.random((systems, 50)) < 0.8
+    given[:, 3] = False
+    weights = rng.dirichlet(np.ones(systems), 2)
+    values, valid = fuse(weights, predictions, given)
+    np.testing.assert_array_equal(valid, given.any(axis=0))
+    for t in np.flatnonzero(valid):
+        here = given[:, t]
+        np.testing.assert_allclose(values[t], [np.average(predictions[here, t, c], weights=weights[c, here]) for c in range(2)], atol=1e-12)

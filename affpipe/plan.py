@@ -22,7 +22,7 @@ from affpipe.settings import MEDIA_STAGES, Settings
 
 # Bump a revision by hand when the code of a stage or model changes values.
 STAGES = {  # name -> (level, stages read, revision); `speech` also reads `vad` where that is set
-    "frames": ("video", (), 1),
+    "frames": ("video", (), 2),
     "audio": ("video", ("frames",), 1),
     "vad": ("video", ("audio",), 1),
     "faces": ("video", ("frames",), 2),

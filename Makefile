@@ -28,7 +28,7 @@ demo: install
 	@echo "Report: results/demo/report.html   Predictions: results/demo/predictions/"
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check affpipe tests benchmarks docs envs

@@ -258,20 +258,13 @@ SettingsOption = Annotated[Path, typer.Option("--settings", help="resolved setti
 
 
 @work.command("apply")
-def job_apply(
-    stage: str,
-    settings: SettingsOption,
-    shard: Annotated[str, typer.Option()],
-    members: Annotated[str, typer.Option()],
-    index: Annotated[Path, typer.Option()],
-    threads: Annotated[int, typer.Option(min=1)] = 1,
-) -> None:
-    """Apply a stage to a shard."""
+def job_apply(settings: SettingsOption, index: Annotated[Path, typer.Option()], threads: Annotated[int, typer.Option(min=1)] = 1) -> None:
+    """Apply a stage to a shard; the index that is to be written names both."""
     from affpipe.console import progress
     from affpipe.run import apply_shard
 
     with progress() as show:
-        apply_shard(settings, stage, shard, members, index, threads=threads, progress=show)
+        apply_shard(settings, index, threads=threads, progress=show)
 
 
 @work.command("fit")

@@ -253,9 +253,12 @@ class Plan:
             out |= store.read_index(Path(path))
         return out
 
-    def check_members(self, name: str, shard: str, members: str) -> None:
-        """StoreError if the manifest changed after the workflow was planned."""
-        if shard not in self.shards or self.members(name, shard) != members:
-            raise StoreError(
-                f"{name}, shard {shard}: want members {members}, got another set: manifest or videos changed after planning; run again"
-            )
+    def of_index(self, index: Path) -> tuple[str, str]:
+        """Stage and shard that an index is named after; StoreError if the manifest changed after the workflow was planned."""
+        shard = index.stem.partition("-")[0]
+        for name in self.names:
+            if shard in self.shards and Path(self.index(name, shard)) == index:
+                return name, shard
+        raise StoreError(
+            f"{index}: want the index of a shard of this run, got another: manifest or videos changed after planning; run again"
+        )

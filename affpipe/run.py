@@ -56,14 +56,14 @@ def read_entries(plan: Plan, name: str, shards: list[str]) -> dict[str, dict[str
     return out
 
 
-def apply_shard(settings: Path, stage: str, shard: str, members: str, index: Path, *, threads: int, progress: Progress) -> None:
-    """Apply a stage to a shard and write the shard's index.
+def apply_shard(settings: Path, index: Path, *, threads: int, progress: Progress) -> None:
+    """Apply the stage to the shard that an index is named after, and write the index.
 
     With `on_error: stop` a fault of any stream fails the job after the other streams are done; with `skip` the index records it.
     """
     limit_threads(threads)
     plan = frozen(settings)
-    plan.check_members(stage, shard, members)
+    stage, shard = plan.of_index(index)
     entries = read_entries(plan, stage, [shard])
     made = jobs.apply(plan, stage, plan.items(stage, shard), entries, workers.start, progress)
     check_failures(plan, stage, made)

@@ -8,6 +8,11 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that wait for a busy core cost more than they give
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The workflow first: run in parallel by file, it is what the others end before."""
+    items.sort(key=lambda item: item.path.name != "test_workflow.py")
+
+
 def _test_data(folder: str) -> Path:
     default = Path(__file__).resolve().parents[2] / "shared"
     path = Path(os.environ.get("AFFPIPE_TEST_DATA", default)) / folder

@@ -332,17 +332,32 @@ def test_paths_that_the_workflow_names(data):
     assert sorted(plan.indexes("mesh")) == sorted(plan.indexes("mesh", "fit") + plan.indexes("mesh", "rest"))
 
 
+def test_an_index_names_its_stage_and_shard(data):
+    plan = data.plan()
+    for name in plan.names:
+        for shard in plan.shards:
+            assert plan.of_index(Path(plan.index(name, shard))) == (name, shard)
+
+
+def test_two_names_of_one_feature_have_one_index(data):
+    """What a recipe calls a feature is no part of what its jobs are told."""
+    plan = data.plan()
+    features = {"qwen3vl": None, "other": DEFAULT["features"]["qwen3vl"]}
+    other = data.plan({"features": features, "models": {"behaviour": {"reads": "other"}}})
+    for shard in plan.shards:
+        index = Path(plan.index("qwen3vl", shard))
+        assert other.of_index(index) == ("other", shard)
+
+
 def test_a_job_planned_for_other_members_stops(data):
     before = data.plan()
     shard = next(s for s in before.shards if s.startswith("rest"))
-    was = before.members("mesh", shard)
-    before.check_members("mesh", shard, was)
+    index = Path(before.index("mesh", shard))
     (data.folder / "four.mp4").write_bytes(b"another")
-    after = data.plan()
-    with pytest.raises(StoreError, match=f"mesh, shard {shard}: want members {was}, got another set.*run again"):
-        after.check_members("mesh", shard, was)
-    with pytest.raises(StoreError, match="shard fit999: want members"):
-        after.check_members("mesh", "fit999", was)
+    with pytest.raises(StoreError, match=f"{shard}-.*: want the index of a shard of this run, got another: manifest .*run again"):
+        data.plan().of_index(index)
+    with pytest.raises(StoreError, match="want the index of a shard of this run"):
+        before.of_index(index.with_name("fit999-0123456789ab.json"))
 
 
 HEAVY = ("torch", "transformers", "mediapipe", "cv2", "av", "lightning", "scipy", "decord", "ultralytics")

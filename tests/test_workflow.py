@@ -263,7 +263,7 @@ CLIPS_OF_OTHERS = [  # file, frames that decode, sources that must show
     ("two_people_grid.mp4", 75, {"observed"}),
     ("single_face_noaudio.mp4", 72, {"observed"}),
     ("single_face_60fps.mp4", 144, {"observed"}),
-    ("rotated_meta_lp_s18.mp4", 92, {"observed"}),
+    ("rotated_meta_lp_s18.mp4", 92, {"nearest", "observed"}),  # its face lies sideways, and in three frames the box slips off
 ]
 
 
@@ -384,7 +384,8 @@ def whole(workspace) -> Workspace:
     """The workspace after a run of the recipe's graph, with all that is optional turned on."""
     folder = workspace.folder
     shutil.copy(ROOT / "recipes/ras-demo.yaml", folder)
-    quick = "".join(f"  {name}: {{training: {{epochs: 1}}}}\n" for name in SYSTEMS)
+    one = "training: {epochs: 1}"
+    quick = "".join(f"  {name}: {{{one}{', speech_only: false' * (name == 'wavlm_chunks')}}}\n" for name in SYSTEMS)
     (folder / "whole.yaml").write_text(RAS + quick)
     workspace.run("-m", "snakemake", "--cores", "2", "--configfile", "config.yaml", "ras-demo.yaml", "whole.yaml")
     return workspace
@@ -392,7 +393,9 @@ def whole(workspace) -> Workspace:
 
 def test_all_eight_systems_are_fitted_scored_and_published(whole):
     folder = whole.folder / "results/whole"
-    assert set(json.loads((folder / "scores.json").read_text())) == {*SYSTEMS, "late_fusion"}
+    assert set(json.loads((folder / "scores.json").read_text())) == set(SYSTEMS)  # one validation video: late fusion has no figure
+    weights = json.loads((folder / "late_fusion/weights.json").read_text())["outside_validation"]["weights"]
+    assert {channel: pytest.approx(1) for channel in ("valence", "arousal")} == {c: sum(w.values()) for c, w in weights.items()}
     for stream, clip in {"one": "one", "pair_left": "pair", "three": "three", "four": "four"}.items():
         table = rows(folder / "predictions" / f"{stream}.csv")
         assert len(table) == len(times_of(whole.folder / f"demo/videos/{clip}.mp4"))
@@ -404,7 +407,7 @@ def test_all_eight_systems_are_fitted_scored_and_published(whole):
 def test_what_two_recipes_share_is_made_once(whole):
     made = (whole.folder / "logs/whole").glob("apply_*/*.log")
     text = "".join(path.read_text() for path in made)
-    assert re.findall(r"(?:frames|audio|faces|subject|landmarks|mouth|qwen): [1-9]\d* made", text) == []
+    assert re.findall(r" (?:frames|audio|faces|subject|landmarks|mouth|qwen): [1-9]\d* made", text) == []
     assert re.search(r"grada: [1-9]\d* made", text)
 
 
@@ -442,4 +445,4 @@ def test_a_curation_file_as_it_is_written_changes_nothing(whole):
     settings = ("--config", "config.yaml", "--config", "small.yaml")
     whole.run("-m", "affpipe", "faces", "review", *settings, "--out", "review")
     assert {r["stream_id"] for r in rows(whole.folder / "review/curation.csv")} == {"one", "pair_left", "pair_right", "three", "four"}
-    assert whole.planned("--config", "subject={curation: review/curation.csv}") == {}
+    assert whole.planned("--config", "subject={curation: review/curation.csv}") == whole.planned()

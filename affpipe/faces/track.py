@@ -6,8 +6,8 @@ track, and of two people who cross each keeps their own. What is left is joined 
 face that comes back elsewhere.
 
 From DeepSORT (Wojke et al., 2017) the looks, a gate on them and a second pairing; steady motion and a limit of speed stand for its Kalman
-filter. From ByteTrack (Zhang et al., 2022), which first pairs sure
-and then doubtful boxes, nothing: the detectors' threshold is one, and a missed face is bridged by the gap.
+filter. From ByteTrack (Zhang et al., 2022), which first pairs sure and then doubtful boxes, nothing: the detectors' threshold is one, and
+a missed face is bridged by the gap.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,7 @@
 """Apply jobs: one a stage or model and shard. The index is the output that Snakemake tracks; the streams lie beside it in the store.
 
-Inputs are `ancient`: an index under its name is right whatever its age, so nothing hangs on modification times.
+Inputs are `ancient`: an index under its name is right whatever its age, so nothing hangs on modification times. A job is told its index and
+nothing else: two recipes that call a feature by different names make the same index by the same command, and neither makes it again.
 """
 
 for _name in PLAN.names:
@@ -12,8 +13,6 @@ for _name in PLAN.names:
             ancient(inputs_of(_name)),
         output:
             f"{PLAN.folder(_name)}/shards/{{shard}}-{{members}}.json",
-        params:
-            stage=_name,
         log:
             str(LOGS / f"apply_{_name}" / "{shard}-{members}.log"),
         benchmark:
@@ -24,7 +23,7 @@ for _name in PLAN.names:
             mem_mb=memory(_name),
             runtime=minutes(_name),
         message:
-            "{params.stage}: shard {wildcards.shard}"
+            f"{_name}: shard {{wildcards.shard}}"
         shell:
-            "{AFFPIPE} job apply {params.stage} --settings {SETTINGS:q} --shard {wildcards.shard}"
-            " --members {wildcards.members} --index {output:q} --threads {threads} > {log:q} 2>&1 || {{ tail -n 1 {log:q} >&2; exit 2; }}"
+            "{AFFPIPE} job apply --settings {SETTINGS:q} --index {output:q} --threads {threads} > {log:q} 2>&1"
+            " || {{ tail -n 1 {log:q} >&2; exit 2; }}"

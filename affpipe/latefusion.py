@@ -145,9 +145,12 @@ def candidates(systems: int, search: Search) -> Iterator[np.ndarray]:
 
 
 def fit(moments: Sums, systems: int, search: Search) -> np.ndarray:
-    """(2, K) weights of the best candidate for each channel; of equal ones the first."""
+    """(2, K) weights of the best candidate for each channel; of equal ones the first. A system without any value gets none."""
     best, weights = np.full(2, -np.inf), np.zeros((2, systems))
-    for block in candidates(systems, search):
+    able = _able(moments)
+    for few in candidates(len(able), search):
+        block = np.zeros((len(few), systems))
+        block[:, able] = few
         for channel in range(2):
             scores = ccc([(moments, block)], channel)
             top = int(np.argmax(scores > scores.max() - BETTER))
@@ -198,8 +201,14 @@ def add(parts: Iterable[Sums]) -> dict[tuple[bool, ...], np.ndarray]:
 
 def _single(moments: Sums, systems: int) -> int:
     """The system with the best mean CCC."""
-    mean = np.mean([ccc([(moments, np.eye(systems))], channel) for channel in range(2)], axis=0)
-    return int(np.argmax(mean > mean.max() - BETTER))
+    able = _able(moments)
+    mean = np.mean([ccc([(moments, np.eye(systems)[able])], channel) for channel in range(2)], axis=0)
+    return int(able[np.argmax(mean > mean.max() - BETTER)])
+
+
+def _able(moments: Sums) -> np.ndarray:
+    """Indices of the systems that have a value for some frame. One that has none would score as the mean of the others."""
+    return np.flatnonzero(np.any(list(moments), axis=0))
 
 
 def _alone(system: int, systems: int) -> np.ndarray:

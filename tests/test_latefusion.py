@@ -190,6 +190,20 @@ def test_who_is_absent_lends_its_weight_to_the_others() -> None:
     np.testing.assert_allclose(latefusion.shares(weights, np.ones(3, bool)), weights, atol=1e-15)
 
 
+def test_a_system_without_any_value_is_neither_weighted_nor_the_best() -> None:
+    """Where it stood alone it would score as the mean of the others, which here is better than either."""
+    data = Data(noise=(0.4, 0.4, 0.0))
+    for s in data.given:
+        data.given[s][2] = False
+    found = study(data.names, data.moments(), SEARCH)
+    without = Data(noise=(0.4, 0.4, 0.0))
+    without.names = data.names[:2]
+    two = study(without.names, without.moments((0, 1)), SEARCH)
+    np.testing.assert_array_equal(found.weights, np.pad(two.weights, ((0, 0), (0, 1))))
+    assert (found.single, found.honest_single) == (two.single, pytest.approx(two.honest_single, abs=1e-12))
+    assert [half.single for half in found.halves] == [half.single for half in two.halves]
+
+
 def test_fused_values_stay_within_those_fused() -> None:
     data = Data(absent=True)
     values, valid = fuse(np.array([[0.2, 0.3, 0.5], [1.0, 0, 0]]), data.predictions["v1"], data.given["v1"])

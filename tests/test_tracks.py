@@ -1,6 +1,7 @@
 """Tracks: looks, overlap, gaps, people who cross, cuts to someone else, and frames that are not looked at."""
 
 import json
+import weakref
 from pathlib import Path
 
 import cv2
@@ -259,25 +260,23 @@ def test_nothing_is_placed_beyond_a_track_or_between_two_places():
 
 
 def test_few_frames_are_held_at_a_time():
-    alive = 0
+    made = []
 
     class Counted:
         def detect(self, frames):
             return [[] for _ in frames]
 
     def source():
-        nonlocal alive
-        for i in range(200):
-            alive += 1
-            yield i, i / 25, np.zeros((8, 8, 3), np.uint8)
+        for i in range(100):
+            image = np.zeros((8, 8, 3), np.uint8)
+            made.append(weakref.ref(image))
+            held.append(sum(ref() is not None for ref in made))
+            yield i, i / 25, image
 
     for every, batch_size in ((1, 8), (5, 8), (10, 3)):
-        alive = most = 0
-        for _ in follow(source(), Counted(), Tracker(), every=every, batch_size=batch_size):
-            most = max(most, alive)
-            alive -= 1
-        assert alive == 0
-        assert most <= max(every, batch_size) + every
+        held = []
+        assert sum(1 for _ in follow(source(), Counted(), Tracker(), every=every, batch_size=batch_size)) == 100
+        assert max(held) <= max(every, batch_size) + every
     with pytest.raises(InputError, match="every >= 1"):
         list(follow(source(), Counted(), Tracker(), every=0))
 

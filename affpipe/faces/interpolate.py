@@ -55,6 +55,7 @@ def follow(
             out, before = _settle(held[: looked[-1] + 1], looked, before, detector, tracker)
             del held[: looked[-1] + 1]
             yield from out
+            out.clear()  # so that these are not held while the next ones come
     if held:
         looked = [i for i, f in enumerate(held) if f.index % every == 0 or f is held[-1]]
         yield from _settle(held, looked, before, detector, tracker)[0]

@@ -33,12 +33,12 @@ def faces(context: Context) -> Worker:
     detector, random = _detector(context)
     backend = context.plan.settings.frames.backend
 
-    def rows(job: Job, shape: list[int]) -> Iterator[dict]:
+    def rows(job: Job, count: list[int]) -> Iterator[dict]:
         # Frames that are not looked at are no gap.
         tracker = Tracker(min_iou=s.min_iou, min_similarity=s.min_similarity, max_gap_frames=s.max_gap_frames + s.every - 1)
         video = decode(job.video, backend=backend)
         for index, image, found in follow(video, detector, tracker, every=s.every, batch_size=s.batch_size):
-            shape[:] = index + 1, *image.shape[:2]
+            count[0] = index + 1
             for face in found:
                 crop, crop_box = cropping.cut(image, face.box, s.crop_margin, s.crop_side)
                 jpeg = cropping.encode_jpeg(crop, s.jpeg_quality)
@@ -47,12 +47,12 @@ def faces(context: Context) -> Worker:
     def work(job: Job) -> None:
         axis = job.axis()
         header = job.header(axis.fps, random=random, columns=("left", "top", "right", "bottom"))
-        shape: list[int] = [0, 0, 0]
+        count = [0]  # frames that went by
         tally = Tally()
         with job.writing(header) as out:
             block: list[dict] = []
             _append(out, block, axis.times_s, axis.ends_s)  # a video without a face is a stream of no rows
-            for row in rows(job, shape):
+            for row in rows(job, count):
                 tally.add(row["track"], row["frame"], row["box"], row["score"])
                 block.append(row)
                 if len(block) == BLOCK:
@@ -61,9 +61,9 @@ def faces(context: Context) -> Worker:
             if block:
                 _append(out, block, axis.times_s, axis.ends_s)
             out.extra["tracks"] = tally.tracks()
-        if shape[0] != len(axis):
+        if count[0] != len(axis):
             job.path.unlink()
-            raise MediaError(f"{job.video}: want {len(axis)} frames as when it was probed, got {shape[0]}; the file changed: run again")
+            raise MediaError(f"{job.video}: want {len(axis)} frames as when it was probed, got {count[0]}; the file changed: run again")
 
     return work
 

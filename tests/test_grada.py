@@ -226,6 +226,10 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tiny: Path, tmp_path: Path
         with pytest.raises(WeightsError, match=rf"grada: .*{i}\.pth does not read as weights") as raised:
             grada.load(tmp_path / f"{i}.pth", **CPU)
         assert "\n" not in str(raised.value)
+    for i, content in enumerate((b"\x80\x02R.", b"\x80\x02h\x07.")):  # a pickle that takes from nothing, and one that looks up nothing
+        (tmp_path / f"bad{i}").write_bytes(content)
+        with pytest.raises(WeightsError, match=rf"grada: .*bad{i} does not read as weights"):
+            grada.load(tmp_path / f"bad{i}", **CPU)
     with pytest.raises(WeightsError, match=r"want one \.pth file in it, got \['0\.pth', '1\.pth'"):
         grada.load(tmp_path, **CPU)
     (tmp_path / "none").mkdir()
@@ -233,6 +237,20 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tiny: Path, tmp_path: Path
         grada.load(tmp_path / "none", **CPU)
     with pytest.raises(WeightsError, match=r"gone\.pth does not read as weights"):
         grada.load(tmp_path / "gone.pth", **CPU)
+
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_checkpoint_that_would_run_code_does_not(tmp_path: Path, zipped: bool) -> None:
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    torch.save({"state_dict": {"x": Evil()}}, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(WeightsError, match="more in it than tensors: do not trust it") as raised:
+        grada.load(tmp_path / "x.pth", **CPU)
+    assert "weights_only" not in str(raised.value)  # torch's advice is to load it without the restriction
+    assert not (tmp_path / "ran").exists()
 
 
 # --- the stage ----------------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ The paper counts 7.9 M parameters, which is about EfficientNet-B1 with its Image
 network has 6,844,202.
 """
 
+import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -144,7 +145,10 @@ def _file(path: Path) -> Path:
 def _weights(file: Path) -> Mapping[str, Tensor]:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
+    except pickle.UnpicklingError as error:  # torch's words on it recommend to load the file without the restriction
+        why = "no checkpoint, or one with more in it than tensors: do not trust it, or save the network's state_dict() alone"
+        raise WeightsError(f"{GRADA.name}: {file} does not read as weights ({why})") from error
+    except (*UNREADABLE, LookupError) as error:  # a damaged pickle looks for what is not there
         raise WeightsError(f"{GRADA.name}: {file} does not read as weights ({first_line(error)}); get the file again") from None
     if isinstance(found, Mapping) and set(found) == {"state_dict"}:
         found = found["state_dict"]

@@ -167,8 +167,12 @@ def read_decisions(path: Path, rows: Iterable[Row]) -> dict[str, Decision]:
             table = csv.DictReader(file)
             head = table.fieldnames or []
             if any(head.count(c) != 1 for c in ("stream_id", "tracks")):
-                raise ManifestError(f"{path}: row 1: want columns stream_id, tracks, each once, got {', '.join(head)}; mend row 1")
+                raise ManifestError(
+                    f"{path}: row 1: want columns stream_id, tracks, each once, got {', '.join(head)}; mend row 1, or save as CSV with commas"
+                )
             for cells in table:
+                if not any(text for cell in cells.values() for text in cell or ()):  # as spreadsheets leave it where a row was emptied
+                    continue
                 where = f"{path}: row {table.line_num}"
                 if None in cells or None in cells.values():
                     raise ManifestError(f"{where}: want as many cells as row 1, with spaces and no commas between tracks; mend the commas")
@@ -180,7 +184,7 @@ def read_decisions(path: Path, rows: Iterable[Row]) -> dict[str, Decision]:
                 out[stream] = Decision(_tracks(where, cells["tracks"]), cells.get("faces", "").strip(), table.line_num, cells)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         what = getattr(error, "strerror", None) or error
-        raise ManifestError(f"{path}: want a readable curation file, got {what}; check subject.curation") from None
+        raise ManifestError(f"{path}: want a readable curation file, got {what}; check subject.curation, save as CSV in UTF-8") from None
     return out
 
 
@@ -191,7 +195,7 @@ def _tracks(where: str, cell: str) -> tuple[int, ...] | None:
     if cell.strip().lower() == "none":
         return ()
     if not all(n.isdecimal() and len(n) <= TRACK_DIGITS for n in numbers):
-        raise ManifestError(f"{where}: want track numbers separated by spaces, `none` or nothing, got {cell!r}; mend the cell")
+        raise ManifestError(f"{where}: want whole track numbers separated by spaces, `none` or nothing, got {cell!r}; mend the cell")
     return tuple(sorted({int(n) for n in numbers}))
 
 

@@ -190,6 +190,12 @@ def test_curation_names_tracks_in_any_order(root):
     assert curation(root, "stream_id,tracks\n") == {}
 
 
+def test_rows_that_a_spreadsheet_left_empty_say_nothing(root):
+    assert curation(root, "stream_id,tracks,note\r\none,1,\r\n,,\r\n,,,,\r\ntwo,,x\r\n") == {"one": (1,)}
+    with pytest.raises(ManifestError, match="row 3: want a stream_id of the manifest, got ''"):
+        curation(root, "stream_id,tracks\none,1\n,2\n")
+
+
 def test_curation_may_leave_a_stream_to_the_rule_or_say_that_nobody_is_meant(root):
     assert curation(root, "stream_id,tracks\none,\ntwo, none\n") == {"two": ()}
     assert curation(root, "stream_id,tracks\none,  \ntwo,NONE\n") == {"two": ()}
@@ -215,10 +221,12 @@ def test_numbers_hold_for_the_faces_that_they_name(root):
         ("stream_id,tracks\none\n", "row 2: want as many cells as row 1"),
         ("stream_id,tracks\none,1,2\n", "row 2: want as many cells as row 1, with spaces and no commas between tracks"),
         ("stream_id,tracks,why\none,1\n", "row 2: want as many cells as row 1"),
-        ('stream_id,tracks\none,"1,2"\n', "row 2: want track numbers separated by spaces, `none` or nothing, got '1,2'"),
-        ("stream_id,tracks\none,none 1\n", "row 2: want track numbers separated by spaces, `none` or nothing, got 'none 1'"),
-        (f"stream_id,tracks\none,{'9' * 5000}\n", "row 2: want track numbers"),
-        ("stream_id,tracks\none,-1\n", "row 2: want track numbers"),
+        ('stream_id,tracks\none,"1,2"\n', "row 2: want whole track numbers separated by spaces, `none` or nothing, got '1,2'"),
+        ("stream_id,tracks\none,none 1\n", "row 2: want whole track numbers separated by spaces, `none` or nothing, got 'none 1'"),
+        (f"stream_id,tracks\none,{'9' * 5000}\n", "row 2: want whole track numbers"),
+        ("stream_id,tracks\none,0.0\n", "row 2: want whole track numbers separated by spaces, `none` or nothing, got '0.0'; mend the cell"),
+        ("stream_id;tracks\none;0\n", "row 1: want columns stream_id, tracks, each once, got stream_id;tracks; mend row 1, or save as CSV with"),
+        ("stream_id,tracks\none,-1\n", "row 2: want whole track numbers"),
         ("stream_id,tracks\none,\none,2\n", "row 3: want a row a stream, got 'one' again; remove one"),
         ("stream_id,tracks\none,1\none,2\n", "row 3: want a row a stream, got 'one' again; remove one"),
     ],

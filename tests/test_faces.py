@@ -112,7 +112,7 @@ def test_the_largest_wins_and_is_completed_where_it_is_away():
     seen = choice.row[choice.row >= 0]
     assert frame[seen].tolist() == np.flatnonzero(choice.row >= 0).tolist()
     assert set(track[seen].tolist()) == {0, 1}
-    assert choice.reason == "rule largest: took 2 of 3 tracks, 0 short or small ones ignored"
+    assert choice.reason == "rule largest: took 2 of 3 tracks"
 
 
 def test_summed_area_counts_not_the_largest_box():
@@ -123,7 +123,7 @@ def test_false_alarms_neither_win_nor_fill():
     found = detections((0, range(0, 4), 300, 300), (1, range(10, 60), 100, 80), (2, range(70, 100), 500, 20))
     choice = taken(found)
     assert choice.tracks == (1,)  # 0 is seen four times, 2 has a sixteenth of the area
-    assert choice.reason.endswith("2 short or small ones ignored")
+    assert choice.reason.endswith("tracks, 2 short or small")
 
 
 def test_a_clip_of_few_frames_may_have_short_tracks():

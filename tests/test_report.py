@@ -225,7 +225,7 @@ def test_the_published_table_stands_beside_the_run(tmp_path: Path) -> None:
     text = Reader(html).text
     assert "Published: A <paper>, Table 1." in text
     assert "random weights stand in for trained checkpoints in 1 of 2 rows" in text
-    assert "off: fusion learned from streams that its members were fitted on" in text
+    assert "not cross-fitted: fusions learned from streams that their members were fitted on" in text
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_the_table_says_what_the_figures_rest_on(tmp_path: Path, demo: tuple[str
     assert {row[9] for row in cells(html) if row} == {data}
     assert (DOUBT in html) == (words is not None)
     assert words is None or words in html
-    assert "2 folds: fusion learned from streams that its members were not fitted on" in html
+    assert "in 2 folds: fusions learned from streams that their members were not fitted on" in html
 
 
 def test_a_model_without_scores_has_an_empty_half_of_a_row(tmp_path: Path) -> None:
@@ -264,8 +264,12 @@ def test_late_fusion_shows_weights_by_channel_and_both_figures(run: Run) -> None
         ["late fusion, optimistic", "the same videos", "0.600", "0.600", "0.600"],
         ["best single system, optimistic (fused)", "the same videos", "0.500", "0.500", "0.500"],
     ]
-    assert rows[4:6] == [["half 1: 1 video", "valence", "0.250", "0.750", "0"], ["", "arousal", "1.000", "0", "0"]]
-    assert [row[0] for row in rows[6:] if row[0]] == ["half 2: 1 video", "videos outside of validation"]
+    assert re.findall(r'<th class="span" colspan="2">(.*?)</th>', html) == ["half 1: 1 video", "half 2: 1 video", "videos outside of validation"]
+    assert rows[4:] == [  # valence and arousal of each
+        ["face", "0.250", "1.000", "1.000", "0.250", "0.250", "1.000"],
+        ["fused", "0.750", "0", "0", "0.750", "0.750", "0"],
+        ["voice", *["0"] * 6],
+    ]
 
 
 def test_gate_of_any_fusion_is_drawn(tmp_path: Path) -> None:
@@ -345,6 +349,18 @@ def test_graph_is_reduced_and_layered() -> None:
     edges = rulegraph.reduce(reads)
     assert edges == {"a": [], "b": ["a"], "c": ["b"], "d": ["c"], "e": ["a"]}
     assert rulegraph.layers(edges) == {"a": 0, "b": 1, "c": 2, "d": 3, "e": 1}
+
+
+def test_long_names_break_within_their_box() -> None:
+    assert rulegraph.lines("face") == ["face"]
+    assert rulegraph.lines("dcmmoe_face_multimodal_audio") == ["dcmmoe_face_", "multimodal_audio"]
+    for name in ("a" * 40, "_" * 20, "x_" * 12 + "y" * 17, "é" * 18):
+        broken = rulegraph.lines(name)
+        assert "".join(broken) == name
+        assert max(map(len, broken)) <= rulegraph.LETTERS
+    boxes = ET.fromstring(rulegraph.draw({"b_" * 20: []}, {"b_" * 20: "stage"}, {"b_" * 20: "n"}, {"b_" * 20: {"done": 1}}))
+    rect, texts = next(boxes.iter("rect")), [float(t.get("y")) for t in boxes.iter("text")]
+    assert float(rect.get("y")) < min(texts) < max(texts) < float(rect.get("y")) + float(rect.get("height"))
 
 
 def test_experts_of_three_modalities_have_colours_of_their_own() -> None:

@@ -61,7 +61,7 @@ def choose(
             seen |= own
     if not taken:
         return Choice((), np.full(frames, -1, np.int64), f"no face on the {rule}")
-    reason = f"rule {rule}: took {len(taken)} of {len(kept) + ignored} tracks, {ignored} short or small ones ignored"
+    reason = f"rule {rule}: took {len(taken)} of {len(kept) + ignored} tracks" + (f", {ignored} short or small" if ignored else "")
     return Choice(tuple(taken), _rows(frame, track, taken, frames), reason)
 
 

@@ -12,7 +12,7 @@ from affpipe.report.views import Gate, View
 
 HUES = ("#0063a5", "#d98200", "#00805c", "#a8488a", "#5b6b7f", "#8a6d1d")  # a modality each, apart for the colour-blind too
 WIDTH, LEFT, RIGHT = 1120.0, 92.0, 26.0  # of a stream's figure
-PANEL, STRIP, GAP = 112.0, 13.0, 12.0
+PANEL, STRIP, GAP = 112.0, 13.0, 18.0
 
 
 def expert_colours(experts: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ Layers are longest paths from the sources; edges that a longer path implies are 
 several layers gets a place in each, so that it passes between boxes; the order within a layer is by barycentres.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -11,7 +12,8 @@ from markupsafe import Markup
 
 from affpipe.report.svg import Drawing, number
 
-WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 130.0, 58.0, 56.0, 16.0, 8.0
+WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 140.0, 58.0, 46.0, 16.0, 8.0
+LETTERS, LINE = 16, 15.0  # of a name on one line of a box, and the height of each further line
 PASSAGE = 10.0  # height of the place of an edge that passes a layer
 SWEEPS = 8
 
@@ -30,13 +32,15 @@ def draw(
     layer = layers(edges)
     chains = {(a, b): [a, *((a, b, k) for k in range(layer[a] + 1, layer[b])), b] for b, sources in edges.items() for a in sources}
     columns = _columns(layer, chains)
-    place = _places(columns)
-    height = max(y for _, y in place.values()) + HEIGHT / 2 + MARGIN
+    names = {name: lines(name) for name in reads}
+    tall = HEIGHT + LINE * (max(map(len, names.values())) - 1)  # of every box
+    place = _places(columns, tall)
+    height = max(y for _, y in place.values()) + tall / 2 + MARGIN
     drawing = Drawing(MARGIN * 2 + len(columns) * (WIDTH + GAP_X) - GAP_X, height, "stages and models, and what reads what")
     for chain in chains.values():
         drawing.add("path", d=_route([place[n] for n in chain]), kind="edge")
     for name in reads:
-        _box(drawing, name, place[name], kinds[name], notes[name], counts[name])
+        _box(drawing, names[name], place[name], tall, kinds[name], notes[name], counts[name])
     return drawing.markup()
 
 
@@ -82,9 +86,9 @@ def _mean(values: list[float], default: float) -> float:
     return sum(values) / len(values) if values else default
 
 
-def _places(columns: list[list]) -> dict:
+def _places(columns: list[list], tall: float) -> dict:
     """Centre of each node; columns are centred on the tallest."""
-    heights = [[HEIGHT if isinstance(n, str) else PASSAGE for n in column] for column in columns]
+    heights = [[tall if isinstance(n, str) else PASSAGE for n in column] for column in columns]
     tallest = max(sum(h) + GAP_Y * (len(h) - 1) for h in heights)
     place = {}
     for i, (column, sizes) in enumerate(zip(columns, heights, strict=True)):
@@ -105,10 +109,25 @@ def _route(points: list[tuple[float, float]]) -> str:
     return path
 
 
-def _box(drawing: Drawing, name: str, centre: tuple[float, float], kind: str, note: str, counts: Mapping[str, int]) -> None:
-    x, y = centre[0] - WIDTH / 2, centre[1] - HEIGHT / 2
+def lines(name: str) -> list[str]:
+    """A name in lines that fit a box, broken after underscores where that is possible."""
+    out = [""]
+    for part in re.findall(rf"[^_]{{1,{LETTERS - 1}}}_?|_", name):
+        if len(out[-1] + part) > LETTERS:
+            out.append("")
+        out[-1] += part
+    return out
+
+
+def _box(
+    drawing: Drawing, name: list[str], centre: tuple[float, float], tall: float, kind: str, note: str, counts: Mapping[str, int]
+) -> None:
+    x, y = centre[0], centre[1] - tall / 2
     told = ", ".join(f"{n} {status}" for status, n in counts.items())
-    drawing.add("rect", x=x, y=y, width=WIDTH, height=HEIGHT, rx=6, kind=f"node {kind}", tip=f"{name}: {told}")
-    drawing.add("text", name, x=centre[0], y=y + 19, text_anchor="middle", kind="name")
-    drawing.add("text", note, x=centre[0], y=y + 34, text_anchor="middle", kind="note")
-    drawing.add("text", told, x=centre[0], y=y + 50, text_anchor="middle", kind="bad" if counts.get("failed") else "note")
+    drawing.add("rect", x=x - WIDTH / 2, y=y, width=WIDTH, height=tall, rx=6, kind=f"node {kind}", tip=f"{''.join(name)}: {told}")
+    y = centre[1] - (HEIGHT + LINE * (len(name) - 1)) / 2 + 19
+    for line in name:
+        drawing.add("text", line, x=x, y=y, text_anchor="middle", kind="name")
+        y += LINE
+    drawing.add("text", note, x=x, y=y, text_anchor="middle", kind="note")
+    drawing.add("text", told, x=x, y=y + 16, text_anchor="middle", kind="bad" if counts.get("failed") else "note")

@@ -168,7 +168,7 @@ def read_decisions(path: Path, rows: Iterable[Row]) -> dict[str, Decision]:
             head = table.fieldnames or []
             if any(head.count(c) != 1 for c in ("stream_id", "tracks")):
                 raise ManifestError(
-                    f"{path}: row 1: want columns stream_id, tracks, each once, got {', '.join(head)}; mend row 1, or save as CSV with commas"
+                    f"{path}: row 1: want columns stream_id, tracks, each once, got {', '.join(head)}; mend row 1, or save with commas"
                 )
             for cells in table:
                 if not any(text for cell in cells.values() for text in cell or ()):  # as spreadsheets leave it where a row was emptied

@@ -239,7 +239,6 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tiny: Path, tmp_path: Path
         grada.load(tmp_path / "gone.pth", **CPU)
 
 
-
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_checkpoint_that_would_run_code_does_not(tmp_path: Path, zipped: bool) -> None:
     class Evil:

@@ -225,7 +225,10 @@ def test_numbers_hold_for_the_faces_that_they_name(root):
         ("stream_id,tracks\none,none 1\n", "row 2: want whole track numbers separated by spaces, `none` or nothing, got 'none 1'"),
         (f"stream_id,tracks\none,{'9' * 5000}\n", "row 2: want whole track numbers"),
         ("stream_id,tracks\none,0.0\n", "row 2: want whole track numbers separated by spaces, `none` or nothing, got '0.0'; mend the cell"),
-        ("stream_id;tracks\none;0\n", "row 1: want columns stream_id, tracks, each once, got stream_id;tracks; mend row 1, or save as CSV with"),
+        (
+            "stream_id;tracks\none;0\n",
+            "row 1: want columns stream_id, tracks, each once, got stream_id;tracks; mend row 1, or save with commas",
+        ),
         ("stream_id,tracks\none,-1\n", "row 2: want whole track numbers"),
         ("stream_id,tracks\none,\none,2\n", "row 3: want a row a stream, got 'one' again; remove one"),
         ("stream_id,tracks\none,1\none,2\n", "row 3: want a row a stream, got 'one' again; remove one"),

@@ -264,7 +264,11 @@ def test_late_fusion_shows_weights_by_channel_and_both_figures(run: Run) -> None
         ["late fusion, optimistic", "the same videos", "0.600", "0.600", "0.600"],
         ["best single system, optimistic (fused)", "the same videos", "0.500", "0.500", "0.500"],
     ]
-    assert re.findall(r'<th class="span" colspan="2">(.*?)</th>', html) == ["half 1: 1 video", "half 2: 1 video", "videos outside of validation"]
+    assert re.findall(r'<th class="span" colspan="2">(.*?)</th>', html) == [
+        "half 1: 1 video",
+        "half 2: 1 video",
+        "videos outside of validation",
+    ]
     assert rows[4:] == [  # valence and arousal of each
         ["face", "0.250", "1.000", "1.000", "0.250", "0.250", "1.000"],
         ["fused", "0.750", "0", "0", "0.750", "0.750", "0"],

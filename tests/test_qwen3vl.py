@@ -423,3 +423,11 @@ def test_frames_are_let_go_when_no_later_segment_wants_them(monkeypatch: pytest.
         np.testing.assert_array_equal(clip[:, 0, 0, 0], np.rint(times * FPS).astype(int) % 256)
         assert times[0] == start
     assert most <= 2 * 16
+
+
+def test_a_segment_within_a_gap_gets_the_frame_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    axis = FrameAxis(np.array([0.0, 1.0, 2.0, 9.0, 9.5]), 1)
+    monkeypatch.setattr(decode, "frames", lambda video, **how: ((i, 0.0, np.full((1, 1, 3), i, np.uint8)) for i in how["wanted"].tolist()))
+    got = list(features._clips(Path("any.mp4"), axis, np.array([[0.0, 2.5], [3.0, 5.0], [5.0, 9.2], [9.2, 12.0]]), 16, "pyav"))
+    assert [clip[:, 0, 0, 0].tolist() for clip, _ in got] == [[0, 1, 2], [2], [3], [4]]
+    assert [times.tolist() for _, times in got] == [[0.0, 1.0, 2.0], [2.0], [9.0], [9.5]]

@@ -118,8 +118,8 @@ def _clips(video: Path, axis: FrameAxis, cut: np.ndarray, count: int, backend: s
     from affpipe.media.decode import frames as decode
 
     first, stop = frames_in(axis.times_s, cut[:, 0], cut[:, 1])
-    stop = np.maximum(stop, first + 1).clip(max=len(axis))  # a gap longer than a segment: its frame is the one before the next
-    first = np.minimum(first, stop - 1)
+    first = np.where(first < stop, first, np.maximum(first - 1, 0))  # within a gap: the frame that is shown meanwhile
+    stop = np.maximum(stop, first + 1)
     picks = [a + thin(b - a, count=count) for a, b in zip(first, stop, strict=True)]
     waiting, held = deque(picks), {}
     for index, _, image in decode(video, backend=backend, wanted=np.unique(np.concatenate(picks))):

@@ -82,7 +82,7 @@ def test_scores_are_those_given(run: Run, page: str) -> None:
 
 
 def test_page_without_scores_says_so(run: Run) -> None:
-    assert "no model has a validation stream" in report.render(run.plan, run.entries, {})
+    assert "no model predicted a validation stream that has labels" in report.render(run.plan, run.entries, {})
 
 
 def test_what_is_missing_has_one_line_per_cause(page: str) -> None:
@@ -243,6 +243,16 @@ def test_the_table_says_what_the_figures_rest_on(tmp_path: Path, demo: tuple[str
     assert (DOUBT in html) == (words is not None)
     assert words is None or words in html
     assert "in 2 folds: fusions learned from streams that their members were not fitted on" in html
+
+
+@pytest.mark.parametrize("where", ["fit", "streams"])
+def test_random_weights_are_told_from_the_fit_and_from_the_streams(tmp_path: Path, where: str) -> None:
+    run = Run(tmp_path, reference=REFERENCE, random=("wavlm-tiny",) if where == "streams" else ())
+    path = Path(run.plan.fitted("face"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"random": ["grada-tiny"] if where == "fit" else []}))
+    rows = [row for row in cells(section(compared(run), "reference")) if row]
+    assert rows[0][10] == ("random: grada-tiny" if where == "fit" else "random: wavlm-tiny")
+    assert "say nothing about the published system" in run.page()
 
 
 def test_a_model_without_scores_has_an_empty_half_of_a_row(tmp_path: Path) -> None:

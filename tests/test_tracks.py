@@ -233,6 +233,7 @@ def test_a_face_that_moves_steadily_is_found_exactly_on_a_variable_rate_too(ever
         (face,) = found
         np.testing.assert_allclose(face.box, path[i], atol=1e-4)
         assert (face.track, face.detected, face.box.dtype) == (0, i in looked, np.float32)
+        assert face.score == pytest.approx(np.interp(times[i], times[looked], 0.5 + np.array(looked) / 1000), abs=1e-9)
 
 
 def test_every_frame_is_what_the_detector_gives():

@@ -1,0 +1,143 @@
+"""What stages add to the functions that they call: settings handed on, files that changed, checkpoints that must stay the same."""
+
+import json
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from affpipe.config import parse
+from affpipe.errors import MediaError, WeightsError
+from affpipe.faces import landmarks
+from affpipe.faces.detect import Detection
+from affpipe.jobs import Context, Job
+from affpipe.manifest import Row
+from affpipe.media import decode
+from affpipe.plan import Plan
+from affpipe.stages import faces as face_stages
+from affpipe.stages import media as media_stages
+from affpipe.stages.checkpoints import checkpoint
+from affpipe.store import Stream
+from affpipe.weights.records import record
+
+FPS, FRAMES = 25, 40
+BOX = np.array([20, 20, 60, 60], np.float32)
+
+
+def planned(tmp_path: Path, **sections) -> Plan:
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    base = {
+        "cache": str(tmp_path / "cache"),
+        "weights": str(tmp_path / "weights"),
+        "features": {"grada": {"encoder": "grada", "weights": "mine"}},
+        "models": {"face": {"kind": "transformer", "reads": "grada"}},
+        "publish": "face",
+    }
+    return Plan(parse(base | sections), [Row("a", tmp_path / "a.mp4", "largest", "predict", None)])
+
+
+def frames(plan: Plan, count: int = FRAMES) -> None:
+    """The stream `frames` of a video of so many frames."""
+    job, times = Job(plan, "frames", plan.items("frames")[0]), np.arange(count) / FPS
+    header = job.header(Fraction(FPS), video={"width": 80, "height": 80})
+    job.write(header, values=np.full((count, 1), 1 / FPS, np.float32), start_s=times, end_s=times + 1 / FPS, valid=np.ones(count, bool))
+
+
+# ---- faces ------------------------------------------------------------------------------------------------------------------------------
+
+
+def found(plan: Plan, monkeypatch: pytest.MonkeyPatch, seen: set[int], decoded: int = FRAMES) -> Stream:
+    """The stream `faces` of a video in which a face is seen in some frames."""
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8).repeat(10, axis=0).repeat(10, axis=1)
+
+    class Detector:
+        def detect(self, images: list[np.ndarray]) -> list[list[Detection]]:
+            return [[Detection(BOX, 0.9)] if int(image[0, 0, 0]) in seen else [] for image in images]
+
+    def fake(video: Path, *, backend: str):
+        for i in range(decoded):
+            image = picture.copy()
+            image[0, 0, 0] = i
+            yield i, i / FPS, image
+
+    monkeypatch.setattr(decode, "frames", fake)
+    monkeypatch.setattr(face_stages, "_detector", lambda context: (Detector(), ()))
+    frames(plan)
+    job = Job(plan, "faces", plan.items("faces")[0])
+    face_stages.faces(Context(plan, "faces"))(job)
+    return Stream(job.path, key=plan.key("faces"), identity=job.item.identity)
+
+
+@pytest.mark.parametrize(("gap", "tracks"), [(4, 2), (5, 1)])
+def test_frames_that_are_not_looked_at_are_no_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gap: int, tracks: int) -> None:
+    """Looked for at 0, 5, 10, ...; missed once, at 10: from 5 to 15 there are nine frames without a box, five of which count."""
+    plan = planned(tmp_path, faces={"every": 5, "max_gap_frames": gap})
+    with found(plan, monkeypatch, set(range(FRAMES)) - {10}) as stream:
+        assert len(set(stream.rows("track").tolist())) == tracks
+        frame = stream.rows("frame").tolist()
+        assert frame == [*range(6), *range(15, FRAMES)] if tracks == 2 else set(frame) >= {*range(6), *range(15, FRAMES)}
+        assert [f["frames"] for f in stream.attributes["extra"]["tracks"]] == np.bincount(stream.rows("track")).tolist()
+
+
+@pytest.mark.parametrize("decoded", [FRAMES - 1, 0])
+def test_a_video_that_changed_since_it_was_probed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: int) -> None:
+    plan = planned(tmp_path)
+    with pytest.raises(MediaError, match=rf"want {FRAMES} frames as when it was probed, got {decoded}; the file changed: run again"):
+        found(plan, monkeypatch, set(range(FRAMES)), decoded)
+    assert not plan.stream("faces", plan.items("faces")[0]).exists()
+
+
+# ---- audio ------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_offset_moves_sound_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(media_stages, "extract", lambda video, axis, **_: asked.append(axis.times_s) or np.zeros(1600, np.float32))
+    features = {"log": {"encoder": "logmel"}}
+    models = {"voice": {"kind": "chunk_asp", "reads": "log"}}
+    plan = planned(tmp_path, audio={"offset_s": 0.5}, features=features, models=models, publish="voice")
+    frames(plan)
+    media_stages.audio(Context(plan, "audio"))(Job(plan, "audio", plan.items("audio")[0]))
+    np.testing.assert_allclose(asked[0], np.arange(FRAMES) / FPS - 0.5)  # what stands at 0 is what sounded half a second before
+
+
+# ---- checkpoints ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_a_person_put_there_is_recorded_and_must_stay(tmp_path: Path) -> None:
+    plan, weights = planned(tmp_path), tmp_path / "weights/mine"
+    with pytest.raises(WeightsError, match=r"want weights, got nothing; put the file there, run `affpipe weights fetch mine`"):
+        checkpoint(Context(plan, "grada"))
+    weights.parent.mkdir()
+    weights.write_bytes(b"one")
+    assert checkpoint(Context(plan, "grada")) == checkpoint(Context(plan, "grada")) == (weights, ())
+    assert json.loads((plan.cache / "weights/mine.json").read_text())["name"] == "mine"
+    weights.write_bytes(b"two")
+    with pytest.raises(WeightsError, match="want sha256"):
+        checkpoint(Context(plan, "grada"))
+    weights.with_name("mine.affpipe-weights.json").unlink()
+    with pytest.raises(WeightsError, match="want the weights mine that this cache began with, got others"):
+        checkpoint(Context(plan, "grada"))
+
+
+def test_a_folder_wants_a_record_which_says_whether_it_is_random(tmp_path: Path) -> None:
+    plan, folder = planned(tmp_path), tmp_path / "weights/mine"
+    folder.mkdir(parents=True)
+    (folder / "x.pth").write_bytes(b"one")
+    with pytest.raises(WeightsError, match=r"has no affpipe-weights\.json"):
+        checkpoint(Context(plan, "grada"))
+    record(folder, name="mine", source="a test", random=True)
+    assert checkpoint(Context(plan, "grada")) == (folder, ("mine",))
+
+
+def test_another_face_mesh_under_the_same_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landmarks, "FaceMesh", lambda model: None)
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mesh.task").write_text(folder)
+    mesh, models = {"mesh": {"encoder": "mesh"}}, {"face": {"kind": "transformer", "reads": "mesh"}}
+    plans = [planned(tmp_path, features=mesh, models=models, landmarks={"model": str(tmp_path / f / "mesh.task")}) for f in ("one", "two")]
+    face_stages.landmarks(Context(plans[0], "landmarks"))
+    with pytest.raises(WeightsError, match=r"want the weights mesh\.task that this cache began with, got others"):
+        face_stages.landmarks(Context(plans[1], "landmarks"))

@@ -19,21 +19,33 @@ from affpipe.sequences import Sequence
 RIDGE = 1e-3  # in mean variances of the embedding
 
 
-def ridge(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weight (H, H) and bias (H,), float64, such that x @ weight + bias is close to y; x, y: (N, H)."""
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    mean_x, mean_y = x.mean(axis=0), y.mean(axis=0)
-    x, y = x - mean_x, y - mean_y
-    gram = x.T @ x
-    gram += RIDGE * max(np.trace(gram) / len(gram), 1e-12) * np.eye(len(gram))
-    weight = np.linalg.solve(gram, x.T @ y)
-    return weight, mean_y - mean_x @ weight
+class Moments:
+    """Sums over pairs of rows x, y: (n, H) each, from which their affine map is found: memory does not grow with the rows."""
+
+    def __init__(self, width: int):
+        self.count, self.sum_x, self.sum_y = 0, np.zeros(width), np.zeros(width)
+        self.xx, self.xy = np.zeros((width, width)), np.zeros((width, width))
+
+    def add(self, x: np.ndarray, y: np.ndarray) -> None:
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        self.count, self.sum_x, self.sum_y = self.count + len(x), self.sum_x + x.sum(axis=0), self.sum_y + y.sum(axis=0)
+        self.xx, self.xy = self.xx + x.T @ x, self.xy + x.T @ y
+
+    def ridge(self) -> tuple[np.ndarray, np.ndarray]:
+        """Weight (H, H) and bias (H,), float64, such that x @ weight + bias is close to y."""
+        mean_x, mean_y = self.sum_x / self.count, self.sum_y / self.count
+        gram = self.xx - self.count * np.outer(mean_x, mean_x)
+        gram += RIDGE * max(np.trace(gram) / len(gram), 1e-12) * np.eye(len(gram))
+        weight = np.linalg.solve(gram, self.xy - self.count * np.outer(mean_x, mean_y))
+        return weight, mean_y - mean_x @ weight
 
 
 def join(part: Predictor, whole: Predictor, sequences: Many[Sequence], device: torch.device) -> None:
     """Give `part` the map of its embedding into that of `whole`, fitted on the usable rows of `sequences`."""
-    pairs = [(_embeddings(part, s, device), _embeddings(whole, s, device)) for s in sequences]
-    weight, bias = ridge(*(np.concatenate(side) for side in zip(*pairs, strict=True)))
+    moments = Moments(part.settings.hidden)
+    for sequence in sequences:
+        moments.add(_embeddings(part, sequence, device), _embeddings(whole, sequence, device))
+    weight, bias = moments.ridge()
     space = part.join().to(device)
     with torch.no_grad():
         space.weight.copy_(torch.from_numpy(weight.T))

@@ -175,13 +175,14 @@ def windows(sequence: Sequence, settings: ModelSettings) -> list[tuple[int, int]
 
 
 class Packed(Dataset):
-    """Windows of many labelled streams: contiguous arrays with offsets, cut as views, a batch at a time.
+    """Windows of many labelled streams: contiguous arrays with offsets, cut a batch at a time.
 
+    The inputs of the streams become views of these arrays, so that they are in memory once: they can be most of what there is.
     A window without enough valid labels (half of the outputs of an audio window, else one) is left out.
     """
 
     def __init__(self, sequences: Many[Sequence], targets: Many[tuple[np.ndarray, np.ndarray]], settings: ModelSettings):
-        self.inputs = {name: np.concatenate([s.inputs[name] for s in sequences]) for name in sequences[0].inputs}
+        self.inputs = {name: _gather(name, sequences) for name in sequences[0].inputs}
         self.present = np.concatenate([s.present for s in sequences])
         self.target = np.concatenate([t for t, _ in targets])
         self.known = np.concatenate([k for _, k in targets])
@@ -209,6 +210,20 @@ class Packed(Dataset):
 
     def _cut(self, data: np.ndarray, indices: list[int]) -> Tensor:
         return cut(data, [self.windows[i] for i in indices], self.length)
+
+
+def _gather(name: str, sequences: Many[Sequence]) -> np.ndarray:
+    """An input of all streams one after another; theirs become views of it, one at a time."""
+    parts = [s.inputs[name] for s in sequences]
+    out = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), np.result_type(*parts))
+    parts.clear()  # it would keep what is copied
+    offset = 0
+    for sequence in sequences:
+        own = out[offset : offset + len(sequence)]
+        own[...] = sequence.inputs[name]
+        sequence.inputs[name] = own
+        offset += len(sequence)
+    return out
 
 
 def cut(data: np.ndarray, windows: Many[tuple[int, int]], length: int) -> Tensor:

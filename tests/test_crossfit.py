@@ -19,17 +19,37 @@ from affpipe.predictor import read_record
 CPU = torch.device("cpu")
 
 
+def ridge(*pair: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """In pieces of unequal length, as streams come."""
+    moments = crossfit.Moments(pair[0].shape[1])
+    for x, y in zip(*(np.array_split(side, [3, 4]) for side in pair), strict=True):
+        moments.add(x, y)
+    return moments.ridge()
+
+
 def test_the_map_recovers_an_affine_relation():
     rng = np.random.default_rng(0)
     x, true = rng.normal(size=(5000, 6)) * np.linspace(0.5, 2, 6) + 3, rng.normal(size=(6, 6))
-    weight, bias = crossfit.ridge(x, x @ true + 0.7)
+    weight, bias = ridge(x, x @ true + 0.7)
     left = x @ weight + bias - (x @ true + 0.7)
     assert np.sqrt(np.square(left).mean()) < 0.002 * (x @ true).std()
 
 
 def test_the_map_of_a_constant_is_the_constant():
-    weight, bias = crossfit.ridge(np.full((10, 3), 2.0), np.full((10, 3), -1.0))
+    weight, bias = ridge(np.full((10, 3), 2.0), np.full((10, 3), -1.0))
     np.testing.assert_allclose(np.full((1, 3), 2.0) @ weight + bias, -1.0)
+
+
+def test_the_map_has_the_least_penalised_error():
+    """Against least squares on centred rows with the penalty as further rows, in one piece."""
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(200, 4)) + [5, 0, -3, 1], rng.normal(size=(200, 4)) - 2
+    weight, bias = ridge(x, y)
+    centred = x - x.mean(axis=0)
+    penalty = np.sqrt(crossfit.RIDGE * np.square(centred).sum(axis=0).mean()) * np.eye(4)
+    expected = np.linalg.lstsq(np.vstack([centred, penalty]), np.vstack([y - y.mean(axis=0), np.zeros((4, 4))]), rcond=None)[0]
+    np.testing.assert_allclose(weight, expected, atol=1e-10)
+    np.testing.assert_allclose(bias, y.mean(axis=0) - x.mean(axis=0) @ expected, atol=1e-10)
 
 
 # ---- folds ------------------------------------------------------------------------------------------------------------------------------

@@ -120,18 +120,21 @@ def test_audio_windows_give_a_row_a_second_and_drop_what_was_not_retained(plan):
 
 
 @pytest.mark.parametrize("length", [30, 50, 200])
-def test_packed_windows_are_views_of_their_streams(plan, length):
+def test_packed_windows_are_those_of_their_streams(plan, length):
     settings = plan.settings.models["face"].model_copy(update={"window": length, "stride": 20})
     items = [i for i in plan.items("face") if i.row.partition == "train"]
     read_all = [sequences.read(Job(plan, "face", i), settings) for i in items]
     targets = [sequences.labels(s, i.row.annotation) for s, i in zip(read_all, items, strict=True)]
+    second = read_all[1].inputs["mesh"].copy()
     packed = Packed(read_all, targets, settings)
     starts = frames.split(FRAMES, length=length, stride=20)
     assert len(packed) == 2 * len(starts)
     batch = packed[[len(starts), 0]]
-    np.testing.assert_array_equal(batch["inputs"]["mesh"][0], read_all[1].inputs["mesh"][:length])
+    np.testing.assert_array_equal(batch["inputs"]["mesh"][0], second[:length])
+    np.testing.assert_array_equal(read_all[1].inputs["mesh"], second)
     np.testing.assert_array_equal(batch["target"][1, :, 0], targets[0][0][:length, 0])
     assert batch["present"].all()
+    assert all(s.inputs["mesh"].base is packed.inputs["mesh"] for s in read_all)  # in memory once
 
 
 def test_a_short_stream_is_padded_and_masked(plan):

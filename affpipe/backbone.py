@@ -4,6 +4,7 @@ Source: "Team RAS in 10th ABAW Competition", sec. 3.3: the top four layers of Wa
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,13 +56,22 @@ def again(plan: Plan, model: str, record: dict[str, Any] | None) -> Backbone | N
     trained, cached = _wants(plan, model)
     if cached and record is None:
         return None
-    from affpipe.encoders.wavlm_layers import Top, split
+    from affpipe.encoders.wavlm_layers import Top
 
     top = Top(record["config"], record["layers"]) if record else None
     if cached:
         return Backbone(top, None, top.dim, ())
+    trunk, random = _trunk(plan, model, trained)
+    return Backbone(top, trunk, trunk.dim, random)
+
+
+@lru_cache(maxsize=1)
+def _trunk(plan: Plan, model: str, trained: int) -> "tuple[Trunk, tuple[str, ...]]":
+    """One for all folds of a model: nothing changes it, and it is large."""
+    from affpipe.encoders.wavlm_layers import split
+
     encoder, random = _encoder(plan, model, trained)
-    return Backbone(top, split(encoder, trained)[0], encoder.dim, random)
+    return split(encoder, trained)[0], random
 
 
 def _wants(plan: Plan, model: str) -> tuple[int, bool]:

@@ -161,6 +161,14 @@ def test_sound_is_read_from_the_track_itself(folder):
         assert (sequence.inputs["odyssey"][row, len(whole) :] == 0).all()
 
 
+def test_all_folds_share_the_frozen_layers(folder):
+    plan = plan_of(folder, cache_frozen=False, hidden=8)
+    fit(plan, "voice", entries(plan))
+    one, other = (fitted(plan, "voice", None, device=CPU)[0] for _ in range(2))
+    assert one._trunk.part is other._trunk.part
+    assert one.top is not other.top
+
+
 def test_augmentation_changes_training_and_no_prediction(folder):
     plain = plan_of(folder, cache_frozen=False, training={"epochs": 1, "learning_rate": 1e-2})
     loud = plan_of(folder, cache_frozen=False, training={"epochs": 1, "learning_rate": 1e-2}, augment={"gain_probability": 1.0})

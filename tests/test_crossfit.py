@@ -43,7 +43,7 @@ def test_the_map_of_a_constant_is_the_constant():
 def test_the_map_has_the_least_penalised_error():
     """Against least squares on centred rows with the penalty as further rows, in one piece."""
     rng = np.random.default_rng(1)
-    x, y = rng.normal(size=(200, 4)) + [5, 0, -3, 1], rng.normal(size=(200, 4)) - 2
+    x, y = rng.normal(size=(200, 4)) + np.array([5, 0, -3, 1]), rng.normal(size=(200, 4)) - 2
     weight, bias = ridge(x, y)
     centred = x - x.mean(axis=0)
     penalty = np.sqrt(crossfit.RIDGE * np.square(centred).sum(axis=0).mean()) * np.eye(4)

@@ -192,6 +192,13 @@ def test_the_top_keeps_float32_below_a_half_precision_trunk(tiny: Path) -> None:
     torch.testing.assert_close(hidden, split(full, 1)[0](rows, lengths), atol=0.15, rtol=0.05)
 
 
+def test_a_state_that_a_stored_feature_could_not_hold_is_refused(tiny: Path, monkeypatch) -> None:
+    trunk, _ = split(wavlm.load(tiny, device=CPU, dtype=torch.float32, trained_layers=1), 1)
+    monkeypatch.setattr(wavlm.WavLM, "states", lambda self, *_: torch.full((1, 2, 3), 7e4))
+    with pytest.raises(WeightsError, match="want hidden states finite and within 65504"):
+        trunk(*_sound((SAMPLES,)))
+
+
 def test_refusals(tiny: Path) -> None:
     with pytest.raises(WeightsError, match=r"wavlm-tiny has 3 layers, got trained_layers 4; set 3 or fewer"):
         wavlm.load(tiny, device=CPU, dtype=torch.float32, trained_layers=4)

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from affpipe.compat import ensure_torchvision
+from affpipe.encoders.specs import WAVLM
+from affpipe.errors import WeightsError
 from affpipe.heads.blocks import check_stream, keep
 
 ensure_torchvision()  # transformers' loss functions import it, whatever the model
@@ -133,9 +135,12 @@ class Trunk:
     def __call__(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
         """(B, S) float32 sound, (B,) samples of each that are real -> (B, F, D) float32 without graph, zero past the end of the sound.
 
-        Rounded as a stored feature is. On the device of the encoder.
+        Rounded as a stored feature is. On the device of the encoder. WeightsError where a state is not finite or beyond float16.
         """
-        return self.encoder.states(waveforms, lengths).half().float()
+        states = self.encoder.states(waveforms, lengths).half().float()
+        if not states.isfinite().all():
+            raise WeightsError(f"{WAVLM.name}: want hidden states finite and within 65504, got others; fetch the weights again")
+        return states
 
     def frames(self, lengths: Tensor) -> Tensor:
         """(B,) samples -> (B,) how many of the F rows are of real sound."""

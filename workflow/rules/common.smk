@@ -29,12 +29,24 @@ def gpus(name):
     return int(wants and PLAN.settings.device == "cuda")
 
 
+def network(name):
+    """The encoder that a stage or model runs, if it runs one."""
+    model = PLAN.settings.models.get(name)
+    return PLAN.kind(name) if getattr(model, "cache_frozen", True) else PLAN.kind(model.reads)
+
+
 def memory(name):
-    return NETWORKS.get(PLAN.kind(name), (4000, 120))[0]
+    return NETWORKS.get(network(name), (4000, 120))[0]
 
 
 def minutes(name):
-    return NETWORKS.get(PLAN.kind(name), (4000, 120))[1]
+    return NETWORKS.get(network(name), (4000, 120))[1]
+
+
+def memory_of_fit(name):
+    """Inputs lie in memory: 50,000 audio windows of WavLM-Large are 20 GB, 3 million frames of three models of width 256 are 9 GB."""
+    model = PLAN.settings.models[name]
+    return 32000 if model.members or model.kind == "chunk_asp" else 16000
 
 
 def inputs_of(name):

@@ -21,7 +21,7 @@ for _model in MODELS:
             threads: 1
             resources:
                 gpu=gpus(_model),
-                mem_mb=16000,
+                mem_mb=memory_of_fit(_model),
                 runtime=720,
             message:
                 "{params.model}: fit{params.fold}"

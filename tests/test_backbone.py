@@ -1,6 +1,7 @@
 """Encoder layers within a model: cached states and sound give the same model and the same predictions; augmentation only in training."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from affpipe import predictor, sequences, workers
 from affpipe.config import parse
+from affpipe.encoders.specs import ENCODERS
 from affpipe.errors import SettingsError
 from affpipe.formats import write_va
 from affpipe.frames import FrameAxis
@@ -53,14 +55,14 @@ def curve(id: str) -> np.ndarray:
     return 0.7 * np.stack([np.sin(0.8 * t + ord(id)), np.cos(1.1 * t + 2 * ord(id))], axis=1)
 
 
-def plan_of(folder: Path, trained: int = 1, **voice) -> Plan:
+def plan_of(folder: Path, trained: int = 1, feature: dict | None = None, **voice) -> Plan:
     training = {"epochs": 3, "learning_rate": 1e-2, "backbone_learning_rate": 1e-3}
     model = {"kind": "chunk_asp", "reads": "odyssey", "hidden": 16, "attention_hidden": 8, "dropout": 0.0, "speech_only": False}
     data = {
         "cache": str(folder / "cache"),
         "weights": str(folder / "weights"),
         "manifest": str(folder / "manifest.csv"),
-        "features": {"odyssey": {"encoder": "wavlm", "weights": "wavlm-tiny", "trained_layers": trained}},
+        "features": {"odyssey": {"encoder": "wavlm", "weights": "wavlm-tiny", "trained_layers": trained} | (feature or {})},
         "models": {"voice": model | {"training": training} | voice},
         "publish": "voice",
     }
@@ -107,16 +109,24 @@ def test_cached_states_and_sound_give_the_same_model(folder):
     assert records[0]["random"] == records[1]["random"] == ["wavlm-tiny"]
 
 
-def test_before_training_they_are_equal_to_rounding(folder):
-    """The same weights on stored states and on sound, a short last window among them: equal to 1e-6."""
+FEATURES = [{}, {"trained_layers": 0, "layer": 1}, {"trained_layers": 0}, {"normalise": "waveform"}, {"dtype": "bfloat16"}]
+
+
+@pytest.mark.parametrize("feature", FEATURES, ids=str)
+def test_before_training_they_are_equal_to_rounding(folder, feature):
+    """The same weights on stored states and on sound, a short last window among them: equal to 1e-6, whatever the feature's settings."""
     from affpipe import backbone
 
+    stored = plan_of(folder, feature=feature)
+    work = workers.start(Context(stored, "odyssey"))
+    for item in stored.items("odyssey"):
+        work(Job(stored, "odyssey", item))
     answers = []
     for frozen in (True, False):
-        plan = plan_of(folder, cache_frozen=frozen)
+        plan = plan_of(folder, feature=feature, cache_frozen=frozen)
         torch.manual_seed(0)
         layers = backbone.load(plan, "voice")
-        model = predictor.Predictor(plan.settings.models["voice"], {"odyssey": layers.dim}, layers).eval()
+        model = predictor.Predictor(plan.settings.models["voice"], {"odyssey": layers.dim if layers else 64}, layers).eval()
         (item,) = [i for i in plan.items("voice") if i.id == "a"]
         answers.append(predictor.run(model, sequences.read(Job(plan, "voice", item), plan.settings.models["voice"]), CPU))
     np.testing.assert_allclose(answers[0].prediction, answers[1].prediction, atol=1e-6)
@@ -180,13 +190,16 @@ def test_augmentation_changes_training_and_no_prediction(folder):
     assert fit(loud, "voice", entries(loud))["curves"] == second["curves"]  # draws hang on seed and epoch
 
 
-def test_a_feature_whose_encoder_runs_in_the_model_is_not_extracted(folder):
+def test_a_feature_whose_encoder_runs_in_the_model_is_not_extracted(folder, monkeypatch):
     assert "odyssey" in plan_of(folder).names
     direct = plan_of(folder, cache_frozen=False)
     assert "odyssey" not in direct.names
     assert direct.reads("voice") == ("frames", "audio")
     other = plan_of(folder, trained=2, cache_frozen=False)
     assert direct.key("voice") != other.key("voice")  # the encoder's settings are part of the model's
+    assert direct.key("voice") == plan_of(folder, feature={"batch_size": 3}, cache_frozen=False).key("voice")
+    monkeypatch.setitem(ENCODERS, "wavlm", replace(ENCODERS["wavlm"], revision=99))
+    assert direct.key("voice") != plan_of(folder, cache_frozen=False).key("voice")  # and so is its revision
 
 
 def test_settings_that_contradict_each_other_are_refused(folder):

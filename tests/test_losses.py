@@ -42,6 +42,20 @@ def test_all_terms_add_up():
     assert VALoss()(prediction, target, valid) == ccc_loss(prediction, target, valid)
 
 
+def test_one_ccc_a_window_is_the_mean_over_windows_that_have_labels():
+    prediction, target, valid = batch((4, 20))
+    valid[2], valid[3] = False, torch.arange(20) == 5  # nothing, and a single label, which is not enough
+    loss = VALoss(valence_weight=0.7, arousal_weight=0.3, mse_weight=0.1, over="window")(prediction, target, valid)
+    each = [scores(prediction[i : i + 1], target[i : i + 1], valid[i : i + 1]) for i in (0, 1)]
+    want = np.mean([1 - 0.7 * s["ccc_valence"] - 0.3 * s["ccc_arousal"] for s in each])
+    error = (prediction - target)[valid].detach().numpy()
+    assert loss.item() == pytest.approx(want + 0.1 * (error**2).mean(), abs=1e-6)
+    pair = torch.zeros(1, 20, dtype=torch.bool)
+    pair[0, :2] = True  # two labels are enough
+    two = VALoss(over="window")(prediction[:1], target[:1], pair)
+    assert two.item() == pytest.approx(1 - scores(prediction[:1], target[:1], pair)["ccc"], abs=1e-5)
+
+
 def test_perfect_prediction_has_no_loss():
     _, target, valid = batch()
     assert VALoss(valence_weight=2, arousal_weight=1, mae_weight=1, mse_weight=1)(target, target, valid).item() == pytest.approx(

@@ -73,6 +73,8 @@ def test_a_fit_that_was_stopped_ends_where_an_undisturbed_one_does(plan):
             if trainer.current_epoch == 5:
                 raise RuntimeError("stopped")
 
+    model = plan.settings.models["behaviour"].model_copy(update={"dropout": 0.3})  # draws of an epoch hang on seed and epoch alone
+    plan = Plan(plan.settings.model_copy(update={"models": plan.settings.models | {"behaviour": model}}), plan.rows)
     record = fit(plan, "behaviour", entries(plan))
     path = model_path(plan.folder("behaviour"))
     whole = path.read_bytes()
@@ -105,6 +107,25 @@ def test_standardisation_uses_observed_rows_of_the_training_streams(plan):
     rows = np.concatenate([s.inputs["mesh"] for s in read_all]).astype(np.float64)
     np.testing.assert_allclose(model.mean_mesh, rows.mean(0), atol=1e-5)
     np.testing.assert_allclose(model.deviation_mesh, rows.std(0), atol=1e-5)
+
+
+def test_a_model_sees_standardised_inputs(plan):
+    settings = plan.settings.models["face"]
+    torch.manual_seed(0)
+    model = Predictor(settings, {"mesh": 6}).eval()
+    x, present = torch.randn(2, 9, 6) * 3 + 5, torch.ones(2, 9, 1, dtype=torch.bool)
+    model.mean_mesh.copy_(torch.full((6,), 5.0))
+    model.deviation_mesh.copy_(torch.full((6,), 3.0))
+    expected, _ = model.model((x - 5) / 3, present.squeeze(-1))
+    torch.testing.assert_close(model({"mesh": x}, present).prediction.squeeze(2), expected)
+
+
+def test_a_window_that_is_not_present_is_not_heard(plan):
+    model = Predictor(plan.settings.models["voice"], {"wavlm": 6}).eval()
+    inputs = {"wavlm": torch.randn(2, 1, 199, 6), "steps": torch.full((2, 1), 199)}
+    found = model(inputs, torch.tensor([True, False])[:, None, None])
+    assert (found.prediction[1] == 0).all()
+    assert (found.prediction[0] != 0).all()
 
 
 def test_audio_windows_give_a_row_a_second_and_drop_what_was_not_retained(plan):
@@ -157,6 +178,16 @@ def test_windows_without_labels_are_left_out(plan):
     known[:100] = False
     packed = Packed([sequence], [(target, known)], settings)
     assert all(start + rows > 100 for start, rows in packed.windows)
+
+
+@pytest.mark.parametrize(("labelled", "kept"), [(1, 0), (2, 1), (4, 1)])
+def test_an_audio_window_wants_labels_for_half_of_its_chunks(plan, labelled, kept):
+    settings = plan.settings.models["voice"]
+    (item,) = [i for i in plan.items("voice") if i.id == "a"]
+    sequence = sequences.read(Job(plan, "voice", item), settings).only(np.array([True, False, False]))
+    target, known = sequences.labels(sequence, item.row.annotation)
+    known[:, labelled:] = False
+    assert len(Packed([sequence], [(target, known)], settings)) == kept
 
 
 def test_predictions_do_not_depend_on_the_batch_size(plan):
@@ -294,6 +325,27 @@ def with_training(plan: Plan, name: str, **training) -> Plan:
     model = plan.settings.models[name]
     model = model.model_copy(update={"training": model.training.model_copy(update=training)})
     return Plan(plan.settings.model_copy(update={"models": plan.settings.models | {name: model}}), plan.rows)
+
+
+def test_gradients_are_clipped_and_every_epoch_draws_anew(plan, monkeypatch):
+    norms, draws = [], {}
+
+    def configured(self, build=Fit.configure_optimizers):
+        out = build(self)
+        grads = [p for group in out["optimizer"].param_groups for p in group["params"]]
+        out["optimizer"].register_step_post_hook(lambda *_: norms.append(float(torch.nn.utils.get_total_norm([p.grad for p in grads]))))
+        return out
+
+    def drawn(self, batch, _, step=Fit.training_step):
+        draws.setdefault(self.current_epoch, float(torch.rand(())))
+        return step(self, batch, _)
+
+    monkeypatch.setattr(Fit, "configure_optimizers", configured)
+    monkeypatch.setattr(Fit, "training_step", drawn)
+    own = with_training(plan, "face", epochs=3, clip_norm=1e-3)
+    fit(own, "face", entries(own))
+    assert 0 < max(norms) <= 1.001e-3
+    assert len(set(draws.values())) == 3
 
 
 def test_the_moving_average_is_what_is_kept(plan, monkeypatch):

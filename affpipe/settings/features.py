@@ -11,6 +11,7 @@ DATASETS = {  # encoder -> what its stream offers to a model; of the others `val
     "grada": ("values", "emotion", "va"),
     "qwen3vl": ("values", "multimodal_mean", "multimodal_std", "visual_last", "visual_mean", "visual_std"),
 }
+WAVLM_ROW_S = 0.025
 
 
 class Mesh(Section):
@@ -69,6 +70,8 @@ class WavLM(Windowed):
     def _layers(self):
         if self.trained_layers and self.layer is not None:
             raise ValueError(f"layer and trained_layers exclude each other, got {self.layer} and {self.trained_layers}; set one")
+        if self.length_s < WAVLM_ROW_S:
+            raise ValueError(f"length_s: WavLM hears nothing in less than {WAVLM_ROW_S} s, got {self.length_s}")
         return self
 
 

@@ -16,6 +16,12 @@ class Loss(Section):
     mse_weight: float = Field(0.0, ge=0)
     over: Literal["batch", "window"] = Field("batch", description="one CCC over all rows of a batch, or the mean of one per window")
 
+    @model_validator(mode="after")
+    def _something(self):
+        if not any((self.valence_weight, self.arousal_weight, self.mae_weight, self.mse_weight)):
+            raise ValueError("want a weight that is not zero, got none: nothing would be learned")
+        return self
+
 
 class Training(Section):
     """How a model is fitted (Team RAS, sec. 4.2, where a value is given there)."""
@@ -34,6 +40,14 @@ class Training(Section):
     clip_norm: float = Field(1.0, gt=0)
     ema_decay: float | None = Field(None, gt=0, lt=1, description="of the moving average of the weights, a step; it is what is kept")
     loss: Loss = Loss()
+
+    @model_validator(mode="after")
+    def _warmup(self):
+        if self.warmup_epochs and self.schedule == "plateau":
+            raise ValueError(f"warmup_epochs: only cosine and constant warm up, got {self.warmup_epochs} with plateau; set 0")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs: want fewer than epochs, got {self.warmup_epochs} of {self.epochs}")
+        return self
 
 
 class Augment(Section):

@@ -102,7 +102,8 @@ class Settings(Section):
             known = heads if model.members else list(self.features)
             for read in model.members or (model.reads,):
                 if read not in known:
-                    raise ValueError(f"models.{name}.reads: want one of {known}, got {read!r}")
+                    where = "audio" if read == getattr(model, "audio", None) else "reads"
+                    raise ValueError(f"models.{name}.{where}: want one of {known}, got {read!r}")
             if len(set(model.members)) < len(model.members):
                 raise ValueError(f"models.{name}.reads: a model is named twice in {list(model.members)}")
             if not model.members:

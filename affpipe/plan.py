@@ -31,7 +31,7 @@ STAGES = {  # name -> (level, stages read, revision); `speech` also reads `vad` 
     "mouth": ("stream", ("landmarks",), 1),
     "speech": ("stream", ("mouth",), 1),
 }
-MODELS = {"transformer": 2, "mamba": 1, "chunk_asp": 1, "dcmmoe": 1, "raav": 1}
+MODELS = {"transformer": 3, "mamba": 2, "chunk_asp": 2, "dcmmoe": 2, "raav": 2}
 
 
 def canonical(obj: Any) -> str:

@@ -55,9 +55,18 @@ class Fit(pl.LightningModule):
         self.curves: list[dict[str, float]] = []
         self._losses: list[Tensor] = []
 
+    def on_train_start(self) -> None:
+        """Lightning writes a checkpoint before a plateau's scheduler hears of the epoch's score: after a stop it is told here."""
+        plan = self.lr_schedulers()
+        if isinstance(plan, torch.optim.lr_scheduler.ReduceLROnPlateau) and plan.last_epoch < len(self.curves):
+            plan.step(self.curves[-1][MONITOR])
+
     def on_train_epoch_start(self) -> None:
-        torch.manual_seed(self.seed * 100_003 + self.current_epoch)
         self._losses = []
+
+    def on_train_batch_start(self, batch: dict[str, Any], index: int) -> None:
+        if index == 0:  # not when the epoch starts: loaders draw after that, and in the first epoch of a process more than in others
+            torch.manual_seed(self.seed * 100_003 + self.current_epoch)
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         output = self.predictor(self._augment(batch["inputs"]), batch["present"])

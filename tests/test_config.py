@@ -101,8 +101,14 @@ BAD = {
     "one feature under two names": ({"features": {"m": {"encoder": "mesh"}}}, ["features.m: the same as features.mesh"]),
     "WavLM at another rate": ({"audio": {"sample_rate_hz": 22050}}, ["features.wavlm: WavLM hears 16000 Hz", "22050"]),
     "publishes an unknown model": ({"publish": "fusd"}, ["publish: want one of", "'fused'", "'fusd'"]),
-    "a loss of nothing": ({"models": {"face": {"training": {"loss": {"valence_weight": 0, "arousal_weight": 0}}}}}, ["want a weight that is"]),
-    "a plateau that warms up": ({"models": {"face": {"training": {"warmup_epochs": 2}}}}, ["warmup_epochs: only cosine and constant warm up"]),
+    "a loss of nothing": (
+        {"models": {"face": {"training": {"loss": {"valence_weight": 0, "arousal_weight": 0}}}}},
+        ["want a weight that is"],
+    ),
+    "a plateau that warms up": (
+        {"models": {"face": {"training": {"warmup_epochs": 2}}}},
+        ["warmup_epochs: only cosine and constant warm up"],
+    ),
     "nothing but warm-up": (
         {"models": {"face": {"training": {"schedule": "cosine", "warmup_epochs": 20}}}},
         ["warmup_epochs: want fewer than epochs, got 20 of 20"],
@@ -111,10 +117,16 @@ BAD = {
         {"features": {"wavlm": {"length_s": 0.02, "hop_s": 0.02}}, "models": {"voice": {"speech_only": False}}},
         ["features.wavlm: length_s: WavLM hears nothing in less than 0.025 s, got 0.02"],
     ),
-    "hears an unknown model": ({"models": {"raav": RAAV | {"audio": "voicy"}}}, ["models.raav.audio: want one of", "'voice'", "got 'voicy'"]),
+    "hears an unknown model": (
+        {"models": {"raav": RAAV | {"audio": "voicy"}}},
+        ["models.raav.audio: want one of", "'voice'", "got 'voicy'"],
+    ),
     "hears a fusion": ({"models": {"raav": RAAV | {"audio": "fused"}}}, ["models.raav.audio: want one of", "got 'fused'"]),
     "a model without a prior": ({"models": {"raav": RAAV | {"priors": [1.0]}}}, ["models.raav: priors: want a positive one for each of"]),
-    "the other encoder's dataset": ({"models": {"behaviour": {"dataset": "emotion"}}}, ["models.behaviour.dataset: want one of", "'emotion'"]),
+    "the other encoder's dataset": (
+        {"models": {"behaviour": {"dataset": "emotion"}}},
+        ["models.behaviour.dataset: want one of", "'emotion'"],
+    ),
     "noise turned round": (
         {"models": {"voice": {"cache_frozen": False, "augment": {"noise_snr_db": [25, 8]}}}},
         ["models.voice.augment: noise_snr_db: want the lower figure first"],

@@ -163,6 +163,21 @@ def test_embeddings_of_a_fold_lie_in_the_space_of_the_fit_on_all(plan, model):
         assert np.square(mapped - target).mean() < 0.2 * np.square(bare - target).mean()
 
 
+def test_rows_with_nothing_behind_them_have_no_part_in_the_map(plan):
+    from affpipe import sequences
+
+    (whole, _), (part, _) = (fitted(plan, "voice", fold, device=CPU) for fold in (None, 0))
+    (item,) = [i for i in plan.items("voice") if i.id == "a"]
+    sequence = sequences.read(Job(plan, "voice", item), plan.settings.models["voice"])
+    assert not sequence.usable.all()
+    maps = []
+    for rows in (np.ones(len(sequence), bool), sequence.usable.any(axis=1)):
+        part.space = None
+        crossfit.join(part, whole, [sequence.only(rows)], CPU)
+        maps.append(part.space.weight.clone())
+    torch.testing.assert_close(*maps)
+
+
 def test_a_fold_without_the_fit_on_all_is_an_error_that_says_so(tmp_path):
     from affpipe.errors import StoreError
     from affpipe.training import fit

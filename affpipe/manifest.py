@@ -7,7 +7,7 @@ are relative to `data_root`. `subject` says which face of the video is meant (la
 import csv
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,12 +131,15 @@ def _check_unique(path: Path, rows: Iterable[tuple[int, Row]]) -> None:
         faces[face] = number
 
 
-def check_partitions(rows: Iterable[Row], path: Path) -> None:
-    """ManifestError unless there is something to train on and something to validate with."""
+def check_partitions(rows: Sequence[Row], path: Path, folds: int = 0) -> None:
+    """ManifestError unless there is something to train on, in each of so many folds, and something to validate with."""
     present = {row.partition for row in rows}
     for partition in ("train", "validation"):
         if partition not in present:
             raise ManifestError(f"{path}: want rows of partition {partition}, got none; models cannot be fitted without them")
+    videos = {row.video_id for row in rows if row.partition == "train"}
+    if len(videos) < folds:
+        raise ManifestError(f"{path}: want a video of partition train for each of cross_fit {folds} folds, got {len(videos)}; set fewer")
 
 
 @dataclass(frozen=True)

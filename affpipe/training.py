@@ -220,16 +220,18 @@ def _labelled(plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]],
             continue
         sequence = sequences.read(Job(plan, name, item), settings)
         target, known = sequences.labels(sequence, item.row.annotation)
+        usable = sequence.usable.any()
         if isinstance(settings, ChunkModel):  # rows stand alone, and are large
             rows = known.any(axis=1)
             sequence, target, known = sequence.only(rows), target[rows], known[rows]
         if len(sequence):
             out.append((sequence, target, known))
         else:
-            log.warning("%s: %s: left out of %s: no window with a label", name, item.id, partition)
+            what = "no label on what there is" if usable else "nothing that the model can use"
+            log.warning("%s: %s: left out of %s: %s", name, item.id, partition, what)
     if not any(known.any() for *_, known in out):
         raise ManifestError(
-            f"{name}: want labelled frames in partition {partition}, got none that the model can use; check annotations and logs"
+            f"{name}: want labelled frames in partition {partition}, got none that the model can use; the log says of each stream why"
         )
     return out
 

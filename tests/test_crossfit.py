@@ -11,7 +11,7 @@ from learnable import MODELS, entries, fit_and_apply, make_plan
 from affpipe import crossfit
 from affpipe.errors import ManifestError
 from affpipe.jobs import Job
-from affpipe.manifest import Row
+from affpipe.manifest import Row, check_partitions
 from affpipe.plan import Item, Plan
 from affpipe.predict import fitted
 from affpipe.predictor import read_record
@@ -94,10 +94,11 @@ def test_folds_are_in_the_key_of_what_they_change_and_of_nothing_else(tmp_path):
     assert same == set(off.names) - set(MODELS)
 
 
-def test_more_folds_than_videos_are_refused(tmp_path):
-    plan = plan_of(tmp_path, 2, 3)
-    with pytest.raises(ManifestError, match="cross_fit: want at least 3 training videos, got 2"):
-        folds_of(plan)
+def test_more_folds_than_videos_are_refused_before_anything_is_made(tmp_path):
+    rows, path = plan_of(tmp_path, 2, 2).rows, tmp_path / "m.csv"
+    check_partitions(rows, path, 2)
+    with pytest.raises(ManifestError, match=r"m\.csv: want a video of partition train for each of cross_fit 3 folds, got 2; set fewer"):
+        check_partitions(rows, path, 3)
 
 
 # ---- fits -------------------------------------------------------------------------------------------------------------------------------

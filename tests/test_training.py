@@ -16,10 +16,10 @@ from affpipe.frames import NEAREST, NONE, OBSERVED
 from affpipe.jobs import Context, Job
 from affpipe.metrics import va_scores
 from affpipe.plan import Plan
-from affpipe.predict import stage, to_frames
+from affpipe.predict import frames_of, stage, to_frames
 from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import Packed
-from affpipe.settings import RAAVModel, Training
+from affpipe.settings import RAAVModel, Smooth, Training
 from affpipe.training import Fit, fit, groups, schedule
 
 
@@ -251,6 +251,20 @@ def test_segments_cover_the_frames_that_they_span(plan):
     np.testing.assert_allclose(found.values[199], [0.6, -1.0], atol=1e-7)  # beyond the last segment: the nearest frame's
     assert found.source[199] == NEAREST
     assert found.source[149] == OBSERVED
+
+
+def test_predictions_at_frames_are_smoothed_as_the_model_says_and_then_clipped(plan):
+    own = plan.settings.models["face"].model_copy(update={"smooth": Smooth(filter="mean", valence_frames=5)})
+    plan = Plan(plan.settings.model_copy(update={"models": plan.settings.models | {"face": own}}), plan.rows)
+    (item,) = [i for i in plan.items("face") if i.id == "d"]
+    job, times = Job(plan, "face", item), np.arange(FRAMES) / float(FPS)
+    raw = np.random.default_rng(0).normal(size=(FRAMES, 2)).astype(np.float32)
+    rows = {"prediction": raw, "source": np.full(FRAMES, OBSERVED, np.uint8), "valid": np.ones(FRAMES, bool)}
+    job.write(job.header(FPS), values=np.zeros((FRAMES, 4), np.float16), start_s=times, end_s=times + 0.04, **rows)
+    _, found = frames_of(plan, "face", item)
+    padded = np.pad(raw[:, 0], 2, mode="edge").astype(np.float64)
+    mean = np.mean([padded[i : i + FRAMES] for i in range(5)], axis=0)
+    np.testing.assert_allclose(found.values, np.stack([mean, raw[:, 1]], axis=1).clip(-1, 1), atol=1e-6)
 
 
 def test_records_hold_what_the_report_needs(plan):

@@ -260,7 +260,7 @@ def test_predictions_at_frames_are_smoothed_as_the_model_says_and_then_clipped(p
     job, times = Job(plan, "face", item), np.arange(FRAMES) / float(FPS)
     raw = np.random.default_rng(0).normal(size=(FRAMES, 2)).astype(np.float32)
     rows = {"prediction": raw, "source": np.full(FRAMES, OBSERVED, np.uint8), "valid": np.ones(FRAMES, bool)}
-    job.write(job.header(FPS), values=np.zeros((FRAMES, 4), np.float16), start_s=times, end_s=times + 0.04, **rows)
+    job.write(job.header(FPS), values=np.zeros((FRAMES, 4), np.float16), start_s=times, end_s=job.axis().ends_s, **rows)
     _, found = frames_of(plan, "face", item)
     padded = np.pad(raw[:, 0], 2, mode="edge").astype(np.float64)
     mean = np.mean([padded[i : i + FRAMES] for i in range(5)], axis=0)

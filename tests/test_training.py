@@ -20,6 +20,7 @@ from affpipe.predict import frames_of, stage, to_frames
 from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import Packed
 from affpipe.settings import RAAVModel, Smooth, Training
+from affpipe.settings.models import Loss
 from affpipe.training import Fit, fit, groups, schedule
 
 
@@ -342,6 +343,18 @@ def with_training(plan: Plan, name: str, **training) -> Plan:
     model = plan.settings.models[name]
     model = model.model_copy(update={"training": model.training.model_copy(update=training)})
     return Plan(plan.settings.model_copy(update={"models": plan.settings.models | {name: model}}), plan.rows)
+
+
+def test_the_settings_of_training_reach_the_fit(plan):
+    loss = Loss(valence_weight=0.7, arousal_weight=0.3, mae_weight=0.2, mse_weight=0.1, over="window")
+    own = with_training(plan, "face", loss=loss, weight_decay=0.03, learning_rate=1e-12, stop_patience=1)
+    module = Fit(Predictor(own.settings.models["face"], {"mesh": 6}), own.settings.models["face"], 0)
+    assert vars(module.loss).items() >= {"weights": (0.7, 0.3), "mae_weight": 0.2, "mse_weight": 0.1, "over": "window"}.items()
+    (group,) = module.configure_optimizers()["optimizer"].param_groups
+    assert (group["weight_decay"], group["lr"]) == (0.03, 1e-12)
+    scores = [c["validation_ccc"] for c in fit(own, "face", entries(own))["curves"]]
+    assert 2 <= len(scores) < own.settings.models["face"].training.epochs
+    assert scores[-1] <= max(scores[:-1])  # one epoch without a gain was the last
 
 
 def test_gradients_are_clipped_and_every_epoch_draws_anew(plan, monkeypatch):

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from affpipe import formats, frames
 from affpipe.frames import NEAREST, NONE, OBSERVED, FrameAxis
 from affpipe.jobs import Job
-from affpipe.media.audio import read_flac
+from affpipe.media import audio
 from affpipe.settings import ChunkModel, Fusion, ModelSettings, RAAVModel
 
 FULL_SCALE = 32768  # of 16-bit samples
@@ -88,7 +88,9 @@ def _read_windows(job: Job, settings: ChunkModel) -> Sequence:
         feature = job.plan.settings.features[settings.reads]
         length_s = feature.length_s
         cut = frames.segments(axis.start_s, axis.end_s, length_s=length_s, hop_s=feature.hop_s)
-        waves, samples = _sound(job, cut[:, 0] - axis.start_s, length_s)
+        track = np.round(audio.read_flac(job.plan.stream("audio", job.item)) * FULL_SCALE).astype(np.int16)  # exact: the file has 16 bits
+        rate = job.plan.settings.audio.sample_rate_hz
+        waves, samples = audio.windows(track, cut[:, 0] - axis.start_s, length_s=length_s, sample_rate_hz=rate)
         inputs = {settings.reads: waves, "steps": samples}
         valid, start_s, end_s = samples > 0, cut[:, 0], cut[:, 1]
     if settings.speech_only:
@@ -99,18 +101,6 @@ def _read_windows(job: Job, settings: ChunkModel) -> Sequence:
     end_s = np.minimum(start_s + step_s, end_s[:, None])
     source = np.where(valid, OBSERVED, NONE).astype(np.uint8)
     return Sequence(job.item.id, axis, inputs, valid[:, None], source, start_s, end_s, job.random)
-
-
-def _sound(job: Job, begin_s: np.ndarray, length_s: float) -> tuple[np.ndarray, np.ndarray]:
-    """Windows of the audio track as (R, S) int16, zero beyond its end, and (R,) how many samples of each are real."""
-    rate = job.plan.settings.audio.sample_rate_hz
-    track = np.round(read_flac(job.plan.stream("audio", job.item)) * FULL_SCALE).astype(np.int16)  # exact: the file has 16 bits
-    waves = np.zeros((len(begin_s), round(length_s * rate)), np.int16)
-    samples = np.zeros(len(begin_s), np.int32)
-    for row, first in enumerate(np.round(begin_s * rate).astype(int)):
-        piece = track[first : first + waves.shape[1]]
-        waves[row, : len(piece)], samples[row] = piece, len(piece)
-    return waves, samples
 
 
 def _read_members(job: Job, settings: Fusion) -> Sequence:

@@ -30,9 +30,6 @@ class Detector(Protocol):
     def detect(self, frames: list[np.ndarray]) -> list[list[Detection]]:
         """Faces of each (H, W, 3) uint8 RGB frame, best score first."""
 
-    def close(self) -> None:
-        """Free what it holds."""
-
 
 class MediaPipeDetector:
     """BlazeFace. Model "both" asks the short-range model about the frames in which the full-range model finds nothing."""

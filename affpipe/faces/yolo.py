@@ -102,9 +102,6 @@ class YoloDetector:
         rows = [f[:, :5].float().cpu() for f in found]  # (n, 5) box, score
         return [clip(scale_boxes(x.shape[2:], row[:, :4].clone(), size).numpy(), row[:, 4].tolist(), size) for row in rows]
 
-    def close(self) -> None:
-        """Nothing is held but memory."""
-
 
 def prepare() -> None:
     """Make `import ultralytics` quiet and harmless: no network, no installing, nothing written to the home folder."""

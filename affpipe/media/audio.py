@@ -148,6 +148,19 @@ def read_flac(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray
     return samples
 
 
+def windows(track: np.ndarray, begin_s: np.ndarray, *, length_s: float, sample_rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut (R, S) windows of the track's dtype, zero beyond its end, and (R,) int32 how many samples of each are real.
+
+    begin_s: (R,) seconds from sample 0; length_s: of every window.
+    """
+    out = np.zeros((len(begin_s), round(length_s * sample_rate_hz)), track.dtype)
+    samples = np.zeros(len(begin_s), np.int32)
+    for row, first in enumerate(np.round(begin_s * sample_rate_hz).astype(int)):
+        piece = track[first : first + out.shape[1]]
+        out[row, : len(piece)], samples[row] = piece, len(piece)
+    return out, samples
+
+
 def flac_comment(path: Path) -> str:
     """The comment that write_flac put there."""
     with _flac(path) as file:

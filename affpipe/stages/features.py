@@ -165,21 +165,18 @@ def logmel(context: Context) -> Worker:
 
 
 def _windowed(context: Context, encoder, random: tuple[str, ...]) -> Worker:
-    from affpipe.media.audio import read_flac
+    from affpipe.media.audio import read_flac, windows
 
     s, rate = context.settings, context.plan.settings.audio.sample_rate_hz
-    length = round(s.length_s * rate)
 
     def work(job: Job) -> None:
         axis = job.axis()
         samples = read_flac(job.plan.stream("audio", job.item))
         cut = segments(axis.start_s, axis.end_s, length_s=s.length_s, hop_s=s.hop_s)
-        first = np.round((cut[:, 0] - axis.start_s) * rate).astype(int)
+        begin_s = cut[:, 0] - axis.start_s
         with job.writing(job.header(axis.fps, random=random)) as out:
             for block in blocks(len(cut), WINDOWS):
-                pieces = [samples[start : start + length] for start in first[block]]
-                lengths = np.array([len(piece) for piece in pieces])
-                waves = np.stack([np.pad(piece, (0, length - len(piece))) for piece in pieces])
+                waves, lengths = windows(samples, begin_s[block], length_s=s.length_s, sample_rate_hz=rate)
                 steps = np.array([encoder.frame_count(int(n)) for n in lengths], np.int32)
                 values = _half(job, "values", encoder.extract(waves, lengths))
                 out.append(values=values, steps=steps, start_s=cut[block, 0], end_s=cut[block, 1], valid=steps > 0)

@@ -7,7 +7,7 @@ face, no audio track, audio that starts late, two annotated people.
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-HEADER = "stream_id,video,subject,partition,annotation"
+HEADER = "stream_id,video,subject,partition,va"
 LABELS = "annotations/VA_Estimation_Challenge"
 TEMPLATE = f"{LABELS}/test_template.txt"
 _FOLDERS = {"train": f"{LABELS}/Train_Set", "validation": f"{LABELS}/Validation_Set", "test": "truth/Test_Set"}

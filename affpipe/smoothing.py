@@ -1,7 +1,8 @@
-"""Smoothing of predictions over frames: a centred moving average or median, its ends held.
+"""Smoothing of predictions over frames: a centred moving average, median or majority, its ends held.
 
 Source: Team RAS, public code (moving average with replicate padding, a length each for valence and arousal); the median is that of other
-ABAW systems. Ours: a stretch of frames without a value ends a series, so nothing is averaged across it.
+ABAW systems, of class numbers too (Yu et al., "Solution to the 10th ABAW Expression Recognition Challenge", sec. 3.6). Ours: the
+majority; and a stretch of frames without a value ends a series, so nothing is averaged across it.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from scipy import ndimage
 from affpipe.errors import InputError
 
 FILTERS: dict[str, Callable[..., np.ndarray]] = {"mean": ndimage.uniform_filter1d, "median": ndimage.median_filter}
+CLASS_FILTERS = ("median", "mode")
 
 
 def smooth(values: np.ndarray, valid: np.ndarray, *, filter: str, frames: Sequence[int]) -> np.ndarray:
@@ -35,9 +37,62 @@ def smooth(values: np.ndarray, valid: np.ndarray, *, filter: str, frames: Sequen
     if any(size < 1 or size % 2 == 0 for size in frames):
         raise InputError(f"smooth: want odd lengths, which have a middle, got {list(frames)}")
     out = values.astype(np.float64)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], valid, [False]]).astype(np.int8)))
-    for start, stop in edges.reshape(-1, 2):
+    for start, stop in _runs(valid):
         for column, size in enumerate(frames):
             if size > 1:
                 out[start:stop, column] = FILTERS[filter](out[start:stop, column], size, mode="nearest")
+    return out
+
+
+def smooth_classes(classes: np.ndarray, valid: np.ndarray, *, filter: str, frames: int) -> np.ndarray:
+    """Filter class numbers, each run of valid frames by itself.
+
+    Args:
+        classes: (T,) integers, >= 0 where valid. valid: (T,) bool. frames: odd window length; 1 leaves them as they are.
+        filter: "mode" is the class that most frames of the window have; of several the frame's own, if it is among them, else the
+            lowest. "median" is the middle one of their numbers. Numbers are names: where a window holds three classes or more, the
+            median may be one that few frames have, merely because it is numbered between the others (Anger, 1, between Neutral, 0, and
+            Disgust, 2). Of two classes it is the mode.
+
+    Returns:
+        (T,) int64; frames that are not valid are as they were. At either end of a run its outermost class is repeated.
+
+    Raises InputError for another filter, an even length, a negative class, or shapes that do not agree.
+    """
+    if filter not in CLASS_FILTERS:
+        raise InputError(f"smooth_classes: want a filter of {list(CLASS_FILTERS)}, got {filter!r}")
+    if classes.ndim != 1 or classes.dtype.kind not in "iu" or valid.shape != classes.shape or valid.dtype != bool:
+        raise InputError(
+            f"smooth_classes: want integers (T,) and valid bool (T,), got {classes.dtype} {classes.shape} and {valid.dtype} {valid.shape}"
+        )
+    if frames < 1 or frames % 2 == 0:
+        raise InputError(f"smooth_classes: want an odd length, which has a middle, got {frames}")
+    if (classes[valid] < 0).any():
+        raise InputError(f"smooth_classes: want classes >= 0 where valid, got {classes[valid].min()}; mark such frames invalid")
+    if filter == "median":
+        return smooth(classes[:, None], valid, filter="median", frames=(frames,))[:, 0].astype(np.int64)
+    return _mode(classes.astype(np.int64), valid, frames)
+
+
+def _runs(valid: np.ndarray) -> np.ndarray:
+    """(R, 2): first and past-the-last frame of each run of valid frames."""
+    return np.flatnonzero(np.diff(np.concatenate([[False], valid, [False]]).astype(np.int8))).reshape(-1, 2)
+
+
+def _mode(classes: np.ndarray, valid: np.ndarray, size: int) -> np.ndarray:
+    """(T,) -> (T,): counts of each class by running sums over all runs at once, so that neither long windows nor many runs cost more."""
+    out, at = classes.copy(), np.flatnonzero(valid)
+    if len(at) == 0:
+        return out
+    runs = _runs(valid)
+    start, stop = np.repeat(runs, runs[:, 1] - runs[:, 0], axis=0).T  # (n,) each: of the run that a valid frame is in
+    left, right = at - size // 2, at + size // 2 + 1
+    first, last = np.maximum(left, start), np.minimum(right, stop)
+    counts = np.empty((classes[at].max() + 1, len(at)), np.int64)
+    for name, count in enumerate(counts):
+        before = np.concatenate([[0], np.cumsum(classes == name)])
+        held = (first - left) * (classes[start] == name) + (right - last) * (classes[stop - 1] == name)
+        count[:] = before[last] - before[first] + held
+    own = counts[classes[at], np.arange(len(at))]
+    out[at] = np.where(own == counts.max(axis=0), classes[at], counts.argmax(axis=0))
     return out

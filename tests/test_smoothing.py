@@ -1,10 +1,12 @@
 """Smoothing equals a plain loop and keeps what a filter must keep."""
 
+import statistics
+
 import numpy as np
 import pytest
 
 from affpipe.errors import InputError
-from affpipe.smoothing import smooth
+from affpipe.smoothing import smooth, smooth_classes
 
 FILTERS = ("mean", "median")
 
@@ -103,3 +105,98 @@ def test_what_does_not_fit_is_refused() -> None:
         smooth(values, valid, filter="mean", frames=(3, 4))
     with pytest.raises(InputError, match=r"got \(5, 2\), bool \(4,\) and \[3, 3\]"):
         smooth(values, valid[:4], filter="mean", frames=(3, 3))
+
+
+CLASS_FILTERS = ("median", "mode")
+
+
+def plain_classes(classes: np.ndarray, valid: np.ndarray, filter: str, size: int) -> np.ndarray:
+    out = classes.copy()
+    for t in np.flatnonzero(valid):
+        first = last = t
+        while first > 0 and valid[first - 1]:
+            first -= 1
+        while last < len(valid) - 1 and valid[last + 1]:
+            last += 1
+        near = [int(classes[min(max(k, first), last)]) for k in range(t - size // 2, t + size // 2 + 1)]
+        if filter == "median":
+            out[t] = statistics.median(near)
+        else:
+            tied = statistics.multimode(near)
+            out[t] = classes[t] if classes[t] in tied else min(tied)
+    return out
+
+
+@pytest.mark.parametrize("filter", CLASS_FILTERS)
+@pytest.mark.parametrize("size", [1, 3, 11, 201])
+@pytest.mark.parametrize("length", [0, 1, 2, 7, 150])
+def test_classes_equal_a_plain_loop(filter: str, size: int, length: int) -> None:
+    rng = np.random.default_rng(length)
+    classes = rng.integers(0, 8, length)
+    for valid in (np.ones(length, bool), rng.random(length) < 0.8, np.zeros(length, bool)):
+        marked = np.where(valid, classes, -1)
+        out = smooth_classes(marked, valid, filter=filter, frames=size)
+        np.testing.assert_array_equal(out, plain_classes(marked, valid, filter, size))
+        assert out.dtype == np.int64
+
+
+@pytest.mark.parametrize("filter", CLASS_FILTERS)
+@pytest.mark.parametrize("junk", [-1, 7, 1000])
+def test_classes_of_invalid_frames_never_count(filter: str, junk: int) -> None:
+    rng = np.random.default_rng(0)
+    classes, valid = rng.integers(0, 8, 80), rng.random(80) < 0.7
+    want = smooth_classes(classes, valid, filter=filter, frames=5)
+    out = smooth_classes(np.where(valid, classes, junk), valid, filter=filter, frames=5)
+    np.testing.assert_array_equal(out[valid], want[valid])
+    assert (out[~valid] == junk).all()
+
+
+def test_a_median_of_names_may_be_a_name_that_nobody_said() -> None:
+    # Disgust (2) twice and Neutral (0) twice about one Anger (1): the middle number is Anger's
+    classes, valid = np.array([0, 2, 1, 0, 2]), np.ones(5, bool)
+    assert smooth_classes(classes, valid, filter="median", frames=5)[2] == 1
+    assert smooth_classes(classes, valid, filter="mode", frames=5)[2] == 0
+
+
+def test_a_tie_goes_to_the_frame_itself_or_else_to_the_lowest() -> None:
+    valid = np.ones(3, bool)
+    np.testing.assert_array_equal(smooth_classes(np.array([5, 3, 4]), valid, filter="mode", frames=3), [5, 3, 4])
+    classes = np.array([6, 6, 1, 2, 2])
+    assert smooth_classes(classes, np.ones(5, bool), filter="mode", frames=5)[2] == 2
+    assert smooth_classes(classes[::-1], np.ones(5, bool), filter="mode", frames=5)[2] == 2
+
+
+def test_of_two_classes_median_and_mode_are_one() -> None:
+    classes, valid = np.random.default_rng(3).choice([2, 7], 200), np.random.default_rng(4).random(200) < 0.9
+    both = [smooth_classes(classes, valid, filter=filter, frames=11) for filter in CLASS_FILTERS]
+    np.testing.assert_array_equal(*both)
+
+
+@pytest.mark.parametrize("filter", CLASS_FILTERS)
+def test_a_short_flicker_goes_and_a_boundary_stays(filter: str) -> None:
+    classes = np.repeat([0, 3, 0, 6], [20, 5, 20, 20])
+    out = smooth_classes(classes, np.ones(65, bool), filter=filter, frames=11)
+    np.testing.assert_array_equal(out, np.repeat([0, 6], [45, 20]))
+
+
+def test_the_mode_does_not_depend_on_the_names() -> None:
+    rng = np.random.default_rng(5)
+    classes, names = rng.integers(0, 8, 300), rng.permutation(8)
+    out, renamed = (smooth_classes(c, np.ones(300, bool), filter="mode", frames=5) for c in (classes, names[classes]))
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(classes, 2, mode="edge"), 5)
+    clear = np.array([len(set(statistics.multimode(w))) == 1 for w in windows.tolist()])
+    assert clear.sum() > 50
+    np.testing.assert_array_equal(names[out[clear]], renamed[clear])
+
+
+def test_classes_that_do_not_fit_are_refused() -> None:
+    classes, valid = np.zeros(5, np.int64), np.ones(5, bool)
+    with pytest.raises(InputError, match=r"want a filter of \['median', 'mode'\], got 'mean'"):
+        smooth_classes(classes, valid, filter="mean", frames=3)
+    for frames in (0, 4):
+        with pytest.raises(InputError, match=f"want an odd length, which has a middle, got {frames}"):
+            smooth_classes(classes, valid, filter="mode", frames=frames)
+    with pytest.raises(InputError, match=r"got float64 \(5,\) and bool \(5,\)"):
+        smooth_classes(classes / 1, valid, filter="mode", frames=3)
+    with pytest.raises(InputError, match=r"want classes >= 0 where valid, got -1; mark such frames invalid"):
+        smooth_classes(classes - 1, valid, filter="mode", frames=3)

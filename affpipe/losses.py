@@ -1,17 +1,25 @@
-"""Training losses on valence and arousal.
+"""Training losses of the three tasks, and of several tasks at once.
 
-After "Team RAS in 10th ABAW Competition", sec. 4.2: one minus the concordance correlation coefficient (Lin, 1989), with weights for
-valence and arousal and optional absolute and squared error terms. Moments are the population's (divided by n), as in `metrics`. All
-valid entries of a batch count as one sample, whatever window they come from, unless one CCC per window is asked for (the public code).
-Shapes: B windows, T rows, N entries; the last axis is (valence, arousal).
+Valence and arousal: after "Team RAS in 10th ABAW Competition", sec. 4.2: one minus the concordance correlation coefficient (Lin, 1989),
+with weights for valence and arousal and optional absolute and squared error terms. Moments are the population's (divided by n), as in
+`metrics`. All valid entries of a batch count as one sample, whatever window they come from, unless one CCC per window is asked for (the
+public code).
+Expression: cross entropy, or focal loss with class weights by effective number (Yu et al., "Solution to the 10th ABAW Expression
+Recognition Challenge", sec. 3.5 and 4.4; Lin et al., 2017; Cui et al., 2019). Action units: binary cross entropy.
+Everywhere: entries that are not valid may hold anything, NaN too, and reach neither loss nor gradient; what is summed is float32 or wider,
+since half precision cannot hold sums over a batch; without a valid entry the loss is zero, with a zero gradient.
+Shapes: B windows, T rows, N entries; the last axis is a task's outputs (prediction) or columns (target), as in `tasks`.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from affpipe.errors import InputError
+from affpipe.tasks import AU, EXPR, VA, Task, slices, width
 
 EPS = 1e-8  # keeps the quotient and its gradient finite where prediction and target are constant and equal
 
@@ -25,7 +33,7 @@ def ccc_loss(prediction: Tensor, target: Tensor, valid: Tensor, *, weights: tupl
 
     Returns a scalar, float32 or wider; zero with a zero gradient where fewer than 2 entries are valid.
     """
-    prediction, target = _valid_entries(prediction, target, valid)  # (n, 2)
+    prediction, target = _valid_entries(prediction, target, valid, VA)  # (n, 2)
     if len(prediction) < 2:
         return prediction.sum() * 0
     return _weighted_ccc_loss(prediction, target, weights)
@@ -52,14 +60,14 @@ class VALoss(nn.Module):
 
     def forward(self, prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         """Scalar loss; shapes, dtype and the rule for fewer than 2 valid entries as in ccc_loss; the first axis counts windows."""
-        p, t = _valid_entries(prediction, target, valid)  # (n, 2)
+        p, t = _valid_entries(prediction, target, valid, VA)  # (n, 2)
         if len(p) < 2:
             return p.sum() * 0
         error = p - t
         errors = self.mae_weight * error.abs().mean() + self.mse_weight * error.square().mean()
         if self.over == "batch":
             return _weighted_ccc_loss(p, t, self.weights) + errors
-        windows = [_valid_entries(*window) for window in zip(prediction, target, valid, strict=True)]
+        windows = [_valid_entries(*window, VA) for window in zip(prediction, target, valid, strict=True)]
         losses = [_weighted_ccc_loss(*window, self.weights) for window in windows if len(window[0]) >= 2]
         return (torch.stack(losses).mean() if losses else p.sum() * 0) + errors
 
@@ -73,12 +81,194 @@ def _weighted_ccc_loss(prediction: Tensor, target: Tensor, weights: tuple[float,
     return ((1 - ccc) * prediction.new_tensor(weights)).sum()
 
 
-def _valid_entries(prediction: Tensor, target: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """(n, 2) each, in float32 or wider: half precision cannot hold sums over a batch."""
-    if prediction.shape != target.shape or prediction.shape[-1] != 2 or valid.shape != prediction.shape[:-1] or valid.dtype != torch.bool:
+class ExprLoss(nn.Module):
+    """Cross entropy or focal loss on expression logits: the mean over valid entries of alpha_y · -(1 - p_y)^gamma · log p_y.
+
+    y is the labelled class, p_y its probability. Source: Yu et al., eq. (5), with the weights of sec. 4.4 in front. The mean divides by
+    the number of valid entries, as that equation does, not by the sum of their weights, as torch does: a batch of rare classes counts
+    for more.
+
+    Args:
+        kind: "cross_entropy" is gamma 0. gamma: of the focal loss, >= 0; the paper's is 2.
+        class_weights: (8,) alpha, >= 0, see `effective_number_weights`; None: 1 each.
+        label_smoothing: in [0, 1), the share of each label spread over all 8 classes; of cross entropy only.
+
+    Raises InputError for an argument out of its range.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        kind: Literal["cross_entropy", "focal"],
+        gamma: float = 2.0,
+        class_weights: Tensor | None = None,
+        label_smoothing: float = 0.0,
+    ):
+        super().__init__()
+        if kind not in ("cross_entropy", "focal"):
+            raise InputError(f"ExprLoss: want kind cross_entropy or focal, got {kind!r}")
+        if not gamma >= 0:
+            raise InputError(f"ExprLoss: want gamma >= 0, got {gamma}")
+        if not 0 <= label_smoothing < 1 or (label_smoothing and kind == "focal"):
+            raise InputError(f"ExprLoss: want label_smoothing in [0, 1), and 0 with focal, got {label_smoothing} with {kind}")
+        self.kind, self.gamma, self.label_smoothing = kind, gamma, label_smoothing
+        _keep(self, "class_weights", class_weights, EXPR)
+
+    def forward(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        """Scalar loss.
+
+        Args:
+            logits: (..., 8). valid: (...) bool.
+            target: (...), or (..., 1) as the task's one column: class numbers 0 to 7, as float or int.
+
+        Raises InputError where a valid entry has another label, a fraction too.
+        """
+        if target.ndim == logits.ndim - 1:
+            target = target.unsqueeze(-1)
+        logits, target = _valid_entries(logits, target, valid, EXPR)  # (n, 8), (n, 1)
+        if len(logits) == 0:
+            return logits.sum() * 0
+        known = (target >= 0) & (target < len(EXPR.outputs)) & (target == target.floor())  # False for NaN
+        if not known.all():
+            raise InputError(
+                f"ExprLoss: want class numbers 0 to {len(EXPR.outputs) - 1} where valid, got {target[~known][0].item():g}; "
+                "a row of several frames needs one of their classes, not a mean"
+            )
+        classes, weights = target.squeeze(-1).long(), None if self.class_weights is None else self.class_weights.to(logits.dtype)
+        if self.kind == "cross_entropy":
+            total = F.cross_entropy(logits, classes, weights, label_smoothing=self.label_smoothing, reduction="sum")
+            return total / len(logits)
+        log_p = -F.cross_entropy(logits, classes, reduction="none")  # (n,)
+        # The least positive number, not 0, where p is 1: a gamma below 1 would divide by it in the gradient.
+        missing = (-torch.expm1(log_p)).clamp(min=torch.finfo(log_p.dtype).tiny)
+        losses = -(missing**self.gamma) * log_p
+        return (losses if weights is None else losses * weights[classes]).mean()
+
+
+def effective_number_weights(counts: Tensor, beta: float = 0.999) -> Tensor:
+    """Class weights (1 - beta) / (1 - beta^n), scaled to a mean of 1 over the classes that occur (Cui et al., 2019, eq. 4).
+
+    Args:
+        counts: (C,) samples of each class, of any dtype. beta: in [0, 1): 0 weighs all alike, towards 1 a weight nears 1 / n.
+
+    Returns (C,) float32; 0 for a class that never occurs, which the paper leaves open: no label asks for it. All classes with far more
+    samples than 1 / (1 - beta) weigh alike, so frames, which come by the ten thousand, want a beta nearer to 1 than images do.
+    Raises InputError where no class occurs, or for an argument out of its range.
+    """
+    n = counts.double()
+    if n.ndim != 1 or not (n >= 0).all() or not (n > 0).any() or not 0 <= beta < 1:
         raise InputError(
-            f"loss: want prediction and target (..., 2) and valid bool (...), got {tuple(prediction.shape)}, {tuple(target.shape)} "
-            f"and {valid.dtype} {tuple(valid.shape)}"
+            f"effective_number_weights: want counts (C,) >= 0, not all 0, and beta in [0, 1), got {counts.tolist()} and beta {beta}"
+        )
+    occurs = n > 0
+    weights = torch.where(occurs, (1 - beta) / (1 - beta**n), 0.0)
+    return (weights * occurs.sum() / weights.sum()).float()
+
+
+class AULoss(nn.Module):
+    """Binary cross entropy on the logits of 12 action units, the mean over valid entries and units.
+
+    Args:
+        positive_weights: (12,) >= 0, factor of each unit's positive share, see `positive_weights`; None: 1 each.
+    """
+
+    positive_weights: Tensor | None
+
+    def __init__(self, *, positive_weights: Tensor | None = None):
+        super().__init__()
+        _keep(self, "positive_weights", positive_weights, AU)
+
+    def forward(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+        """Scalar loss.
+
+        Args:
+            logits: (..., 12). valid: (...) bool.
+            target: (..., 12) in [0, 1]; a fraction, as the mean over a row's frames is, counts as that share of a positive.
+
+        Raises InputError where a valid entry has a label outside [0, 1].
+        """
+        logits, target = _valid_entries(logits, target, valid, AU)  # (n, 12) each
+        if len(logits) == 0:
+            return logits.sum() * 0
+        known = (target >= 0) & (target <= 1)  # False for NaN
+        if not known.all():
+            raise InputError(f"AULoss: want labels in [0, 1] where valid, got {target[~known][0].item():g}; mark such frames invalid")
+        weights = None if self.positive_weights is None else self.positive_weights.to(logits.dtype)
+        return F.binary_cross_entropy_with_logits(logits, target, pos_weight=weights)
+
+
+def positive_weights(positives: Tensor, negatives: Tensor, limit: float = 10.0) -> Tensor:
+    """Of each unit negatives / positives, so that both sides count alike, within [1 / limit, limit]; (C,) float32.
+
+    Args:
+        positives, negatives: (C,) labels of each kind, of any dtype. limit: >= 1; a rare unit's few frames shall not rule the batch.
+
+    1 where a unit never occurs positive or never negative: there is nothing to balance. Raises InputError for an argument out of range.
+    """
+    p, n = positives.double(), negatives.double()
+    if p.ndim != 1 or p.shape != n.shape or not ((p >= 0) & (n >= 0)).all() or not limit >= 1:
+        raise InputError(
+            f"positive_weights: want two counts (C,) >= 0 and limit >= 1, got {positives.tolist()}, {negatives.tolist()} and limit {limit}"
+        )
+    return torch.where((p > 0) & (n > 0), (n / p).clamp(1 / limit, limit), 1.0).float()
+
+
+class MultiTaskLoss(nn.Module):
+    """Weighted sum of the losses of several tasks, each over the entries that have a label of its own.
+
+    The weights are not scaled to a sum where a task has no label in a batch: a task's frames would then pull the harder, the fewer other
+    tasks happen to have labels beside them, and a task of small weight would rule each batch that it has to itself.
+
+    Args:
+        losses: task -> its loss, called with prediction (..., O), target (..., K) and valid (...) of that task; their order orders every
+            last axis. weights: task -> factor, >= 0.
+    """
+
+    def __init__(self, losses: Mapping[str, nn.Module], weights: Mapping[str, float]):
+        super().__init__()
+        if not losses or set(losses) != set(weights) or not all(weight >= 0 for weight in weights.values()):
+            raise InputError(f"MultiTaskLoss: want a weight >= 0 for each loss, got losses {list(losses)} and weights {dict(weights)}")
+        self.losses, self.weights = nn.ModuleDict(losses), dict(weights)
+        self.outputs, self.columns = slices(losses, "outputs"), slices(losses, "columns")
+        self.widths = (width(losses, "outputs"), width(losses, "columns"), len(losses))
+
+    def forward(self, prediction: Tensor, target: Tensor, known: Tensor) -> Tensor:
+        """Scalar loss.
+
+        Args:
+            prediction: (..., O) and target: (..., K), each task's outputs and columns side by side; the first axis counts windows.
+            known: (..., n_tasks) bool, True where an entry has a label of the task.
+
+        A task without any adds exactly zero, and no gradient. Raises InputError for other shapes.
+        """
+        shapes = tuple(prediction.shape), tuple(target.shape), tuple(known.shape)
+        if tuple(shape[-1] for shape in shapes) != self.widths:
+            raise InputError(
+                f"MultiTaskLoss: want last axes of {self.widths} (outputs, columns, tasks) for {list(self.losses)}, got {shapes}"
+            )
+        total = prediction.new_zeros((), dtype=torch.promote_types(prediction.dtype, torch.float32))
+        for index, (name, loss) in enumerate(self.losses.items()):
+            parts = prediction[..., self.outputs[name]], target[..., self.columns[name]], known[..., index]
+            total = total + self.weights[name] * loss(*parts)
+        return total
+
+
+def _keep(module: nn.Module, name: str, weights: Tensor | None, task: Task) -> None:
+    """Hold weights, one an output, as a buffer: it moves with the module and, made of labels and settings, is not saved with it."""
+    if weights is not None and (weights.shape != (len(task.outputs),) or not (weights >= 0).all()):
+        raise InputError(f"{type(module).__name__}: want {name} ({len(task.outputs)},) >= 0, got {weights.tolist()}")
+    module.register_buffer(name, weights, persistent=False)
+
+
+def _valid_entries(prediction: Tensor, target: Tensor, valid: Tensor, task: Task) -> tuple[Tensor, Tensor]:
+    """(n, outputs) and (n, columns) of the valid entries, both in the prediction's dtype, but float32 at least."""
+    shape, outputs, columns = prediction.shape[:-1], len(task.outputs), len(task.columns)
+    if prediction.shape != (*shape, outputs) or target.shape != (*shape, columns) or valid.shape != shape or valid.dtype != torch.bool:
+        raise InputError(
+            f"loss of {task.title}: want prediction (..., {outputs}), target (..., {columns}) and valid bool (...), "
+            f"got {tuple(prediction.shape)}, {tuple(target.shape)} and {valid.dtype} {tuple(valid.shape)}"
         )
     dtype = torch.promote_types(prediction.dtype, torch.float32)
     return prediction[valid].to(dtype), target[valid].to(dtype)

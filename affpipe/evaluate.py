@@ -35,7 +35,7 @@ def pair(truth: Path, predicted: Path) -> Video:
 
     Label files and videos of Aff-Wild2 differ in length by a few frames, so up to TOLERANCE annotated rows may lie beyond the prediction.
     """
-    (values, valid), (prediction, given) = formats.read_va(truth), formats.read_va(predicted)
+    (values, valid), (prediction, given) = formats.read_labels("va", truth), formats.read_labels("va", predicted)
     n = min(len(values), len(prediction))
     hole = valid[:n] & ~given[:n]
     if hole.any():

@@ -1,7 +1,7 @@
-"""Files for people and for ABAW: prediction tables and the official text form of valence and arousal.
+"""Files for people and for ABAW: prediction tables and the official text form of labels and predictions.
 
-The official form has the header `valence,arousal` and then a line a frame: the first one belongs to frame 0, which ABAW numbers 1. A frame
-without a value has -5,-5.
+The official form has the header of its task and then a line a frame: the first one belongs to frame 0, which ABAW numbers 1. A frame
+without a value has the mark of the task in every cell: -5 (va) or -1 (expr, au).
 """
 
 import csv
@@ -13,56 +13,74 @@ import numpy as np
 from affpipe import store
 from affpipe.errors import ManifestError
 from affpipe.frames import SOURCE_NAMES
+from affpipe.tasks import EXPRESSIONS, TASKS
 
-INVALID = -5.0
-HEADER = "valence,arousal"
 COLUMNS = ("frame", "time_s", "valence", "arousal", "source")
+CELLS = {  # task -> what a cell may hold beside the mark of a frame without a label
+    "va": "a number in [-1, 1]",
+    "expr": f"a whole number from 0 to {len(EXPRESSIONS) - 1}",
+    "au": "0 or 1",
+}
 
 
-def read_va(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Official text file as (T, 2) float64 in [-1, 1], zero where invalid, and (T,) bool valid.
+def read_labels(task: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Official text file as (T, K) float64, K columns of the task, zero where invalid, and (T,) bool valid.
 
-    ManifestError names file and line for a wrong header, a line that is not two numbers, or a value outside [-1, 1] that is not -5.
+    A line with the mark (-5 or -1) in any cell is a frame without a label. ManifestError names file and line for a wrong header, a line
+    of other cells, or a value that the task does not have.
     """
+    t = TASKS[task]
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(
             f"{path}: want a readable annotation file, got {getattr(error, 'strerror', None) or error}; check the path"
         ) from None
-    if not lines or lines[0].replace(" ", "").lower() != HEADER:
-        raise ManifestError(f"{path}: line 1: want the header {HEADER}, got {repr(lines[0]) if lines else 'an empty file'}; mend the file")
+    if not lines or lines[0].replace(" ", "").lower() != t.header.lower():
+        got = repr(lines[0][:80]) if lines else "an empty file"
+        raise ManifestError(f"{path}: line 1: want the header {t.header}, got {got}; mend the file")
     while lines and not lines[-1].strip():
         lines.pop()
+    rows, width = lines[1:], len(t.columns)
     try:
-        text = io.StringIO("\n".join(lines[1:]))
-        values = np.loadtxt(text, delimiter=",", ndmin=2, comments=None) if len(lines) > 1 else np.zeros((0, 2))
-        if values.shape[1] != 2 or len(values) != len(lines) - 1:
+        values = np.loadtxt(io.StringIO("\n".join(rows)), delimiter=",", ndmin=2, comments=None) if rows else np.zeros((0, width))
+        if values.shape != (len(rows), width):
             raise ValueError
     except ValueError:
-        number = next(i for i, line in enumerate(lines[1:], 2) if not _is_pair(line))
-        raise ManifestError(f"{path}: line {number}: want valence,arousal, got {lines[number - 1]!r}; mend the line") from None
-    invalid = (values == INVALID).any(axis=1)
-    wrong = ~invalid & ~(np.abs(values) <= 1).all(axis=1)  # NaN is wrong too
+        number = next(i for i, line in enumerate(rows, 2) if not _is_row(line, width))
+        raise ManifestError(f"{path}: line {number}: want {','.join(t.columns)}, got {lines[number - 1]!r}; mend the line") from None
+    blank = values == t.invalid
+    wrong = ~(blank | _possible(task, values)).all(axis=1)  # NaN is wrong too
     if wrong.any():
         number = int(np.argmax(wrong)) + 2
-        raise ManifestError(f"{path}: line {number}: want values in [-1, 1] or -5, got {lines[number - 1]!r}; mend the line")
-    return np.where(invalid[:, None], 0.0, values), ~invalid
+        raise ManifestError(
+            f"{path}: line {number}: want {CELLS[task]} or {t.invalid} in each cell, got {lines[number - 1]!r}; mend the line"
+        )
+    valid = ~blank.any(axis=1)
+    return np.where(valid[:, None], values, 0.0), valid
 
 
-def _is_pair(line: str) -> bool:
+def _possible(task: str, values: np.ndarray) -> np.ndarray:
+    if task == "va":
+        return np.abs(values) <= 1
+    return np.isin(values, np.arange(len(EXPRESSIONS)) if task == "expr" else (0, 1))
+
+
+def _is_row(line: str, width: int) -> bool:
     if "_" in line or not line.isascii():  # numbers to Python, none to numpy
         return False
     try:
-        return len([float(cell) for cell in line.split(",")]) == 2
+        return len([float(cell) for cell in line.split(",")]) == width
     except ValueError:
         return False
 
 
-def write_va(path: Path, values: np.ndarray, valid: np.ndarray) -> None:
-    """Write (T, 2) values in the official text form with six decimals, -5 where not valid."""
-    lines = [f"{v:.6f},{a:.6f}" if ok else "-5,-5" for (v, a), ok in zip(values, valid, strict=True)]
-    store.write_text(path, "\n".join([HEADER, *lines]) + "\n")
+def write_labels(task: str, path: Path, values: np.ndarray, valid: np.ndarray) -> None:
+    """Write (T, K) values in the official text form, the mark of the task where not valid; numbers of va with six decimals."""
+    t = TASKS[task]
+    blank, cell = ",".join([str(t.invalid)] * len(t.columns)), "{:.6f}" if task == "va" else "{:.0f}"
+    lines = [",".join(map(cell.format, row)) if ok else blank for row, ok in zip(values, valid, strict=True)]
+    store.write_text(path, "\n".join([t.header, *lines]) + "\n")
 
 
 def fit_length(values: np.ndarray, valid: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,19 +1,23 @@
 """Which videos and streams exist, and whose face is meant: the one reader of data_manifest.csv and of curation files.
 
-A row is a stream: one subject in one video. Columns: `stream_id, video, subject, partition, annotation`; others are not read. Paths
-are relative to `data_root`. `subject` says which face of the video is meant (largest, left, right; empty is largest).
+A row is a stream: one subject in one video. Columns `stream_id, video, partition` must be there; `subject`, a column a task for its
+annotation file (`va`, `expr`, `au`), `person`, `images`, and `va_partition` … may be; others are not read. Paths are relative to
+`data_root`. `subject` says which face of the video is meant (largest, left, right; empty is largest).
 """
 
 import csv
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from affpipe.errors import ManifestError
+from affpipe.tasks import TASKS
 
-COLUMNS = ("stream_id", "video", "subject", "partition", "annotation")
+NEEDED = ("stream_id", "video", "partition")
+OWN_PARTITION = {task: f"{task}_partition" for task in TASKS}  # task -> the column of its own partition
+COLUMNS = (*NEEDED, "subject", *TASKS, "person", "images", *OWN_PARTITION.values())
 SUBJECTS = ("largest", "left", "right")
 PARTITIONS = ("train", "validation", "test", "predict")
 STREAM_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ +-]*")
@@ -23,13 +27,21 @@ ID_BYTES = 180  # of a stream or video id: a file's name is that and a suffix, 2
 
 @dataclass(frozen=True)
 class Row:
-    """One stream. `video_id` is the video's file name without suffix and names the outputs of media stages."""
+    """One stream. `video_id` is the video's file name without suffix and names the outputs of media stages.
+
+    Attributes:
+        labels: task -> annotation file. partitions: task -> its partition, of the tasks whose own differs from `partition`.
+        person: who it is, where that is known: folds keep a person's streams together. images: folder of cropped, aligned faces.
+    """
 
     stream_id: str
     video: Path
     subject: str
     partition: str
-    annotation: Path | None
+    labels: Mapping[str, Path] = field(default_factory=dict, hash=False)
+    partitions: Mapping[str, str] = field(default_factory=dict, hash=False)
+    person: str = ""
+    images: Path | None = None
 
     @property
     def video_id(self) -> str:
@@ -37,8 +49,16 @@ class Row:
 
     @property
     def fits(self) -> bool:
-        """Whether models are fitted with this stream (train or validation)."""
-        return self.partition in ("train", "validation")
+        """Whether models may be fitted with this stream: it is in train or validation, for a task at least."""
+        return any(partition in ("train", "validation") for partition in (self.partition, *self.partitions.values()))
+
+    def partition_of(self, task: str) -> str:
+        """The stream's partition for a task: in Aff-Wild2 one video may train one task and validate another."""
+        return self.partitions.get(task, self.partition)
+
+    def labelled(self, tasks: Iterable[str], partition: str) -> tuple[str, ...]:
+        """Of these tasks, those that have an annotation of the stream which belongs to a partition."""
+        return tuple(task for task in tasks if task in self.labels and self.partition_of(task) == partition)
 
 
 def check_video_name(video: Path) -> None:
@@ -53,93 +73,131 @@ def check_video_name(video: Path) -> None:
 
 
 def read(path: Path, data_root: Path) -> list[Row]:
-    """Rows of a manifest, checked. ManifestError names file, row (the header is row 1) and remedy."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            head = table.fieldnames or []
-            wrong = [c for c in COLUMNS if head.count(c) != 1]
-            if wrong:
-                raise ManifestError(
-                    f"{path}: row 1: want the columns {', '.join(COLUMNS)}, each once, got {', '.join(head)}; mend {', '.join(wrong)}"
-                )
-            rows = [_row(path, table.line_num, cells, data_root) for cells in table]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        what = getattr(error, "strerror", None) or error
-        raise ManifestError(f"{path}: want a readable CSV file, got {what}; check the setting `manifest`") from None
-    if not rows:
-        raise ManifestError(f"{path}: want a row per stream, got none; add rows")
-    _check_unique(path, rows)
+    """Rows of a manifest, checked. ManifestError names file, row (the header is row 1) and remedy of the first fault."""
+    rows, faults = scan(path, data_root)
+    if faults:
+        raise faults[0]
     return [row for _, row in rows]
 
 
-def _row(path: Path, number: int, cells: dict[str, str], data_root: Path) -> tuple[int, Row]:
-    def fault(text: str) -> ManifestError:
-        return ManifestError(f"{path}: row {number}: {text}")
+def scan(path: Path, data_root: Path) -> tuple[list[tuple[int, Row]], list[ManifestError]]:
+    """Rows of a manifest with their numbers (the header is row 1), and all faults in them, by number.
 
+    ManifestError where the file is no table with the columns that must be there, or has no row.
+    """
+    rows: list[tuple[int, Row]] = []
+    faults: list[tuple[int, ManifestError]] = []
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            table = csv.DictReader(file)
+            _check_head(path, table.fieldnames or [])
+            for cells in table:
+                number = table.line_num
+                try:
+                    rows.append((number, _row(cells, data_root)))
+                except ManifestError as error:
+                    faults.append((number, ManifestError(f"{path}: row {number}: {error}")))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        what = getattr(error, "strerror", None) or error
+        raise ManifestError(f"{path}: want a readable CSV file, got {what}; check the setting `manifest`") from None
+    if not rows and not faults:
+        raise ManifestError(f"{path}: want a row per stream, got none; add rows")
+    faults += [(number, ManifestError(f"{path}: row {number}: {text}")) for number, text in _twice(rows)]
+    return rows, [error for _, error in sorted(faults, key=lambda fault: fault[0])]
+
+
+def _check_head(path: Path, head: Sequence[str]) -> None:
+    wrong = [c for c in NEEDED if head.count(c) != 1] + [c for c in COLUMNS if c not in NEEDED and head.count(c) > 1]
+    wrong += [c for c in head if c not in COLUMNS and c.strip().lower() in COLUMNS and c.strip().lower() not in wrong]
+    if wrong:
+        raise ManifestError(
+            f"{path}: row 1: want the columns {', '.join(NEEDED)}, and those known of {', '.join(COLUMNS[len(NEEDED) :])}, each once, "
+            f"got {', '.join(head)}; mend {', '.join(wrong)}"
+        )
+
+
+def _row(cells: dict[str, str], data_root: Path) -> Row:
+    """The stream of a row; ManifestError says what is wrong with it."""
     if None in cells or None in cells.values():
-        raise fault("want as many cells as row 1; mend the commas")
-    cell = {c: cells[c].strip() for c in COLUMNS}
+        raise ManifestError("want as many cells as row 1; mend the commas")
+    cell = {c: cells.get(c, "").strip() for c in COLUMNS}
     if any(len(text.splitlines()) > 1 for text in cell.values()):
-        raise fault("want cells of one line, got a line break between quotes; mend the quotes")
+        raise ManifestError("want cells of one line, got a line break between quotes; mend the quotes")
     if not STREAM_ID.fullmatch(cell["stream_id"]) or len(cell["stream_id"]) > ID_BYTES:
-        raise fault(
+        raise ManifestError(
             f"want a stream_id of at most {ID_BYTES} letters, digits, spaces and . _ + -, the first a letter, digit or _ (it names files), "
             f"got {cell['stream_id']!r}; rename it"
         )
     subject = cell["subject"] or "largest"
     if subject not in SUBJECTS:
-        raise fault(f"want subject one of {', '.join(SUBJECTS)}, got {subject!r}; mend the cell")
-    if cell["partition"] not in PARTITIONS:
-        raise fault(f"want partition one of {', '.join(PARTITIONS)}, got {cell['partition']!r}; mend the cell")
+        raise ManifestError(f"want subject one of {', '.join(SUBJECTS)}, got {subject!r}; mend the cell")
+    own = {column: cell[column] for column in OWN_PARTITION.values() if cell[column]}
+    for column, partition in {"partition": cell["partition"], **own}.items():
+        if partition not in PARTITIONS:
+            raise ManifestError(f"want {column} one of {', '.join(PARTITIONS)}, got {partition!r}; mend the cell")
     if not cell["video"]:
-        raise fault("want a video, got an empty cell; name a file")
+        raise ManifestError("want a video, got an empty cell; name a file")
     video = data_root / cell["video"]
     if not video.is_file():
-        raise fault(f"want a video file, got no {video}; check the path or the setting `data_root`")
-    try:
-        check_video_name(video)
-    except ManifestError as error:
-        raise fault(str(error)) from None
-    annotation = data_root / cell["annotation"] if cell["annotation"] else None
-    if annotation and not annotation.is_file():
-        raise fault(f"want an annotation file, got no {annotation}; check the path or leave the cell empty")
-    row = Row(cell["stream_id"], video, subject, cell["partition"], annotation)
-    if row.fits and annotation is None:
-        raise fault(f"want an annotation for partition {row.partition}, got an empty cell; name one or use partition predict")
-    return number, row
+        raise ManifestError(f"want a video file, got no {video}; check the path or the setting `data_root`")
+    check_video_name(video)
+    labels = {task: data_root / cell[task] for task in TASKS if cell[task]}
+    for annotation in labels.values():
+        if not annotation.is_file():
+            raise ManifestError(f"want an annotation file, got no {annotation}; check the path or leave the cell empty")
+    images = data_root / cell["images"] if cell["images"] else None
+    if images and not images.is_dir():
+        raise ManifestError(f"want a folder of images, got no {images}; check the path or leave the cell empty")
+    partitions = {task: cell[column] for task, column in OWN_PARTITION.items() if cell[column]}
+    row = Row(cell["stream_id"], video, subject, cell["partition"], labels, partitions, cell["person"], images)
+    if row.fits and not labels:
+        raise ManifestError(
+            f"want an annotation ({', '.join(TASKS)}) for partition {row.partition}, got none; name one or use partition predict"
+        )
+    return row
 
 
-def _check_unique(path: Path, rows: Iterable[tuple[int, Row]]) -> None:
+def _twice(rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, str]]:
+    """Row number and fault of what may be there once and is there again."""
     streams: dict[str, int] = {}
     videos: dict[str, tuple[int, Path]] = {}
     faces: dict[tuple[Path, str], int] = {}
     for number, row in rows:
         if row.stream_id in streams:
-            raise ManifestError(
-                f"{path}: row {number}: stream_id {row.stream_id!r} stands in row {streams[row.stream_id]} already; rename one"
-            )
+            yield number, f"stream_id {row.stream_id!r} stands in row {streams[row.stream_id]} already; rename one"
+            continue
         streams[row.stream_id] = number
         first, video = videos.setdefault(row.video_id, (number, row.video))
         if video != row.video:
-            raise ManifestError(f"{path}: row {number}: {row.video.name} and {video.name} of row {first} share a name; rename one file")
+            yield number, f"{row.video.name} and {video.name} of row {first} share a name; rename one file"
         face = (row.video, row.subject)
         if face in faces:
-            raise ManifestError(
-                f"{path}: row {number}: {row.subject} face of {row.video.name} is the stream of row {faces[face]} already; remove one"
-            )
+            yield number, f"{row.subject} face of {row.video.name} is the stream of row {faces[face]} already; remove one"
         faces[face] = number
 
 
-def check_partitions(rows: Sequence[Row], path: Path, folds: int = 0) -> None:
-    """ManifestError unless there is something to train on, in each of so many folds, and something to validate with."""
-    present = {row.partition for row in rows}
-    for partition in ("train", "validation"):
-        if partition not in present:
-            raise ManifestError(f"{path}: want rows of partition {partition}, got none; models cannot be fitted without them")
-    videos = {row.video_id for row in rows if row.partition == "train"}
-    if len(videos) < folds:
-        raise ManifestError(f"{path}: want a video of partition train for each of cross_fit {folds} folds, got {len(videos)}; set fewer")
+def check_partitions(rows: Sequence[Row], path: Path, tasks: Sequence[str], folds: int = 0) -> None:
+    """ManifestError unless each task has something to train on, in each of so many folds, and something to validate with."""
+    for task in tasks:
+        for partition in ("train", "validation"):
+            if not any(row.labelled([task], partition) for row in rows):
+                raise ManifestError(
+                    f"{path}: want rows of partition {partition} with a cell `{task}`, got none; models cannot be fitted without them"
+                )
+    groups = fold_groups(row for row in rows if row.labelled(tasks, "train"))
+    if len(groups) < folds:
+        raise ManifestError(f"{path}: want a video (or person) of partition train for each of {folds} folds, got {len(groups)}; set fewer")
+
+
+def fold_groups(rows: Iterable[Row]) -> list[list[str]]:
+    """Video ids that must stay together, sorted, in groups sorted by their first: those of a video, and of a person where one is named."""
+    group: dict[str, set[str]] = {}  # video or person -> all that hangs together with it
+    for row in rows:
+        names = [f"video {row.video_id}", *([f"person {row.person}"] if row.person else [])]
+        whole = set(names).union(*(group.get(name, set()) for name in names))
+        group |= dict.fromkeys(whole, whole)
+    found = {id(members): sorted(m.removeprefix("video ") for m in members if m.startswith("video ")) for members in group.values()}
+    return sorted(found.values())
 
 
 @dataclass(frozen=True)

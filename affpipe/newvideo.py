@@ -54,7 +54,7 @@ def _row(video: Path, subject: str) -> Row:
     if not video.is_file():
         raise MediaError(f"{video}: want a video file, got none; check the path")
     check_video_name(video)
-    return Row(video.stem, video, subject, "predict", None)
+    return Row(video.stem, video, subject, "predict")
 
 
 def _write(plan: Plan, item: Item, out: Path) -> Path:

@@ -151,7 +151,7 @@ class Plan:
     def labels(self) -> str:
         """Digest of all that models are fitted on: streams, their identities, partitions and annotation files."""
         fits = [i for i in self._streams.values() if i.row.fits]
-        return digest([[i.id, i.identity, i.row.partition, hashlib.sha256(i.row.annotation.read_bytes()).hexdigest()] for i in fits])
+        return digest([[i.id, i.identity, i.row.partition, hashlib.sha256(i.row.labels["va"].read_bytes()).hexdigest()] for i in fits])
 
     # -- fits --
 

@@ -117,11 +117,11 @@ def _write_model(plan: Plan, model: str, entries: dict[str, Entry], folder: Path
             continue
         axis, found = frames_of(plan, model, item)
         written.add(item.id)
-        formats.write_va(official / f"{item.id}.txt", found.values, found.valid)
+        formats.write_labels("va", official / f"{item.id}.txt", found.values, found.valid)
         if published:
             formats.write_predictions(folder / "predictions" / f"{item.id}.csv", axis.times_s, found.values, found.source, found.valid)
         if item.row.partition == "validation" and found.valid.any():
-            truth, valid = formats.fit_length(*formats.read_va(item.row.annotation), len(axis))
+            truth, valid = formats.fit_length(*formats.read_labels("va", item.row.labels["va"]), len(axis))
             validation[item.id] = (truth, found.values, valid)
     _remove_others(official, {f"{id}.txt" for id in written})
     if published:
@@ -146,7 +146,7 @@ def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path)
     for item in items:
         if item.row.partition == "validation":
             predictions, given = _saved(plan, entries, names, item)
-            truth, known = formats.fit_length(*formats.read_va(item.row.annotation), given.shape[1])
+            truth, known = formats.fit_length(*formats.read_labels("va", item.row.labels["va"]), given.shape[1])
             moments.setdefault(item.row.video_id, []).append(latefusion.sums(truth, known, predictions, given))
     search = latefusion.Search(late.largest, late.step, late.draws, plan.settings.seed)
     study = latefusion.study(names, moments, search)
@@ -156,10 +156,10 @@ def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path)
         if weights is None:
             continue
         values, valid = latefusion.fuse(weights, *_saved(plan, entries, names, item))
-        formats.write_va(folder / "predictions" / f"{item.id}.txt", values, valid)
+        formats.write_labels("va", folder / "predictions" / f"{item.id}.txt", values, valid)
         written.add(f"{item.id}.txt")
         if item.row.partition == "validation":
-            truth, known = formats.fit_length(*formats.read_va(item.row.annotation), len(values))
+            truth, known = formats.fit_length(*formats.read_labels("va", item.row.labels["va"]), len(values))
             validation[item.id] = (truth, values, known & valid)
     _remove_others(folder / "predictions", written)
     store.write_text(folder / "weights.json", json.dumps(_weights(study), indent=1) + "\n")

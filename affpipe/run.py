@@ -17,7 +17,7 @@ from affpipe.store import Entry
 def plan_from(settings: Settings) -> Plan:
     """The plan of settings and their manifest, both checked."""
     rows = manifest.read(Path(settings.manifest), Path(settings.data_root))
-    manifest.check_partitions(rows, Path(settings.manifest), settings.cross_fit)
+    manifest.check_partitions(rows, Path(settings.manifest), ["va"], settings.cross_fit)
     return Plan(settings, rows)
 
 

@@ -147,7 +147,7 @@ def widths(sequences: Many[Sequence]) -> dict[str, int]:
 
 def labels(sequence: Sequence, annotation: Path) -> tuple[np.ndarray, np.ndarray]:
     """Labels at the rate of the model's outputs: (R, C, 2) float32 means over the valid frames of each interval, and (R, C) bool."""
-    values, valid = formats.fit_length(*formats.read_va(annotation), len(sequence.axis))
+    values, valid = formats.fit_length(*formats.read_labels("va", annotation), len(sequence.axis))
     pooled, known = frames.pool(values, valid, sequence.axis.times_s, sequence.start_s.ravel(), sequence.end_s.ravel())
     shape = sequence.start_s.shape
     return pooled.reshape(*shape, 2), known.reshape(shape) & sequence.usable

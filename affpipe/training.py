@@ -219,7 +219,7 @@ def _labelled(plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]],
             log.warning("%s: %s: left out of %s: %s", name, item.id, partition, reason.reason)
             continue
         sequence = sequences.read(Job(plan, name, item), settings)
-        target, known = sequences.labels(sequence, item.row.annotation)
+        target, known = sequences.labels(sequence, item.row.labels["va"])
         usable = sequence.usable.any()
         if isinstance(settings, ChunkModel):  # rows stand alone, and are large
             rows = known.any(axis=1)

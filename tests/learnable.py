@@ -9,7 +9,7 @@ import numpy as np
 
 from affpipe import frames
 from affpipe.config import parse
-from affpipe.formats import write_va
+from affpipe.formats import write_labels
 from affpipe.jobs import Context, Job
 from affpipe.manifest import read
 from affpipe.plan import Item, Plan
@@ -51,10 +51,10 @@ def make_plan(tmp_path: Path, **more: Any) -> Plan:
     """
     rng = np.random.default_rng(0)
     mix = rng.normal(size=(2, 6))
-    lines = ["stream_id,video,subject,partition,annotation"]
+    lines = ["stream_id,video,subject,partition,va"]
     for id in STREAMS:
         (tmp_path / f"{id}.mp4").write_bytes(id.encode() * 9)
-        write_va(tmp_path / f"{id}.txt", truth(id), np.ones(FRAMES, bool))
+        write_labels("va", tmp_path / f"{id}.txt", truth(id), np.ones(FRAMES, bool))
         lines.append(f"{id},{id}.mp4,largest,{PARTITION[id]},{id}.txt" if PARTITION[id] != "test" else f"{id},{id}.mp4,largest,test,")
     (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
     features = {name: {"encoder": name} for name in ("mesh", "qwen3vl", "wavlm")}

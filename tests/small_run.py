@@ -60,7 +60,7 @@ class Run:
             truth[50:60] = ["-5,-5"] * 10
             annotation.write_text("valence,arousal\n" + "\n".join(truth) + "\n")
             labelled = partition in ("train", "validation")
-            rows.append(Row(id, video, "largest", partition, annotation if labelled else None))
+            rows.append(Row(id, video, "largest", partition, {"va": annotation} if labelled else {}))
         self.plan = Plan(settings, rows)
         self.entries = {name: {i.id: self._write(name, i) for i in self.plan.items(name)} for name in self.plan.names}
         for name in ("audio", "wavlm", "voice"):

@@ -13,7 +13,7 @@ from affpipe import predictor, sequences, workers
 from affpipe.config import parse
 from affpipe.encoders.specs import ENCODERS
 from affpipe.errors import SettingsError
-from affpipe.formats import write_va
+from affpipe.formats import write_labels
 from affpipe.frames import FrameAxis
 from affpipe.jobs import Context, Job
 from affpipe.manifest import read
@@ -35,10 +35,10 @@ def folder(tmp_path_factory) -> Path:
     """Three streams whose arousal is the loudness of a tone, and tiny weights."""
     out = tmp_path_factory.mktemp("backbone")
     make_tiny(out / "weights")
-    lines = ["stream_id,video,subject,partition,annotation"]
+    lines = ["stream_id,video,subject,partition,va"]
     for id in PARTITION:
         (out / f"{id}.mp4").write_bytes(id.encode() * 9)
-        write_va(out / f"{id}.txt", curve(id), np.ones(SECONDS * 25, bool))
+        write_labels("va", out / f"{id}.txt", curve(id), np.ones(SECONDS * 25, bool))
         lines.append(f"{id},{id}.mp4,largest,{PARTITION[id]},{id}.txt")
     (out / "manifest.csv").write_text("\n".join(lines) + "\n")
     base = plan_of(out)

@@ -62,7 +62,7 @@ def plan_of(tmp_path: Path, videos: int, folds: int) -> Plan:
     for n in range(videos + 1):
         video, text = tmp_path / f"v{n}.mp4", tmp_path / "a.txt"
         video.write_bytes(bytes([n]) * 9)
-        rows += [Row(f"v{n}_{side}", video, side, "train" if n < videos else "validation", text) for side in ("left", "right")]
+        rows += [Row(f"v{n}_{side}", video, side, "train" if n < videos else "validation", {"va": text}) for side in ("left", "right")]
     return Plan(base.settings.model_copy(update={"cross_fit": folds}), rows)
 
 
@@ -96,9 +96,9 @@ def test_folds_are_in_the_key_of_what_they_change_and_of_nothing_else(tmp_path):
 
 def test_more_folds_than_videos_are_refused_before_anything_is_made(tmp_path):
     rows, path = plan_of(tmp_path, 2, 2).rows, tmp_path / "m.csv"
-    check_partitions(rows, path, 2)
-    with pytest.raises(ManifestError, match=r"m\.csv: want a video of partition train for each of cross_fit 3 folds, got 2; set fewer"):
-        check_partitions(rows, path, 3)
+    check_partitions(rows, path, ["va"], 2)
+    with pytest.raises(ManifestError, match=r"m\.csv: want a video \(or person\) of partition train for each of 3 folds, got 2; set fewer"):
+        check_partitions(rows, path, ["va"], 3)
 
 
 # ---- fits -------------------------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 
 from affpipe import evaluate
 from affpipe.errors import InputError, ManifestError
-from affpipe.formats import write_va
+from affpipe.formats import write_labels
 
 KEYS = ("ccc_valence", "ccc_arousal", "ccc")
 
@@ -27,8 +27,8 @@ def data(tmp_path) -> tuple[Path, Path, dict[str, tuple[np.ndarray, np.ndarray, 
         truth = np.round(np.clip(rng.normal(level, 0.1, (60, 2)), -1, 1), 6)
         guess = np.round(np.clip(truth + rng.normal(0, 0.1, (60, 2)), -1, 1), 6)
         valid = rng.random(60) < 0.8
-        write_va(tmp_path / "truth" / f"{name}.txt", truth, valid)
-        write_va(tmp_path / "pred" / f"{name}.txt", guess, np.ones(60, bool))
+        write_labels("va", tmp_path / "truth" / f"{name}.txt", truth, valid)
+        write_labels("va", tmp_path / "pred" / f"{name}.txt", guess, np.ones(60, bool))
         streams[name] = (truth, guess, valid)
     return tmp_path / "truth", tmp_path / "pred", streams
 
@@ -82,7 +82,7 @@ def test_what_is_invalid_in_the_truth_may_be_anything_in_the_prediction(data):
     truth, pred, streams = data
     before = evaluate.score(evaluate.folders(truth, pred))
     for name, (_, guess, valid) in streams.items():
-        write_va(pred / f"{name}.txt", np.where(valid[:, None], guess, 0.99), valid)
+        write_labels("va", pred / f"{name}.txt", np.where(valid[:, None], guess, 0.99), valid)
     assert evaluate.score(evaluate.folders(truth, pred)) == before
 
 
@@ -92,7 +92,7 @@ def test_a_frame_left_out_is_refused_where_the_truth_has_a_value(data):
     given = np.ones(60, bool)
     hole = int(np.flatnonzero(valid)[5])
     given[hole] = False
-    write_va(pred / "one.txt", guess, given)
+    write_labels("va", pred / "one.txt", guess, given)
     with pytest.raises(ManifestError) as caught:
         evaluate.folders(truth, pred)
     assert str(caught.value).startswith(f"{pred / 'one.txt'}: line {hole + 2}: want a value where")
@@ -104,7 +104,7 @@ def test_lengths_may_differ_by_a_few_frames(data, change):
     truth, pred, streams = data
     _, guess, valid = streams["one"]
     other = guess[:change] if change < 0 else np.concatenate([guess, np.zeros((change, 2))])
-    write_va(pred / "one.txt", other, np.ones(len(other), bool))
+    write_labels("va", pred / "one.txt", other, np.ones(len(other), bool))
     shared = min(60, 60 + change)
     values, prediction, counted = evaluate.folders(truth, pred)["one"]
     np.testing.assert_allclose(prediction, guess[:shared], atol=1e-9)
@@ -114,7 +114,7 @@ def test_lengths_may_differ_by_a_few_frames(data, change):
 
 def test_a_prediction_that_ends_long_before_the_annotation_is_refused(data):
     truth, pred, _ = data
-    write_va(truth / "one.txt", np.zeros((200, 2)), np.ones(200, bool))
+    write_labels("va", truth / "one.txt", np.zeros((200, 2)), np.ones(200, bool))
     with pytest.raises(ManifestError, match=r"one\.txt: want a row a frame, got 60 rows where .* annotates 140 more"):
         evaluate.folders(truth, pred)
 

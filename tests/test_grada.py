@@ -300,7 +300,7 @@ def planned(tmp_path: Path, tiny: Path):
     (tmp_path / "a.mp4").write_bytes(b"a")
 
     def make(faces: dict | None = None, **feature) -> Plan:
-        return Plan(settings(tmp_path, tiny, faces, **feature), [Row("a", tmp_path / "a.mp4", "largest", "predict", None)])
+        return Plan(settings(tmp_path, tiny, faces, **feature), [Row("a", tmp_path / "a.mp4", "largest", "predict")])
 
     return make
 

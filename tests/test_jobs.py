@@ -25,7 +25,7 @@ def plan(tmp_path) -> Plan:
     for name in NAMES:
         (tmp_path / f"{name}.mp4").write_bytes(name.encode())
     settings = parse(overlay(DEFAULT, {"cache": str(tmp_path / "cache")}))
-    return Plan(settings, [Row(n, tmp_path / f"{n}.mp4", "largest", "predict", None) for n in NAMES])
+    return Plan(settings, [Row(n, tmp_path / f"{n}.mp4", "largest", "predict") for n in NAMES])
 
 
 class Stage:
@@ -204,7 +204,7 @@ def test_a_reason_without_a_name_gets_that_of_the_stage(plan):
 
 def test_a_stream_takes_over_the_reason_of_its_video(tmp_path):
     (tmp_path / "v.mp4").write_bytes(b"v")
-    both = [Row(f"v_{side}", tmp_path / "v.mp4", side, "predict", None) for side in ("left", "right")]
+    both = [Row(f"v_{side}", tmp_path / "v.mp4", side, "predict") for side in ("left", "right")]
     plan = Plan(parse(overlay(DEFAULT, {"cache": str(tmp_path / "cache")})), both)
     failed = {"v": Entry("failed", reason="v.mp4: damaged")}
     stage = Stage()

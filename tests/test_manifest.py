@@ -1,13 +1,14 @@
 """The manifest and the curation file: what is read, and every refusal with its row."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from affpipe.errors import ManifestError
-from affpipe.manifest import ID_BYTES, Row, check_partitions, check_video_name, read, read_curation
+from affpipe.manifest import ID_BYTES, Row, check_partitions, check_video_name, fold_groups, read, read_curation, scan
 
-HEAD = "stream_id,video,subject,partition,annotation\n"
+HEAD = "stream_id,video,subject,partition,va\n"
 
 
 @pytest.fixture
@@ -38,9 +39,9 @@ def fault(root: Path, text: str | bytes, head: str = HEAD) -> str:
 
 def test_a_row_is_a_stream(root):
     first, second = rows(root, "one,a.mp4,left,train,a.txt\ntwo,b.mp4,,predict,\n")
-    assert first == Row("one", root / "a.mp4", "left", "train", root / "a.txt")
+    assert first == Row("one", root / "a.mp4", "left", "train", {"va": root / "a.txt"})
     assert (first.video_id, first.fits) == ("a", True)
-    assert second == Row("two", root / "b.mp4", "largest", "predict", None)
+    assert second == Row("two", root / "b.mp4", "largest", "predict")
     assert second.fits is False
 
 
@@ -52,13 +53,13 @@ def test_a_row_is_a_stream(root):
         (HEAD + "one,a.mp4,left,train,a.txt").encode(),
         (HEAD + '"one","a.mp4","left","train","a.txt"\n\n\n').encode(),
         (HEAD + " one , a.mp4, left ,train , a.txt \n").encode(),
-        b"annotation,partition,subject,video,stream_id,age\na.txt,train,left,a.mp4,one,33\n",
-        b",stream_id,video,subject,partition,annotation\n0,one,a.mp4,left,train,a.txt\n",  # as pandas writes it
+        b"va,partition,subject,video,stream_id,age\na.txt,train,left,a.mp4,one,33\n",
+        b",stream_id,video,subject,partition,va\n0,one,a.mp4,left,train,a.txt\n",  # as pandas writes it
     ],
     ids=["BOM", "CRLF", "no last newline", "quotes", "spaces", "other order, extra column", "unnamed column"],
 )
 def test_tables_as_other_programs_write_them(root, text):
-    assert rows(root, text) == [Row("one", root / "a.mp4", "left", "train", root / "a.txt")]
+    assert rows(root, text) == [Row("one", root / "a.mp4", "left", "train", {"va": root / "a.txt"})]
 
 
 def test_a_video_may_have_two_streams(root):
@@ -92,8 +93,8 @@ def test_odd_file_names_are_names(root, cell, video_id):
         ("one,,,predict,\n", "row 2: want a video, got an empty cell"),
         ("one,more,,predict,\n", "row 2: want a video file, got no"),
         ("one,a.mp4,,train,lost.txt\n", "row 2: want an annotation file, got no"),
-        ("one,a.mp4,,train,\n", "row 2: want an annotation for partition train, got an empty cell"),
-        ("one,a.mp4,,validation,\n", "row 2: want an annotation for partition validation"),
+        ("one,a.mp4,,train,\n", "row 2: want an annotation (va, expr, au) for partition train, got none"),
+        ("one,a.mp4,,validation,\n", "row 2: want an annotation (va, expr, au) for partition validation"),
         ("one,a.mp4,centre,predict,\n", "row 2: want subject one of largest, left, right, got 'centre'"),
         ("one,a.mp4,,,\n", "row 2: want partition one of train, validation, test, predict, got ''"),
         ("one,a.mp4,,Train,a.txt\n", "row 2: want partition one of train, validation, test, predict, got 'Train'"),
@@ -122,11 +123,11 @@ def test_a_stream_id_that_can_is_not(root, id):
 @pytest.mark.parametrize(
     ("head", "said"),
     [
-        ("stream_id,video,subject,partition\n", "mend annotation"),
+        ("stream_id,video,subject\n", "mend partition"),
         ("Stream_ID,video,subject,partition,annotation\n", "mend stream_id"),
-        ("stream_id;video;subject;partition;annotation\n", "mend stream_id, video, subject, partition, annotation"),
+        ("stream_id;video;subject;partition;annotation\n", "mend stream_id, video, partition"),
         ("stream_id,video,video,subject,partition,annotation\n", "mend video"),
-        ("", "want the columns stream_id, video, subject, partition, annotation"),
+        ("", "want the columns stream_id, video, partition, and those known of subject, va, expr, au, person"),
     ],
 )
 def test_columns_must_be_there_once(root, head, said):
@@ -165,19 +166,83 @@ def test_a_bad_video_name_has_its_row(root):
     assert "row 2: " in fault(root, "one,.hidden.mp4,,predict,\n")
 
 
-def test_fitting_needs_both_partitions():
+def test_fitting_needs_both_partitions_of_each_task():
     path = Path("m.csv")
-    streams = [Row(p, Path(p), "largest", p, None) for p in ("train", "validation", "test")]
-    check_partitions(streams, path)
+    streams = [Row(p, Path(p), "largest", p, {"va": Path("a"), "expr": Path("b")}) for p in ("train", "validation", "test")]
+    check_partitions(streams, path, ["va", "expr"])
     for missing in ("train", "validation"):
-        with pytest.raises(ManifestError, match=f"m.csv: want rows of partition {missing}, got none"):
-            check_partitions([s for s in streams if s.partition != missing], path)
+        with pytest.raises(ManifestError, match=rf"m\.csv: want rows of partition {missing} with a cell `va`, got none"):
+            check_partitions([s for s in streams if s.partition != missing], path, ["va"])
+        few = [replace(s, labels={"va": Path("a")}) if s.partition == missing else s for s in streams]
+        check_partitions(few, path, ["va"])
+        with pytest.raises(ManifestError, match=rf"m\.csv: want rows of partition {missing} with a cell `expr`, got none"):
+            check_partitions(few, path, ["va", "expr"])
+
+
+# ---- tasks, people, images --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_may_have_labels_of_any_task_each_with_a_partition_of_its_own(root):
+    head = "stream_id,video,partition,va,au,expr,au_partition,expr_partition,person,images\n"
+    first, second = rows(root, "one,a.mp4,train,a.txt,b.txt,,validation,, Ann ,more\ntwo,b.mp4,test,,,a.txt,,train,,\n", head)
+    assert first == Row(
+        "one", root / "a.mp4", "largest", "train", {"va": root / "a.txt", "au": root / "b.txt"}, {"au": "validation"}, "Ann", root / "more"
+    )
+    assert [first.partition_of(t) for t in ("va", "expr", "au")] == ["train", "train", "validation"]
+    assert first.labelled(["va", "expr", "au"], "train") == ("va",)
+    assert first.labelled(["va", "expr", "au"], "validation") == ("au",)
+    assert (second.subject, second.partition, second.partition_of("expr"), second.fits) == ("largest", "test", "train", True)
+    assert second.labelled(["expr"], "train") == ("expr",)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("one,a.mp4,train,a.txt,Train,", "row 2: want va_partition one of train, validation, test, predict, got 'Train'"),
+        ("one,a.mp4,predict,,,lost", "row 2: want a folder of images, got no"),
+        ("one,a.mp4,predict,,,a.mp4", "row 2: want a folder of images, got no"),
+        ("one,a.mp4,test,,train,", "row 2: want an annotation (va, expr, au) for partition test, got none"),
+    ],
+)
+def test_faults_of_the_columns_that_may_be_there(root, row, said):
+    assert said in fault(root, row + "\n", "stream_id,video,partition,va,va_partition,images\n")
+
+
+@pytest.mark.parametrize("column", ["VA", " va", "Person", "IMAGES"])
+def test_a_column_that_is_nearly_known_is_refused_not_left_out(root, column):
+    assert fault(root, "one,a.mp4,predict,\n", f"stream_id,video,partition,{column}\n").endswith(f"mend {column}")
+
+
+def test_all_faults_are_found_in_the_order_of_their_rows(root):
+    (root / "m.csv").write_text(HEAD + "one,a.mp4,,predict,\none,b.mp4,,predict,\ntwo,lost.mp4,,predict,\n-x,b.mp4,,predict,\n")
+    found, faults = scan(root / "m.csv", root)
+    assert [(number, row.stream_id) for number, row in found] == [(2, "one"), (3, "one")]
+    assert [str(f).split(": ")[1] for f in faults] == ["row 3", "row 4", "row 5"]
+    assert str(faults[0]) == fault_of_read(root / "m.csv", root)
+
+
+def fault_of_read(path: Path, data_root: Path) -> str:
+    with pytest.raises(ManifestError) as caught:
+        read(path, data_root)
+    return str(caught.value)
+
+
+def test_what_shares_a_video_or_a_person_stays_in_one_fold():
+    def row(video: str, person: str = "", side: str = "largest") -> Row:
+        return Row(f"{video}_{side}", Path(f"{video}.mp4"), side, "train", person=person)
+
+    assert fold_groups([row("b"), row("a")]) == [["a"], ["b"]]
+    assert fold_groups([row("a", "x"), row("b", "y"), row("c", "x")]) == [["a", "c"], ["b"]]
+    # a duet joins the people of both of its streams, and through them what else they are in
+    pair = [row("a", "x", "left"), row("a", "y", "right"), row("b", "x"), row("c", "y"), row("d", "z"), row("e")]
+    assert fold_groups(pair) == fold_groups(reversed(pair)) == [["a", "b", "c"], ["d"], ["e"]]
+    assert fold_groups([row("a", "video b"), row("b")]) == [["a"], ["b"]]
 
 
 # ---- curation ---------------------------------------------------------------------------------------------------------------------------
 
 
-STREAMS = [Row("one", Path("a.mp4"), "largest", "predict", None), Row("two", Path("b.mp4"), "largest", "predict", None)]
+STREAMS = [Row("one", Path("a.mp4"), "largest", "predict"), Row("two", Path("b.mp4"), "largest", "predict")]
 
 
 def curation(root: Path, text: str) -> dict[str, tuple[int, ...]]:

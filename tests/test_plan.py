@@ -11,9 +11,9 @@ import yaml
 from affpipe import manifest
 from affpipe.config import overlay, parse
 from affpipe.errors import ManifestError, StoreError
-from affpipe.formats import HEADER
 from affpipe.plan import MODELS, STAGES, Plan, canonical, digest
 from affpipe.settings import MEDIA_STAGES
+from affpipe.tasks import VA
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -37,11 +37,11 @@ class Data:
             (folder / f"{name}.mp4").write_bytes(name.encode() * 100)
         for row in ROWS:
             if row[4]:
-                (folder / f"{row[4]}.txt").write_text(f"{HEADER}\n0.1,0.2\n")
+                (folder / f"{row[4]}.txt").write_text(f"{VA.header}\n0.1,0.2\n")
 
     def plan(self, change: dict[str, Any] | None = None, **options: Any) -> Plan:
         table = "".join(f"{i},{v}.mp4,{s},{p},{a + '.txt' if a else ''}\n" for i, v, s, p, a in self.rows)
-        (self.folder / "m.csv").write_text("stream_id,video,subject,partition,annotation\n" + table)
+        (self.folder / "m.csv").write_text("stream_id,video,subject,partition,va\n" + table)
         settings = parse(overlay(overlay(DEFAULT, {"cache": str(self.folder / "cache"), "shards": 3}), change or {}))
         return Plan(settings, manifest.read(self.folder / "m.csv", self.folder), **options)
 
@@ -172,7 +172,7 @@ def test_a_video_to_predict_touches_neither_models_nor_fitting(data):
 def test_labels_alter_models_alone(data):
     before = data.plan()
     keys(before)  # read from disk when first asked for
-    (data.folder / "one.txt").write_text(f"{HEADER}\n0.1,0.3\n")
+    (data.folder / "one.txt").write_text(f"{VA.header}\n0.1,0.3\n")
     after = data.plan()
     assert changed(before, after) == set(FITTED)
     assert members(after) == members(before)

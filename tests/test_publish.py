@@ -53,11 +53,11 @@ def test_late_fusion_is_predicted_by_weights_of_the_other_half(late) -> None:
             assert sum(weights[channel].values()) == pytest.approx(1)
             for model, weight in weights[channel].items():
                 want[:, i] += weight * np.clip(run.prediction(model, id)[:, i].astype(np.float64), -1, 1)
-        values, valid = formats.read_va(out / f"late_fusion/predictions/{id}.txt")
+        values, valid = formats.read_labels("va", out / f"late_fusion/predictions/{id}.txt")
         np.testing.assert_allclose(values, want, atol=1e-6)
         assert valid.all()
         if partition == "validation":
-            truth, known = formats.read_va(run.plan.rows[list(STREAMS).index(id)].annotation)
+            truth, known = formats.read_labels("va", run.plan.rows[list(STREAMS).index(id)].labels["va"])
             videos[id] = (truth, want, known)
             np.testing.assert_array_equal(known, KNOWN)
     scores = json.loads((out / "scores.json").read_text())
@@ -87,7 +87,7 @@ def test_members_that_lack_a_stream_leave_their_weight_to_the_others(tmp_path: P
     run = Run(tmp_path, streams={**STREAMS, "p1": "predict"}, late_fusion={"members": ["face", "voice"]})
     run.index()  # p1 has no sound, hence no voice
     publish.publish(run.plan)
-    values, _ = formats.read_va(tmp_path / "results/small/late_fusion/predictions/p1.txt")
+    values, _ = formats.read_labels("va", tmp_path / "results/small/late_fusion/predictions/p1.txt")
     np.testing.assert_allclose(values, np.clip(run.prediction("face", "p1"), -1, 1), atol=1e-6)
 
 

@@ -343,7 +343,7 @@ def plan(tiny: Path, tmp_path: Path) -> Plan:
     section = {"length_s": 2, "hop_s": 1, "frames": 4, "describe": True, "description_tokens": 5, **PIXELS}
     given = {"cache": str(tmp_path / "cache"), "weights": str(tiny), "features": {"qwen3vl": section}}
     settings = parse(overlay(yaml.safe_load((ROOT / "config.yaml").read_text()), given))
-    return Plan(settings, [Row("a", tmp_path / "a.mp4", "largest", "predict", None)])
+    return Plan(settings, [Row("a", tmp_path / "a.mp4", "largest", "predict")])
 
 
 def _worked(plan: Plan, batch_size: int) -> Job:

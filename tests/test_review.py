@@ -177,7 +177,7 @@ class Data:
 
     def fill(self, change: dict[str, Any] | None = None) -> "Data":
         table = "".join(f'{i},"{v}.mp4",{s},{p},{"a.txt" if p in ("train", "validation") else ""}\n' for i, v, s, p in self.rows)
-        (self.folder / "m.csv").write_text("stream_id,video,subject,partition,annotation\n" + table)
+        (self.folder / "m.csv").write_text("stream_id,video,subject,partition,va\n" + table)
         for video in self.videos:
             (self.folder / f"{video}.mp4").write_bytes(video.encode() * 100)
         plan = self.plan(change)
@@ -503,7 +503,7 @@ def test_ambiguity_has_a_middle():
 def test_two_people_of_a_real_clip(data, media):
     """Found, tracked, reviewed, decided the other way round, made: the stages and the sheet mean the same tracks."""
     rows = "".join(f"{side},{media / 'two_people_grid.mp4'},{side},predict,\n" for side in ("left", "right"))
-    (data.folder / "m.csv").write_text("stream_id,video,subject,partition,annotation\n" + rows)
+    (data.folder / "m.csv").write_text("stream_id,video,subject,partition,va\n" + rows)
     plan, made = data.plan(), {}
     for stage in ("frames", "faces"):
         made[stage] = jobs.apply(plan, stage, plan.items(stage), made, workers.start, lambda *_: None)

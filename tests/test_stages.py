@@ -34,7 +34,7 @@ def planned(tmp_path: Path, **sections) -> Plan:
         "models": {"face": {"kind": "transformer", "reads": "grada"}},
         "publish": "face",
     }
-    return Plan(parse(base | sections), [Row("a", tmp_path / "a.mp4", "largest", "predict", None)])
+    return Plan(parse(base | sections), [Row("a", tmp_path / "a.mp4", "largest", "predict")])
 
 
 def frames(plan: Plan, count: int = FRAMES) -> None:

@@ -11,7 +11,7 @@ from learnable import FPS, FRAMES, MODELS, entries, fit_and_apply, make_plan, tr
 
 from affpipe import frames, predictor, sequences
 from affpipe.errors import AbsentError, ManifestError, StoreError
-from affpipe.formats import write_va
+from affpipe.formats import write_labels
 from affpipe.frames import NEAREST, NONE, OBSERVED
 from affpipe.jobs import Context, Job
 from affpipe.metrics import va_scores
@@ -97,7 +97,7 @@ def test_the_best_epoch_is_kept(plan):
     model, _ = predictor.load(model_path(plan.folder("face")), plan.key("face"), plan.settings.models["face"], torch.device("cpu"))
     (item,) = [i for i in plan.items("face") if i.id == "c"]
     sequence = sequences.read(Job(plan, "face", item), plan.settings.models["face"])
-    target, known = sequences.labels(sequence, item.row.annotation)
+    target, known = sequences.labels(sequence, item.row.labels["va"])
     rows = predictor.run(model, sequence, torch.device("cpu"))
     score = va_scores(target.reshape(-1, 2), rows.prediction.reshape(-1, 2), known.ravel())["ccc"]
     assert score == pytest.approx(record["best"]["validation_ccc"], abs=1e-6)
@@ -139,7 +139,7 @@ def test_audio_windows_give_a_row_a_second_and_drop_what_was_not_retained(plan):
     assert sequence.start_s[1].tolist() == [2.0, 3.0, 4.0, 5.0]
     assert sequence.end_s.max() == pytest.approx(8.0)
     assert sequence.present[:, 0].tolist() == [True, True, False]
-    target, known = sequences.labels(sequence, item.row.annotation)
+    target, known = sequences.labels(sequence, item.row.labels["va"])
     np.testing.assert_allclose(target[1, 2], truth("a")[100:125].mean(axis=0), atol=1e-5)
     assert not known[2].any()
 
@@ -149,7 +149,7 @@ def test_packed_windows_are_those_of_their_streams(plan, length):
     settings = plan.settings.models["face"].model_copy(update={"window": length, "stride": 20})
     items = [i for i in plan.items("face") if i.row.partition == "train"]
     read_all = [sequences.read(Job(plan, "face", i), settings) for i in items]
-    targets = [sequences.labels(s, i.row.annotation) for s, i in zip(read_all, items, strict=True)]
+    targets = [sequences.labels(s, i.row.labels["va"]) for s, i in zip(read_all, items, strict=True)]
     second = read_all[1].inputs["mesh"].copy()
     packed = Packed(read_all, targets, settings)
     starts = frames.split(FRAMES, length=length, stride=20)
@@ -167,7 +167,7 @@ def test_a_short_stream_is_padded_and_masked(plan):
     (item,) = [i for i in plan.items("face") if i.id == "a"]
     long = sequences.read(Job(plan, "face", item), settings)
     short = long.only(np.arange(FRAMES) < 120)
-    target, known = sequences.labels(long, item.row.annotation)
+    target, known = sequences.labels(long, item.row.labels["va"])
     batch = Packed([short, long], [(target[:120], known[:120]), (target, known)], settings)[[0, 1]]
     assert batch["present"][:, :, 0].sum(dim=1).tolist() == [120, FRAMES]
     assert not batch["known"][0, 120:].any()
@@ -178,7 +178,7 @@ def test_windows_without_labels_are_left_out(plan):
     settings = plan.settings.models["face"]
     (item,) = [i for i in plan.items("face") if i.id == "a"]
     sequence = sequences.read(Job(plan, "face", item), settings)
-    target, known = sequences.labels(sequence, item.row.annotation)
+    target, known = sequences.labels(sequence, item.row.labels["va"])
     known[:100] = False
     packed = Packed([sequence], [(target, known)], settings)
     assert all(start + rows > 100 for start, rows in packed.windows)
@@ -189,7 +189,7 @@ def test_an_audio_window_wants_labels_for_half_of_its_chunks(plan, labelled, kep
     settings = plan.settings.models["voice"]
     (item,) = [i for i in plan.items("voice") if i.id == "a"]
     sequence = sequences.read(Job(plan, "voice", item), settings).only(np.array([True, False, False]))
-    target, known = sequences.labels(sequence, item.row.annotation)
+    target, known = sequences.labels(sequence, item.row.labels["va"])
     known[:, labelled:] = False
     assert len(Packed([sequence], [(target, known)], settings)) == kept
 
@@ -224,7 +224,7 @@ def test_a_stream_with_nothing_to_predict_from_is_absent_with_its_reason(plan):
 def test_a_partition_without_usable_labels_is_named(plan):
     for item in plan.items("face"):
         if item.row.partition == "train":
-            write_va(item.row.annotation, np.zeros((FRAMES, 2)), np.zeros(FRAMES, bool))
+            write_labels("va", item.row.labels["va"], np.zeros((FRAMES, 2)), np.zeros(FRAMES, bool))
     with pytest.raises(ManifestError, match="face: want labelled frames in partition train, got none"):
         fit(plan, "face", entries(plan))
 

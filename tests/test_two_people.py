@@ -37,7 +37,7 @@ class Run:
 
 def run(video: Path, cache: Path, **faces) -> Run:
     settings = parse(overlay(CONFIG, {"cache": str(cache), "faces": faces}))
-    plan = Plan(settings, [Row(f"{video.stem}_{side}", video, side, "predict", None) for side in SIDES])
+    plan = Plan(settings, [Row(f"{video.stem}_{side}", video, side, "predict") for side in SIDES])
     for name, stage in (("frames", media_stages.frames), ("faces", stages.faces), ("subject", stages.subject)):
         worker = stage(Context(plan, name))
         for item in plan.items(name):
@@ -131,7 +131,7 @@ def test_a_video_without_a_face_is_a_stream_of_no_rows(tmp_path):
 
 def test_yolo_wants_its_weights(films, tmp_path):
     settings = parse(overlay(CONFIG, {"cache": str(tmp_path), "weights": str(tmp_path), "faces": {"detector": "yolo"}}))
-    plan = Plan(settings, [Row("a_left", films["demo"], "left", "predict", None)])
+    plan = Plan(settings, [Row("a_left", films["demo"], "left", "predict")])
     with pytest.raises(WeightsError, match=r"yolov8n-face\.pt: want weights, got nothing"):
         stages.faces(Context(plan, "faces"))
     with pytest.raises(SettingsError):

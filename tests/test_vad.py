@@ -163,7 +163,7 @@ def _plan(folder: Path, **settings) -> Plan:
     (folder / "a.mp4").write_bytes(b"a")
     default = yaml.safe_load((ROOT / "config.yaml").read_text())
     changes = {"cache": str(folder / "cache"), "speech": {"length_s": 4.0, "hop_s": 2.0}} | settings
-    plan = Plan(parse(overlay(default, changes)), [Row("a", folder / "a.mp4", "largest", "predict", None)])
+    plan = Plan(parse(overlay(default, changes)), [Row("a", folder / "a.mp4", "largest", "predict")])
     times = START_S + np.arange(round(LENGTH_S * FPS)) / FPS
     job = _job(plan, "frames")
     job.write(

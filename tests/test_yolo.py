@@ -229,7 +229,7 @@ def test_the_stage_uses_it_and_says_that_its_weights_are_random(files, media, tm
     faces = {"detector": "yolo", "weights": "face.pt", "image_side": 160, "min_score": 0.3, "nms_iou": 0.1, "every": 25}
     plan = Plan(
         parse(overlay(CONFIG, {"cache": str(tmp_path / "cache"), "weights": str(weights), "faces": faces})),
-        [Row("a", media / "grid_bbaf2n.mpg", "largest", "predict", None)],
+        [Row("a", media / "grid_bbaf2n.mpg", "largest", "predict")],
     )
     for name, stage in (("frames", media_stages.frames), ("faces", stages.faces)):
         stage(Context(plan, name))(Job(plan, name, plan.items(name)[0]))

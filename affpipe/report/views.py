@@ -148,8 +148,8 @@ def view(plan: Plan, entries: Entries, item: Item) -> View:
     job = jobs.Job(plan, plan.settings.publish, item)
     axis, found = predict.frames_of(plan, plan.settings.publish, item)
     truth, known = np.zeros((len(axis), 2)), np.zeros(len(axis), bool)
-    if item.row.annotation is not None:
-        truth, known = formats.fit_length(*formats.read_va(item.row.annotation), len(axis))
+    if "va" in item.row.labels:
+        truth, known = formats.fit_length(*formats.read_labels("va", item.row.labels["va"]), len(axis))
     times_s, prediction = series.thin(axis.times_s, found.values, found.valid)
     _, truth = series.thin(axis.times_s, truth, known)
     strips = _strips(plan, entries, job, item) | {"source": _sources(found, axis.times_s, axis.ends_s)}

@@ -13,12 +13,14 @@ import mediapipe as mp
 import numpy as np
 import pytest
 
+from affpipe import manifest
 from affpipe.demo import labels, stage
 from affpipe.demo.clips import CLIPS, Absence, Clip, Unlabelled, manifest_text
 from affpipe.demo.film import write_film
 from affpipe.demo.render import drives, render, render_clip
 from affpipe.demo.signals import RATE, Drive, correlation
 from affpipe.errors import SettingsError
+from affpipe.formats import read_labels
 from affpipe.media.probe import DEMO_COMMENT, probe
 
 SMALL = (240, 180)
@@ -109,6 +111,21 @@ def test_layout(demo: Path):
     }
     assert (demo / "data_manifest.csv").read_text() == manifest_text(TINY)
     assert not [path for path in demo.parent.iterdir() if path != demo]
+
+
+def test_the_pipeline_reads_the_manifest_and_the_labels(demo: Path):
+    rows = manifest.read(demo / "data_manifest.csv", demo)
+    assert [(row.stream_id, row.labelled(CHALLENGES, row.partition)) for row in rows] == [
+        ("away", ("va", "expr", "au")),
+        ("late", ("va", "expr", "au")),
+        ("vary", ("va", "expr", "au")),
+        ("pair_left", ()),
+        ("pair_right", ()),
+    ]
+    for task, count in (("va", 30), ("expr", 30), ("au", 25)):  # of the 30 frames of "late", those without a second of units
+        values, valid = read_labels(task, rows[1].labels[task])
+        assert valid.sum() == count
+        assert (values == np.where(valid[:, None], read(rows[1].labels[task], task), 0)).all()
 
 
 @pytest.mark.parametrize("task", CHALLENGES)

@@ -1,16 +1,16 @@
 """What the demo set holds: sixteen short clips, odd on purpose, and the manifest that lists them.
 
 Every oddity of real collections is there once: 25, 30000/1001 and 30 fps, a variable rate, two frame sizes, intervals without a
-face, no audio track, audio that starts late, two annotated people.
+face, no audio track, audio that starts late, two annotated people, a stretch that one task's annotators left out.
 """
 
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-HEADER = "stream_id,video,subject,partition,va"
-LABELS = "annotations/VA_Estimation_Challenge"
-TEMPLATE = f"{LABELS}/test_template.txt"
-_FOLDERS = {"train": f"{LABELS}/Train_Set", "validation": f"{LABELS}/Validation_Set", "test": "truth/Test_Set"}
+from affpipe.tasks import TASKS
+
+HEADER = ",".join(("stream_id", "video", "subject", "partition", *TASKS))
+_FOLDERS = {"train": "Train_Set", "validation": "Validation_Set"}
 
 PAL, NTSC, WHOLE = Fraction(25), Fraction(30000, 1001), Fraction(30)
 WIDE, SQUARE = (640, 360), (480, 480)
@@ -26,6 +26,15 @@ class Absence:
 
 
 @dataclass(frozen=True)
+class Unlabelled:
+    """The annotators of one task left out [start_s, end_s) although the face is there."""
+
+    task: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
 class Stream:
     """One annotated person of a clip: `subject` says which face (largest, left, right)."""
 
@@ -33,10 +42,11 @@ class Stream:
     subject: str
     clip: "Clip"
 
-    @property
-    def labels(self) -> str:
-        """Path of the label file relative to the set's folder."""
-        return f"{_FOLDERS[self.clip.partition]}/{self.stream_id}.txt"
+    def labels(self, task: str) -> str:
+        """Path of the task's label file relative to the set's folder; that of the test partition is the hidden truth."""
+        if self.clip.partition == "test":
+            return f"truth/{task}/{self.stream_id}.txt"
+        return f"{annotations(task)}/{_FOLDERS[self.clip.partition]}/{self.stream_id}.txt"
 
 
 @dataclass(frozen=True)
@@ -59,6 +69,7 @@ class Clip:
     audio_start_s: float = 0.0
     people: int = 1
     absences: tuple[Absence, ...] = field(default=())
+    unlabelled: tuple[Unlabelled, ...] = field(default=())
 
     @property
     def video(self) -> str:
@@ -79,8 +90,8 @@ CLIPS = (
     Clip("clip04", "train", 16, PAL, SQUARE, audio_start_s=0.8),
     Clip("clip05", "train", 16, PAL, people=2),
     Clip("clip06", "train", 15, NTSC, absences=(Absence(3.5, 5.0, slides=True), Absence(11.0, 12.2))),
-    Clip("clip07", "train", 16, WHOLE, SQUARE),
-    Clip("clip08", "train", 15, PAL),
+    Clip("clip07", "train", 16, WHOLE, SQUARE, unlabelled=(Unlabelled("expr", 5.0, 6.0),)),
+    Clip("clip08", "train", 15, PAL, unlabelled=(Unlabelled("au", 9.0, 10.0),)),
     Clip("clip09", "train", 16, WHOLE, SQUARE, absences=(Absence(9.0, 12.0, slides=True),)),
     Clip("clip10", "train", 15, NTSC),
     Clip("clip11", "validation", 16, PAL, SQUARE, absences=(Absence(5.0, 6.5),)),
@@ -92,10 +103,20 @@ CLIPS = (
 )
 
 
+def annotations(task: str) -> str:
+    """Folder of the task's label files relative to the set's folder."""
+    return f"annotations/{TASKS[task].challenge}"
+
+
+def template(task: str) -> str:
+    """Path of the task's test template relative to the set's folder."""
+    return f"{annotations(task)}/test_template.txt"
+
+
 def manifest_text(clips: tuple[Clip, ...] = CLIPS) -> str:
-    """The manifest as CSV: a row per stream, paths relative to the set's folder, no annotation for the test partition."""
+    """The manifest as CSV: a row per stream, paths relative to the set's folder, no annotations for the test partition."""
     rows = [HEADER]
     for stream in (s for clip in clips for s in clip.streams):
-        annotation = "" if stream.clip.partition == "test" else stream.labels
-        rows.append(f"{stream.stream_id},{stream.clip.video},{stream.subject},{stream.clip.partition},{annotation}")
+        labels = ["" if stream.clip.partition == "test" else stream.labels(task) for task in TASKS]
+        rows.append(",".join([stream.stream_id, stream.clip.video, stream.subject, stream.clip.partition, *labels]))
     return "\n".join(rows) + "\n"

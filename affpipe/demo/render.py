@@ -1,7 +1,7 @@
-"""Make the demo set: videos, annotations, test template, hidden test truth and manifest, laid out like Aff-Wild2.
+"""Make the demo set: videos, annotations and test templates of every task, hidden test truth and manifest, laid out like Aff-Wild2.
 
 `truth/` is not in the manifest: it is there to score predictions of the test partition honestly. Row i of a label file is frame i + 1;
-labels are the driving signals at the frame's timestamp; -5,-5 where no face is in the picture.
+labels follow from the driving signals at the frame's timestamp; the task's invalid mark where no face is in the picture.
 """
 
 import json
@@ -16,16 +16,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from affpipe.demo.clips import CLIPS, TEMPLATE, Clip, manifest_text
+from affpipe.demo.clips import CLIPS, Clip, manifest_text, template
 from affpipe.demo.film import Sound, write_film
-from affpipe.demo.signals import Drive, drive, frame_ticks, shown
+from affpipe.demo.labels import label_text
+from affpipe.demo.signals import Drive, drive, frame_ticks
 from affpipe.demo.stage import Stage
 from affpipe.demo.voice import speak
 from affpipe.errors import SettingsError
+from affpipe.tasks import TASKS
 
-VERSION = 2  # bump when any file of the set changes
+VERSION = 3  # bump when any file of the set changes
 MARK = "demo.json"
-INVALID = -5
 PARTS = ("videos", "annotations", "truth", "data_manifest.csv")
 
 
@@ -69,11 +70,11 @@ def render_clip(folder: Path, clip: Clip, seed: int) -> None:
     video = folder / clip.video
     video.parent.mkdir(parents=True, exist_ok=True)
     write_film(video, frames, ticks, tick, fps=clip.fps, size=clip.size, sound=sound)
-    present = shown(clip.absences, times_s)
     for stream, person in zip(clip.streams, people, strict=True):
-        labels = folder / stream.labels
-        labels.parent.mkdir(parents=True, exist_ok=True)
-        labels.write_text(_label_text(person, times_s, present))
+        for task in TASKS:
+            labels = folder / stream.labels(task)
+            labels.parent.mkdir(parents=True, exist_ok=True)
+            labels.write_text(label_text(task, clip, person, times_s))
 
 
 def drives(clip: Clip, seed: int = 7) -> list[Drive]:
@@ -87,17 +88,11 @@ def _people(clip: Clip, seed: int) -> tuple[np.random.Generator, list[Drive]]:
     return rng, [drive(clip, rng) for _ in clip.streams]
 
 
-def _label_text(person: Drive, times_s: np.ndarray, present: np.ndarray) -> str:
-    values = zip(person.at(times_s, "valence"), person.at(times_s, "arousal"), present, strict=True)
-    rows = [f"{v:.4f},{a:.4f}" if here else f"{INVALID},{INVALID}" for v, a, here in values]
-    return "\n".join(["valence,arousal", *rows]) + "\n"
-
-
-def _template_text(folder: Path, clips: Sequence[Clip]) -> str:
+def _template_text(task: str, folder: Path, clips: Sequence[Clip]) -> str:
     """Rows `stream/00001.jpg,` of every frame of the test partition, to be filled in."""
-    rows = ["image_location,valence,arousal"]
+    rows = [f"image_location,{TASKS[task].header}"]
     for stream in (s for clip in clips if clip.partition == "test" for s in clip.streams):
-        count = len((folder / stream.labels).read_text().splitlines()) - 1
+        count = len((folder / stream.labels(task)).read_text().splitlines()) - 1
         rows += [f"{stream.stream_id}/{frame:05d}.jpg," for frame in range(1, count + 1)]
     return "\n".join(rows) + "\n"
 
@@ -107,18 +102,19 @@ def _make(folder: Path, seed: int, jobs: int, progress: Callable[[int, int], Non
     # spawn: the parent may hold threads (mediapipe, torch) that a fork would break
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(jobs, len(clips)), mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        tasks = [pool.submit(render_clip, folder, clip, seed) for clip in clips]
+        renders = [pool.submit(render_clip, folder, clip, seed) for clip in clips]
         try:
-            for done, task in enumerate(as_completed(tasks), start=1):
-                task.result()
+            for done, rendered in enumerate(as_completed(renders), start=1):
+                rendered.result()
                 if progress is not None:
                     progress(done, len(clips))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    template = folder / TEMPLATE
-    template.parent.mkdir(parents=True, exist_ok=True)
-    template.write_text(_template_text(folder, clips))
+    for task in TASKS:
+        blank = folder / template(task)
+        blank.parent.mkdir(parents=True, exist_ok=True)
+        blank.write_text(_template_text(task, folder, clips))
     (folder / "data_manifest.csv").write_text(manifest_text(clips))
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
     (folder / MARK).write_text(json.dumps({"seed": seed, "version": VERSION, "files": sizes}, indent=1) + "\n")

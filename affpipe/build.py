@@ -1,57 +1,94 @@
-"""Name -> builder: the one place that turns settings into models. Heavy imports sit inside the builders."""
+"""Name -> builder: the one place that turns settings into models and losses. Heavy imports sit inside the builders."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from affpipe.settings import ModelSettings
+import numpy as np
+
+from affpipe.settings import AULoss, ExprLoss, Loss, ModelSettings, VALoss
+from affpipe.tasks import EXPRESSIONS, slices
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-OUTPUTS = 2  # valence, arousal
-
-
-def _transformer(s: ModelSettings, dims: Mapping[str, int]) -> "nn.Module":
+def _transformer(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
     from affpipe.heads.transformer import TransformerHead
 
     sizes = {"hidden": s.hidden, "layers": s.layers, "heads": s.heads, "feedforward": s.feedforward}
     kind = {"positions": s.positions, "second_residual": s.second_residual}
-    return TransformerHead(dims[s.reads], **sizes, **kind, dropout=s.dropout, outputs=OUTPUTS)
+    return TransformerHead(dims[s.reads], **sizes, **kind, dropout=s.dropout, outputs=outputs)
 
 
-def _mamba(s: ModelSettings, dims: Mapping[str, int]) -> "nn.Module":
+def _mamba(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
     from affpipe.heads.mamba import MambaHead
 
     sizes = {"hidden": s.hidden, "layers": s.layers, "state": s.state, "kernel": s.kernel, "head_hidden": s.head_hidden}
-    return MambaHead(dims[s.reads], **sizes, dropout=s.dropout, outputs=OUTPUTS)
+    return MambaHead(dims[s.reads], **sizes, dropout=s.dropout, outputs=outputs)
 
 
-def _chunk_asp(s: ModelSettings, dims: Mapping[str, int]) -> "nn.Module":
+def _chunk_asp(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
     from affpipe.heads.chunk_asp import ChunkHead
 
     sizes = {"chunks": s.chunks, "hidden": s.hidden, "attention_hidden": s.attention_hidden}
-    return ChunkHead(dims[s.reads], **sizes, dropout=s.dropout, outputs=OUTPUTS)
+    return ChunkHead(dims[s.reads], **sizes, dropout=s.dropout, outputs=outputs)
 
 
-def _dcmmoe(s: ModelSettings, dims: Mapping[str, int]) -> "nn.Module":
+def _dcmmoe(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
     from affpipe.fusion.dcmmoe import DCMMOE
 
     sizes = {"hidden": s.hidden, "layers": s.layers, "heads": s.heads, "feedforward": s.feedforward}
     kind = {"positions": s.positions, "second_residual": s.second_residual}
-    return DCMMOE({m: dims[m] for m in s.reads}, **sizes, **kind, dropout=s.dropout, outputs=OUTPUTS)
+    return DCMMOE({m: dims[m] for m in s.reads}, **sizes, **kind, dropout=s.dropout, outputs=outputs)
 
 
-def _raav(s: ModelSettings, dims: Mapping[str, int]) -> "nn.Module":
+def _raav(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
     from affpipe.fusion.raav import RAAV
 
     sizes = {"hidden": s.hidden, "latents": s.latents, "layers": s.layers, "heads": s.heads, "feedforward": s.feedforward}
     return RAAV(
-        {m: dims[m] for m in s.members}, visual=s.reads, priors=s.priors, audio=s.audio, **sizes, dropout=s.dropout, outputs=OUTPUTS
+        {m: dims[m] for m in s.members}, visual=s.reads, priors=s.priors, audio=s.audio, **sizes, dropout=s.dropout, outputs=outputs
     )
 
 
-MODELS: dict[str, Callable[[ModelSettings, Mapping[str, int]], "nn.Module"]] = {
+def loss(tasks: Sequence[str], settings: Loss, target: np.ndarray, known: np.ndarray) -> "nn.Module":
+    """The training loss of the tasks together; weights of classes and units come from the labels (..., K), known (..., tasks)."""
+    from affpipe import losses
+
+    at = slices(tasks, "columns")
+    own = {task: target[..., at[task]][known[..., i]] for i, task in enumerate(tasks)}  # (n, K of the task)
+    parts = {task: LOSSES[task](getattr(settings, task), own[task]) for task in tasks}
+    return losses.MultiTaskLoss(parts, {task: getattr(settings, f"{task}_weight") for task in tasks})
+
+
+def _va_loss(s: VALoss, labels: np.ndarray) -> "nn.Module":
+    from affpipe.losses import VALoss
+
+    return VALoss(**s.model_dump())
+
+
+def _expr_loss(s: ExprLoss, labels: np.ndarray) -> "nn.Module":
+    import torch
+
+    from affpipe import losses
+
+    counts = torch.from_numpy(np.bincount(labels[:, 0].astype(np.int64), minlength=len(EXPRESSIONS)))
+    weights = losses.effective_number_weights(counts, beta=s.beta) if s.class_weights == "effective_number" else None
+    return losses.ExprLoss(kind=s.kind, gamma=s.gamma, class_weights=weights, label_smoothing=s.label_smoothing)
+
+
+def _au_loss(s: AULoss, labels: np.ndarray) -> "nn.Module":
+    import torch
+
+    from affpipe import losses
+
+    present = torch.from_numpy(labels.sum(axis=0, dtype=np.float64))
+    weights = losses.positive_weights(present, len(labels) - present, limit=s.limit) if s.positive_weights == "balanced" else None
+    return losses.AULoss(positive_weights=weights)
+
+
+LOSSES: dict[str, Callable[..., "nn.Module"]] = {"va": _va_loss, "expr": _expr_loss, "au": _au_loss}
+MODELS: dict[str, Callable[[ModelSettings, Mapping[str, int], int], "nn.Module"]] = {
     "transformer": _transformer,
     "mamba": _mamba,
     "chunk_asp": _chunk_asp,
@@ -60,6 +97,6 @@ MODELS: dict[str, Callable[[ModelSettings, Mapping[str, int]], "nn.Module"]] = {
 }
 
 
-def model(settings: ModelSettings, dims: Mapping[str, int]) -> "nn.Module":
-    """The model of `settings` for inputs of width `dims` (name -> D)."""
-    return MODELS[settings.kind](settings, dims)
+def model(settings: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
+    """The model of `settings` for inputs of width `dims` (name -> D), with so many outputs a row."""
+    return MODELS[settings.kind](settings, dims, outputs)

@@ -6,6 +6,7 @@ without a value has the mark of the task in every cell: -5 (va) or -1 (expr, au)
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,12 @@ from affpipe.errors import ManifestError
 from affpipe.frames import SOURCE_NAMES
 from affpipe.tasks import EXPRESSIONS, TASKS
 
-COLUMNS = ("frame", "time_s", "valence", "arousal", "source")
 CELLS = {  # task -> what a cell may hold beside the mark of a frame without a label
     "va": "a number in [-1, 1]",
     "expr": f"a whole number from 0 to {len(EXPRESSIONS) - 1}",
     "au": "0 or 1",
 }
+VALUE = {"va": "{:.6f}", "expr": "{:.0f}", "au": "{:.0f}"}  # task -> how a cell is written
 
 
 def read_labels(task: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -78,8 +79,8 @@ def _is_row(line: str, width: int) -> bool:
 def write_labels(task: str, path: Path, values: np.ndarray, valid: np.ndarray) -> None:
     """Write (T, K) values in the official text form, the mark of the task where not valid; numbers of va with six decimals."""
     t = TASKS[task]
-    blank, cell = ",".join([str(t.invalid)] * len(t.columns)), "{:.6f}" if task == "va" else "{:.0f}"
-    lines = [",".join(map(cell.format, row)) if ok else blank for row, ok in zip(values, valid, strict=True)]
+    blank = ",".join([str(t.invalid)] * len(t.columns))
+    lines = [",".join(map(VALUE[task].format, row)) if ok else blank for row, ok in zip(values, valid, strict=True)]
     store.write_text(path, "\n".join([t.header, *lines]) + "\n")
 
 
@@ -91,16 +92,31 @@ def fit_length(values: np.ndarray, valid: np.ndarray, frames: int) -> tuple[np.n
     return out, ok
 
 
-def write_predictions(path: Path, times_s: np.ndarray, values: np.ndarray, source: np.ndarray, valid: np.ndarray) -> None:
-    """Write the prediction table `frame,time_s,valence,arousal,source`.
+def write_predictions(
+    path: Path,
+    times_s: np.ndarray,
+    values: Mapping[str, np.ndarray],
+    chances: Mapping[str, np.ndarray],
+    source: np.ndarray,
+    valid: np.ndarray,
+) -> None:
+    """Write the prediction table: `frame,time_s`, each task's columns and then its probabilities `p_<output>`, `source`.
 
     Args:
-        times_s: (T,) the container's timestamps. values: (T, 2) in [-1, 1]. source: (T,) codes of `frames.SOURCE_NAMES`.
-        valid: (T,) False where there is no prediction: the cells stay empty.
+        times_s: (T,) the container's timestamps. values: task -> (T, K); chances: task -> (T, O), see `predict.FramePredictions`.
+        source: (T,) codes of `frames.SOURCE_NAMES`. valid: (T,) False where there is no prediction: the cells stay empty.
     """
+    head, cells = ["frame", "time_s"], []
+    for task, columns in values.items():
+        head += TASKS[task].columns
+        cells.append([[VALUE[task].format(x) for x in row] for row in columns])
+        if task in chances:
+            head += [f"p_{name}" for name in TASKS[task].outputs]
+            cells.append([[f"{p:.6f}" for p in row] for row in chances[task]])
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
-    for i, (time_s, (v, a), code, ok) in enumerate(zip(times_s, values, source, valid, strict=True), 1):
-        table.writerow([i, f"{time_s:.6f}", *((f"{v:.6f}", f"{a:.6f}") if ok else ("", "")), SOURCE_NAMES[int(code)]])
+    table.writerow([*head, "source"])
+    for i, (time_s, code, ok) in enumerate(zip(times_s, source, valid, strict=True)):
+        own = [cell for part in cells for cell in part[i]] if ok else [""] * (len(head) - 2)
+        table.writerow([i + 1, f"{time_s:.6f}", *own, SOURCE_NAMES[int(code)]])
     store.write_text(path, text.getvalue())

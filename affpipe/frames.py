@@ -141,7 +141,11 @@ def pool(
     Returns:
         (R, D) float32, zero where an interval holds no valid frame, and (R,) bool: True where it holds one.
     """
-    first, stop = frames_in(times_s, start_s, end_s)
+    return mean_between(values, valid, *frames_in(times_s, start_s, end_s))
+
+
+def mean_between(values: np.ndarray, valid: np.ndarray, first: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `pool`, over the frames [first, stop) of each row, (R,) int64."""
     total = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(np.where(valid[:, None], values, 0.0), axis=0, dtype=np.float64)])
     count = np.concatenate([[0], np.cumsum(valid)])
     stop = np.maximum(stop, first)

@@ -60,7 +60,7 @@ def _row(video: Path, subject: str) -> Row:
 def _write(plan: Plan, item: Item, out: Path) -> Path:
     axis, found = frames_of(plan, plan.settings.publish, item)
     table = out / f"{item.id}.csv"
-    formats.write_predictions(table, axis.times_s, found.values, found.source, found.valid)
+    formats.write_predictions(table, axis.times_s, found.values, found.chances, found.source, found.valid)
     report.trajectories(out / f"{item.id}.png", item.id, axis.times_s, found)
     return table
 

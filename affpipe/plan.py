@@ -16,13 +16,14 @@ from typing import Any
 from affpipe import store
 from affpipe.encoders.specs import ENCODERS
 from affpipe.errors import StoreError
-from affpipe.manifest import Row, read_curation
+from affpipe.manifest import Row, fold_groups, read_curation
 from affpipe.media.identity import fingerprint
 from affpipe.settings import MEDIA_STAGES, Settings
 
 # Bump a revision by hand when the code of a stage or model changes values.
 STAGES = {  # name -> (level, stages read, revision); `speech` also reads `vad` where that is set
     "frames": ("video", (), 2),
+    "labels": ("label", ("frames",), 1),
     "audio": ("video", ("frames",), 1),
     "vad": ("video", ("audio",), 1),
     "faces": ("video", ("frames",), 2),
@@ -31,7 +32,7 @@ STAGES = {  # name -> (level, stages read, revision); `speech` also reads `vad` 
     "mouth": ("stream", ("landmarks",), 1),
     "speech": ("stream", ("mouth",), 1),
 }
-MODELS = {"transformer": 3, "mamba": 2, "chunk_asp": 2, "dcmmoe": 2, "raav": 2}
+MODELS = {"transformer": 4, "mamba": 3, "chunk_asp": 3, "dcmmoe": 3, "raav": 3}
 
 
 def canonical(obj: Any) -> str:
@@ -51,9 +52,10 @@ def _number(video: str) -> int:
 
 @dataclass(frozen=True)
 class Item:
-    """What a worker processes: a video, or a stream of a video.
+    """What a worker processes: a video, a stream of a video, or the labels of a stream.
 
-    id, identity: of the video for a stage of level "video", of the stream otherwise. row: its (first) manifest row.
+    id, identity: of the video for a stage of level "video", else of the stream, with its annotation files for level "label".
+    row: its (first) manifest row.
     tracks: the curated tracks, None where the manifest's rule decides.
     """
 
@@ -93,7 +95,7 @@ class Plan:
     # -- stages --
 
     def level(self, name: str) -> str:
-        """ "video" or "stream"."""
+        """ "video", "stream", or "label": streams that have an annotation for a task of the run."""
         if name in STAGES:
             return STAGES[name][0]
         return ENCODERS[self.settings.features[name].encoder].level if name in self.settings.features else "stream"
@@ -110,15 +112,21 @@ class Plan:
         lead = model.members or (model.reads if getattr(model, "cache_frozen", True) else "audio",)
         return ("frames", *lead, *(("speech",) if getattr(model, "speech_only", False) else ()))
 
+    def learns(self, model: str) -> tuple[str, ...]:
+        """Stages whose streams a fit of `model` reads."""
+        return (*self.reads(model), "labels")
+
     def spec(self, name: str) -> dict[str, Any]:
         """The part of the settings that alters the stage's values."""
+        if name == "labels":
+            return {"tasks": list(self.settings.tasks)}
         if name in STAGES:
             return getattr(self.settings, name).spec()
         if name in self.settings.features:
             return self.settings.features[name].spec()
-        model, out = self.settings.models[name], {"seed": self.settings.seed, "task": self.settings.task}
+        model, out = self.settings.models[name], {"seed": self.settings.seed, "tasks": list(self.settings.tasks)}
         if self.folds(name):
-            out["cross_fit"] = self.folds(name)
+            out["cross_validation" if self.settings.cross_validation else "cross_fit"] = self.folds(name)
         if not getattr(model, "cache_frozen", True):  # it runs the encoder itself
             out["encoder"] = [self.settings.features[model.reads].spec(), self.revision(model.reads)]
         return model.spec() | out
@@ -150,14 +158,20 @@ class Plan:
     @cached_property
     def labels(self) -> str:
         """Digest of all that models are fitted on: streams, their identities, partitions and annotation files."""
-        fits = [i for i in self._streams.values() if i.row.fits]
-        return digest([[i.id, i.identity, i.row.partition, hashlib.sha256(i.row.labels["va"].read_bytes()).hexdigest()] for i in fits])
+        tasks, fits = self.settings.tasks, [i for i in self._labels.values() if i.row.fits]
+        return digest([[i.id, i.identity, [i.row.partition_of(task) for task in tasks], i.row.person] for i in fits])
 
     # -- fits --
 
     def folds(self, model: str) -> int:
-        """Folds in which a model is fitted besides its fit on all training streams; 0 for one that no fusion reads."""
-        return self.settings.cross_fit if any(model in m.members for m in self.settings.models.values()) else 0
+        """Folds in which a model is fitted besides its fit on all training streams; with cross-fit 0 for one that no fusion reads."""
+        if self.settings.cross_validation:
+            return self.settings.cross_validation.folds
+        return self.settings.cross_fit if self.fused(model) else 0
+
+    def fused(self, model: str) -> bool:
+        """Whether a fusion reads the model."""
+        return any(model in m.members for m in self.settings.models.values())
 
     def fits(self, model: str) -> list[int | None]:
         """Fits of a model: None, on all training streams, then a number for each that leaves one fold of them out."""
@@ -165,13 +179,20 @@ class Plan:
 
     def fold(self, model: str, item: Item) -> int | None:
         """The fold that a training stream is in, whose fit was made without it; None for other streams, and without cross-fit."""
-        return self._fold[item.row.video_id] if self.folds(model) and item.row.partition == "train" else None
+        return self._fold.get(item.row.video_id) if self.folds(model) and item.row.labelled(self.settings.tasks, "train") else None
 
     @cached_property
     def _fold(self) -> dict[str, int]:
-        """Training video -> fold; the streams of a video stay together."""
-        videos = sorted({row.video_id for row in self.rows if row.partition == "train"}, key=_number)
-        return {video: i % self.settings.cross_fit for i, video in enumerate(videos)}
+        """Training video -> fold; the streams of a video stay together, and those of a person where the manifest names one."""
+        cross = self.settings.cross_validation
+        folds = cross.folds if cross else self.settings.cross_fit
+        groups = fold_groups(row for row in self.rows if row.labelled(self.settings.tasks, "train"))
+        sizes, out = [0] * folds, {}
+        for group in sorted(groups, key=lambda videos: (-len(videos), _number(videos[0]))):  # the largest first, each into the smallest
+            fold = sizes.index(min(sizes))
+            sizes[fold] += len(group)
+            out |= dict.fromkeys(group, fold)
+        return out
 
     # -- items --
 
@@ -189,6 +210,16 @@ class Plan:
             out[row.stream_id] = Item(row.stream_id, digest(choice, 16), row, tracks)
         return out
 
+    @cached_property
+    def _labels(self) -> dict[str, Item]:
+        out = {}
+        for item in self._streams.values():
+            files = {task: path for task, path in item.row.labels.items() if task in self.settings.tasks}
+            if files:
+                content = {task: hashlib.sha256(path.read_bytes()).hexdigest() for task, path in files.items()}
+                out[item.id] = Item(item.id, digest([item.identity, content], 16), item.row)
+        return out
+
     def numbering(self, row: Row) -> str:
         """For what the track numbers of a row's video hold: these settings of detection and this content. ASCII, and no number to Excel."""
         return f"faces/{self.key('faces')}/{self._videos[row.video_id].identity[:8]}"
@@ -197,11 +228,18 @@ class Plan:
         """What stage `name` processes, in a shard or in all."""
         if self.level(name) == "video":
             return [self._videos[v] for v in (self._videos if shard is None else self.shards[shard])]
-        return [i for i in self._streams.values() if shard is None or i.row.video_id in self.shards[shard]]
+        streams = self._labels if self.level(name) == "label" else self._streams
+        return [i for i in streams.values() if shard is None or i.row.video_id in self.shards[shard]]
 
     def item(self, name: str, other: Item) -> Item:
-        """The item of stage `name` that belongs to an item of another stage."""
-        return self._videos[other.row.video_id] if self.level(name) == "video" else self._streams[other.id]
+        """The item of stage `name` that belongs to an item of another stage; of level "label" a KeyError where it has none."""
+        if self.level(name) == "video":
+            return self._videos[other.row.video_id]
+        return (self._labels if self.level(name) == "label" else self._streams)[other.id]
+
+    def labelled(self, item: Item) -> bool:
+        """Whether a stream has an annotation for a task of the run."""
+        return item.id in self._labels
 
     def members(self, name: str, shard: str) -> str:
         """Digest of the items of a shard, as stage `name` sees them."""
@@ -223,8 +261,8 @@ class Plan:
         return f"{self.folder(name)}/shards/{shard}-{self.members(name, shard)}.json"
 
     def indexes(self, name: str, group: str = "") -> list[str]:
-        """Indexes of all shards of a group (`fit`, `rest`, or both)."""
-        return [self.index(name, shard) for shard in self.shards if shard.startswith(group)]
+        """Indexes of all shards of a group (`fit`, `rest`, or both) that hold anything for the stage."""
+        return [self.index(name, shard) for shard in self.shards if shard.startswith(group) and self.items(name, shard)]
 
     def fitted(self, model: str, fold: int | None = None) -> str:
         """File that records that a model was fitted, on all training streams or without a fold of them."""
@@ -234,11 +272,13 @@ class Plan:
     def run(self) -> str:
         """Key of what a run publishes."""
         parts = [self.key(m) for m in sorted(self.settings.models)] + [self.members("subject", s) for s in self.shards]
-        partitions = [[row.stream_id, row.partition] for row in sorted(self.rows, key=lambda r: r.stream_id)]
+        tasks, rows = self.settings.tasks, sorted(self.rows, key=lambda r: r.stream_id)
+        partitions = [[row.stream_id, row.partition, [row.partition_of(task) for task in tasks]] for row in rows]
+        parts += [[i.id, i.identity] for i in self._labels.values()]
         s = self.settings
-        later = [s.publish, {name: model.smooth.spec() for name, model in s.models.items()}]
+        later = [s.publish, {name: [model.smooth.spec(), model.decode.spec()] for name, model in s.models.items()}]
         later += [section and section.spec() for section in (s.late_fusion, s.reference)]
-        return digest([parts, partitions, later])
+        return digest([parts, partitions, later, s.cross_validation and s.cross_validation.use])
 
     def published(self) -> str:
         """File that records that the results of this run are complete."""

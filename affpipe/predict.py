@@ -1,5 +1,6 @@
 """Applying a fitted model: its embeddings and predictions as streams, and predictions brought to frames."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -9,16 +10,18 @@ import numpy as np
 import torch
 
 from affpipe import backbone as backbones
-from affpipe import frames, sequences, smoothing
+from affpipe import decoding, frames, sequences, smoothing
 from affpipe import predictor as models
+from affpipe.decoding import UNFITTED
 from affpipe.device import pick
 from affpipe.errors import AbsentError
 from affpipe.frames import NEAREST, NONE, FrameAxis
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Item, Plan
 from affpipe.predictor import Predictor
-from affpipe.settings import Smooth
+from affpipe.settings import ModelSettings
 from affpipe.store import Stream
+from affpipe.tasks import ACTION_UNITS, slices
 
 
 def fitted(plan: Plan, name: str, fold: int | None, *, device: torch.device) -> tuple[Predictor, dict[str, Any]]:
@@ -29,10 +32,12 @@ def fitted(plan: Plan, name: str, fold: int | None, *, device: torch.device) -> 
 
 
 def stage(context: Context) -> Worker:
-    """A model's stream: values (N, H) float16 embeddings, with `prediction` (N, 2) float32, `source` (N,) uint8, of a fusion `gate`.
+    """A model's stream: values (N, H) float16 embeddings, with `prediction` (N, O) float32, `source` (N,) uint8, of a fusion `gate`.
 
-    The gate is (N, E) float32; attribute extra.experts names its columns. With cross-fit a training stream is predicted by the fit that
-    left out its fold; attribute extra.fold says which.
+    `prediction` holds raw outputs, those of the run's tasks one after another: values, logits of classes, logits of units. The gate is
+    (N, E) float32; attribute extra.experts names its columns. With cross-fit or cross-validation a training stream is predicted by the
+    fit that left out its fold; extra.fold says which. With cross-validation any other stream has beside the prediction of the fit on all
+    those of the F folds, `folds` (N, F, O), and extra.fold_scores (F, O), how good each was for the target on the validation streams.
     """
     plan, name, settings = context.plan, context.name, context.settings
     device = pick(plan.settings.device)
@@ -40,21 +45,30 @@ def stage(context: Context) -> Worker:
     at = cache(partial(fitted, plan, name, device=device))
 
     def work(job: Job) -> None:
-        predictor, record = at(plan.fold(name, job.item))
+        fold = plan.fold(name, job.item)
+        predictor, record = at(fold)
         sequence = sequences.read(job, settings)
         if not sequence.usable.any():
             raise AbsentError(f"{job.item.id}: want something to predict from, got no usable row of {', '.join(predictor.dims)}")
         rows = models.run(predictor, sequence, device)
-        flat = {"prediction": rows.prediction.reshape(-1, rows.prediction.shape[-1])}
-        flat["source"] = np.repeat(sequence.source, sequence.start_s.shape[1])
+        flat = {"prediction": _flat(rows.prediction), "source": np.repeat(sequence.source, sequence.start_s.shape[1])}
         if rows.gate is not None:
             flat["gate"] = rows.gate
-        header = job.header(sequence.axis.fps, random=tuple(record["random"]), experts=predictor.experts, fold=record["fold"])
-        values = rows.embedding.reshape(-1, rows.embedding.shape[-1]).astype(np.float16)
+        extra = {"experts": predictor.experts, "fold": record["fold"], "thresholds": record["thresholds"]}
+        if fold is None and plan.settings.cross_validation:
+            each = [at(k) for k in range(plan.folds(name))]
+            flat["folds"] = np.stack([_flat(models.run(p, sequence, device).prediction) for p, _ in each], axis=1)
+            extra |= {"fold_scores": [r["by_output"] for _, r in each], "fold_thresholds": [r["thresholds"] for _, r in each]}
+        header = job.header(sequence.axis.fps, random=tuple(record["random"]), **extra)
         times = {"start_s": sequence.start_s.ravel(), "end_s": sequence.end_s.ravel()}
-        job.write(header, values=values, valid=sequence.usable.ravel(), **times, **flat)
+        job.write(header, values=_flat(rows.embedding).astype(np.float16), valid=sequence.usable.ravel(), **times, **flat)
 
     return work
+
+
+def _flat(rows: np.ndarray) -> np.ndarray:
+    """(R, C, D) -> (R C, D)."""
+    return rows.reshape(-1, rows.shape[-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,36 +76,76 @@ class FramePredictions:
     """Predictions of one stream per frame.
 
     Attributes:
-        values: (T, 2) float64 valence and arousal in [-1, 1]. valid: (T,) bool, False where a stream has nothing to predict from.
+        values: task -> (T, K) float64 by the task's columns: numbers in [-1, 1], a class number, a 0 or 1 a unit.
+        chances: task -> (T, O) probabilities of classes (sum 1) or units; none for va.
+        valid: (T,) bool, False where a stream has nothing to predict from.
         source: (T,) uint8: how the stream's lead modality was had at that frame (observed, nearest, none).
     """
 
-    values: np.ndarray
+    values: dict[str, np.ndarray]
+    chances: dict[str, np.ndarray]
     valid: np.ndarray
     source: np.ndarray
 
 
-def to_frames(stream: Stream, axis: FrameAxis, smooth: Smooth | None = None) -> FramePredictions:
-    """A model's stream on the frame axis: covering rows are averaged, uncovered frames take the nearest frame's, then values are smoothed
-    and clipped to [-1, 1].
+def to_frames(stream: Stream, axis: FrameAxis, tasks: Sequence[str], settings: ModelSettings, use: str = "whole") -> FramePredictions:
+    """A model's stream on the frame axis: outputs of covering rows are averaged, uncovered frames take the nearest frame's; then decoded.
 
-    Source: Team RAS, sec. 3.2 (expansion of segments); the public code for smoothing and its order.
+    Source: Team RAS, sec. 3.2 (expansion of segments); for what follows see `decoding`.
+
+    Args:
+        use: whose outputs a stream outside of training has, see `settings.CrossValidation`.
     """
+    raw, thresholds = outputs(stream, tasks, use)
     times = stream.start_s, stream.end_s, axis.times_s
-    values, covered = frames.align(stream.rows("prediction"), stream.valid, *times)
+    raw, covered = frames.align(raw, stream.valid, *times)
     source = sequences.frame_sources(stream.rows("source"), stream.valid, *times)
     if covered.any():
-        values = values[frames.nearest(covered)]
+        raw = raw[frames.nearest(covered)]
         source = np.where(~covered & (source == NONE), NEAREST, source).astype(np.uint8)
-    values, valid = values.astype(np.float64), np.full(len(axis), covered.any())
-    if smooth is not None and smooth.filter != "none":
-        values = smoothing.smooth(values, valid, filter=smooth.filter, frames=(smooth.valence_frames, smooth.arousal_frames))
-    return FramePredictions(np.clip(values, -1, 1), valid, source)
+    valid = np.full(len(axis), covered.any())
+    values, chances = {}, {}
+    for task, at in slices(tasks).items():
+        values[task], chances[task] = _decode(task, raw[:, at], valid, settings, thresholds)
+    return FramePredictions(values, {task: p for task, p in chances.items() if p is not None}, valid, source)
+
+
+def outputs(stream: Stream, tasks: Sequence[str], use: str) -> tuple[np.ndarray, np.ndarray]:
+    """Raw outputs (N, O) of a model's stream, and thresholds (12,) for its units: one half each unless a fit has found others."""
+    extra = stream.attributes["extra"]
+    whole = np.array(extra["thresholds"] or [UNFITTED] * len(ACTION_UNITS))
+    if use == "whole" or "folds" not in stream.names:
+        return stream.rows("prediction"), whole
+    each = stream.rows("folds")
+    fitted_ = np.array(extra["fold_thresholds"]) if "au" in tasks else whole[None]
+    if use == "ensemble":
+        return each.mean(axis=1), fitted_.mean(axis=0)
+    best = np.array(extra["fold_scores"]).argmax(axis=0)  # (O,)
+    raw = np.take_along_axis(each, best[None, None], axis=1)[:, 0]
+    units = np.arange(len(ACTION_UNITS))
+    return raw, fitted_[best[slices(tasks)["au"]], units] if "au" in tasks else whole
+
+
+def _decode(
+    task: str, raw: np.ndarray, valid: np.ndarray, settings: ModelSettings, thresholds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Labels (T, K) float64 of a task's raw outputs, and their probabilities if it has any."""
+    smooth, decode = settings.smooth, settings.decode
+    if task == "va":
+        return decoding.va(raw, valid, filter=smooth.filter, frames=(smooth.valence_frames, smooth.arousal_frames)), None
+    if task == "expr":
+        classes = decoding.expression(raw, valid, filter=decode.expression_filter, frames=decode.expression_frames)
+        return classes[:, None].astype(np.float64), decoding.softmax(raw)
+    chances = decoding.sigmoid(raw)
+    if decode.au_frames > 1:
+        chances = smoothing.smooth(chances, valid, filter="mean", frames=[decode.au_frames] * chances.shape[1])
+    half = np.full(len(ACTION_UNITS), UNFITTED)
+    return decoding.action_units(chances, half if decode.au_thresholds == "half" else thresholds).astype(np.float64), chances
 
 
 def frames_of(plan: Plan, model: str, item: Item) -> tuple[FrameAxis, FramePredictions]:
     """Frame axis of a stream, and a model's predictions on it."""
     job = Job(plan, model, item)
-    axis = job.axis()
+    axis, cross = job.axis(), plan.settings.cross_validation
     with job.open(model) as stream:
-        return axis, to_frames(stream, axis, plan.settings.models[model].smooth)
+        return axis, to_frames(stream, axis, plan.settings.tasks, plan.settings.models[model], cross.use if cross else "whole")

@@ -1,6 +1,6 @@
 """A model with everything that belongs to it: input statistics, windows, merging, and its file.
 
-Shapes: B batch, L rows a window, M inputs, C outputs a row, H embedding width, E experts of a fusion, R rows of a stream.
+Shapes: B batch, L rows a window, M inputs, C outputs a row, O outputs, H embedding width, E experts of a fusion, R rows of a stream.
 """
 
 import json
@@ -26,7 +26,7 @@ FLAT = 1e-6  # a feature that varies less than this is only centred
 
 
 class Output(NamedTuple):
-    """prediction (B, L, C, 2), embedding (B, L, C, H), gate (B, L, E) of a fusion or None."""
+    """prediction (B, L, C, O), embedding (B, L, C, H), gate (B, L, E) of a fusion or None."""
 
     prediction: Tensor
     embedding: Tensor
@@ -37,17 +37,18 @@ class Predictor(nn.Module):
     """One interface for every kind of model.
 
     Args:
-        dims: width of each input, in the order of `present`.
+        dims: width of each input, in the order of `present`. outputs: O, of all tasks one after another.
         backbone: encoder layers within the model, where it has any.
 
     Attributes:
         top: layers of an encoder that are trained with the model, or None.
     """
 
-    def __init__(self, settings: ModelSettings, dims: Mapping[str, int], backbone: Backbone | None = None):
+    def __init__(self, settings: ModelSettings, dims: Mapping[str, int], backbone: Backbone | None = None, *, outputs: int):
         super().__init__()
         self.settings, self.dims = settings, dict(dims)
-        self.model = build.model(settings, dims)
+        self.outputs = outputs
+        self.model = build.model(settings, dims, outputs)
         self.top = backbone.top if backbone else None
         self._trunk = Frozen(backbone.trunk if backbone else None)
         self.space: nn.Linear | None = None
@@ -127,7 +128,7 @@ class Frozen:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """A model's answer for one stream: prediction (R, C, 2), embedding (R, C, H), gate (R, E) or None; float32."""
+    """A model's answer for one stream: prediction (R, C, O), embedding (R, C, H), gate (R, E) or None; float32."""
 
     prediction: np.ndarray
     embedding: np.ndarray
@@ -175,8 +176,9 @@ def model_path(folder: Path) -> Path:
 def save(path: Path, predictor: Predictor, record: Mapping[str, Any]) -> None:
     """Write weights and record to one safetensors file, whole or not at all."""
     state = {name: t.detach().cpu().contiguous() for name, t in predictor.state_dict().items()}
+    whole = {**record, "dims": predictor.dims, "outputs": predictor.outputs}
     with store.atomic(path) as part:
-        save_file(state, part, metadata={"affpipe": json.dumps({**record, "dims": predictor.dims}, sort_keys=True)})
+        save_file(state, part, metadata={"affpipe": json.dumps(whole, sort_keys=True)})
 
 
 def read_record(path: Path, key: str) -> dict[str, Any]:
@@ -197,7 +199,7 @@ def load(
 ) -> tuple[Predictor, dict[str, Any]]:
     """A fitted model, ready to predict, and its record; `backbone` as it was when the model was fitted, whatever its weights."""
     record = read_record(path, key)
-    predictor = Predictor(settings, record["dims"], backbone)
+    predictor = Predictor(settings, record["dims"], backbone, outputs=record["outputs"])
     with safe_open(path, framework="pt") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     if any(name.startswith("space.") for name in state):

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, config, evaluate, formats, latefusion, report, store
+from affpipe import __version__, config, evaluate, formats, latefusion, metrics, report, sequences, store
 from affpipe.errors import InputError
+from affpipe.jobs import Job
 from affpipe.latefusion import Study
 from affpipe.metrics import Video
 from affpipe.plan import Item, Plan
@@ -21,28 +22,32 @@ from affpipe.store import Entry
 
 LATE = "late_fusion"  # its name among the scored systems, and its folder
 CHANNELS = ("valence", "arousal")
+Truth = dict[str, tuple[np.ndarray, np.ndarray]]  # task -> labels (T, K), known (T,) bool
 
 
 def publish(plan: Plan) -> dict[str, Any]:
     """Write `<results>/<name>` from the store and return its summary. Files of an earlier state of the run are removed.
 
-    predictions/<stream>.csv and official/<stream>.txt of the published model, models/<model>/<stream>.txt of the others, scores.json,
-    failures.csv, report.html, run.json; late_fusion/ and table.csv where the settings ask for them. The scores of late fusion are those of
-    predictions by weights that never saw the video.
+    predictions/<stream>.csv and official/<task>/<stream>.txt of the published model, models/<model>/<task>/<stream>.txt of the others,
+    scores.json and scores.csv, failures.csv, report.html, run.json; late_fusion/ and table.csv where the settings ask for them. The scores
+    of late fusion are those of predictions by weights that never saw the video.
     """
     folder = Path(plan.settings.results) / plan.settings.name
     entries = {name: plan.entries(name) for name in plan.names}
-    scores: dict[str, Any] = {}
+    usual = _majority(plan, entries["labels"])
+    scores: dict[str, dict[str, Any]] = {}
     for model in plan.settings.models:
-        validation = _write_model(plan, model, entries[model], folder)
-        if any(valid.any() for *_, valid in validation.values()):
-            scores[model] = evaluate.score(validation)
-    study, validation = _late_fusion(plan, entries, folder / LATE)
-    if validation:
-        scores[LATE] = evaluate.score(validation)
+        validation = _write_model(plan, model, entries, folder)
+        found = {task: evaluate.score(task, videos, majority=usual.get(task)) for task, videos in validation.items() if _any(videos)}
+        if found:
+            scores[model] = found
+    study, videos = _late_fusion(plan, entries, folder / LATE)
+    if videos:
+        scores[LATE] = {"va": evaluate.score("va", videos)}
     table = report.compare(plan, entries, scores)
     _remove_others(folder / "models", set(plan.settings.models) - {plan.settings.publish})
     store.write_text(folder / "scores.json", evaluate.to_json(scores))
+    store.write_text(folder / "scores.csv", evaluate.to_csv(scores))
     failures = _failures(plan, entries)
     store.write_text(folder / "failures.csv", failures)
     store.write_text(folder / "run.json", json.dumps(record(plan), indent=1) + "\n")
@@ -107,23 +112,51 @@ def keys_in_use(plan: Plan) -> list[str]:
     return sorted(keys)
 
 
-def _write_model(plan: Plan, model: str, entries: dict[str, Entry], folder: Path) -> dict[str, Video]:
-    """Write a model's predictions; return the validation streams with truth and prediction."""
-    published = model == plan.settings.publish
+def _any(videos: dict[str, Video]) -> bool:
+    return any(valid.any() for *_, valid in videos.values())
+
+
+def _truth(plan: Plan, entries: dict[str, Entry], item: Item, partition: str) -> Truth:
+    """Labels of a stream, task -> (T, K) and (T,) bool, of the tasks for which it is in a partition; none where they could not be read."""
+    tasks = item.row.labelled(plan.settings.tasks, partition)
+    if not tasks or entries[item.id].status != "done":
+        return {}
+    found = sequences.frame_labels(Job(plan, plan.settings.publish, item))
+    return {task: found[task] for task in tasks}
+
+
+def _majority(plan: Plan, entries: dict[str, Entry]) -> dict[str, np.ndarray]:
+    """What a frame of training most often is: a row (K,) for each task that has one."""
+    counts: dict[str, np.ndarray] = {}
+    for item in plan.items("labels"):
+        for task, (values, known) in _truth(plan, entries, item, "train").items():
+            if task != "va":
+                counts[task] = counts.get(task, 0) + metrics.label_counts(task, values, known)
+    return {task: metrics.majority_row(task, found) for task, found in counts.items()}
+
+
+def _write_model(plan: Plan, model: str, entries: dict[str, dict[str, Entry]], folder: Path) -> dict[str, dict[str, Video]]:
+    """Write a model's predictions; return the validation streams with truth and prediction, task -> stream -> both."""
+    published, tasks = model == plan.settings.publish, plan.settings.tasks
     official = folder / "official" if published else folder / "models" / model
-    written, validation = set(), {}
+    written: set[str] = set()
+    validation: dict[str, dict[str, Video]] = {task: {} for task in tasks}
     for item in plan.items(model):
-        if entries[item.id].status != "done":
+        if entries[model][item.id].status != "done":
             continue
         axis, found = frames_of(plan, model, item)
         written.add(item.id)
-        formats.write_labels("va", official / f"{item.id}.txt", found.values, found.valid)
+        for task in tasks:
+            formats.write_labels(task, official / task / f"{item.id}.txt", found.values[task], found.valid)
         if published:
-            formats.write_predictions(folder / "predictions" / f"{item.id}.csv", axis.times_s, found.values, found.source, found.valid)
-        if item.row.partition == "validation" and found.valid.any():
-            truth, valid = formats.fit_length(*formats.read_labels("va", item.row.labels["va"]), len(axis))
-            validation[item.id] = (truth, found.values, valid)
-    _remove_others(official, {f"{id}.txt" for id in written})
+            table = found.values, found.chances, found.source, found.valid
+            formats.write_predictions(folder / "predictions" / f"{item.id}.csv", axis.times_s, *table)
+        if found.valid.any():
+            for task, (truth, known) in _truth(plan, entries["labels"], item, "validation").items():
+                validation[task][item.id] = (truth, found.values[task], known)
+    _remove_others(official, set(tasks))
+    for task in tasks:
+        _remove_others(official / task, {f"{id}.txt" for id in written})
     if published:
         _remove_others(folder / "predictions", {f"{id}.csv" for id in written})
     return validation
@@ -144,10 +177,10 @@ def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path)
     moments: dict[str, list[latefusion.Sums]] = {}
     items = [i for i in plan.items(names[0]) if any(entries[name][i.id].status == "done" for name in names)]
     for item in items:
-        if item.row.partition == "validation":
+        truth = _truth(plan, entries["labels"], item, "validation").get("va")
+        if truth:
             predictions, given = _saved(plan, entries, names, item)
-            truth, known = formats.fit_length(*formats.read_labels("va", item.row.labels["va"]), given.shape[1])
-            moments.setdefault(item.row.video_id, []).append(latefusion.sums(truth, known, predictions, given))
+            moments.setdefault(item.row.video_id, []).append(latefusion.sums(*truth, predictions, given))
     search = latefusion.Search(late.largest, late.step, late.draws, plan.settings.seed)
     study = latefusion.study(names, moments, search)
     written, validation = set(), {}
@@ -158,9 +191,9 @@ def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path)
         values, valid = latefusion.fuse(weights, *_saved(plan, entries, names, item))
         formats.write_labels("va", folder / "predictions" / f"{item.id}.txt", values, valid)
         written.add(f"{item.id}.txt")
-        if item.row.partition == "validation":
-            truth, known = formats.fit_length(*formats.read_labels("va", item.row.labels["va"]), len(values))
-            validation[item.id] = (truth, values, known & valid)
+        truth = _truth(plan, entries["labels"], item, "validation").get("va")
+        if truth:
+            validation[item.id] = (truth[0], values, truth[1] & valid)
     _remove_others(folder / "predictions", written)
     store.write_text(folder / "weights.json", json.dumps(_weights(study), indent=1) + "\n")
     store.write_text(folder / "report.csv", _worth(study))
@@ -174,7 +207,7 @@ def _saved(plan: Plan, entries: dict[str, dict[str, Entry]], names: list[str], i
     predictions, given = np.zeros((len(names), frames, 2)), np.zeros((len(names), frames), bool)
     for k, name in enumerate(names):
         if name in found:
-            predictions[k], given[k] = found[name].values, found[name].valid
+            predictions[k], given[k] = found[name].values["va"], found[name].valid
     return predictions, given
 
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from affpipe.store import Entry
 def plan_from(settings: Settings) -> Plan:
     """The plan of settings and their manifest, both checked."""
     rows = manifest.read(Path(settings.manifest), Path(settings.data_root))
-    manifest.check_partitions(rows, Path(settings.manifest), ["va"], settings.cross_fit)
+    folds = settings.cross_validation.folds if settings.cross_validation else settings.cross_fit
+    manifest.check_partitions(rows, Path(settings.manifest), settings.tasks, folds)
     return Plan(settings, rows)
 
 
@@ -46,13 +47,14 @@ def frozen(settings: Path) -> Plan:
     return plan_from(config.parse(data, where=str(settings)))
 
 
-def read_entries(plan: Plan, name: str, shards: list[str]) -> dict[str, dict[str, Entry]]:
-    """What became of the items of each stage that `name` reads, in the given shards."""
+def read_entries(plan: Plan, reads: Iterable[str], shards: list[str]) -> dict[str, dict[str, Entry]]:
+    """What became of the items of each of the stages `reads`, in the given shards."""
     out: dict[str, dict[str, Entry]] = {}
-    for read in plan.reads(name):
+    for read in reads:
         out[read] = {}
         for shard in shards:
-            out[read] |= store.read_index(Path(plan.index(read, shard)))
+            if plan.items(read, shard):
+                out[read] |= store.read_index(Path(plan.index(read, shard)))
     return out
 
 
@@ -64,7 +66,7 @@ def apply_shard(settings: Path, index: Path, *, threads: int, progress: Progress
     limit_threads(threads)
     plan = frozen(settings)
     stage, shard = plan.of_index(index)
-    entries = read_entries(plan, stage, [shard])
+    entries = read_entries(plan, plan.reads(stage), [shard])
     made = jobs.apply(plan, stage, plan.items(stage, shard), entries, workers.start, progress)
     check_failures(plan, stage, made)
     store.write_index(index, made)
@@ -86,7 +88,7 @@ def fit_model(settings: Path, model: str, out: Path, *, fold: int | None = None,
 
     plan = frozen(settings)
     shards = [s for s in plan.shards if s.startswith("fit")]
-    write_fit(out, fit(plan, model, read_entries(plan, model, shards), fold))
+    write_fit(out, fit(plan, model, read_entries(plan, plan.learns(model), shards), fold))
 
 
 def publish_run(settings: Path, out: Path) -> None:

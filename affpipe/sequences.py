@@ -5,18 +5,19 @@ Shapes: R rows of the stream that leads, M inputs, C outputs a row (1, or the ch
 
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from affpipe import formats, frames
+from affpipe import frames
+from affpipe import labels as pooling
 from affpipe.frames import NEAREST, NONE, OBSERVED, FrameAxis
 from affpipe.jobs import Job
 from affpipe.media import audio
 from affpipe.settings import ChunkModel, Fusion, ModelSettings, RAAVModel
+from affpipe.tasks import slices, width
 
 FULL_SCALE = 32768  # of 16-bit samples
 
@@ -145,12 +146,40 @@ def widths(sequences: Many[Sequence]) -> dict[str, int]:
     return {n: max(s.inputs[n].shape[-1] for s in sequences) for n in sequences[0].inputs if n != "steps"}
 
 
-def labels(sequence: Sequence, annotation: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Labels at the rate of the model's outputs: (R, C, 2) float32 means over the valid frames of each interval, and (R, C) bool."""
-    values, valid = formats.fit_length(*formats.read_labels("va", annotation), len(sequence.axis))
-    pooled, known = frames.pool(values, valid, sequence.axis.times_s, sequence.start_s.ravel(), sequence.end_s.ravel())
-    shape = sequence.start_s.shape
-    return pooled.reshape(*shape, 2), known.reshape(shape) & sequence.usable
+def frame_labels(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Labels of the stream of `job`, task -> (T, K) float64 and (T,) bool known; of the tasks of the run that it has an annotation for."""
+    tasks = job.plan.settings.tasks
+    with job.open("labels") as stream:
+        values, known = stream.rows(), stream.rows("known")
+    at = slices(tasks, "columns")
+    return {task: (values[:, at[task]], known[:, i]) for i, task in enumerate(tasks) if task in job.item.row.labels}
+
+
+def labels(job: Job, sequence: Sequence, settings: ModelSettings, partition: str) -> tuple[np.ndarray, np.ndarray]:
+    """Labels at the rate of the model's outputs, of the tasks for which the stream is in `partition`.
+
+    Returns (R, C, K) float32, the columns of the run's tasks one after another, and (R, C, tasks) bool.
+    """
+    tasks, shape = job.plan.settings.tasks, sequence.start_s.shape
+    out, known = np.zeros((*shape, width(tasks, "columns")), np.float32), np.zeros((*shape, len(tasks)), bool)
+    at, own = slices(tasks, "columns"), frame_labels(job)
+    first, stop = _intervals(sequence, settings)
+    for task in job.item.row.labelled(tasks, partition):
+        pooled, there = pooling.between(task, *own[task], first.ravel(), stop.ravel())
+        out[..., at[task]] = pooled.reshape(*shape, -1)
+        known[..., tasks.index(task)] = there.reshape(shape) & sequence.usable
+    return out, known
+
+
+def _intervals(sequence: Sequence, settings: ModelSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Frames [first, stop), (R, C) each, whose labels an output has."""
+    axis = sequence.axis
+    if getattr(settings, "compat", "none") == "ras2026":
+        begin_s, end_s = sequence.start_s[:, 0] - axis.start_s, sequence.end_s.max(axis=1) - axis.start_s
+        step_s = float(np.diff(sequence.start_s[0, :2])[0]) if settings.chunks > 1 else float(end_s.max())
+        return pooling.second_bins(begin_s, end_s, float(axis.fps), bins=settings.chunks, bin_s=step_s, frames=len(axis))
+    first, stop = frames.frames_in(axis.times_s, sequence.start_s.ravel(), sequence.end_s.ravel())
+    return first.reshape(sequence.start_s.shape), stop.reshape(sequence.start_s.shape)
 
 
 def windows(sequence: Sequence, settings: ModelSettings) -> list[tuple[int, int]]:
@@ -174,14 +203,15 @@ class Packed(Dataset):
     def __init__(self, sequences: Many[Sequence], targets: Many[tuple[np.ndarray, np.ndarray]], settings: ModelSettings):
         self.inputs = {name: _gather(name, sequences) for name in sequences[0].inputs}
         self.present = np.concatenate([s.present for s in sequences])
-        self.target = np.concatenate([t for t, _ in targets])
+        self.target = np.concatenate([t for t, _ in targets])  # (rows, C, K)
         self.known = np.concatenate([k for _, k in targets])
         self.windows: list[tuple[int, int]] = []  # first row, rows
         offset = 0
         enough = -(-self.known.shape[1] // 2) if isinstance(settings, ChunkModel) else 1
+        labelled = self.known.any(axis=-1)  # (rows, C): for some task
         for sequence in sequences:
             for start, rows in windows(sequence, settings):
-                if self.known[offset + start : offset + start + rows].sum() >= enough:
+                if labelled[offset + start : offset + start + rows].sum() >= enough:
                     self.windows.append((offset + start, rows))
             offset += len(sequence)
         self.length = max((rows for _, rows in self.windows), default=0)
@@ -190,7 +220,7 @@ class Packed(Dataset):
         return len(self.windows)
 
     def __getitem__(self, indices: list[int]) -> dict[str, Tensor | dict[str, Tensor]]:
-        """A batch: inputs (B, L, ...), present (B, L, M), target (B, L, C, 2), known (B, L, C); short windows are padded and masked."""
+        """A batch: inputs (B, L, ...), present (B, L, M), target (B, L, C, K), known (B, L, C, tasks); short windows are padded, masked."""
         return {
             "inputs": {name: self._cut(data, indices) for name, data in self.inputs.items()},
             "present": self._cut(self.present, indices),

@@ -1,4 +1,4 @@
-"""Fitting a model: streams and labels in, the best epoch by validation CCC out. Lightning runs the loop.
+"""Fitting a model: streams and labels in, the best epoch by validation score out. Lightning runs the loop.
 
 Every epoch starts from its own seed, so a run that was stopped and resumed ends where an undisturbed one does.
 """
@@ -8,30 +8,30 @@ import logging
 import math
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from affpipe import backbone as backbones
-from affpipe import crossfit, metrics, sequences, store
+from affpipe import build, crossfit, judging, sequences, store
 from affpipe import predictor as models
 from affpipe.compat import ensure_torchvision
 from affpipe.device import pick
 from affpipe.encoders.augment import augment
 from affpipe.errors import ManifestError, StoreError
 from affpipe.jobs import Job, inherited
-from affpipe.losses import VALoss
-from affpipe.plan import Plan
+from affpipe.plan import Item, Plan
 from affpipe.predict import fitted
 from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import FULL_SCALE, Packed, Sequence
 from affpipe.settings import ChunkModel, ModelSettings, Training
 from affpipe.store import Entry
+from affpipe.tasks import width
 
 ensure_torchvision()  # lightning looks for torchvision
 
@@ -40,18 +40,18 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAverag
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 log = logging.getLogger("affpipe")
-MONITOR = "validation_ccc"
-Labelled = tuple[Sequence, np.ndarray, np.ndarray]  # input, target (R, C, 2), known (R, C)
+MONITOR = "validation_score"
+Labelled = tuple[Sequence, np.ndarray, np.ndarray]  # input, target (R, C, K), known (R, C, tasks)
 
 
 class Fit(pl.LightningModule):
     """Predictor, loss and optimiser."""
 
-    def __init__(self, predictor: Predictor, settings: ModelSettings, seed: int):
+    def __init__(self, predictor: Predictor, settings: ModelSettings, seed: int, tasks: tuple[str, ...], loss: nn.Module):
         super().__init__()
         self.predictor, self.settings, self.seed = predictor, settings.training, seed
         self.augmentation = getattr(settings, "augment", None)
-        self.loss = VALoss(**settings.training.loss.model_dump())
+        self.tasks, self.loss = tasks, loss
         self.curves: list[dict[str, float]] = []
         self._losses: list[Tensor] = []
 
@@ -83,18 +83,22 @@ class Fit(pl.LightningModule):
         return inputs | {name: sound.unsqueeze(1)}
 
     def validation_step(self, batch: Any, _: int) -> None:
-        """Predict every validation stream whole; the score is the pooled CCC at the model's own rate."""
-        videos = {}
-        for sequence, target, known in self.trainer.datamodule.validation:
-            prediction = models.run(self.predictor, sequence, self.device).prediction
-            videos[sequence.id] = (target.reshape(-1, 2), prediction.reshape(-1, 2), known.ravel())
-        score = metrics.pooled(videos)["ccc"]
+        """Predict every validation stream whole; the score is the mean of the tasks' measures at the model's own rate."""
+        own = judging.scores(self.tasks, *self.outputs(self.trainer.datamodule.validation))
+        score = float(np.mean(list(own.values())))
         self.log(MONITOR, score, batch_size=1)
         if not self.trainer.sanity_checking:
             loss = float(torch.stack(self._losses).mean())
             rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-            self.curves.append({"epoch": self.current_epoch, "training_loss": loss, MONITOR: score, "learning_rate": rate})
-            log.info("epoch %d: training loss %.4f, validation CCC %.4f, learning rate %.1e", self.current_epoch, loss, score, rate)
+            each = {f"validation_{task}": value for task, value in own.items()}
+            self.curves.append({"epoch": self.current_epoch, "training_loss": loss, MONITOR: score, **each, "learning_rate": rate})
+            log.info("epoch %d: training loss %.4f, validation score %.4f, learning rate %.1e", self.current_epoch, loss, score, rate)
+
+    def outputs(self, streams: list[Labelled]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Raw outputs (N, O), target (N, K) and known (N, tasks) of all rows of labelled streams."""
+        raw = [models.run(self.predictor, sequence, self.device).prediction for sequence, *_ in streams]
+        parts = (raw, [t for _, t, _ in streams], [k for *_, k in streams])
+        return tuple(np.concatenate([a.reshape(-1, a.shape[-1]) for a in part]) for part in parts)
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimiser = torch.optim.AdamW(groups(self.predictor, self.settings), weight_decay=self.settings.weight_decay)
@@ -117,7 +121,7 @@ def groups(predictor: Predictor, s: Training) -> list[dict[str, Any]]:
 
 
 def schedule(optimiser: torch.optim.Optimizer, s: Training) -> torch.optim.lr_scheduler.LRScheduler:
-    """Learning rates by epoch: lowered where validation CCC stalls, or warmed up and then held, or lowered along a cosine."""
+    """Learning rates by epoch: lowered where the validation score stalls, or warmed up and then held, or lowered along a cosine."""
     if s.schedule == "plateau":
         held = [0.0, s.backbone_learning_rate if s.plateau_groups == "head" else 0.0]  # a rate at its least stays
         return torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -157,8 +161,9 @@ def fit(
     Nothing is done if the model is in the store already. A fit that was stopped goes on from its last epoch.
 
     Args:
-        entries: for each stage that the model reads, what became of its items.
-        fold: training streams to leave out; the embedding is then brought into the space of the fit on all, which must be there.
+        entries: for each stage that the model learns from, what became of its items.
+        fold: training streams to leave out; the embedding is then brought into the space of the fit on all, which must be there. With
+            cross-validation they are what this fit is validated with.
     """
     key, settings = plan.key(name), plan.settings.models[name]
     folder = Path(plan.fitted(name, fold)).parent
@@ -168,23 +173,27 @@ def fit(
             return models.read_record(path, key)
         except StoreError as error:
             log.warning("%s; fitted anew", error)
-    train, validation = (_labelled(plan, name, entries, part, fold) for part in ("train", "validation"))
+    tasks, held_out = plan.settings.tasks, fold is not None and plan.settings.cross_validation is not None
+    train = _labelled(plan, name, entries, "train", lambda item: fold is None or plan.fold(name, item) != fold)
+    outside = _labelled(plan, name, entries, "validation")
+    validation = _labelled(plan, name, entries, "train", lambda item: plan.fold(name, item) == fold) if held_out else outside
     pl.seed_everything(plan.settings.seed, verbose=False)
     device = pick(plan.settings.device)
     backbone = backbones.load(plan, name)
     dims = {settings.reads: backbone.dim} if backbone else sequences.widths([s for s, *_ in train])
     for read in (read for read, dim in dims.items() if dim == 0):
         raise ManifestError(f"{name}: want a training stream with {read}, got none; take {read} out of models.{name}.reads")
-    for sequence, *_ in [*train, *validation]:
+    for sequence, *_ in [*train, *validation, *outside]:
         sequences.widen(sequence, dims)
-    predictor = Predictor(settings, dims, backbone)
+    predictor = Predictor(settings, dims, backbone, outputs=width(tasks))
     if settings.standardise:
         predictor.measure([s for s, *_ in train])
     packed = Packed([s for s, *_ in train], [(t, k) for _, t, k in train], settings)
     log.info("%s: %d windows of %d streams, %d validation streams", name, len(packed), len(train), len(validation))
     if not len(packed):
         raise ManifestError(f"{name}: want labelled windows in partition train, got none; check the annotations")
-    module = Fit(predictor, settings, plan.settings.seed)
+    loss = build.loss(tasks, settings.training.loss, packed.target, packed.known)
+    module = Fit(predictor, settings, plan.settings.seed, tasks, loss)
     best = _train(module, Windows(packed, validation, settings.training.batch_size, plan.settings.seed), folder, device, progress)
     record = {
         "model": name,
@@ -200,29 +209,43 @@ def fit(
         "validation": [s.id for s, *_ in validation],
         "best": best,
         "curves": module.curves,
+        **_judged(module.to(device), validation, outside),
     }
-    if fold is not None:
+    if fold is not None and plan.fused(name):
         crossfit.join(predictor.to(device), fitted(plan, name, None, device=device)[0], [s for s, *_ in train], device)
     models.save(path, predictor, record)
     shutil.rmtree(folder / "checkpoints")
     return record
 
 
-def _labelled(plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], partition: str, fold: int | None) -> list[Labelled]:
+def _judged(module: Fit, validation: list[Labelled], outside: list[Labelled]) -> dict[str, Any]:
+    """What the best epoch's weights give: `thresholds` of units and `scores` by task on the streams that the fit was validated with;
+    `validation_scores`, and `by_output` for the target of each output, on the streams of partition validation, the same for every fold.
+    """
+    own = module.outputs(validation)
+    same = own if outside is validation else module.outputs(outside)
+    judged = {"thresholds": judging.thresholds(module.tasks, *own), "scores": judging.scores(module.tasks, *own)}
+    return {**judged, "validation_scores": judging.scores(module.tasks, *same), "by_output": judging.by_output(module.tasks, *same)}
+
+
+def _labelled(
+    plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], partition: str, wanted: Callable[[Item], bool] = lambda item: True
+) -> list[Labelled]:
     """Sequences of a partition with their labels; streams that have no input are left out and named in the log."""
     out, settings = [], plan.settings.models[name]
     for item in plan.items(name):
-        if item.row.partition != partition or (fold is not None and plan.fold(name, item) == fold):
+        if not (item.row.labelled(plan.settings.tasks, partition) and wanted(item)):
             continue
-        reason = inherited(plan, name, item, entries)
-        if reason:
+        reason = inherited(plan, name, item, entries) or entries["labels"][item.id]
+        if reason.status != "done":
             log.warning("%s: %s: left out of %s: %s", name, item.id, partition, reason.reason)
             continue
-        sequence = sequences.read(Job(plan, name, item), settings)
-        target, known = sequences.labels(sequence, item.row.labels["va"])
+        job = Job(plan, name, item)
+        sequence = sequences.read(job, settings)
+        target, known = sequences.labels(job, sequence, settings, partition)
         usable = sequence.usable.any()
         if isinstance(settings, ChunkModel):  # rows stand alone, and are large
-            rows = known.any(axis=1)
+            rows = known.any(axis=(1, 2))
             sequence, target, known = sequence.only(rows), target[rows], known[rows]
         if len(sequence):
             out.append((sequence, target, known))

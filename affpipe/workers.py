@@ -6,6 +6,7 @@ from affpipe.jobs import Context, Worker
 
 STAGES = {  # stage or encoder -> the module whose function of that name makes the worker
     "frames": "affpipe.stages.media",
+    "labels": "affpipe.stages.labels",
     "audio": "affpipe.stages.media",
     "vad": "affpipe.stages.media",
     "faces": "affpipe.stages.faces",

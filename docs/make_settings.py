@@ -49,15 +49,20 @@ SECTIONS = {  # heading -> (model, base whose rows are not repeated, where it st
     "Model raav": (settings.RAAVModel, settings.SequenceModel, "`models.NAME` with `kind: raav`."),
     "training": (settings.Training, None, "`models.NAME.training`."),
     "loss": (settings.Loss, None, "`models.NAME.training.loss`."),
+    "loss of va": (settings.VALoss, None, "`models.NAME.training.loss.va`."),
+    "loss of expr": (settings.ExprLoss, None, "`models.NAME.training.loss.expr`."),
+    "loss of au": (settings.AULoss, None, "`models.NAME.training.loss.au`."),
     "augment": (settings.Augment, None, "`models.NAME.augment`, of `chunk_asp`."),
     "smooth": (settings.Smooth, None, "`models.NAME.smooth`. Changes what is published, and no model."),
+    "decode": (settings.Decode, None, "`models.NAME.decode`. Changes what is published, and no model."),
+    "cross_validation": (settings.CrossValidation, None, "`use` changes what is published, and no model."),
     "late_fusion": (settings.LateFusion, None, "Changes what is published, and no model."),
     "reference": (settings.Reference, None, "A published table that the report prints beside the run's figures."),
     "A row of reference": (settings.PublishedRow, None, "`reference.rows.MODEL`."),
 }
 NO_KEY = {"name", "manifest", "data_root", "cache", "results", "weights", "device", "shards", "on_error"}  # of the run
 MEANING = {
-    "Settings.task": "what is predicted: valence and arousal",
+    "Settings.cross_validation": "every model fitted once more without each fold, see below; none: not done",
     "Settings.manifest": "CSV of the streams, see data.md",
     "Settings.data_root": "folder that paths in the manifest start from",
     "Settings.cache": "folder of the store",
@@ -136,10 +141,15 @@ MEANING = {
     "Training.plateau_patience": "epochs without a better CCC before that",
     "Training.stop_patience": "epochs without a better CCC before the end",
     "Training.clip_norm": "largest norm of the gradient",
-    "Loss.valence_weight": "of 1 - CCC of valence",
-    "Loss.arousal_weight": "of 1 - CCC of arousal",
-    "Loss.mae_weight": "of the mean absolute error",
-    "Loss.mse_weight": "of the mean squared error",
+    "Loss.va_weight": "of the loss of valence and arousal in the sum over the run's tasks",
+    "Loss.expr_weight": "of the loss of expressions",
+    "Loss.au_weight": "of the loss of action units",
+    "ExprLoss.kind": "which loss",
+    "CrossValidation.folds": "of the training videos; the streams of a video, and of a person where the manifest names one, are in one fold",
+    "VALoss.valence_weight": "of 1 - CCC of valence",
+    "VALoss.arousal_weight": "of 1 - CCC of arousal",
+    "VALoss.mae_weight": "of the mean absolute error",
+    "VALoss.mse_weight": "of the mean squared error",
 }
 
 

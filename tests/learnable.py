@@ -14,6 +14,7 @@ from affpipe.jobs import Context, Job
 from affpipe.manifest import read
 from affpipe.plan import Item, Plan
 from affpipe.predict import stage
+from affpipe.stages.labels import labels
 from affpipe.store import Entry
 from affpipe.training import fit
 
@@ -62,7 +63,15 @@ def make_plan(tmp_path: Path, **more: Any) -> Plan:
     made = Plan(parse(data | {"publish": "fused"} | more), read(tmp_path / "manifest.csv", tmp_path))
     for item in made.items("subject"):
         write_streams(made, item, mix)
+    write_labels_of(made)
     return made
+
+
+def write_labels_of(plan: Plan) -> None:
+    """Run the stage `labels`."""
+    work = labels(Context(plan, "labels"))
+    for item in plan.items("labels"):
+        work(Job(plan, "labels", item))
 
 
 def write_streams(plan: Plan, item: Item, mix: np.ndarray) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from learnable import write_labels_of
 
 from affpipe import predictor, sequences, workers
 from affpipe.config import parse
@@ -44,6 +45,7 @@ def folder(tmp_path_factory) -> Path:
     base = plan_of(out)
     for item in base.items("voice"):
         write_media(base, item)
+    write_labels_of(base)
     work = workers.start(Context(base, "odyssey"))
     for item in base.items("odyssey"):
         work(Job(base, "odyssey", item))
@@ -100,7 +102,7 @@ def predictions(plan: Plan) -> dict[str, np.ndarray]:
 def test_cached_states_and_sound_give_the_same_model(folder):
     cached, direct = plan_of(folder), plan_of(folder, cache_frozen=False)
     records = [fit(plan, "voice", entries(plan)) for plan in (cached, direct)]
-    for key in ("training_loss", "validation_ccc"):
+    for key in ("training_loss", "validation_score"):
         np.testing.assert_allclose([c[key] for c in records[0]["curves"]], [c[key] for c in records[1]["curves"]], atol=1e-4)
     one, other = predictions(cached), predictions(direct)
     for id in PARTITION:
@@ -126,7 +128,7 @@ def test_before_training_they_are_equal_to_rounding(folder, feature):
         plan = plan_of(folder, feature=feature, cache_frozen=frozen)
         layers = backbone.load(plan, "voice")
         torch.manual_seed(0)
-        model = predictor.Predictor(plan.settings.models["voice"], {"odyssey": layers.dim if layers else 32}, layers).eval()
+        model = predictor.Predictor(plan.settings.models["voice"], {"odyssey": layers.dim if layers else 32}, layers, outputs=2).eval()
         (item,) = [i for i in plan.items("voice") if i.id == "a"]
         answers.append(predictor.run(model, sequences.read(Job(plan, "voice", item), plan.settings.models["voice"]), CPU))
     np.testing.assert_allclose(answers[0].prediction, answers[1].prediction, atol=1e-6)
@@ -140,7 +142,7 @@ def test_the_top_layers_are_trained_and_the_frozen_ones_are_not_in_the_model(fol
     plan = plan_of(folder, cache_frozen=False)
     layers = backbone.load(plan, "voice")
     begun = {name: p.detach().clone() for name, p in layers.top.named_parameters()}
-    model = predictor.Predictor(plan.settings.models["voice"], {"odyssey": layers.dim}, layers)
+    model = predictor.Predictor(plan.settings.models["voice"], {"odyssey": layers.dim}, layers, outputs=2)
     first, second = groups(model, plan.settings.models["voice"].training)
     assert {id(p) for p in second["params"]} == {id(p) for p in layers.top.parameters() if p.requires_grad}
     assert len(first["params"]) == len(list(model.model.parameters()))

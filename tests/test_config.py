@@ -59,12 +59,15 @@ def test_settings_survive_the_trip_through_json(default):
 TRANSFORMER = {"kind": "transformer", "reads": "mesh"}
 RAAV = {"kind": "raav", "reads": ["face", "behaviour"], "audio": "voice"}
 BAD = {
-    "unknown at the top": ({"shard": 3}, ["shard: unknown key", "allowed: name, task, manifest"]),
+    "unknown at the top": ({"shard": 3}, ["shard: unknown key", "allowed: name, tasks, manifest"]),
     "unknown in a section": ({"audio": {"rate": 1}}, ["audio.rate: unknown key", "allowed: sample_rate_hz, offset_s"]),
     "unknown in a feature": ({"features": {"mesh": {"dim": 1}}}, ["features.mesh.dim: unknown key", "allowed: encoder"]),
     "unknown in a model": ({"models": {"face": {"layer": 1}}}, ["models.face.layer: unknown key", "layers, heads"]),
     "unknown in training": ({"models": {"face": {"training": {"lr": 1}}}}, ["models.face.training.lr: unknown key", "learning_rate"]),
-    "unknown in loss": ({"models": {"face": {"training": {"loss": {"mae": 1}}}}}, ["models.face.training.loss.mae: unknown", "mae_weight"]),
+    "unknown in loss": (
+        {"models": {"face": {"training": {"loss": {"va": {"mae": 1}}}}}},
+        ["models.face.training.loss.va.mae: unknown", "mae_weight"],
+    ),
     "other encoder's key": ({"features": {"qwen3vl": {"layer": 3}}}, ["features.qwen3vl.layer: unknown key", "allowed: length_s"]),
     "unknown encoder": ({"features": {"mesh": {"encoder": "dino"}}}, ["features.mesh.encoder", "mesh, grada, qwen3vl, wavlm", "'dino'"]),
     "unknown kind": ({"models": {"face": {"kind": "lstm"}}}, ["models.face.kind", "transformer, mamba, chunk_asp, dcmmoe", "'lstm'"]),
@@ -102,7 +105,7 @@ BAD = {
     "WavLM at another rate": ({"audio": {"sample_rate_hz": 22050}}, ["features.wavlm: WavLM hears 16000 Hz", "22050"]),
     "publishes an unknown model": ({"publish": "fusd"}, ["publish: want one of", "'fused'", "'fusd'"]),
     "a loss of nothing": (
-        {"models": {"face": {"training": {"loss": {"valence_weight": 0, "arousal_weight": 0}}}}},
+        {"models": {"face": {"training": {"loss": {"va": {"valence_weight": 0, "arousal_weight": 0}}}}}},
         ["want a weight that is"],
     ),
     "a plateau that warms up": (
@@ -133,7 +136,22 @@ BAD = {
     ),
     "an even filter": ({"models": {"face": {"smooth": {"valence_frames": 4}}}}, ["models.face.smooth: valence_frames: want an odd number"]),
     "one fold": ({"cross_fit": 1}, ["cross_fit: want 0 (off) or at least 2 folds, got 1"]),
-    "another task": ({"task": "expr"}, ["task", "'va'", "'expr'"]),
+    "another task": ({"tasks": ["mtl"]}, ["tasks.0", "'va', 'expr' or 'au'", "'mtl'"]),
+    "no task": ({"tasks": []}, ["tasks", "at least 1 item"]),
+    "a task twice": ({"tasks": ["va", "expr", "va"]}, ["tasks: want each task once, got ['va', 'expr', 'va']"]),
+    "late fusion without va": (
+        {"tasks": ["expr"], "late_fusion": {}},
+        ["late_fusion: it weighs valence and arousal, got the tasks ['expr']"],
+    ),
+    "two kinds of folds": ({"cross_fit": 3, "cross_validation": {}}, ["cross_fit and cross_validation exclude each other", "got 3 and 5"]),
+    "smoothing of focal": (
+        {"models": {"face": {"training": {"loss": {"expr": {"kind": "focal", "label_smoothing": 0.1}}}}}},
+        ["models.face.training.loss.expr: label_smoothing: only cross_entropy has it, got 0.1 with focal; set 0"],
+    ),
+    "an even filter of classes": (
+        {"models": {"face": {"decode": {"expression_frames": 4}}}},
+        ["decode: expression_frames: want an odd number"],
+    ),
     "a key that is no text": ({3: 4}, ["3: keys should be strings"]),
 }
 
@@ -235,6 +253,11 @@ def test_nothing_laid_over_or_under_changes_nothing():
 UNKEYED = {"features.qwen3vl.batch_size", "features.wavlm.batch_size", "faces.batch_size", "subject.curation", "late_fusion", "reference"}
 UNKEYED |= {
     f"models.{m}.smooth.{f}" for m in ("face", "behaviour", "voice", "fused") for f in ("filter", "valence_frames", "arousal_frames")
+}
+UNKEYED |= {
+    f"models.{m}.decode.{f}"
+    for m in ("face", "behaviour", "voice", "fused")
+    for f in ("expression_filter", "expression_frames", "au_frames", "au_thresholds")
 }
 
 

@@ -122,7 +122,8 @@ def test_labels_are_cut_or_filled_up_to_the_frames_of_the_video():
 def test_a_prediction_table_numbers_frames_from_one_and_says_how_each_was_had(tmp_path):
     path = tmp_path / "out" / "a.csv"
     values = np.array([[0.5, -0.25], [1, -1], [0, 0]])
-    write_predictions(path, np.array([0.08, 0.12, 10.0]), values, np.array([OBSERVED, NEAREST, NONE]), np.array([True, True, False]))
+    source = np.array([OBSERVED, NEAREST, NONE])
+    write_predictions(path, np.array([0.08, 0.12, 10.0]), {"va": values}, {}, source, np.array([True, True, False]))
     with path.open(newline="") as table:
         rows = list(csv.reader(table))
     assert rows == [

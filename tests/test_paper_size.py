@@ -42,7 +42,7 @@ def rows(settings):
 
 def make(models, name):
     torch.manual_seed(0)
-    return build.model(models[name], dims(models, name)).train()
+    return build.model(models[name], dims(models, name), 2).train()
 
 
 def test_the_page_lists_every_model_of_the_recipe(models):

@@ -61,7 +61,7 @@ def test_late_fusion_is_predicted_by_weights_of_the_other_half(late) -> None:
             videos[id] = (truth, want, known)
             np.testing.assert_array_equal(known, KNOWN)
     scores = json.loads((out / "scores.json").read_text())
-    assert {k: scores["late_fusion"][k] for k in CCC} == pytest.approx(metrics.pooled(videos), abs=1e-9)
+    assert {k: scores["late_fusion"]["va"][k] for k in CCC} == pytest.approx(metrics.pooled(videos), abs=1e-9)
     rows = list(csv.DictReader((out / "late_fusion/report.csv").read_text().splitlines()))
     assert [(r["system"], r["fitted_on"]) for r in rows] == [
         ("late fusion", "other half"),
@@ -70,8 +70,8 @@ def test_late_fusion_is_predicted_by_weights_of_the_other_half(late) -> None:
         ("best single system", "same videos: optimistic"),
     ]
     for key in CCC:
-        assert float(rows[0][key]) == pytest.approx(scores["late_fusion"][key], abs=1e-12)
-        assert float(rows[3][key]) == pytest.approx(scores["fused"][key], abs=1e-12)  # the best system by far
+        assert float(rows[0][key]) == pytest.approx(scores["late_fusion"]["va"][key], abs=1e-12)
+        assert float(rows[3][key]) == pytest.approx(scores["fused"]["va"][key], abs=1e-12)  # the best system by far
     assert float(rows[2]["ccc"]) >= float(rows[0]["ccc"]) - 1e-9
     assert set(summary["scores"]) == {"face", "voice", "fused", "late_fusion"}
 

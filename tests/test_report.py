@@ -70,7 +70,7 @@ def test_page_says_which_run(run: Run, page: str) -> None:
 
 def test_scores_are_those_given(run: Run, page: str) -> None:
     rows = cells(section(page, "scores"))
-    score = run.scores["fused"]
+    score = run.scores["fused"]["va"]
     keys = ("ccc_valence", "ccc_arousal", "ccc")
     want = [f"{score[k]:.3f}" for k in keys] + [f"{score['within_video'][k]:.3f}" for k in keys]
     assert ["fused published", *want, "2", "280"] in rows
@@ -97,7 +97,7 @@ def test_failure_of_a_video_is_passed_on_but_a_second_cause_is_its_own(tmp_path:
     run.entries["face"]["v1"] = Entry("failed", reason="memory")
     run.entries["fused"]["v1"] = Entry("failed", reason="face: memory")
     rows = {tuple(row[:3]): row[3:] for row in cells(section(run.page(), "summary")) if len(row) == 6}
-    assert rows[("t+1", "test", "frames")][2] == ", ".join(run.plan.names[1:])
+    assert rows[("t+1", "test", "frames")][2] == ", ".join(name for name in run.plan.names[1:] if name != "labels")  # it has none
     assert rows[("v1", "validation", "face")] == ["failed", "memory", "fused"]
     assert len(rows) == 3
 
@@ -161,7 +161,7 @@ def test_drawings_are_xml_and_hold_all_series(page: str) -> None:
 
 
 def test_learning_curve_marks_the_best_epoch(page: str) -> None:
-    assert "epoch 2 of 3, CCC 0.432" in Reader(page).text
+    assert "epoch 2 of 3, score 0.432" in Reader(page).text
     assert "best epoch 2: 0.4321" in page
 
 
@@ -217,7 +217,7 @@ def compared(run: Run) -> str:
 def test_the_published_table_stands_beside_the_run(tmp_path: Path) -> None:
     run = Run(tmp_path, reference=REFERENCE, random={"fused": ("wavlm-tiny",)})
     html = section(compared(run), "reference")
-    score = run.scores["face"]
+    score = run.scores["face"]["va"]
     own = [f"{x:.4f}" for x in (*(score[k] for k in ("ccc_valence", "ccc_arousal", "ccc")), score["within_video"]["ccc"])]
     rows = [row for row in cells(html) if row]
     assert rows[0] == ["1 <face>face", "0.5869", "0.6508", "0.6189", "0.5400", *own, "real", "none random"]
@@ -389,7 +389,7 @@ def test_experts_of_three_modalities_have_colours_of_their_own() -> None:
 
 @pytest.mark.parametrize("source", [np.full(T, NONE, np.uint8), np.where(TIMES < 1, NEAREST, OBSERVED).astype(np.uint8)])
 def test_trajectories_writes_a_picture(tmp_path: Path, source: np.ndarray) -> None:
-    found = FramePredictions(Run.truth("x"), source != NONE, source)
+    found = FramePredictions({"va": Run.truth("x")}, {}, source != NONE, source)
     path = tmp_path / "new" / "out.png"
     report.trajectories(path, "costs $5 & 名 <b>_x_", TIMES, found)
     data = path.read_bytes()
@@ -399,6 +399,6 @@ def test_trajectories_writes_a_picture(tmp_path: Path, source: np.ndarray) -> No
 
 
 def test_trajectories_of_a_single_frame(tmp_path: Path) -> None:
-    found = FramePredictions(np.zeros((1, 2)), np.ones(1, bool), np.full(1, OBSERVED, np.uint8))
+    found = FramePredictions({"va": np.zeros((1, 2))}, {}, np.ones(1, bool), np.full(1, OBSERVED, np.uint8))
     report.trajectories(tmp_path / "one.png", "one", np.array([0.5]), found)
     assert (tmp_path / "one.png").stat().st_size > 1000

@@ -16,13 +16,13 @@ from affpipe.config import overlay, parse
 from affpipe.errors import InputError, ManifestError, StoreError
 from affpipe.faces.crop import cut, encode_jpeg
 from affpipe.faces.subject import RULES, choose
-from affpipe.formats import HEADER
 from affpipe.jobs import Job
 from affpipe.plan import Plan
 from affpipe.review.review import Outcome, review
 from affpipe.review.sheet import LANES, THUMBS
 from affpipe.review.tracks import AMBIGUOUS, Faces, ambiguity, doubts, tracks, why
 from affpipe.stages import faces as stages
+from affpipe.tasks import VA
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -163,7 +163,7 @@ class Data:
     def __init__(self, folder: Path):
         self.folder, self.videos, self.rows = folder, dict(VIDEOS), list(ROWS)
         self.out = folder / "review"
-        (folder / "a.txt").write_text(f"{HEADER}\n0.1,0.2\n")
+        (folder / "a.txt").write_text(f"{VA.header}\n0.1,0.2\n")
 
     def settings(self, change: dict[str, Any] | None = None) -> Any:
         own = {"cache": str(self.folder / "cache"), "manifest": str(self.folder / "m.csv"), "data_root": str(self.folder), "shards": 2}

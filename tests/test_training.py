@@ -7,21 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from learnable import FPS, FRAMES, MODELS, entries, fit_and_apply, make_plan, truth
+from learnable import FPS, FRAMES, MODELS, entries, fit_and_apply, make_plan, truth, write_labels_of
 
-from affpipe import frames, predictor, sequences
+from affpipe import build, frames, predictor, sequences
 from affpipe.errors import AbsentError, ManifestError, StoreError
 from affpipe.formats import write_labels
 from affpipe.frames import NEAREST, NONE, OBSERVED
 from affpipe.jobs import Context, Job
 from affpipe.metrics import va_scores
-from affpipe.plan import Plan
+from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of, stage, to_frames
 from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import Packed
-from affpipe.settings import RAAVModel, Smooth, Training
-from affpipe.settings.models import Loss
+from affpipe.settings import Loss, RAAVModel, Smooth, Training, VALoss
 from affpipe.training import Fit, fit, groups, schedule
+
+
+def labels_of(plan: Plan, item: Item, sequence: sequences.Sequence, model: str = "face") -> tuple[np.ndarray, np.ndarray]:
+    """Target (R, C, 2) and known (R, C, 1) of a model's input."""
+    return sequences.labels(Job(plan, model, item), sequence, plan.settings.models[model], item.row.partition)
 
 
 @pytest.fixture
@@ -35,8 +39,8 @@ def test_the_whole_chain_learns_what_is_there_to_learn(plan):
     for name, least in {"face": 0.9, "fused": 0.9}.items():
         job = Job(plan, name, item)
         with job.open(name) as stream:
-            found = to_frames(stream, job.axis())
-        assert va_scores(truth("c"), found.values, found.valid)["ccc"] > least
+            found = to_frames(stream, job.axis(), ("va",), plan.settings.models[name])
+        assert va_scores(truth("c"), found.values["va"], found.valid)["ccc"] > least
         assert (found.source[60:80] == NEAREST).all()
         assert (np.delete(found.source, np.s_[60:80]) == OBSERVED).all()
 
@@ -93,20 +97,20 @@ def test_a_fit_that_was_stopped_ends_where_an_undisturbed_one_does(plan, trainin
 
 def test_the_best_epoch_is_kept(plan):
     record = fit(plan, "face", entries(plan))
-    assert record["best"]["validation_ccc"] == max(c["validation_ccc"] for c in record["curves"])
+    assert record["best"]["validation_score"] == max(c["validation_score"] for c in record["curves"])
     model, _ = predictor.load(model_path(plan.folder("face")), plan.key("face"), plan.settings.models["face"], torch.device("cpu"))
     (item,) = [i for i in plan.items("face") if i.id == "c"]
     sequence = sequences.read(Job(plan, "face", item), plan.settings.models["face"])
-    target, known = sequences.labels(sequence, item.row.labels["va"])
+    target, known = labels_of(plan, item, sequence)
     rows = predictor.run(model, sequence, torch.device("cpu"))
     score = va_scores(target.reshape(-1, 2), rows.prediction.reshape(-1, 2), known.ravel())["ccc"]
-    assert score == pytest.approx(record["best"]["validation_ccc"], abs=1e-6)
+    assert score == pytest.approx(record["best"]["validation_score"], abs=1e-6)
 
 
 def test_standardisation_uses_observed_rows_of_the_training_streams(plan):
     settings = plan.settings.models["face"]
     read_all = [sequences.read(Job(plan, "face", i), settings) for i in plan.items("face") if i.row.partition == "train"]
-    model = Predictor(settings, {"mesh": 6})
+    model = Predictor(settings, {"mesh": 6}, outputs=2)
     model.measure(read_all)
     rows = np.concatenate([s.inputs["mesh"] for s in read_all]).astype(np.float64)
     np.testing.assert_allclose(model.mean_mesh, rows.mean(0), atol=1e-5)
@@ -116,7 +120,7 @@ def test_standardisation_uses_observed_rows_of_the_training_streams(plan):
 def test_a_model_sees_standardised_inputs(plan):
     settings = plan.settings.models["face"]
     torch.manual_seed(0)
-    model = Predictor(settings, {"mesh": 6}).eval()
+    model = Predictor(settings, {"mesh": 6}, outputs=2).eval()
     x, present = torch.randn(2, 9, 6) * 3 + 5, torch.ones(2, 9, 1, dtype=torch.bool)
     model.mean_mesh.copy_(torch.full((6,), 5.0))
     model.deviation_mesh.copy_(torch.full((6,), 3.0))
@@ -125,7 +129,7 @@ def test_a_model_sees_standardised_inputs(plan):
 
 
 def test_a_window_that_is_not_present_is_not_heard(plan):
-    model = Predictor(plan.settings.models["voice"], {"wavlm": 6}).eval()
+    model = Predictor(plan.settings.models["voice"], {"wavlm": 6}, outputs=2).eval()
     inputs = {"wavlm": torch.randn(2, 1, 199, 6), "steps": torch.full((2, 1), 199)}
     found = model(inputs, torch.tensor([True, False])[:, None, None])
     assert (found.prediction[1] == 0).all()
@@ -139,7 +143,7 @@ def test_audio_windows_give_a_row_a_second_and_drop_what_was_not_retained(plan):
     assert sequence.start_s[1].tolist() == [2.0, 3.0, 4.0, 5.0]
     assert sequence.end_s.max() == pytest.approx(8.0)
     assert sequence.present[:, 0].tolist() == [True, True, False]
-    target, known = sequences.labels(sequence, item.row.labels["va"])
+    target, known = labels_of(plan, item, sequence, "voice")
     np.testing.assert_allclose(target[1, 2], truth("a")[100:125].mean(axis=0), atol=1e-5)
     assert not known[2].any()
 
@@ -149,7 +153,7 @@ def test_packed_windows_are_those_of_their_streams(plan, length):
     settings = plan.settings.models["face"].model_copy(update={"window": length, "stride": 20})
     items = [i for i in plan.items("face") if i.row.partition == "train"]
     read_all = [sequences.read(Job(plan, "face", i), settings) for i in items]
-    targets = [sequences.labels(s, i.row.labels["va"]) for s, i in zip(read_all, items, strict=True)]
+    targets = [labels_of(plan, i, s) for s, i in zip(read_all, items, strict=True)]
     second = read_all[1].inputs["mesh"].copy()
     packed = Packed(read_all, targets, settings)
     starts = frames.split(FRAMES, length=length, stride=20)
@@ -167,7 +171,7 @@ def test_a_short_stream_is_padded_and_masked(plan):
     (item,) = [i for i in plan.items("face") if i.id == "a"]
     long = sequences.read(Job(plan, "face", item), settings)
     short = long.only(np.arange(FRAMES) < 120)
-    target, known = sequences.labels(long, item.row.labels["va"])
+    target, known = labels_of(plan, item, long)
     batch = Packed([short, long], [(target[:120], known[:120]), (target, known)], settings)[[0, 1]]
     assert batch["present"][:, :, 0].sum(dim=1).tolist() == [120, FRAMES]
     assert not batch["known"][0, 120:].any()
@@ -178,7 +182,7 @@ def test_windows_without_labels_are_left_out(plan):
     settings = plan.settings.models["face"]
     (item,) = [i for i in plan.items("face") if i.id == "a"]
     sequence = sequences.read(Job(plan, "face", item), settings)
-    target, known = sequences.labels(sequence, item.row.labels["va"])
+    target, known = labels_of(plan, item, sequence)
     known[:100] = False
     packed = Packed([sequence], [(target, known)], settings)
     assert all(start + rows > 100 for start, rows in packed.windows)
@@ -189,7 +193,7 @@ def test_an_audio_window_wants_labels_for_half_of_its_chunks(plan, labelled, kep
     settings = plan.settings.models["voice"]
     (item,) = [i for i in plan.items("voice") if i.id == "a"]
     sequence = sequences.read(Job(plan, "voice", item), settings).only(np.array([True, False, False]))
-    target, known = sequences.labels(sequence, item.row.labels["va"])
+    target, known = labels_of(plan, item, sequence, "voice")
     known[:, labelled:] = False
     assert len(Packed([sequence], [(target, known)], settings)) == kept
 
@@ -214,7 +218,7 @@ def test_a_stream_with_nothing_to_predict_from_is_absent_with_its_reason(plan):
     job = Job(plan, "mesh", item)
     times = np.arange(FRAMES) / float(FPS)
     nothing = np.zeros(FRAMES, bool)
-    job.write(job.header(FPS), values=np.zeros((FRAMES, 6), np.float32), start_s=times, end_s=times + 0.04, valid=nothing)
+    job.write(job.header(FPS, thresholds=None), values=np.zeros((FRAMES, 6), np.float32), start_s=times, end_s=times + 0.04, valid=nothing)
     sequence = sequences.read(Job(plan, "face", item), plan.settings.models["face"])
     assert (sequence.source == NONE).all()
     with pytest.raises(AbsentError, match="d: want something to predict from, got no usable row of mesh"):
@@ -225,6 +229,8 @@ def test_a_partition_without_usable_labels_is_named(plan):
     for item in plan.items("face"):
         if item.row.partition == "train":
             write_labels("va", item.row.labels["va"], np.zeros((FRAMES, 2)), np.zeros(FRAMES, bool))
+    plan = Plan(plan.settings, plan.rows)
+    write_labels_of(plan)
     with pytest.raises(ManifestError, match="face: want labelled frames in partition train, got none"):
         fit(plan, "face", entries(plan))
 
@@ -243,13 +249,14 @@ def test_segments_cover_the_frames_that_they_span(plan):
     (item,) = [i for i in plan.items("behaviour") if i.id == "d"]
     job = Job(plan, "behaviour", item)
     rows = {"prediction": np.array([[0.2, 0.0], [0.6, -1.5]], np.float32), "source": np.full(2, OBSERVED, np.uint8)}
-    job.write(job.header(FPS), values=np.zeros((2, 4), np.float16), start_s=[0.0, 2.0], end_s=[4.0, 6.0], valid=np.ones(2, bool), **rows)
+    times = {"start_s": [0.0, 2.0], "end_s": [4.0, 6.0], "valid": np.ones(2, bool)}
+    job.write(job.header(FPS, thresholds=None), values=np.zeros((2, 4), np.float16), **times, **rows)
     with job.open("behaviour") as stream:
-        found = to_frames(stream, job.axis())
-    np.testing.assert_allclose(found.values[49], [0.2, 0.0], atol=1e-7)
-    np.testing.assert_allclose(found.values[50], [0.4, -0.75], atol=1e-7)
-    np.testing.assert_allclose(found.values[100], [0.6, -1.0], atol=1e-7)  # clipped
-    np.testing.assert_allclose(found.values[199], [0.6, -1.0], atol=1e-7)  # beyond the last segment: the nearest frame's
+        found = to_frames(stream, job.axis(), ("va",), plan.settings.models["behaviour"])
+    np.testing.assert_allclose(found.values["va"][49], [0.2, 0.0], atol=1e-7)
+    np.testing.assert_allclose(found.values["va"][50], [0.4, -0.75], atol=1e-7)
+    np.testing.assert_allclose(found.values["va"][100], [0.6, -1.0], atol=1e-7)  # clipped
+    np.testing.assert_allclose(found.values["va"][199], [0.6, -1.0], atol=1e-7)  # beyond the last segment: the nearest frame's
     assert found.source[199] == NEAREST
     assert found.source[149] == OBSERVED
 
@@ -261,11 +268,11 @@ def test_predictions_at_frames_are_smoothed_as_the_model_says_and_then_clipped(p
     job, times = Job(plan, "face", item), np.arange(FRAMES) / float(FPS)
     raw = np.random.default_rng(0).normal(size=(FRAMES, 2)).astype(np.float32)
     rows = {"prediction": raw, "source": np.full(FRAMES, OBSERVED, np.uint8), "valid": np.ones(FRAMES, bool)}
-    job.write(job.header(FPS), values=np.zeros((FRAMES, 4), np.float16), start_s=times, end_s=job.axis().ends_s, **rows)
+    job.write(job.header(FPS, thresholds=None), values=np.zeros((FRAMES, 4), np.float16), start_s=times, end_s=job.axis().ends_s, **rows)
     _, found = frames_of(plan, "face", item)
     padded = np.pad(raw[:, 0], 2, mode="edge").astype(np.float64)
     mean = np.mean([padded[i : i + FRAMES] for i in range(5)], axis=0)
-    np.testing.assert_allclose(found.values, np.stack([mean, raw[:, 1]], axis=1).clip(-1, 1), atol=1e-6)
+    np.testing.assert_allclose(found.values["va"], np.stack([mean, raw[:, 1]], axis=1).clip(-1, 1), atol=1e-6)
 
 
 def test_records_hold_what_the_report_needs(plan):
@@ -273,7 +280,7 @@ def test_records_hold_what_the_report_needs(plan):
     assert {"model", "key", "best", "curves", "train", "validation", "parameters", "random"} <= set(record)
     assert record["train"] == ["a", "b"]
     stored = predictor.read_record(model_path(plan.folder("voice")), plan.key("voice"))
-    assert json.loads(json.dumps(record)) == {k: v for k, v in stored.items() if k != "dims"}
+    assert json.loads(json.dumps(record)) == {k: v for k, v in stored.items() if k not in ("dims", "outputs")}
 
 
 # ---- optimiser --------------------------------------------------------------------------------------------------------------------------
@@ -292,7 +299,7 @@ class Layers(torch.nn.Module):
 def test_every_trainable_parameter_is_in_exactly_one_group(plan, name, layers):
     settings = plan.settings.models[name]
     dims = {m: 16 for m in settings.members} or {settings.reads: 6}
-    model = Predictor(settings, dims)
+    model = Predictor(settings, dims, outputs=2)
     model.top = layers
     model.join()  # a map that is not trained
     found = groups(model, settings.training)
@@ -346,13 +353,15 @@ def with_training(plan: Plan, name: str, **training) -> Plan:
 
 
 def test_the_settings_of_training_reach_the_fit(plan):
-    loss = Loss(valence_weight=0.7, arousal_weight=0.3, mae_weight=0.2, mse_weight=0.1, over="window")
+    loss = Loss(va=VALoss(valence_weight=0.7, arousal_weight=0.3, mae_weight=0.2, mse_weight=0.1, over="window"), va_weight=0.5)
     own = with_training(plan, "face", loss=loss, weight_decay=0.03, learning_rate=1e-12, stop_patience=1)
-    module = Fit(Predictor(own.settings.models["face"], {"mesh": 6}), own.settings.models["face"], 0)
-    assert vars(module.loss).items() >= {"weights": (0.7, 0.3), "mae_weight": 0.2, "mse_weight": 0.1, "over": "window"}.items()
+    both = build.loss(("va",), loss, np.zeros((3, 1, 2)), np.ones((3, 1, 1), bool))
+    assert both.weights == {"va": 0.5}
+    assert vars(both.losses["va"]).items() >= {"weights": (0.7, 0.3), "mae_weight": 0.2, "mse_weight": 0.1, "over": "window"}.items()
+    module = Fit(Predictor(own.settings.models["face"], {"mesh": 6}, outputs=2), own.settings.models["face"], 0, ("va",), both)
     (group,) = module.configure_optimizers()["optimizer"].param_groups
     assert (group["weight_decay"], group["lr"]) == (0.03, 1e-12)
-    scores = [c["validation_ccc"] for c in fit(own, "face", entries(own))["curves"]]
+    scores = [c["validation_score"] for c in fit(own, "face", entries(own))["curves"]]
     assert 2 <= len(scores) < own.settings.models["face"].training.epochs
     assert scores[-1] <= max(scores[:-1])  # one epoch without a gain was the last
 
@@ -455,7 +464,7 @@ def test_windows_of_different_lengths_merge_to_their_mean(plan):
     (item,) = [i for i in plan.items("fused") if i.id == "a"]
     sequence = sequences.read(Job(plan, "fused", item), plan.settings.models["fused"])
     settings = RAAVModel(reads=("face", "behaviour"), audio="voice", hidden=16, heads=2, dropout=0.0, window_s=3.0, hop_s=1.5)
-    model = Predictor(settings, {"face": 16, "behaviour": 16, "voice": 16}).eval()
+    model = Predictor(settings, {"face": 16, "behaviour": 16, "voice": 16}, outputs=2).eval()
     found = predictor.run(model, sequence, torch.device("cpu"))
     total, count = np.zeros((FRAMES, 2)), np.zeros(FRAMES)
     for first, rows in sequences.windows(sequence, settings):

@@ -35,7 +35,7 @@ def learning(record: Mapping[str, Any]) -> Markup:
     curves, best = record["curves"], record["best"]
     epochs = np.array([c["epoch"] + 1 for c in curves], np.float64)
     drawing = Drawing(560, 190, f"learning curves of {record['model']}")
-    panels = {"training_loss": ("training loss", Box(44, 22, 222, 130)), "validation_ccc": ("validation CCC", Box(326, 22, 222, 130))}
+    panels = {"training_loss": ("training loss", Box(44, 22, 222, 130)), "validation_score": ("validation score", Box(326, 22, 222, 130))}
     for field, (title, box) in panels.items():
         values = np.array([c[field] for c in curves], np.float64)
         at_x = scale(0.5, max(epochs[-1], 2) + 0.5, box.left, box.right)
@@ -47,7 +47,7 @@ def learning(record: Mapping[str, Any]) -> Markup:
         drawing.grid([(t, f"{t:.0f}") for t in ticks], at_x, box.top, box.bottom, box.bottom + 16)
         x = float(at_x(best["epoch"] + 1))
         drawing.add("line", x1=x, x2=x, y1=box.top, y2=box.bottom, kind="best")
-        drawing.curve(at_x(epochs), at_y(values), kind="line prediction" if field == "validation_ccc" else "line truth")
+        drawing.curve(at_x(epochs), at_y(values), kind="line prediction" if field == "validation_score" else "line truth")
         drawing.add("circle", cx=x, cy=float(at_y(best[field])), r=4, kind="dot", tip=f"best epoch {best['epoch'] + 1}: {best[field]:.4f}")
     drawing.add("text", "epoch", x=155, y=186, kind="tick", text_anchor="middle")
     drawing.add("text", "epoch", x=437, y=186, kind="tick", text_anchor="middle")

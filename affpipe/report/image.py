@@ -24,7 +24,7 @@ def trajectories(path: Path, title: str, times_s: np.ndarray, found: FramePredic
     figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(2, 1, sharex=True)
-    t, mean = series.thin(times_s, found.values, found.valid)
+    t, mean = series.thin(times_s, found.values["va"], found.valid)
     ends_s = series.shown_until(times_s)
     for panel, (name, colour), y in zip(panels, COLOURS.items(), mean.T, strict=True):
         handles = _marks(panel, found.source, times_s, ends_s)

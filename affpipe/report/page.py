@@ -27,6 +27,7 @@ def render(
     plan: Plan, entries: Entries, scores: Mapping[str, Mapping[str, Any]], late: Study | None = None, reference: Table | None = None
 ) -> str:
     """See `affpipe.report.render`."""
+    scores = {system: own["va"] for system, own in scores.items() if "va" in own}
     records = {model: views.fit_record(plan, model) for model in plan.settings.models}
     lines = views.lines(plan, entries)
     random, versions = _origins(plan, entries, records)

@@ -74,7 +74,7 @@ def compare(plan: Plan, entries: Entries, scores: Mapping[str, Mapping[str, Any]
     if reference is None:
         return None
     random = views.random_weights(plan, entries)
-    rows = [Row(m, row, _own(scores.get(m)), tuple(sorted(random[m])), _inputs(plan, m)) for m, row in reference.rows.items()]
+    rows = [Row(m, row, _own(scores.get(m, {}).get("va")), tuple(sorted(random[m])), _inputs(plan, m)) for m, row in reference.rows.items()]
     return Table(reference.source, _data(plan, entries), tuple(rows))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import formats, jobs, predict
+from affpipe import jobs, predict, sequences
 from affpipe.errors import StoreError
 from affpipe.frames import SOURCE_NAMES
 from affpipe.plan import Item, Plan
@@ -101,6 +101,8 @@ def missing(plan: Plan, entries: Entries) -> list[Missing]:
     for item in plan.items("subject"):
         causes: dict[str, list[Missing]] = {}
         for name in plan.names:
+            if name == "labels" and not plan.labelled(item):
+                continue
             own = plan.item(name, item)
             entry = entries[name][own.id]
             if entry.status == "done":
@@ -148,9 +150,9 @@ def view(plan: Plan, entries: Entries, item: Item) -> View:
     job = jobs.Job(plan, plan.settings.publish, item)
     axis, found = predict.frames_of(plan, plan.settings.publish, item)
     truth, known = np.zeros((len(axis), 2)), np.zeros(len(axis), bool)
-    if "va" in item.row.labels:
-        truth, known = formats.fit_length(*formats.read_labels("va", item.row.labels["va"]), len(axis))
-    times_s, prediction = series.thin(axis.times_s, found.values, found.valid)
+    if plan.labelled(item) and done(plan, entries, "labels", item):
+        truth, known = sequences.frame_labels(job)["va"]
+    times_s, prediction = series.thin(axis.times_s, found.values["va"], found.valid)
     _, truth = series.thin(axis.times_s, truth, known)
     strips = _strips(plan, entries, job, item) | {"source": _sources(found, axis.times_s, axis.ends_s)}
     return View(item.id, axis.start_s, axis.end_s, times_s, truth, prediction, _gate(plan, entries, job, item), strips)

@@ -5,30 +5,33 @@ from affpipe.settings.features import DATASETS, Feature, Grada, LogMel, Mesh, Qw
 from affpipe.settings.media import Audio, Faces, Frames, Landmarks, Mouth, Speech, Subject, Vad, Windowed
 from affpipe.settings.models import (
     Attention,
-    Augment,
     ChunkModel,
     DCMMOEModel,
+    Decode,
     Fusion,
-    Loss,
     MambaModel,
     ModelSettings,
     RAAVModel,
     SequenceModel,
     Smooth,
-    Training,
     TransformerModel,
 )
-from affpipe.settings.run import MEDIA_STAGES, WAVLM_RATE_HZ, LateFusion, PublishedRow, Reference, Settings
+from affpipe.settings.run import MEDIA_STAGES, WAVLM_RATE_HZ, CrossValidation, LateFusion, PublishedRow, Reference, Settings
+from affpipe.settings.training import Augment, AULoss, ExprLoss, Loss, Training, VALoss
 
 __all__ = [
     "DATASETS",
     "MEDIA_STAGES",
     "WAVLM_RATE_HZ",
+    "AULoss",
     "Attention",
     "Audio",
     "Augment",
     "ChunkModel",
+    "CrossValidation",
     "DCMMOEModel",
+    "Decode",
+    "ExprLoss",
     "Faces",
     "Feature",
     "Frames",
@@ -55,6 +58,7 @@ __all__ = [
     "Subject",
     "Training",
     "TransformerModel",
+    "VALoss",
     "Vad",
     "WavLM",
     "Windowed",

@@ -5,66 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from affpipe.settings.base import Name, Section, after
-
-
-class Loss(Section):
-    """1 - CCC, with optional MAE and MSE terms (Team RAS, sec. 4.2)."""
-
-    valence_weight: float = Field(0.5, ge=0)
-    arousal_weight: float = Field(0.5, ge=0)
-    mae_weight: float = Field(0.0, ge=0)
-    mse_weight: float = Field(0.0, ge=0)
-    over: Literal["batch", "window"] = Field("batch", description="one CCC over all rows of a batch, or the mean of one per window")
-
-    @model_validator(mode="after")
-    def _something(self):
-        if not any((self.valence_weight, self.arousal_weight, self.mae_weight, self.mse_weight)):
-            raise ValueError("want a weight that is not zero, got none: nothing would be learned")
-        return self
-
-
-class Training(Section):
-    """How a model is fitted (Team RAS, sec. 4.2, where a value is given there)."""
-
-    epochs: int = Field(50, ge=1)
-    batch_size: int = Field(8, ge=1)
-    learning_rate: float = Field(1e-4, gt=0)
-    backbone_learning_rate: float = Field(5e-6, gt=0, description="of the encoder layers that the model trains, where it has any")
-    weight_decay: float = Field(0.01, ge=0)
-    schedule: Literal["plateau", "cosine", "constant"] = Field("plateau", description="of the learning rates, by epoch; cosine falls to 0")
-    warmup_epochs: int = Field(0, ge=0, description="in which the rates of `cosine` and `constant` rise linearly")
-    plateau_factor: float = Field(0.1, gt=0, lt=1)
-    plateau_patience: int = Field(5, ge=0)
-    plateau_groups: Literal["all", "head"] = Field("all", description="whose rate a plateau lowers; head: not the encoder's layers")
-    stop_patience: int = Field(15, ge=1)
-    clip_norm: float = Field(1.0, gt=0)
-    ema_decay: float | None = Field(None, gt=0, lt=1, description="of the moving average of the weights, a step; it is what is kept")
-    loss: Loss = Loss()
-
-    @model_validator(mode="after")
-    def _warmup(self):
-        if self.warmup_epochs and self.schedule == "plateau":
-            raise ValueError(f"warmup_epochs: only cosine and constant warm up, got {self.warmup_epochs} with plateau; set 0")
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs: want fewer than epochs, got {self.warmup_epochs} of {self.epochs}")
-        return self
-
-
-class Augment(Section):
-    """Random changes of a training waveform: the chance of each, and how far it goes (Team RAS, public code)."""
-
-    noise_probability: float = Field(0.6, ge=0, le=1)
-    noise_snr_db: tuple[float, float] = (8.0, 25.0)
-    gain_probability: float = Field(0.3, ge=0, le=1)
-    gain_db: float = Field(6.0, ge=0, le=40, description="at most, up or down")
-    band_probability: float = Field(0.3, ge=0, le=1)
-    reverb_probability: float = Field(0.2, ge=0, le=1)
-
-    @model_validator(mode="after")
-    def _snr(self):
-        if self.noise_snr_db[0] > self.noise_snr_db[1]:
-            raise ValueError(f"noise_snr_db: want the lower figure first, got {self.noise_snr_db}")
-        return self
+from affpipe.settings.training import Augment, Training
 
 
 class Smooth(Section):
@@ -77,6 +18,22 @@ class Smooth(Section):
     @model_validator(mode="after")
     def _odd(self):
         for name in ("valence_frames", "arousal_frames"):
+            if getattr(self, name) % 2 == 0:
+                raise ValueError(f"{name}: want an odd number, which has a middle, got {getattr(self, name)}")
+        return self
+
+
+class Decode(Section):
+    """How outputs become expressions and action units; valence and arousal are taken as they are, see `smooth`."""
+
+    expression_filter: Literal["mode", "median"] = Field("mode", description="over the classes of neighbouring frames")
+    expression_frames: int = Field(1, ge=1, description="frames that the filter sees, odd")
+    au_frames: int = Field(1, ge=1, description="frames over which probabilities are averaged, odd")
+    au_thresholds: Literal["validation", "half"] = Field("validation", description="a unit's best one on validation streams, or 0.5")
+
+    @model_validator(mode="after")
+    def _odd(self):
+        for name in ("expression_frames", "au_frames"):
             if getattr(self, name) % 2 == 0:
                 raise ValueError(f"{name}: want an odd number, which has a middle, got {getattr(self, name)}")
         return self
@@ -95,6 +52,7 @@ class SequenceModel(Section):
     standardise: bool = Field(False, description="z-score each input feature with mean and deviation of the training streams")
     training: Training = Training()
     smooth: Smooth = after(Smooth())
+    decode: Decode = after(Decode())
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -156,6 +114,10 @@ class ChunkModel(SequenceModel):
     stride: Literal[1] = 1
     fill: Literal["none"] = "none"
     chunks: int = Field(4, ge=1)
+    compat: Literal["none", "ras2026"] = Field(
+        "none",
+        description="labels of a chunk: of the frames shown in it, or by the published rule, which counts frames at the nominal rate",
+    )
     attention_hidden: int = Field(128, ge=1)
     speech_only: bool = Field(True, description="leave out windows that the stage `speech` did not retain, in training and after it")
     cache_frozen: bool = Field(True, description="read the feature; else run the encoder's frozen layers on the sound at every step")

@@ -2,15 +2,27 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from affpipe.settings.base import Name, Section, after
 from affpipe.settings.features import DATASETS, Feature, LogMel, WavLM
 from affpipe.settings.media import Audio, Faces, Frames, Landmarks, Mouth, Speech, Subject, Vad
 from affpipe.settings.models import ChunkModel, ModelSettings, SequenceModel
+from affpipe.tasks import TASKS
 
 WAVLM_RATE_HZ = 16000
-MEDIA_STAGES = ("frames", "audio", "vad", "faces", "subject", "landmarks", "mouth", "speech")
+MEDIA_STAGES = ("frames", "labels", "audio", "vad", "faces", "subject", "landmarks", "mouth", "speech")
+
+
+class CrossValidation(Section):
+    """Every model is fitted once more without each fold of the training streams, and judged on that fold (SAGE, sec. 4)."""
+
+    folds: int = Field(5, ge=2, le=20)
+    use: Literal["whole", "ensemble", "per_target"] = after(
+        "ensemble",
+        description="what streams outside of training are predicted by: the fit on all of them, the mean of the folds' fits, "
+        "or for each target the fold's fit that is best on the validation streams",
+    )
 
 
 class LateFusion(Section):
@@ -43,7 +55,7 @@ class Settings(Section):
     """A run: which data, which stages, which models, where to."""
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="results go to <results>/<name>")
-    task: Literal["va"] = "va"
+    tasks: tuple[Literal["va", "expr", "au"], ...] = Field(("va",), min_length=1, description="what every model of the run predicts")
     manifest: str = "data_manifest.csv"
     data_root: str = "."
     cache: str = "cache"
@@ -60,6 +72,7 @@ class Settings(Section):
         description="folds in which models that a fusion reads are fitted, so that it learns from "
         "streams which they were not fitted on; 0: it learns from the streams that they were fitted on",
     )
+    cross_validation: CrossValidation | None = None
     frames: Frames = Frames()
     audio: Audio = Audio()
     vad: Vad = Vad()
@@ -91,7 +104,19 @@ class Settings(Section):
             raise ValueError(f"vad: silero hears {WAVLM_RATE_HZ} Hz, got audio.sample_rate_hz {self.audio.sample_rate_hz}")
         if self.cross_fit == 1:
             raise ValueError("cross_fit: want 0 (off) or at least 2 folds, got 1")
+        if self.cross_fit and self.cross_validation:
+            raise ValueError(
+                f"cross_fit and cross_validation exclude each other (the second does what the first does), got {self.cross_fit} and "
+                f"{self.cross_validation.folds} folds; set one"
+            )
         return self
+
+    @field_validator("tasks")
+    @classmethod
+    def _tasks(cls, tasks: tuple[str, ...]):
+        if len(set(tasks)) < len(tasks):
+            raise ValueError(f"want each task once, got {list(tasks)}")
+        return tuple(task for task in TASKS if task in tasks)  # one order, so that one set of tasks has one key
 
     @model_validator(mode="after")
     def _models(self):
@@ -108,6 +133,8 @@ class Settings(Section):
                 raise ValueError(f"models.{name}.reads: a model is named twice in {list(model.members)}")
             if not model.members:
                 self._check_input(name, model, self.features[model.reads])
+        if self.late_fusion and "va" not in self.tasks:
+            raise ValueError(f"late_fusion: it weighs valence and arousal, got the tasks {list(self.tasks)}; add va, or set null")
         if self.late_fusion and "late_fusion" in self.models:
             raise ValueError("models.late_fusion: the name is that of late fusion in the scores; choose another")
         named = {"publish": [self.publish]}

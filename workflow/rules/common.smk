@@ -62,7 +62,7 @@ def inputs_of(name):
 
 def indexes_fitted_on(name):
     """Indexes of the group `fit`, of the stages that model `name` reads."""
-    return [index for read in PLAN.reads(name) for index in PLAN.indexes(read, "fit")]
+    return [index for read in PLAN.learns(name) for index in PLAN.indexes(read, "fit")]
 
 
 def everything():

@@ -1,0 +1,108 @@
+"""Settings of how models are fitted: losses, optimiser, augmentation."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from affpipe.settings.base import Section
+
+
+class VALoss(Section):
+    """1 - CCC, with optional MAE and MSE terms (Team RAS, sec. 4.2)."""
+
+    valence_weight: float = Field(0.5, ge=0)
+    arousal_weight: float = Field(0.5, ge=0)
+    mae_weight: float = Field(0.0, ge=0)
+    mse_weight: float = Field(0.0, ge=0)
+    over: Literal["batch", "window"] = Field("batch", description="one CCC over all rows of a batch, or the mean of one per window")
+
+    @model_validator(mode="after")
+    def _something(self):
+        if not any((self.valence_weight, self.arousal_weight, self.mae_weight, self.mse_weight)):
+            raise ValueError("want a weight that is not zero, got none: nothing would be learned")
+        return self
+
+
+class ExprLoss(Section):
+    """Cross-entropy, or focal loss with class weights by effective number (safe cross-attention, sec. 3)."""
+
+    kind: Literal["cross_entropy", "focal"] = "cross_entropy"
+    gamma: float = Field(2.0, ge=0, description="of focal: how little is made of what is predicted well already")
+    class_weights: Literal["none", "effective_number"] = Field("none", description="of the classes, from the training labels")
+    beta: float = Field(
+        0.99999,
+        ge=0,
+        lt=1,
+        description="of effective_number: the nearer to 1, the more rare classes weigh",
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="of cross_entropy")
+
+    @model_validator(mode="after")
+    def _smoothing(self):
+        if self.label_smoothing and self.kind != "cross_entropy":
+            raise ValueError(f"label_smoothing: only cross_entropy has it, got {self.label_smoothing} with {self.kind}; set 0")
+        return self
+
+
+class AULoss(Section):
+    """Binary cross-entropy of every unit."""
+
+    positive_weights: Literal["none", "balanced"] = Field(
+        "none", description="of frames with the unit present; balanced: frames without over frames with it, in the training labels"
+    )
+    limit: float = Field(10.0, ge=1, description="of a balanced weight, and of one over it")
+
+
+class Loss(Section):
+    """A loss for each task of the run, and what each counts beside the others. A frame counts for the tasks that it has labels of."""
+
+    va: VALoss = VALoss()
+    expr: ExprLoss = ExprLoss()
+    au: AULoss = AULoss()
+    va_weight: float = Field(1.0, gt=0)
+    expr_weight: float = Field(1.0, gt=0)
+    au_weight: float = Field(1.0, gt=0)
+
+
+class Training(Section):
+    """How a model is fitted (Team RAS, sec. 4.2, where a value is given there)."""
+
+    epochs: int = Field(50, ge=1)
+    batch_size: int = Field(8, ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    backbone_learning_rate: float = Field(5e-6, gt=0, description="of the encoder layers that the model trains, where it has any")
+    weight_decay: float = Field(0.01, ge=0)
+    schedule: Literal["plateau", "cosine", "constant"] = Field("plateau", description="of the learning rates, by epoch; cosine falls to 0")
+    warmup_epochs: int = Field(0, ge=0, description="in which the rates of `cosine` and `constant` rise linearly")
+    plateau_factor: float = Field(0.1, gt=0, lt=1)
+    plateau_patience: int = Field(5, ge=0)
+    plateau_groups: Literal["all", "head"] = Field("all", description="whose rate a plateau lowers; head: not the encoder's layers")
+    stop_patience: int = Field(15, ge=1)
+    clip_norm: float = Field(1.0, gt=0)
+    ema_decay: float | None = Field(None, gt=0, lt=1, description="of the moving average of the weights, a step; it is what is kept")
+    loss: Loss = Loss()
+
+    @model_validator(mode="after")
+    def _warmup(self):
+        if self.warmup_epochs and self.schedule == "plateau":
+            raise ValueError(f"warmup_epochs: only cosine and constant warm up, got {self.warmup_epochs} with plateau; set 0")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs: want fewer than epochs, got {self.warmup_epochs} of {self.epochs}")
+        return self
+
+
+class Augment(Section):
+    """Random changes of a training waveform: the chance of each, and how far it goes (Team RAS, public code)."""
+
+    noise_probability: float = Field(0.6, ge=0, le=1)
+    noise_snr_db: tuple[float, float] = (8.0, 25.0)
+    gain_probability: float = Field(0.3, ge=0, le=1)
+    gain_db: float = Field(6.0, ge=0, le=40, description="at most, up or down")
+    band_probability: float = Field(0.3, ge=0, le=1)
+    reverb_probability: float = Field(0.2, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _snr(self):
+        if self.noise_snr_db[0] > self.noise_snr_db[1]:
+            raise ValueError(f"noise_snr_db: want the lower figure first, got {self.noise_snr_db}")
+        return self

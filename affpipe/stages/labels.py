@@ -1,0 +1,31 @@
+"""Annotation files of a stream, checked and laid on its frames."""
+
+import numpy as np
+
+from affpipe import formats
+from affpipe.jobs import Context, Job, Worker
+from affpipe.tasks import TASKS, slices, width
+
+
+def labels(context: Context) -> Worker:
+    """Labels per frame: values (T, K) float64, the columns of the run's tasks one after another, zero where there is none.
+
+    `known` (T, tasks) bool says for which tasks a frame has a label; `valid` that it has one at all. Row i of a file is frame i: rows
+    beyond the end of the video are dropped, frames beyond the end of the file have no label. The attribute `extra.files` holds the rows
+    of each file and how many have a label.
+    """
+    tasks = context.plan.settings.tasks
+    at, columns = slices(tasks, "columns"), tuple(c for task in tasks for c in TASKS[task].columns)
+
+    def work(job: Job) -> None:
+        axis = job.axis()
+        values, known, files = np.zeros((len(axis), width(tasks, "columns"))), np.zeros((len(axis), len(tasks)), bool), {}
+        for i, task in enumerate(tasks):
+            if task in job.item.row.labels:
+                own, valid = formats.read_labels(task, job.item.row.labels[task])
+                values[:, at[task]], known[:, i] = formats.fit_length(own, valid, len(axis))
+                files[task] = {"rows": len(own), "labelled": int(valid.sum())}
+        header = job.header(axis.fps, columns=columns, files=files)
+        job.write(header, values=values, start_s=axis.times_s, end_s=axis.ends_s, valid=known.any(axis=1), known=known)
+
+    return work

@@ -1,5 +1,6 @@
 """Images of cropped faces in place of detection: which frames have a face, what is stored of them, and what a change of them alters."""
 
+import json
 import logging
 import os
 from dataclasses import replace
@@ -12,16 +13,18 @@ import numpy as np
 import pytest
 import yaml
 
-from affpipe import jobs, workers
+from affpipe import jobs, publish, store, workers
 from affpipe.config import overlay, parse
-from affpipe.errors import ManifestError, MediaError, SettingsError
+from affpipe.errors import InputError, ManifestError, MediaError, SettingsError
 from affpipe.faces import images
 from affpipe.faces.crop import cut, decode_jpeg, encode_jpeg
 from affpipe.faces.detect import MediaPipeDetector
 from affpipe.jobs import Job
 from affpipe.manifest import Row
 from affpipe.media.decode import frames as decode
+from affpipe.newvideo import predict
 from affpipe.plan import Plan
+from affpipe.review.review import review
 from affpipe.stages.features import inner
 from affpipe.store import Entry, Stream
 from tests import clips
@@ -417,7 +420,7 @@ def test_every_stream_wants_a_folder_of_its_own_before_anything_is_made(two, fil
     Plan(plan_of(two, film, source="video").settings, without)  # a detector asks for none
 
 
-# ---- settings --------------------------------------------------------------------------------------------------------------------------
+# ---- settings and commands --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -433,3 +436,18 @@ def test_settings_that_images_leave_no_room_for_are_refused(change, said):
     with pytest.raises(SettingsError, match=said):
         parse(overlay(of_images, change))
     parse(overlay(of_images, {"features": {"grada": {"encoder": "grada"}}}))
+
+
+def test_there_is_nothing_to_review(two, film):
+    settings = plan_of(two, film).settings
+    with pytest.raises(InputError, match=r"faces review: want faces found in videos, got faces\.source: images"):
+        review(settings, two / "review", progress=lambda *_: None)
+    assert not (two / "review").exists()
+
+
+def test_videos_of_the_user_have_no_images(two, film):
+    plan = plan_of(two, film, {"results": str(two / "results"), "name": "mine"})
+    run = two / "results" / "mine"
+    store.write_text(run / "run.json", json.dumps(publish.record(plan)))
+    with pytest.raises(InputError, match=r"mine: want a run that finds faces in videos, got one with faces\.source: images"):
+        predict([film], run, two / "out", subject="largest", progress=lambda *_: None, done=[])

@@ -118,7 +118,7 @@ DAMAGED = {
     "cut in half": WHOLE[: len(WHOLE) // 2],
     "cut by a byte": WHOLE[:-1],
     "half of a progressive one": cv2.imencode(".jpg", picture(1), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()[:1500],
-    "a size that cannot be": WHOLE[:BEGIN] + b"\xff\xff\xff\xff" + WHOLE[BEGIN + 4 :],
+    "a size that cannot be": WHOLE[:BEGIN] + b"\x9c\x40\x9c\x40" + WHOLE[BEGIN + 4 :],  # 40000x40000
     "PNG by another name": cv2.imencode(".png", picture(1))[1].tobytes(),
 }
 

@@ -189,6 +189,20 @@ def check_partitions(rows: Sequence[Row], path: Path, tasks: Sequence[str], fold
         raise ManifestError(f"{path}: want a video (or person) of partition train for each of {folds} folds, got {len(groups)}; set fewer")
 
 
+def check_images(rows: Iterable[Row], path: Path) -> None:
+    """ManifestError unless every stream has a folder of images of its own."""
+    streams: dict[Path, str] = {}
+    for row in rows:
+        if row.images is None:
+            raise ManifestError(
+                f"{path}: stream {row.stream_id}: want a folder of images, as faces.source is images, got none; "
+                "name one in the column `images`, or set faces.source: video"
+            )
+        first = streams.setdefault(row.images, row.stream_id)
+        if first != row.stream_id:
+            raise ManifestError(f"{path}: stream {row.stream_id}: {row.images} has the images of stream {first} already; name its own")
+
+
 def fold_groups(rows: Iterable[Row]) -> list[list[str]]:
     """Video ids that must stay together, sorted, in groups sorted by their first: those of a video, and of a person where one is named."""
     group: dict[str, set[str]] = {}  # video or person -> all that hangs together with it

@@ -30,6 +30,10 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
     if subject not in SUBJECTS:
         raise InputError(f"predict: want --subject one of {', '.join(SUBJECTS)}, got {subject!r}")
     settings, models = read_run(run)
+    if settings.faces.source == "images":
+        raise InputError(
+            f"{run}: want a run that finds faces in videos, got one with faces.source: images; fit one with faces.source: video"
+        )
     rows = [_row(video, subject) for video in videos]
     names = [row.stream_id for row in rows]
     if len(set(names)) < len(names):

@@ -16,7 +16,8 @@ from typing import Any
 from affpipe import store
 from affpipe.encoders.specs import ENCODERS
 from affpipe.errors import StoreError
-from affpipe.manifest import Row, fold_groups, read_curation
+from affpipe.faces import images
+from affpipe.manifest import Row, check_images, fold_groups, read_curation
 from affpipe.media.identity import fingerprint
 from affpipe.settings import MEDIA_STAGES, Settings
 
@@ -76,6 +77,8 @@ class Plan:
         self.settings, self.rows = settings, list(rows)
         self.cache = Path(settings.cache)
         self.model_keys = dict(model_keys or {})
+        if settings.faces.source == "images":
+            check_images(self.rows, Path(settings.manifest))
         heads = [name for name, model in settings.models.items() if not model.members]
         fusions = [name for name in settings.models if name not in heads]
         stages = [name for name in MEDIA_STAGES if name != "vad" or settings.vad.model != "none"]
@@ -96,6 +99,8 @@ class Plan:
 
     def level(self, name: str) -> str:
         """ "video", "stream", or "label": streams that have an annotation for a task of the run."""
+        if name == "faces" and self.settings.faces.source == "images":
+            return "stream"
         if name in STAGES:
             return STAGES[name][0]
         return ENCODERS[self.settings.features[name].encoder].level if name in self.settings.features else "stream"
@@ -207,6 +212,8 @@ class Plan:
         for row in sorted(self.rows, key=lambda r: r.stream_id):
             tracks = self._curated.get(row.stream_id)
             choice = [self._videos[row.video_id].identity, row.subject if tracks is None else tracks]
+            if self.settings.faces.source == "images":
+                choice.append(images.fingerprint(row.images))
             out[row.stream_id] = Item(row.stream_id, digest(choice, 16), row, tracks)
         return out
 

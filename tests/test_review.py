@@ -16,7 +16,7 @@ from affpipe.config import overlay, parse
 from affpipe.errors import InputError, ManifestError, StoreError
 from affpipe.faces.crop import cut, encode_jpeg
 from affpipe.faces.subject import RULES, choose
-from affpipe.jobs import Job
+from affpipe.jobs import Context, Job
 from affpipe.plan import Plan
 from affpipe.review.review import Outcome, review
 from affpipe.review.sheet import LANES, THUMBS
@@ -475,7 +475,7 @@ def test_the_stage_makes_what_the_sheet_shows(data, tracks, seen):
     data.decide(rivals=tracks)
     plan = data.curated()
     item = next(i for i in plan.items("subject") if i.id == "rivals")
-    stages.subject(None)(Job(plan, "subject", item))
+    stages.subject(Context(plan, "subject"))(Job(plan, "subject", item))
     with store.Stream(plan.stream("subject", item)) as stream:
         assert int(stream.valid.sum()) == seen
         assert stream.attributes["extra"]["tracks"] == [int(t) for t in tracks.split() if t != "none"]

@@ -40,6 +40,10 @@ def review(settings: Settings, out: Path, *, streams: Sequence[str] = (), comman
         streams: stream ids to look at; all if empty.
         command: what makes the streams that are missing, for people.
     """
+    if settings.faces.source == "images":
+        raise InputError(
+            "faces review: want faces found in videos, got faces.source: images, one face a stream; there is nothing to decide"
+        )
     rows = manifest.read(Path(settings.manifest), Path(settings.data_root))
     plan = Plan(settings.model_copy(update={"subject": Subject()}), rows)  # a decision at fault must not keep one from mending it
     path = out / DECISIONS

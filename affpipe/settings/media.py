@@ -1,6 +1,6 @@
 """Settings of the media stages."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,8 +28,13 @@ class Vad(Section):
 
 
 class Faces(Section):
-    """Detect, track and cut out every face."""
+    """Detect, track and cut out every face, or take images of the faces as they are."""
 
+    source: Literal["video", "images"] = Field(
+        "video",
+        description="video: faces are looked for; images: the manifest's column `images` names a folder of cropped faces for each stream, "
+        "and no other setting of this section counts",
+    )
     detector: Literal["mediapipe", "yolo"] = "mediapipe"
     model: Literal["both", "full_range", "short_range"] = Field(
         "both", description="of mediapipe: which BlazeFace; both: short range where full range finds nothing"
@@ -46,6 +51,10 @@ class Faces(Section):
     crop_margin: float = Field(0.5, ge=0, le=2, description="on each side, in boxes")
     crop_side: int = Field(256, ge=32, le=2048, description="longest side of a kept crop, pixels")
     jpeg_quality: int = Field(90, ge=1, le=100)
+
+    def spec(self) -> dict[str, Any]:
+        """With images the source alone: nothing is detected, tracked or cut."""
+        return {"source": self.source} if self.source == "images" else super().spec()
 
 
 class Subject(Section):

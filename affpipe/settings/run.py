@@ -148,6 +148,18 @@ class Settings(Section):
                     raise ValueError(f"{where}: want one of {list(self.models)}, got {name!r}")
         return self
 
+    @model_validator(mode="after")
+    def _images(self):
+        if self.faces.source == "images":
+            if self.subject.curation:
+                raise ValueError(f"subject.curation: want none, as faces.source is images, got {self.subject.curation}")
+            for name, feature in self.features.items():
+                if getattr(feature, "margin", 0):
+                    raise ValueError(
+                        f"features.{name}.margin: want 0, as faces.source is images (nothing is round them), got {feature.margin}"
+                    )
+        return self
+
     def _check_input(self, name: str, model: SequenceModel, feature: Section) -> None:
         chunked = isinstance(model, ChunkModel)
         if chunked != isinstance(feature, WavLM | LogMel):

@@ -1,23 +1,30 @@
 """Face stages: every face of a video, the subject's row among them, landmarks, mouth opening, windows with speech."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from affpipe.errors import MediaError
 from affpipe.faces import crop as cropping
+from affpipe.faces import images
 from affpipe.faces import mouth as opening
 from affpipe.faces.detect import Detector, MediaPipeDetector
 from affpipe.faces.subject import choose, choose_tracks
 from affpipe.faces.track import Tally, Tracker
-from affpipe.frames import segments
+from affpipe.frames import FrameAxis, segments
 from affpipe.jobs import Context, Job, Worker, blank, blocks
 from affpipe.stages.checkpoints import checkpoint, pin
 from affpipe.store import Stream, Writer
 from affpipe.weights.records import record
 
 BLOCK = 256  # faces or frames between two writes: what is held in memory at once
+BOX = ("left", "top", "right", "bottom")
+NAMED = 3  # damaged images that a message names
+
+log = logging.getLogger("affpipe")
 
 
 def faces(context: Context) -> Worker:
@@ -26,6 +33,11 @@ def faces(context: Context) -> Worker:
     With `every` above 1, `detected` is False where a box was placed between two detections of its track (crops are real pixels always).
     The header's `tracks` sums up each track.
     """
+    return _of_images() if context.settings.source == "images" else _of_video(context)
+
+
+def _of_video(context: Context) -> Worker:
+    """Faces that a detector finds and a tracker follows."""
     from affpipe.faces.interpolate import follow
     from affpipe.media.decode import frames as decode
 
@@ -46,21 +58,9 @@ def faces(context: Context) -> Worker:
 
     def work(job: Job) -> None:
         axis = job.axis()
-        header = job.header(axis.fps, random=random, columns=("left", "top", "right", "bottom"))
         count = [0]  # frames that went by
-        tally = Tally()
-        with job.writing(header) as out:
-            block: list[dict] = []
-            _append(out, block, axis.times_s, axis.ends_s)  # a video without a face is a stream of no rows
-            for row in rows(job, count):
-                tally.add(row["track"], row["frame"], row["box"], row["score"])
-                block.append(row)
-                if len(block) == BLOCK:
-                    _append(out, block, axis.times_s, axis.ends_s)
-                    block.clear()
-            if block:
-                _append(out, block, axis.times_s, axis.ends_s)
-            out.extra["tracks"] = tally.tracks()
+        with job.writing(job.header(axis.fps, random=random, columns=BOX)) as out:
+            _write(out, rows(job, count), axis)
         if count[0] != len(axis):
             job.path.unlink()
             raise MediaError(f"{job.video}: want {len(axis)} frames as when it was probed, got {count[0]}; the file changed: run again")
@@ -82,6 +82,63 @@ def _detector(context: Context) -> tuple[Detector, tuple[str, ...]]:
     return YoloDetector(path, device=device, min_score=s.min_score, nms_iou=s.nms_iou, **sizes), random
 
 
+def _of_images() -> Worker:
+    """The stream's own images, each the one face of its frame: box and crop_box are the whole image, crop is the file, byte by byte.
+
+    The header's `images` counts the files, those `beyond` the video's last frame, and those `damaged`, whose frames have no face; it names
+    the first damaged ones.
+    """
+
+    def work(job: Job) -> None:
+        axis, folder = job.axis(), job.item.row.images
+        files = images.numbered(folder)
+        within = {number: path for number, path in files.items() if number <= len(axis)}
+        damaged: list[str] = []
+        with job.writing(job.header(axis.fps, columns=BOX)) as out:
+            _write(out, _image_rows(within, damaged), axis)
+            beyond, named = len(files) - len(within), ", ".join(damaged[:NAMED]) + (", ..." if len(damaged) > NAMED else "")
+            counts = {"files": len(files), "beyond": beyond, "damaged": len(damaged)}
+            out.extra["images"] = {**counts, "first_damaged": damaged[:NAMED]}
+            if files and len(damaged) == len(within):
+                raise MediaError(
+                    f"{folder}: want JPEG images of frames 1 to {len(axis)}, got {len(files)} files, {beyond} of them beyond and "
+                    f"{len(damaged)} damaged{f' ({named})' if named else ''}; check the folder"
+                )
+        if damaged:
+            lost = f"{len(damaged)} of {len(files)} images in {folder} are damaged ({named})"
+            log.warning("%s: %s: %s: these frames have no face", job.name, job.item.id, lost)
+
+    return work
+
+
+def _image_rows(files: dict[int, Path], damaged: list[str]) -> Iterator[dict]:
+    """A row an image; the names of those that do not decode go to `damaged`."""
+    for number, path in files.items():
+        found = images.read(path)
+        if found is None:
+            damaged.append(path.name)
+            continue
+        data, side = found
+        whole = np.array([0, 0, side, side], np.float32)
+        yield {"frame": number - 1, "track": 0, "score": 1.0, "detected": True, "box": whole, "crop_box": whole, "crop": data}
+
+
+def _write(out: Writer, rows: Iterable[dict], axis: FrameAxis) -> None:
+    """Append rows a block at a time, and sum up their tracks; without a row it is a stream of no rows."""
+    block: list[dict] = []
+    tally = Tally()
+    _append(out, block, axis.times_s, axis.ends_s)
+    for row in rows:
+        tally.add(row["track"], row["frame"], row["box"], row["score"])
+        block.append(row)
+        if len(block) == BLOCK:
+            _append(out, block, axis.times_s, axis.ends_s)
+            block.clear()
+    if block:
+        _append(out, block, axis.times_s, axis.ends_s)
+    out.extra["tracks"] = tally.tracks()
+
+
 def _append(out: Writer, block: list[dict], start_s: np.ndarray, end_s: np.ndarray) -> None:
     n = len(block)
     frame = np.array([row["frame"] for row in block], np.int64)
@@ -100,23 +157,28 @@ def _append(out: Writer, block: list[dict], start_s: np.ndarray, end_s: np.ndarr
 
 
 def subject(context: Context) -> Worker:
-    """The subject in every frame: values (T, 4) float32 box, valid where seen, `row` (T,) int64 into the stream `faces` (-1: not seen)."""
+    """The subject in every frame: values (T, 4) float32 box, valid where seen, `row` (T,) int64 into the stream `faces` (-1: not seen).
+
+    Images are of the subject by themselves, however few: every one is taken.
+    """
+    of_images = context.plan.settings.faces.source == "images"
 
     def work(job: Job) -> None:
         axis = job.axis()
         with job.open("frames") as video, job.open("faces") as found:
             width = video.attributes["extra"]["video"]["width"]
             frame, track, box = found.rows("frame"), found.rows("track"), found.rows()
-        if job.item.tracks is None:
+        if of_images:
+            choice = choose_tracks(frame, track, tracks=tuple(np.unique(track).tolist()), frames=len(axis))
+            choice = replace(choice, reason=f"images: a face in {len(frame)} of {len(axis)} frames")
+        elif job.item.tracks is None:
             choice = choose(frame, track, box, rule=job.item.row.subject, frames=len(axis), width=width)
         else:
             choice = choose_tracks(frame, track, tracks=job.item.tracks, frames=len(axis))
         seen = choice.row >= 0
         values = blank(len(axis), (4,))
         values[seen] = box[choice.row[seen]]
-        header = job.header(
-            axis.fps, columns=("left", "top", "right", "bottom"), tracks=[int(t) for t in choice.tracks], reason=choice.reason
-        )
+        header = job.header(axis.fps, columns=BOX, tracks=[int(t) for t in choice.tracks], reason=choice.reason)
         job.write(header, values=values, start_s=axis.times_s, end_s=axis.ends_s, valid=seen, row=choice.row)
 
     return work

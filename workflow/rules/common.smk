@@ -20,7 +20,7 @@ MODELS = list(PLAN.settings.models)
 
 # Stages that run a network worth a GPU, when the setting `device` is cuda. Minutes and MB are starting points that a profile overrides.
 NETWORKS = {"qwen3vl": (24000, 720), "wavlm": (16000, 240), "grada": (8000, 240)}
-if PLAN.settings.faces.detector == "yolo":
+if PLAN.settings.faces.detector == "yolo" and PLAN.settings.faces.source == "video":
     NETWORKS["faces"] = (8000, 480)
 
 

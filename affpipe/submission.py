@@ -1,0 +1,282 @@
+"""The files that go to the organisers: predictions in the order of their template, with something in every row, and how each was had."""
+
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from affpipe import __version__, formats, frames, preflight, store
+from affpipe.errors import InputError, ManifestError
+from affpipe.tasks import TASKS
+from affpipe.template import Template, read_template
+
+MISSING = ("nearest", "interpolate", "default")
+DEFAULTS = {"va": (0.0, 0.0), "expr": (0,), "au": (0,) * len(TASKS["au"].columns)}
+LONG = 100  # frames in a row without a prediction: more are worth a line
+ZIP_LEVEL = 4  # less than half the time of the usual 6, a twentieth more bytes
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # of every entry: the archive depends on its content alone
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A stream of the template: its rows, how many of them had no prediction, and the longest run of such rows."""
+
+    stream: str
+    rows: int
+    filled: int
+    longest: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was made.
+
+    Attributes:
+        flat, folder, archive: all rows in one file; a file a stream; both and a README, zipped.
+        missing: how frames without a prediction were filled, in words.
+        streams: in the template's order.
+        warnings: what is odd and did not stop it.
+    """
+
+    task: str
+    flat: Path
+    folder: Path
+    archive: Path
+    missing: str
+    streams: tuple[Filled, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(stream.rows for stream in self.streams)
+
+    @property
+    def filled(self) -> int:
+        return sum(stream.filled for stream in self.streams)
+
+    def lines(self) -> list[str]:
+        """For people: what there is, then what to look at."""
+        return [f"{self.task}: {self.rows} rows of {len(self.streams)} videos, {self.filled} filled: {self.missing}", *self.warnings]
+
+
+def of_run(run: Path, task: str) -> tuple[Path, str]:
+    """Folder of a finished run's predictions of a task, and the run's name and key for people. InputError if there is no such run."""
+    path = run / "run.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        name, key = found["settings"]["name"], found["run"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: want the record of a finished run, got {what}; run the workflow first") from None
+    return run / "official" / task, f"{name}, key {key}"
+
+
+def make(
+    task: str,
+    template: Path,
+    predictions: Path,
+    out: Path,
+    *,
+    missing: str = "nearest",
+    default: Sequence[float] | None = None,
+    constant: Collection[str] = (),
+    run: str = "",
+) -> Summary:
+    """Write `<out>/<task>_predictions.txt`, `<out>/<task>/<stream>.txt` and `<out>/<task>_submission.zip`.
+
+    Nothing appears, and what an earlier call made stays, unless the preflight finds the flat file fit to send. Numbers of va have six
+    decimals: those of text files that this package wrote are not altered.
+
+    Args:
+        template: the organisers' file of this task.
+        predictions: folder of official text files, `<stream>.txt`; line f + 1 is frame f, the header being line 1.
+        missing: what a frame gets that has no prediction (the mark of the task, or beyond the file's end): that of the `nearest` frame
+            (the earlier one on a tie), one between its neighbours (`interpolate`, ends held; va only), or the `default`.
+        default: the values of a frame for missing="default"; not given: 0,0 (va), 0 (expr), twelve 0 (au).
+        constant: streams that may be constant, beside those that have nothing but the default.
+        run: name and key of the run, for the README.
+
+    Raises:
+        InputError: an argument that cannot be. ManifestError: a fault of template or predictions, a stream without any prediction unless
+        missing="default", or what the preflight refuses.
+    """
+    fill = _neutral(task, missing, default)
+    wanted = read_template(task, template)
+    _check_places(task, template, predictions, out)
+    cells, streams, bare = _cells(task, wanted, predictions, missing, fill)
+    how = f"default {_form(task) % tuple(fill)}" if missing == "default" else missing
+    out.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{task}.", dir=out))
+    try:
+        names = _write_texts(task, aside, wanted, cells)
+        odd: list[preflight.Fault] = []
+        faults = preflight.check(task, aside / names[0], template, constant={*constant, *bare}, warnings=odd)
+        if faults:
+            more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+            said = "; ".join(f"{fault.place}: {fault.text}" for fault in faults[:3])
+            raise ManifestError(f"{predictions}: want predictions that are fit to send, got {said}{more}; nothing was written")
+        warnings = [f"{s.stream}: none of {s.rows} frames has a prediction" for s in streams if s.stream in bare]
+        warnings += [
+            f"{s.stream}: {s.longest} frames in a row have no prediction" for s in streams if s.longest > LONG and s.stream not in bare
+        ]
+        warnings += [fault.text for fault in odd]
+        summary = Summary(task, *_paths(task, out), how, tuple(streams), tuple(warnings))
+        store.write_text(aside / "README.txt", _readme(summary, run))
+        _zip(aside / summary.archive.name, aside, sorted(["README.txt", *names]))
+        _move(aside, summary)
+    finally:
+        shutil.rmtree(aside)
+    return summary
+
+
+def numbers(text: str) -> list[float]:
+    """Values of a default, written with commas between them; InputError for anything else."""
+    try:
+        return [float(cell) for cell in text.split(",")]
+    except ValueError:
+        raise InputError(f"submit: want a default of numbers with commas between them, got {text!r}") from None
+
+
+def _neutral(task: str, missing: str, default: Sequence[float] | None) -> np.ndarray:
+    """The default's values (K,); InputError unless the arguments go together."""
+    if task not in TASKS:
+        raise InputError(f"submit: want a task of {', '.join(TASKS)}, got {task!r}")
+    if missing not in MISSING:
+        raise InputError(f"submit: want missing one of {', '.join(MISSING)}, got {missing!r}")
+    if missing == "interpolate" and task != "va":
+        raise InputError(f"submit: want numbers to interpolate, got classes of {task}; use nearest")
+    if default is not None and missing != "default":
+        raise InputError(f"submit: want a default only for missing default, got one for {missing}; leave it out")
+    values = np.array(DEFAULTS[task] if default is None else default, float)
+    low, high = preflight.RANGES[task]
+    fits = values.shape == (len(TASKS[task].columns),) and ((values >= low) & (values <= high)).all()
+    if not fits or (task != "va" and (values % 1).any()):
+        raise InputError(
+            f"submit: want a default of {len(TASKS[task].columns)} cells ({','.join(TASKS[task].columns)}), "
+            f"each {formats.CELLS[task]}, got {','.join(map(str, default))}; mend it"
+        )
+    return values
+
+
+def _paths(task: str, out: Path) -> tuple[Path, Path, Path]:
+    """Flat file, folder and archive."""
+    return out / f"{task}_predictions.txt", out / task, out / f"{task}_submission.zip"
+
+
+def _check_places(task: str, template: Path, predictions: Path, out: Path) -> None:
+    """InputError unless there are predictions and only what an earlier call made would be replaced."""
+    flat, folder, archive = _paths(task, out)
+    if not predictions.is_dir():
+        raise InputError(f"{predictions}: want a folder of official text files, got none; check the path, or predict this task first")
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: want a folder to write into, got a file; give another")
+    if flat.resolve() == template.resolve() or folder.resolve() == predictions.resolve():
+        raise InputError(f"{out}: want a folder apart from template and predictions, got one in which they would be replaced; give another")
+    if folder.exists():
+        try:
+            with zipfile.ZipFile(archive) as file:
+                earlier = {Path(name).name for name in file.namelist() if name.startswith(f"{task}/")}
+        except (OSError, zipfile.BadZipFile):
+            earlier = set()
+        if not folder.is_dir() or not {path.name for path in folder.iterdir()} <= earlier:
+            raise InputError(f"{folder}: want a new folder or that of an earlier submission, got other files in it; give another --out")
+
+
+def _form(task: str) -> str:
+    """Format of a row's cells."""
+    return ",".join([f"%.{preflight.DECIMALS}f" if task == "va" else "%d"] * len(TASKS[task].columns))
+
+
+def _cells(task: str, wanted: Template, predictions: Path, missing: str, fill: np.ndarray) -> tuple[list[str], list[Filled], list[str]]:
+    """Cells of each row of the template, what was filled a stream, and the streams without any prediction."""
+    cells, streams, bare = [""] * len(wanted.locations), [], []
+    form, rows_of = _form(task), np.split(np.argsort(wanted.stream, kind="stable"), np.cumsum(np.bincount(wanted.stream))[:-1])
+    for name, rows in zip(wanted.streams, rows_of, strict=True):
+        path = predictions / f"{name}.txt"
+        if path.is_file():
+            values, valid = formats.read_labels(task, path)
+        else:
+            values, valid = np.zeros((0, len(fill))), np.zeros(0, bool)
+        if not valid.any():
+            bare.append(name)
+            if missing != "default":
+                continue
+        values, lacking = _fill(values, valid, wanted.frame[rows], missing, fill)
+        for row, entries in zip(rows.tolist(), values.tolist(), strict=True):
+            cells[row] = form % tuple(entries)
+        edges = np.flatnonzero(np.diff(lacking, prepend=False, append=False))
+        streams.append(Filled(name, len(rows), int(lacking.sum()), int(np.diff(edges)[::2].max(initial=0))))
+    if bare and (missing != "default" or len(bare) == len(wanted.streams)):
+        some = f"{', '.join(bare[:3])}{f' and {len(bare) - 3} more' if len(bare) > 3 else ''}"
+        rest = "predict them" + ("" if missing == "default" else ", or fill with the default")
+        raise ManifestError(
+            f"{predictions}: want predictions of all {len(wanted.streams)} videos of the template, got none of {some}; {rest}"
+        )
+    return cells, streams, bare
+
+
+def _fill(values: np.ndarray, valid: np.ndarray, frame: np.ndarray, missing: str, fill: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values (R, K) of the frames asked for, and (R,) bool: True where the frame has no prediction of its own."""
+    values, valid = formats.fit_length(values, valid, max(len(valid), int(frame.max()) + 1))
+    lacking = ~valid[frame]
+    if missing == "nearest":
+        return values[frames.nearest(valid)[frame]], lacking
+    if missing == "default":
+        return np.where(lacking[:, None], fill, values[frame]), lacking
+    known = np.flatnonzero(valid)
+    between = np.stack([np.interp(frame, known, column) for column in values[known].T], axis=1)
+    return np.where(lacking[:, None], between, values[frame]), lacking
+
+
+def _write_texts(task: str, folder: Path, wanted: Template, cells: list[str]) -> list[str]:
+    """Write the flat file and one a stream; return their names in `folder`, the flat one first."""
+    flat, each, _ = (path.relative_to(folder) for path in _paths(task, folder))
+    rows = map(",".join, zip(wanted.locations, cells, strict=True))
+    store.write_text(folder / flat, "\n".join([wanted.header, *rows]) + "\n")
+    own: list[list[str]] = [[TASKS[task].header] for _ in wanted.streams]
+    for stream, text in zip(wanted.stream.tolist(), cells, strict=True):
+        own[stream].append(text)
+    for name, lines in zip(wanted.streams, own, strict=True):
+        store.write_text(folder / each / f"{name}.txt", "\n".join(lines) + "\n")
+    return [str(flat), *(f"{each}/{name}.txt" for name in wanted.streams)]
+
+
+def _readme(summary: Summary, run: str) -> str:
+    task = TASKS[summary.task]
+    lines = [
+        f"Predictions of {task.title} ({task.name}) for the test videos, made with affpipe {__version__}.",
+        "",
+        f"run: {run or 'not known, from a folder of text files'}",
+        f"{summary.flat.name}: all {summary.rows} rows, in the order of the organisers' template",
+        f"{task.name}/<video>.txt: the same values, a file a video, with the template's rows of that video in its order",
+        f"decimals: {preflight.DECIMALS if task.name == 'va' else 0}",
+        f"frames without a prediction: {summary.filled} filled: {summary.missing}",
+        "",
+        "video,rows,filled,longest_run",
+        *(f"{s.stream},{s.rows},{s.filled},{s.longest}" for s in summary.streams),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _zip(path: Path, folder: Path, names: Sequence[str]) -> None:
+    """Zip files of a folder, in this order; the same content gives the same bytes."""
+    with store.atomic(path) as part, zipfile.ZipFile(part, "w") as file:
+        for name in names:
+            entry = zipfile.ZipInfo(name, ZIP_TIME)
+            entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_DEFLATED, 3, 0o644 << 16
+            file.writestr(entry, (folder / name).read_bytes(), compresslevel=ZIP_LEVEL)
+
+
+def _move(aside: Path, summary: Summary) -> None:
+    """Move what was made into place; the folder last, since by the archive it is known as one of ours."""
+    for path in (summary.flat, summary.archive):
+        os.replace(aside / path.name, path)
+    if summary.folder.exists():
+        os.replace(summary.folder, aside / "earlier")
+    os.replace(aside / summary.folder.name, summary.folder)

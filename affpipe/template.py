@@ -1,0 +1,107 @@
+"""The organisers' template: which images of the test videos they want predictions of, and in which order.
+
+A text file: a header, then a row an image, `video/00001.jpg,`, in the order that the answer must have. What follows the first comma of a
+row is not read. A stream is what stands before the slash; images are numbered from 1.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from affpipe.errors import ManifestError
+from affpipe.manifest import ID_BYTES, STREAM_ID
+from affpipe.tasks import TASKS
+
+HEADERS = {  # task -> headers that its template may have
+    name: tuple(dict.fromkeys(f"image_location,{names}" for names in (t.header, ",".join(t.columns)))) for name, t in TASKS.items()
+}
+_IMAGE = re.compile(r"(?!0+\.)([0-9]{1,7})\.(?:jpg|jpeg|png)")
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """What the organisers ask for.
+
+    Attributes:
+        header: first line, as it stands there.
+        locations: first cell of each of N rows.
+        streams: names, in the order in which they first come.
+        stream: (N,) int64, which of `streams` a row belongs to. frame: (N,) int64, 0-based.
+    """
+
+    header: str
+    locations: list[str]
+    streams: list[str]
+    stream: np.ndarray
+    frame: np.ndarray
+
+
+def task_of(path: Path) -> str:
+    """The task that a template (or an answer to it) is of, by its header; ManifestError if of none."""
+    lines = _template_lines(path)
+    for task, headers in HEADERS.items():
+        if lines and _bare(lines[0]) in map(_bare, headers):
+            return task
+    raise _wrong_header(path, lines, [header for headers in HEADERS.values() for header in headers])
+
+
+def read_template(task: str, path: Path) -> Template:
+    """The template of a task. ManifestError names file and line of the first fault."""
+    lines = _template_lines(path)
+    if not lines or _bare(lines[0]) not in map(_bare, HEADERS[task]):
+        raise _wrong_header(path, lines, HEADERS[task])
+    if len(lines) < 2:
+        raise ManifestError(f"{path}: want a row an image below the header, got none; take the organisers' file")
+    locations = [line.partition(",")[0] for line in lines[1:]]
+    streams: dict[str, int] = {}  # name -> number
+    images: dict[str, int] = {}  # file name -> frame; most streams have the same ones
+    stream, frame = np.empty(len(locations), np.int64), np.empty(len(locations), np.int64)
+    for row, location in enumerate(locations):
+        name, _, image = location.rpartition("/")
+        if name not in streams and STREAM_ID.fullmatch(name) and len(name) <= ID_BYTES:
+            streams[name] = len(streams)
+        if image not in images and (found := _IMAGE.fullmatch(image)):
+            images[image] = int(found[1]) - 1
+        if name not in streams or image not in images:
+            got = repr(lines[row + 1][:80])
+            raise ManifestError(f"{path}: line {row + 2}: want a row like video/00001.jpg, with images from 1 on, got {got}; mend it")
+        stream[row], frame[row] = streams[name], images[image]
+    template = Template(lines[0], locations, list(streams), stream, frame)
+    _check_once(path, template)
+    return template
+
+
+def _template_lines(path: Path) -> list[str]:
+    """Lines without BOM, line ends and blank lines at the end."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{path}: want a readable template, got {getattr(error, 'strerror', None) or error}; check the path") from None
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    while lines and not lines[-1].strip():
+        lines.pop()
+    return lines
+
+
+def _bare(header: str) -> str:
+    return header.replace(" ", "").lower()
+
+
+def _wrong_header(path: Path, lines: Sequence[str], wanted: Sequence[str]) -> ManifestError:
+    got = repr(lines[0][:80]) if lines else "an empty file"
+    return ManifestError(f"{path}: line 1: want the header {' or '.join(wanted)}, got {got}; take the organisers' file of this task")
+
+
+def _check_once(path: Path, template: Template) -> None:
+    image = template.stream * 10**7 + template.frame
+    order = np.argsort(image, kind="stable")
+    again = np.flatnonzero(np.diff(image[order]) == 0)
+    if len(again):
+        k = again[np.argmin(order[again + 1])]
+        first, second = order[k], order[k + 1]
+        raise ManifestError(
+            f"{path}: line {second + 2}: want each image once, got {template.locations[second]} as in line {first + 2}; remove one"
+        )

@@ -108,6 +108,53 @@ def evaluate(
         store.write_text(json, scoring.to_json(flat if flat is not None else scores))
 
 
+@app.command()
+def submit(
+    template: Annotated[Path, typer.Option(help="the organisers' template; its header says which task")],
+    out: Annotated[Path, typer.Option(help="folder for the files")],
+    run: Annotated[Path | None, typer.Option(help="folder of a finished run, results/<name>")] = None,
+    pred: Annotated[Path | None, typer.Option(help="instead of a run: folder of official text files, <stream>.txt")] = None,
+    missing: Annotated[str, typer.Option(help="frames without a prediction: nearest, interpolate (va) or default")] = "nearest",
+    default: Annotated[str | None, typer.Option(help="values for --missing default, with commas; not given: neutral ones")] = None,
+    constant: Annotated[list[str] | None, typer.Option(help="a video that may have one value throughout; may be repeated")] = None,
+) -> None:
+    """Make the files that go to the organisers: predictions in the order of their template, checked and zipped."""
+    from affpipe import submission
+    from affpipe.template import task_of
+
+    if (run is None) == (pred is None):
+        raise InputError("submit: want either --run or --pred")
+    task = task_of(template)
+    folder, name = submission.of_run(run, task) if run is not None else (pred, "")
+    values = None if default is None else submission.numbers(default)
+    made = submission.make(task, template, folder, out, missing=missing, default=values, constant=constant or (), run=name)
+    for line in made.lines():
+        print(line)
+    print(made.archive)
+
+
+@app.command("submit-check")
+def submit_check(
+    file: Annotated[Path, typer.Argument(help="all rows in one file, as the organisers want it")],
+    template: Annotated[Path, typer.Option(help="the organisers' template; its header says which task")],
+    constant: Annotated[list[str] | None, typer.Option(help="a video that may have one value throughout; may be repeated")] = None,
+) -> None:
+    """Check a file of predictions against the organisers' template, whoever made it."""
+    from affpipe import preflight
+    from affpipe.template import task_of
+
+    warnings: list[preflight.Fault] = []
+    faults = preflight.check(task_of(template), file, template, constant=constant or (), warnings=warnings)
+    for what, found in (("", faults), ("warning: ", warnings)):
+        for fault in found[:20]:
+            print(f"{what}{fault}")
+        if len(found) > 20:
+            print(f"{what}and {len(found) - 20} more")
+    if faults:
+        raise typer.Exit(2)
+    print(f"{file}: fit to send")
+
+
 @demo.command("render")
 def demo_render(
     out: Annotated[Path, typer.Argument(help="folder to make")],

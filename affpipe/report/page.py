@@ -51,7 +51,7 @@ def render(
         missing=views.missing(plan, entries),
         scores=scores,
         table=_score_table(scores),
-        head=evaluate.TABLE_HEAD,
+        head=evaluate.TABLE_HEAD["va"],
         published=scores.get(plan.settings.publish),
         late=late,
         reference=reference,
@@ -96,7 +96,7 @@ def _score_table(scores: Mapping[str, Mapping[str, Any]]) -> list[tuple[tuple[st
     if not scores:
         return []
     sizes = [(len(s["videos"]) + len(s["left_out"]), s["frames"]) for s in scores.values()]
-    rows = [tuple("–" if cell == "nan" else cell for cell in row) for row in evaluate.table(scores)]
+    rows = [tuple("–" if cell == "nan" else cell for cell in row) for row in evaluate.table("va", scores)]
     return [(row, *size) for row, size in zip(rows, [*sizes, (None, None)], strict=True)]
 
 

@@ -120,7 +120,7 @@ def write_streams(plan: Plan, item: Item, mix: np.ndarray) -> None:
 
 def entries(plan: Plan) -> dict[str, dict[str, Entry]]:
     done = {name: {id: Entry("done") for id in STREAMS} for name in plan.names}
-    for name in ("wavlm", "voice"):
+    for name in {"wavlm", "voice"} & done.keys():
         done[name]["d"] = Entry("absent", reason="no audio track")
     return done
 

@@ -1,0 +1,70 @@
+"""The store."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from affpipe.commands.options import DEFAULT_CONFIG, ConfigOption
+from affpipe.commands.show import print_table
+
+cache_app = typer.Typer(no_args_is_help=True, help="The store of streams and models.")
+
+
+@cache_app.command("ls")
+def cache_ls(cache: Path = Path("cache")) -> None:
+    """List stages, keys, streams and sizes."""
+    from affpipe import cache as caches
+
+    rows = [(f.stage, f.key, str(len(f.files)), str(len(f.indexes)), f"{f.bytes / 1e6:.1f} MB") for f in caches.folders(cache)]
+    print_table(str(cache), ("stage", "key", "streams", "indexes", "size"), rows)
+
+
+@cache_app.command("show")
+def cache_show(file: Path) -> None:
+    """Print what a stored stream says of itself."""
+    import json
+
+    from affpipe import store
+
+    print(json.dumps(store.attributes(file), indent=1, sort_keys=True))
+    if file.suffix == ".h5":
+        with store.Stream(file) as stream:
+            for dataset in stream.names:
+                print(f"{dataset}: {stream.rows(dataset, 0, 0).dtype} {stream.shape_of(dataset)}")
+
+
+@cache_app.command("verify")
+def cache_verify(cache: Path = Path("cache")) -> None:
+    """Read every stream; delete damaged ones and drop indexes with holes, so that the next run fills them."""
+    from affpipe import cache as caches
+
+    faults = list(caches.verify(cache))
+    for path, what in faults:
+        print(f"{path}: {what}")
+    print(
+        f"{sum(len(f.files) for f in caches.folders(cache))} streams read, {len(faults)} faults"
+        + ("; run the workflow again" if faults else "")
+    )
+    raise typer.Exit(1 if faults else 0)
+
+
+@cache_app.command("gc")
+def cache_gc(
+    config: ConfigOption = DEFAULT_CONFIG,
+    yes: Annotated[bool, typer.Option("--yes", help="delete; otherwise only list")] = False,
+) -> None:
+    """Free what neither the current settings nor a finished run uses."""
+    import shutil
+
+    from affpipe import cache as caches
+    from affpipe.publish import keys_in_use
+    from affpipe.run import plan_of
+
+    plan = plan_of(config)
+    rubbish = caches.garbage(plan.cache, keys_in_use(plan))
+    for folder in rubbish:
+        print(f"{folder.path}: {folder.bytes / 1e6:.1f} MB")
+        if yes:
+            shutil.rmtree(folder.path)
+    print(f"{sum(f.bytes for f in rubbish) / 1e6:.1f} MB {'freed' if yes else 'can be freed with --yes'}")

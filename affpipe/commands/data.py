@@ -1,0 +1,88 @@
+"""What a run begins with: demo data, weights, faces to decide on, mouth masks made elsewhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from affpipe.commands.options import DEFAULT_CONFIG, ConfigOption
+
+demo = typer.Typer(no_args_is_help=True, help="Data for a first run.")
+weights_app = typer.Typer(no_args_is_help=True, help="Checkpoints: tiny random ones, or the published ones.")
+faces_app = typer.Typer(no_args_is_help=True, help="Whose face is meant.")
+mouth_app = typer.Typer(no_args_is_help=True, help="The mouth-opening filter by itself.")
+
+
+@demo.command("render")
+def demo_render(
+    out: Annotated[Path, typer.Argument(help="folder to make")],
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+    jobs: Annotated[int, typer.Option(min=1, help="processes")] = 2,
+) -> None:
+    """Render the demo data: an Aff-Wild2-shaped folder of animated faces with sound and labels."""
+    from affpipe.console import progress
+    from affpipe.demo.render import render
+
+    with progress() as show:
+        render(out, seed=seed, jobs=jobs, progress=lambda done, total: show("render", done, total))
+
+
+@weights_app.command("tiny")
+def weights_tiny(out: Annotated[Path, typer.Argument(help="folder of checkpoints")], seed: int = 0) -> None:
+    """Make tiny random checkpoints of the real architectures."""
+    from affpipe.weights.tiny import make_tiny
+
+    make_tiny(out, seed=seed)
+
+
+@weights_app.command("fetch")
+def weights_fetch(
+    name: Annotated[str, typer.Argument(help="catalogue name; an unknown one lists them")],
+    out: Annotated[Path, typer.Option(help="folder of checkpoints")] = Path("weights"),
+    revision: Annotated[str | None, typer.Option(help="commit; default: the pinned one")] = None,
+) -> None:
+    """Download a published checkpoint: pinned revision, checksums, resumable."""
+    from affpipe.weights.fetch import fetch
+
+    print(fetch(name, out, revision=revision))
+
+
+@faces_app.command("review")
+def faces_review(
+    recipes: Annotated[list[Path] | None, typer.Argument(help="settings laid over --config")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    out: Annotated[Path, typer.Option(help="folder for review.html and curation.csv")] = Path("review"),
+    stream: Annotated[list[str] | None, typer.Option(help="only this stream and those of its video; may be repeated")] = None,
+) -> None:
+    """Write a sheet of all face tracks, ambiguous streams first, and the file in which to decide."""
+    import shlex
+
+    from affpipe.config import load
+    from affpipe.console import progress
+    from affpipe.review.review import review
+
+    files = [*config, *(recipes or [])]
+    command = f"snakemake --cores 2 --until apply_faces --configfile {shlex.join(map(str, files))}"
+    with progress() as show:
+        made = review(load(files), out, streams=stream or (), command=command, progress=show)
+    for fault in made.faults:
+        print(fault)
+    missing = f", {made.missing} without faces ({command})" if made.missing else ""
+    step = "run the workflow" if made.in_force else f"set `subject: {{curation: {made.decisions}}}` and run the workflow"
+    print(
+        f"{made.streams} streams, {made.ambiguous} ambiguous, {made.decided} decided{missing}: "
+        f"look at {made.sheet}, write tracks into {made.decisions}, then {step}"
+    )
+
+
+@mouth_app.command("windows")
+def mouth_windows(
+    openmouth: Annotated[Path, typer.Option(help="folder of STREAM.csv masks")],
+    windows: Annotated[Path, typer.Option(help="CSV of stream, start_frame, end_frame, fps")],
+    out: Annotated[Path, typer.Option(help="CSV to write")],
+    compat: Annotated[str, typer.Option(help="ras2026 (as published) or none (frames counted properly)")] = "none",
+) -> None:
+    """Filter windows by mouth opening, from masks computed elsewhere."""
+    from affpipe.faces.mouth_files import parity_windows, write_windows
+
+    write_windows(parity_windows(openmouth, windows, compat), out)

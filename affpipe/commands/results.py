@@ -1,0 +1,136 @@
+"""Predicting, scoring, handing in."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from affpipe.commands.show import print_table
+from affpipe.errors import InputError
+
+app = typer.Typer()
+
+
+@app.command()
+def predict(
+    videos: Annotated[list[Path], typer.Argument(help="video files")],
+    run: Annotated[Path, typer.Option(help="folder of a finished run, results/<name>")],
+    out: Annotated[Path, typer.Option(help="folder for the predictions")],
+    subject: Annotated[str, typer.Option(help="which face: largest, left or right")] = "largest",
+) -> None:
+    """Predict new videos with the models of a run: a table and a picture each."""
+    from affpipe.console import progress, quiet_log
+    from affpipe.newvideo import Predicted
+    from affpipe.newvideo import predict as go
+
+    quiet_log()
+    done: list[Predicted] = []
+    try:
+        with progress() as show:
+            go(videos, run, out, subject=subject, progress=show, done=done)
+    finally:
+        for video in done:
+            print(video.table)
+            for model, reason in video.without.items():
+                print(f"  without {model}: {reason}")
+        for name in sorted({name for video in done for name in video.random}):
+            print(f"random weights had a part, so the predictions mean nothing: {name}")
+
+
+@app.command()
+def evaluate(
+    task: Annotated[str | None, typer.Option(help="va (the default), expr or au; of a run: only this one")] = None,
+    truth: Annotated[Path | None, typer.Option(help="folder of official text files")] = None,
+    pred: Annotated[list[Path] | None, typer.Option(help="folder of official text files of the same names; two are compared")] = None,
+    run: Annotated[Path | None, typer.Option(help="folder of a finished run: its validation streams")] = None,
+    json: Annotated[Path | None, typer.Option(help="write all figures here")] = None,
+    csv: Annotated[Path | None, typer.Option(help="write figures and intervals here, a row each")] = None,
+) -> None:
+    """Score predictions by the rules of the challenge, pooled and within video, with intervals, beside constants."""
+    from affpipe import evaluate as scoring
+    from affpipe import store
+    from affpipe.publish import TABLE_HEAD, read_scores, read_table
+    from affpipe.tasks import TASKS
+
+    if task is not None and task not in TASKS:
+        raise InputError(f"evaluate: want --task one of {', '.join(TASKS)}, got {task!r}")
+    if (run is None) == (truth is None and not pred) or (truth is None) != (not pred):
+        raise InputError("evaluate: want either --truth and --pred, or --run")
+    if run is not None:
+        scores = {name: {t: own for t, own in found.items() if task in (None, t)} for name, found in read_scores(run).items()}
+        title = f"{run}: validation streams"
+    else:
+        task = task or "va"
+        videos = {str(folder): scoring.folders(task, truth, folder) for folder in pred}
+        scores, title = {name: {task: scoring.score(task, own)} for name, own in videos.items()}, f"against {truth}"
+    for name in TASKS:
+        systems = {system: found[name] for system, found in scores.items() if name in found}
+        if systems:
+            print_table(f"{TASKS[name].title}, {title}", scoring.TABLE_HEAD[name], scoring.table(name, systems))
+    if not any(scores.values()):
+        raise InputError(f"evaluate: want a scored system, got none{f' of task {task}' if task else ''} in {run}; see its failures.csv")
+    if run is None and len(pred) == 2:
+        _print_difference(scoring.compare(task, *videos.values()), task, *videos)
+    published = read_table(run) if run is not None and task in (None, "va") else []
+    if published:
+        print_table(f"{run}: beside the published table", TABLE_HEAD, published)
+    if json is not None:
+        store.write_text(json, scoring.to_json(scores))
+    if csv is not None:
+        store.write_text(csv, scoring.to_csv(scores))
+
+
+@app.command()
+def submit(
+    template: Annotated[Path, typer.Option(help="the organisers' template; its header says which task")],
+    out: Annotated[Path, typer.Option(help="folder for the files")],
+    run: Annotated[Path | None, typer.Option(help="folder of a finished run, results/<name>")] = None,
+    pred: Annotated[Path | None, typer.Option(help="instead of a run: folder of official text files, <stream>.txt")] = None,
+    missing: Annotated[str, typer.Option(help="frames without a prediction: nearest, interpolate (va) or default")] = "nearest",
+    default: Annotated[str | None, typer.Option(help="values for --missing default, with commas; not given: neutral ones")] = None,
+    constant: Annotated[list[str] | None, typer.Option(help="a video that may have one value throughout; may be repeated")] = None,
+) -> None:
+    """Make the files that go to the organisers: predictions in the order of their template, checked and zipped."""
+    from affpipe import submission
+    from affpipe.template import task_of
+
+    if (run is None) == (pred is None):
+        raise InputError("submit: want either --run or --pred")
+    task = task_of(template)
+    folder, name = submission.of_run(run, task) if run is not None else (pred, "")
+    values = None if default is None else submission.numbers(default)
+    made = submission.make(task, template, folder, out, missing=missing, default=values, constant=constant or (), run=name)
+    for line in made.lines():
+        print(line)
+    print(made.archive)
+
+
+@app.command("submit-check")
+def submit_check(
+    file: Annotated[Path, typer.Argument(help="all rows in one file, as the organisers want it")],
+    template: Annotated[Path, typer.Option(help="the organisers' template; its header says which task")],
+    constant: Annotated[list[str] | None, typer.Option(help="a video that may have one value throughout; may be repeated")] = None,
+) -> None:
+    """Check a file of predictions against the organisers' template, whoever made it."""
+    from affpipe import preflight
+    from affpipe.template import task_of
+
+    warnings: list[preflight.Fault] = []
+    faults = preflight.check(task_of(template), file, template, constant=constant or (), warnings=warnings)
+    for what, found in (("", faults), ("warning: ", warnings)):
+        for fault in found[:20]:
+            print(f"{what}{fault}")
+        if len(found) > 20:
+            print(f"{what}and {len(found) - 20} more")
+    if faults:
+        raise typer.Exit(2)
+    print(f"{file}: fit to send")
+
+
+def _print_difference(found: dict, task: str, first: str, second: str) -> None:
+    """One line: which of two systems is better on the same videos, and how sure that is."""
+    from affpipe.tasks import TASKS
+
+    own = found["pooled"][TASKS[task].measure]
+    sure = "no interval with fewer than two videos" if own["low"] is None else f"95 % interval {own['low']:.3f} to {own['high']:.3f}"
+    print(f"{first} less {second}: {own['difference']:+.3f} ({sure}; paired, {found['videos']} videos)")

@@ -32,8 +32,6 @@ def run(seed: int, folds: int) -> dict[str, float]:
         folder = Path("results") / name / ("official/va" if model == recipe.publish else f"models/{model}/va")
         videos = {path.stem: evaluate.pair("va", path, folder / path.name) for path in truth}
         out[model] = evaluate.score("va", videos)["within_video"]["ccc"]
-            "ccc"
-        ]
     return out
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from small_run import KNOWN, SETTINGS, Run, T
+from typer.testing import CliRunner
 
 from affpipe import cli, config, formats, metrics, publish
 from affpipe.errors import SettingsError
@@ -134,10 +135,10 @@ def test_the_table_has_published_and_own_figures_and_what_they_rest_on(tmp_path:
     assert short[0][5:9] == (voice["valence"], voice["arousal"], voice["mean"], voice["within_video"])
 
 
-def test_evaluate_prints_the_table(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_evaluate_prints_the_table(tmp_path: Path) -> None:
     _, out, _ = published(tmp_path, **REFERENCE)
-    cli.evaluate(run=out)
-    text = capsys.readouterr().out
+    result = CliRunner().invoke(cli.app, ["evaluate", "--run", str(out)], catch_exceptions=False)
+    text = result.output
     assert "besidethepublishedtable" in "".join(text.split())  # a long path wraps the title
     assert "0.3415" in text
 

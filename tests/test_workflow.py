@@ -32,8 +32,15 @@ models:
   voice: {speech_only: false, training: {epochs: 2}}
   fused: {training: {epochs: 2}}
 """
-EXTRACTION = ["frames", "audio", "faces", "subject", "landmarks", "mouth", "speech", "mesh", "qwen3vl", "wavlm"]
+EXTRACTION = ["frames", "labels", "audio", "faces", "subject", "landmarks", "mouth", "speech", "mesh", "qwen3vl", "wavlm"]
 MODELS = ["face", "behaviour", "voice", "fused"]
+TASKS = """
+name: tasks
+tasks: [va, expr, au]
+cross_validation: {folds: 2}
+models: {behaviour: null, voice: null, fused: null}
+publish: face
+"""
 
 
 class Workspace:
@@ -224,12 +231,13 @@ def test_a_video_to_predict_costs_one_job_a_stage_and_no_training(workspace):
     folder = workspace.folder
     manifest = folder / "data_manifest.csv"
     original = manifest.read_text()
-    made = {stage: workspace.made(stage) for stage in EXTRACTION + MODELS}
+    stages = [stage for stage in EXTRACTION + MODELS if stage != "labels"]  # it has none
+    made = {stage: workspace.made(stage) for stage in stages}
     shutil.copy(folder / "demo/videos/one.mp4", folder / "demo/videos/new.mp4")
     manifest.write_text(original + "new,videos/new.mp4,largest,predict,,,\n")
     try:
         jobs = workspace.planned()
-        assert jobs == {f"apply_{stage}": 1 for stage in EXTRACTION + MODELS} | {"publish": 1}
+        assert jobs == {f"apply_{stage}": 1 for stage in stages} | {"publish": 1}
         workspace.snakemake()
         assert {stage: workspace.made(stage) - made[stage] for stage in made} == dict.fromkeys(made, 1)
         predicted = rows(folder / "results/small/predictions/new.csv")
@@ -446,3 +454,31 @@ def test_a_curation_file_as_it_is_written_changes_nothing(whole):
     whole.run("-m", "affpipe", "faces", "review", *settings, "--out", "review")
     assert {r["stream_id"] for r in rows(whole.folder / "review/curation.csv")} == {"one", "pair_left", "pair_right", "three", "four"}
     assert whole.planned("--config", "subject={curation: review/curation.csv}") == whole.planned()
+
+
+# ---- other tasks ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_other_tasks_are_learned_from_the_same_streams(workspace):
+    """All tasks by one model, with two folds: nothing is extracted again, and each task has its files and scores."""
+    (workspace.folder / "tasks.yaml").write_text(TASKS)
+    plan = {"apply_labels": 1, "fit_face": 1, "fit_face_fold0": 1, "fit_face_fold1": 1, "apply_face": 2, "publish": 1}
+    assert workspace.planned("tasks.yaml") == plan
+    workspace.snakemake("tasks.yaml")
+    assert workspace.planned("tasks.yaml") == {}
+    out = workspace.folder / "results/tasks"
+    for task, (header, cells) in {"va": ("valence,arousal", 2), "expr": ("Neutral,Anger", 1), "au": ("AU1,AU2", 12)}.items():
+        assert sorted(p.stem for p in (out / "official" / task).iterdir()) == ["four", "one", "pair_left", "pair_right", "three"]
+        text = (out / "official" / task / "four.txt").read_text().splitlines()
+        assert text[0].startswith(header)
+        assert {len(line.split(",")) for line in text[1:]} == {cells}
+    (row, *_) = rows(out / "predictions/four.csv")
+    assert {"valence", "expression", "p_Neutral", "AU26", "p_AU26", "source"} <= set(row)
+    assert sum(float(v) for k, v in row.items() if k.startswith("p_") and not k.startswith("p_AU")) == pytest.approx(1, abs=1e-5)
+    scores = json.loads((out / "scores.json").read_text())["face"]
+    assert set(scores) == {"va", "expr", "au"}
+    assert list(scores["expr"]["videos"]) == ["three"]
+    assert scores["expr"]["majority"]["f1"] < 1
+    folds = [json.loads(p.read_text()) for p in (workspace.folder / "cache/face").glob("*/fold*/fit.json")]
+    assert sorted(id for f in folds for id in f["validation"]) == ["one", "pair_left", "pair_right"]
+    assert "Cross-validation" in (out / "report.html").read_text()

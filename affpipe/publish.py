@@ -30,8 +30,8 @@ def publish(plan: Plan) -> dict[str, Any]:
     """Write `<results>/<name>` from the store and return its summary. Files of an earlier state of the run are removed.
 
     predictions/<stream>.csv and official/<task>/<stream>.txt of the published model, models/<model>/<task>/<stream>.txt of the others,
-    scores.json and scores.csv, failures.csv, report.html, run.json; late_fusion/ and table.csv where the settings ask for them. The scores
-    of late fusion are those of predictions by weights that never saw the video.
+    scores.json, scores.csv and by_video/<task>.csv, failures.csv, report.html, run.json; late_fusion/ and table.csv where the settings ask
+    for them. The scores of late fusion are those of predictions by weights that never saw the video.
     """
     folder = Path(plan.settings.results) / plan.settings.name
     entries = {name: plan.entries(name) for name in plan.names}
@@ -54,6 +54,10 @@ def publish(plan: Plan) -> dict[str, Any]:
     _remove_others(folder / "models", set(plan.settings.models) - {plan.settings.publish})
     store.write_text(folder / "scores.json", evaluate.to_json(scores))
     store.write_text(folder / "scores.csv", evaluate.to_csv(scores))
+    for task in plan.settings.tasks:
+        systems = {system: found[task] for system, found in scores.items() if task in found}
+        store.write_text(folder / "by_video" / f"{task}.csv", evaluate.per_video_csv(task, systems))
+    _remove_others(folder / "by_video", {f"{task}.csv" for task in plan.settings.tasks})
     failures = _failures(plan, entries)
     store.write_text(folder / "failures.csv", failures)
     store.write_text(folder / "run.json", json.dumps(record(plan), indent=1) + "\n")
@@ -249,11 +253,11 @@ def _worth(study: Study) -> str:
 
 
 def _failures(plan: Plan, entries: dict[str, dict[str, Entry]]) -> str:
-    """CSV of streams that a model has no prediction for, with the reason."""
+    """CSV of streams that a model has no prediction for, or whose labels could not be read, with the reason."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["stream_id", "model", "status", "reason"])
-    for model in plan.settings.models:
+    for model in ("labels", *plan.settings.models):
         table.writerows([id, model, e.status, e.reason] for id, e in sorted(entries[model].items()) if e.status != "done")
     return text.getvalue()
 

@@ -16,7 +16,7 @@ from affpipe.errors import StoreError
 from affpipe.frames import NEAREST, NONE, OBSERVED
 from affpipe.latefusion import Half, Study
 from affpipe.predict import FramePredictions
-from affpipe.report import figures, rulegraph, series
+from affpipe.report import palette, rulegraph, series, timeline
 from affpipe.store import Entry
 
 
@@ -153,8 +153,8 @@ def test_drawings_are_xml_and_hold_all_series(page: str) -> None:
     assert truth.get("d").count("M") == 2  # broken once, where the truth is invalid
     speech = next(e for e in stream.iter("path") if e.get("class") == "mark speech")
     first, last = (float(x) for x in re.fullmatch(r"M([\d.]+),.*h([\d.]+)v.*", speech.get("d")).groups())
-    assert first == figures.LEFT
-    assert last == pytest.approx((figures.WIDTH - figures.LEFT - figures.RIGHT) * 4 / 6, abs=0.1)
+    assert first == timeline.LEFT
+    assert last == pytest.approx((timeline.WIDTH - timeline.LEFT - timeline.RIGHT) * 4 / 6, abs=0.1)
     texts = [t.text for t in named["stages and models, and what reads what"].iter("text")]
     assert set(SETTINGS["models"]) < set(texts)
     assert "4 done, 1 absent" in texts
@@ -380,8 +380,8 @@ def test_long_names_break_within_their_box() -> None:
 def test_experts_of_three_modalities_have_colours_of_their_own() -> None:
     names = "abcdef"
     three = [f"{q}<-{k}" for q in names[:3] for k in names[:3] if q != k]
-    assert len(set(figures.expert_colours(three))) == 6
-    assert all(re.fullmatch("#[0-9a-f]{6}", c) for c in figures.expert_colours([f"{q}<-{k}" for q in names for k in names if q != k]))
+    assert len(set(palette.expert_colours(three))) == 6
+    assert all(re.fullmatch("#[0-9a-f]{6}", c) for c in palette.expert_colours([f"{q}<-{k}" for q in names for k in names if q != k]))
 
 
 # ---- the picture ------------------------------------------------------------------------------------------------------------------------

@@ -80,32 +80,45 @@ def predict(
 
 @app.command()
 def evaluate(
-    task: Annotated[str, typer.Option(help="va")] = "va",
+    task: Annotated[str | None, typer.Option(help="va (the default), expr or au; of a run: only this one")] = None,
     truth: Annotated[Path | None, typer.Option(help="folder of official text files")] = None,
-    pred: Annotated[Path | None, typer.Option(help="folder of official text files of the same names")] = None,
+    pred: Annotated[list[Path] | None, typer.Option(help="folder of official text files of the same names; two are compared")] = None,
     run: Annotated[Path | None, typer.Option(help="folder of a finished run: its validation streams")] = None,
     json: Annotated[Path | None, typer.Option(help="write all figures here")] = None,
+    csv: Annotated[Path | None, typer.Option(help="write figures and intervals here, a row each")] = None,
 ) -> None:
-    """Score predictions: CCC pooled and within video, beside a constant."""
+    """Score predictions by the rules of the challenge, pooled and within video, with intervals, beside constants."""
     from affpipe import evaluate as scoring
     from affpipe import store
     from affpipe.publish import TABLE_HEAD, read_scores, read_table
+    from affpipe.tasks import TASKS
 
-    if task != "va":
-        raise InputError(f"evaluate: want --task va, got {task!r}")
-    if (run is None) == (truth is None and pred is None) or (truth is None) != (pred is None):
+    if task is not None and task not in TASKS:
+        raise InputError(f"evaluate: want --task one of {', '.join(TASKS)}, got {task!r}")
+    if (run is None) == (truth is None and not pred) or (truth is None) != (not pred):
         raise InputError("evaluate: want either --truth and --pred, or --run")
     if run is not None:
-        scores, title, flat = read_scores(run), f"{run}: validation streams", None
+        scores = {name: {t: own for t, own in found.items() if task in (None, t)} for name, found in read_scores(run).items()}
+        title = f"{run}: validation streams"
     else:
-        flat = scoring.score(scoring.folders(truth, pred))
-        scores, title = {pred.name: flat}, f"{pred} against {truth}"
-    _print_table(title, scoring.TABLE_HEAD, scoring.table(scores))
-    published = read_table(run) if run is not None else []
+        task = task or "va"
+        videos = {str(folder): scoring.folders(task, truth, folder) for folder in pred}
+        scores, title = {name: {task: scoring.score(task, own)} for name, own in videos.items()}, f"against {truth}"
+    for name in TASKS:
+        systems = {system: found[name] for system, found in scores.items() if name in found}
+        if systems:
+            _print_table(f"{TASKS[name].title}, {title}", scoring.TABLE_HEAD[name], scoring.table(name, systems))
+    if not any(scores.values()):
+        raise InputError(f"evaluate: want a scored system, got none{f' of task {task}' if task else ''} in {run}; see its failures.csv")
+    if run is None and len(pred) == 2:
+        _print_difference(scoring.compare(task, *videos.values()), task, *videos)
+    published = read_table(run) if run is not None and task in (None, "va") else []
     if published:
         _print_table(f"{run}: beside the published table", TABLE_HEAD, published)
     if json is not None:
-        store.write_text(json, scoring.to_json(flat if flat is not None else scores))
+        store.write_text(json, scoring.to_json(scores))
+    if csv is not None:
+        store.write_text(csv, scoring.to_csv(scores))
 
 
 @app.command()
@@ -334,6 +347,15 @@ def job_publish(settings: SettingsOption, out: Annotated[Path, typer.Option()]) 
     from affpipe.run import publish_run
 
     publish_run(settings, out)
+
+
+def _print_difference(found: dict, task: str, first: str, second: str) -> None:
+    """One line: which of two systems is better on the same videos, and how sure that is."""
+    from affpipe.tasks import TASKS
+
+    own = found["pooled"][TASKS[task].measure]
+    sure = "no interval with fewer than two videos" if own["low"] is None else f"95 % interval {own['low']:.3f} to {own['high']:.3f}"
+    print(f"{first} less {second}: {own['difference']:+.3f} ({sure}; paired, {found['videos']} videos)")
 
 
 def _print_table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -1,5 +1,11 @@
-"""Scores: predictions against truth, pooled over frames and within each video, beside what a constant would get."""
+"""Scores: predictions against truth, pooled over frames and within each video, with intervals, beside what constants would get.
 
+One task at a time. `score` gives the figures of one system; tables take the figures of several, system -> figures; `to_json` and `to_csv`
+take those of a run, system -> task -> figures.
+"""
+
+import csv
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,14 +13,27 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import formats, metrics
+from affpipe import bootstrap, formats, metrics
 from affpipe.errors import InputError, ManifestError
-from affpipe.metrics import Video
+from affpipe.metrics import KEYS, Video
+from affpipe.tasks import EXPRESSIONS, TASKS
 
 TOLERANCE = 50  # frames by which label files and videos of Aff-Wild2 differ in length
+LEVEL = 0.95  # of intervals
+BINS = 20  # of the histograms of valence and arousal
+TABLE_HEAD = {
+    "va": ("system", "CCC V", "CCC A", "mean", "95 %", "within-video V", "A", "mean"),
+    "expr": ("system", "F1", "95 %", "accuracy", "within-video F1"),
+    "au": ("system", "mean F1", "95 %", "within-video F1"),
+}
+BASELINES = {  # key in the figures of a system -> its row in a table
+    "va": {"constant": "constant per video"},
+    "expr": {"constant": "majority per video", "majority": "majority in training"},
+    "au": {"constant": "majority per video", "majority": "majority in training"},
+}
 
 
-def folders(truth: Path, predicted: Path) -> dict[str, Video]:
+def folders(task: str, truth: Path, predicted: Path) -> dict[str, Video]:
     """Pairs of official text files of the same name; every truth file must have its prediction."""
     for folder in (truth, predicted):
         if not folder.is_dir():
@@ -27,20 +46,21 @@ def folders(truth: Path, predicted: Path) -> dict[str, Video]:
         raise InputError(
             f"{predicted}: want a prediction for each of {len(names)} truth files, got none for {', '.join(missing[:3])}; predict them"
         )
-    return {Path(name).stem: pair(truth / name, predicted / name) for name in names}
+    return {Path(name).stem: pair(task, truth / name, predicted / name) for name in names}
 
 
-def pair(truth: Path, predicted: Path) -> Video:
+def pair(task: str, truth: Path, predicted: Path) -> Video:
     """Truth and prediction of one stream. Frames valid in the truth must have a value; truth rows beyond the video's end do not count.
 
     Label files and videos of Aff-Wild2 differ in length by a few frames, so up to TOLERANCE annotated rows may lie beyond the prediction.
     """
-    (values, valid), (prediction, given) = formats.read_labels("va", truth), formats.read_labels("va", predicted)
+    (values, valid), (prediction, given) = formats.read_labels(task, truth), formats.read_labels(task, predicted)
     n = min(len(values), len(prediction))
     hole = valid[:n] & ~given[:n]
     if hole.any():
         raise ManifestError(
-            f"{predicted}: line {int(np.argmax(hole)) + 2}: want a value where {truth} has one, got -5; predict every frame"
+            f"{predicted}: line {int(np.argmax(hole)) + 2}: want a value where {truth} has one, got {TASKS[task].invalid}; "
+            "predict every frame"
         )
     beyond = int(valid[n:].sum())
     if beyond > TOLERANCE:
@@ -50,41 +70,155 @@ def pair(truth: Path, predicted: Path) -> Video:
     return values[:n], prediction[:n], valid[:n]
 
 
-def score(videos: Mapping[str, Video]) -> dict[str, Any]:
-    """All figures of one system.
+def score(
+    task: str, videos: Mapping[str, Video], *, majority: np.ndarray | None = None, draws: int = 2000, seed: int = 0
+) -> dict[str, Any]:
+    """All figures of one system, in types that JSON has.
 
-    Returns `ccc_valence`, `ccc_arousal`, `ccc` (pooled over all valid frames), `within_video` (mean over videos of the same three),
-    `constant` (pooled, each video's own mean of the truth as its prediction), `videos` (the three and `frames` per video), `left_out`
-    (videos with fewer than two valid frames, which count in the pooled figures alone), `frames`.
+    Args:
+        majority: expr, au: the most frequent values of the training labels, `metrics.majority_row`. draws, seed: of the intervals.
+
+    Returns the pooled figures by KEYS[task] and
+        intervals: each figure's 95 % interval over videos, [low, high], or None; see `bootstrap.interval`.
+        within_video, within_intervals: mean over videos of each figure, and its interval.
+        constant: pooled figures of each video's own mean (va) or most frequent value as its prediction, and their `within_video`.
+        majority: the same of `majority`, if given.
+        videos: id -> figures and `frames`. left_out: ids of those with fewer than two valid frames: they count in the pooled figures alone.
+        frames: number of valid ones.
+        confusion (expr): frames by class of truth (rows) and of prediction.
+        distributions: of truth and prediction over valid frames: counts in BINS bins of [-1, 1] per column (va; values beyond count in the
+            outer bins), counts per class (expr), positive rate per unit (au).
     """
     if not any(valid.any() for *_, valid in videos.values()):
         raise InputError("evaluate: want at least one valid frame in the truth, got none; check the annotations")
-    within = metrics.within_video(videos)
-    return {
-        **metrics.pooled(videos),
+    within = metrics.within_video(task, videos)
+    truth, prediction = (np.concatenate(x) for x in zip(*(metrics.valid_frames(task, *video) for video in videos.items()), strict=True))
+    figures = {
+        **metrics.pooled(task, videos),
+        "intervals": _intervals(task, videos, "pooled", draws, seed),
         "within_video": within.scores,
-        "constant": metrics.constant_baseline(videos),
+        "within_intervals": _intervals(task, videos, "within_video", draws, seed),
+        "constant": _baseline(task, metrics.constant_baseline(task, videos)),
         "videos": within.table,
-        "left_out": within.left_out,
-        "frames": int(sum(v[2].sum() for v in videos.values())),
+        "left_out": list(within.left_out),
+        "frames": len(truth),
+        "distributions": {"truth": _distribution(task, truth), "prediction": _distribution(task, prediction)},
     }
+    if majority is not None:
+        figures["majority"] = _baseline(task, metrics.majority_baseline(task, videos, majority))
+    if task == "expr":
+        figures["confusion"] = metrics.confusion(truth[:, 0], prediction[:, 0]).tolist()
+    return figures
 
 
-def table(scores: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Rows of text for a table of systems: name, pooled V, A, mean, within-video V, A, mean."""
+def compare(task: str, a: Mapping[str, Video], b: Mapping[str, Video], *, draws: int = 2000, seed: int = 0) -> dict[str, Any]:
+    """Figures of systems a and b on the same videos, and a less b with its 95 % interval; see `bootstrap.difference`.
+
+    Returns `pooled` and `within_video`, figure -> {a, b, difference, low, high} (low and high None without an interval), and `videos`, the
+    number of those with valid frames.
+    """
+    out: dict[str, Any] = {"videos": sum(bool(valid.any()) for *_, valid in a.values())}
+    each = {
+        "pooled": [metrics.pooled(task, x) for x in (a, b)],
+        "within_video": [metrics.within_video(task, x).scores for x in (a, b)],
+    }
+    for of, (own, other) in each.items():
+        found = bootstrap.difference(task, a, b, seed=seed, of=of, draws=draws, level=LEVEL)
+        out[of] = {
+            key: {"a": own[key], "b": other[key], "difference": own[key] - other[key], "low": d.low, "high": d.high}
+            for key, d in found.items()
+        }
+    return out
+
+
+def _intervals(task: str, videos: Mapping[str, Video], of: bootstrap.Of, draws: int, seed: int) -> dict[str, list[float] | None]:
+    found = bootstrap.interval(task, videos, seed=seed, of=of, draws=draws, level=LEVEL)
+    return {key: None if limits is None else list(limits) for key, limits in found.items()}
+
+
+def _baseline(task: str, videos: Mapping[str, Video]) -> dict[str, Any]:
+    return {**metrics.pooled(task, videos), "within_video": metrics.within_video(task, videos).scores}
+
+
+def _distribution(task: str, values: np.ndarray) -> dict[str, Any]:
+    """Of (n, K) labels of valid frames."""
+    if task == "va":
+        counts = (np.histogram(column, BINS, (-1, 1))[0].tolist() for column in np.clip(values, -1, 1).T)
+        return dict(zip(TASKS[task].columns, counts, strict=True))
+    if task == "expr":
+        return dict(zip(EXPRESSIONS, np.bincount(values[:, 0].astype(np.int64), minlength=len(EXPRESSIONS)).tolist(), strict=True))
+    return dict(zip(TASKS[task].columns, values.mean(axis=0).tolist(), strict=True))
+
+
+# ---- tables and files -------------------------------------------------------------------------------------------------------------------
+
+
+def table(task: str, scores: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Rows of text under TABLE_HEAD[task]: a system each, and then the baselines of the first one."""
     if not scores:
         raise InputError("evaluate: want at least one scored system, got none; a run scores the models that predicted a validation stream")
-    keys = ("ccc_valence", "ccc_arousal", "ccc")
-    rows = [(name, *(f"{s[k]:.3f}" for k in keys), *(f"{s['within_video'][k]:.3f}" for k in keys)) for name, s in scores.items()]
     first = next(iter(scores.values()))
-    return [*rows, ("constant per video", *(f"{first['constant'][k]:.3f}" for k in keys), "-", "-", "-")]
+    baselines = {row: first[key] for key, row in BASELINES[task].items() if key in first}
+    return [(name, *_cells(task, figures)) for name, figures in [*scores.items(), *baselines.items()]]
 
 
-TABLE_HEAD = ("system", "CCC V", "CCC A", "mean", "within-video V", "A", "mean")
+def _cells(task: str, figures: Mapping[str, Any]) -> list[str]:
+    measure = TASKS[task].measure
+    pooled, within = ({key: _text(of[key]) for key in KEYS[task]} for of in (figures, figures["within_video"]))
+    limits = figures.get("intervals", {}).get(measure)
+    interval = "-" if limits is None else f"{limits[0]:.3f} to {limits[1]:.3f}"
+    if task == "va":
+        return [*pooled.values(), interval, *within.values()]
+    return [pooled[measure], interval, *([pooled["accuracy"]] if task == "expr" else []), within[measure]]
+
+
+def _text(value: float | None) -> str:
+    """Three decimals; "-" for what does not exist: NaN, or None where the figures were read from JSON."""
+    return "-" if value is None or np.isnan(value) else f"{value:.3f}"
+
+
+def per_video_csv(task: str, scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """CSV `system,video,frames` and the task's figures, a row a system and video; a figure that does not exist is empty."""
+    rows = [
+        [system, video, own["frames"], *(_cell(own[key]) for key in KEYS[task])]
+        for system, figures in scores.items()
+        for video, own in figures["videos"].items()
+    ]
+    return _csv(["system", "video", "frames", *KEYS[task]], rows)
+
+
+def to_csv(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """CSV `system,task,figure,value,low,high` of a run, full precision; low and high are the 95 % interval, empty where there is none.
+
+    Figures are named as in `score`, by a path: `f1`, `within_video.f1`, `constant.f1`, `constant.within_video.f1`, `majority.f1` ...
+    """
+    rows = []
+    for system, tasks in scores.items():
+        for task, figures in tasks.items():
+            parts = {"": (figures, figures["intervals"]), "within_video.": (figures["within_video"], figures["within_intervals"])}
+            for name in BASELINES[task].keys() & figures.keys():
+                parts |= {f"{name}.": (figures[name], {}), f"{name}.within_video.": (figures[name]["within_video"], {})}
+            for path, (values, intervals) in sorted(parts.items()):
+                for key in KEYS[task]:
+                    low, high = intervals.get(key) or (None, None)
+                    rows.append([system, task, path + key, *map(_cell, (values[key], low, high))])
+    return _csv(["system", "task", "figure", "value", "low", "high"], rows)
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None or np.isnan(value) else repr(float(value))
+
+
+def _csv(head: list[str], rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def to_json(scores: Mapping[str, Any]) -> str:
-    """JSON with full precision; a figure that does not exist (no video has two valid frames) is null."""
+    """JSON with full precision; a figure that does not exist (no video has two valid frames, a class that never occurs) is null."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):

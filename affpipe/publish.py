@@ -19,6 +19,7 @@ from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
 from affpipe.settings import Settings
 from affpipe.store import Entry
+from affpipe.tasks import TASKS
 
 LATE = "late_fusion"  # its name among the scored systems, and its folder
 CHANNELS = ("valence", "arousal")
@@ -36,11 +37,16 @@ def publish(plan: Plan) -> dict[str, Any]:
     entries = {name: plan.entries(name) for name in plan.names}
     usual = _majority(plan, entries["labels"])
     scores: dict[str, dict[str, Any]] = {}
-    for model in plan.settings.models:
+    published: dict[str, dict[str, Video]] = {}
+    for model in sorted(plan.settings.models, key=lambda name: name != plan.settings.publish):  # it first: others are compared with it
         validation = _write_model(plan, model, entries, folder)
+        published = published or validation
         found = {task: evaluate.score(task, videos, majority=usual.get(task)) for task, videos in validation.items() if _any(videos)}
+        for task, figures in found.items():
+            figures["less_published"] = _less(task, validation[task], published[task]) if model != plan.settings.publish else None
         if found:
             scores[model] = found
+    scores = {model: scores[model] for model in plan.settings.models if model in scores}
     study, videos = _late_fusion(plan, entries, folder / LATE)
     if videos:
         scores[LATE] = {"va": evaluate.score("va", videos)}
@@ -116,6 +122,15 @@ def _any(videos: dict[str, Video]) -> bool:
     return any(valid.any() for *_, valid in videos.values())
 
 
+def _less(task: str, videos: dict[str, Video], published: dict[str, Video]) -> dict[str, float] | None:
+    """The challenge's measure less that of the published model, on the videos that both have: difference, low, high; see `compare`."""
+    both = [id for id in videos if id in published]
+    if not _any({id: videos[id] for id in both}):
+        return None
+    found = evaluate.compare(task, {id: videos[id] for id in both}, {id: published[id] for id in both})
+    return {key: found["pooled"][TASKS[task].measure][key] for key in ("difference", "low", "high")}
+
+
 def _truth(plan: Plan, entries: dict[str, Entry], item: Item, partition: str) -> Truth:
     """Labels of a stream, task -> (T, K) and (T,) bool, of the tasks for which it is in a partition; none where they could not be read."""
     tasks = item.row.labelled(plan.settings.tasks, partition)
@@ -132,7 +147,7 @@ def _majority(plan: Plan, entries: dict[str, Entry]) -> dict[str, np.ndarray]:
         for task, (values, known) in _truth(plan, entries, item, "train").items():
             if task != "va":
                 counts[task] = counts.get(task, 0) + metrics.label_counts(task, values, known)
-    return {task: metrics.majority_row(task, found) for task, found in counts.items()}
+    return {task: metrics.majority_row(found) for task, found in counts.items() if found.sum(axis=1).all()}
 
 
 def _write_model(plan: Plan, model: str, entries: dict[str, dict[str, Entry]], folder: Path) -> dict[str, dict[str, Video]]:

@@ -63,9 +63,9 @@ def run(name: str, change: Callable[[Labels, list[Row]], Labels]) -> dict[str, f
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     config = [f"name=control-{name}", f"manifest={folder / 'manifest.csv'}"]
     subprocess.run([sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "all", "--config", *config], check=True)
-    truth = sorted((DATA / "truth/Test_Set").glob("*.txt"))
-    official = Path("results") / f"control-{name}" / "official"
-    return evaluate.score({path.stem: evaluate.pair(path, official / path.name) for path in truth})["within_video"]
+    truth = sorted((DATA / "truth/va").glob("*.txt"))
+    official = Path("results") / f"control-{name}" / "official/va"
+    return evaluate.score("va", {path.stem: evaluate.pair("va", path, official / path.name) for path in truth})["within_video"]
 
 
 def main() -> None:

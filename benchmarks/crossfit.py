@@ -26,11 +26,14 @@ def run(seed: int, folds: int) -> dict[str, float]:
     settings = ["--config", f"name={name}", f"seed={seed}", f"cross_fit={folds}"]
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "all", "--configfile", *map(str, RECIPE), *settings]
     subprocess.run(command, check=True)
-    truth = sorted((DATA / "truth/Test_Set").glob("*.txt"))
+    truth = sorted((DATA / "truth/va").glob("*.txt"))
     out, recipe = {}, config.load(RECIPE)
     for model in (m for m, s in recipe.models.items() if s.members):
-        folder = Path("results") / name / ("official" if model == recipe.publish else f"models/{model}")
-        out[model] = evaluate.score({path.stem: evaluate.pair(path, folder / path.name) for path in truth})["within_video"]["ccc"]
+        folder = Path("results") / name / ("official/va" if model == recipe.publish else f"models/{model}/va")
+        videos = {path.stem: evaluate.pair("va", path, folder / path.name) for path in truth}
+        out[model] = evaluate.score("va", videos)["within_video"]["ccc"]
+            "ccc"
+        ]
     return out
 
 

@@ -45,18 +45,34 @@ def truth(stream: str) -> np.ndarray:
     return 0.6 * np.stack([np.sin(1.3 * t + phase), np.cos(0.9 * t + 2 * phase)], axis=1)
 
 
+def classes(stream: str) -> np.ndarray:
+    """(T, 1) expression: Neutral, Fear, Happiness or Surprise by the signs of the curves."""
+    v, a = truth(stream).T
+    return np.array([0, 3, 4, 6])[2 * (v > 0) + (a > 0)][:, None]
+
+
+def units(stream: str) -> np.ndarray:
+    """(T, 12) action units: each is there where valence exceeds a level of its own."""
+    return (truth(stream)[:, :1] > np.linspace(-0.4, 0.4, 12)).astype(float)
+
+
+LABELS = {"va": truth, "expr": classes, "au": units}
+
+
 def make_plan(tmp_path: Path, **more: Any) -> Plan:
     """A store in which every feature carries the labels, linearly mixed; stream d has no audio.
 
     more: settings beside the usual ones.
     """
     rng = np.random.default_rng(0)
-    mix = rng.normal(size=(2, 6))
-    lines = ["stream_id,video,subject,partition,va"]
+    mix, tasks = rng.normal(size=(2, 6)), more.get("tasks", ("va",))
+    lines = [f"stream_id,video,subject,partition,{','.join(tasks)}"]
     for id in STREAMS:
         (tmp_path / f"{id}.mp4").write_bytes(id.encode() * 9)
-        write_labels("va", tmp_path / f"{id}.txt", truth(id), np.ones(FRAMES, bool))
-        lines.append(f"{id},{id}.mp4,largest,{PARTITION[id]},{id}.txt" if PARTITION[id] != "test" else f"{id},{id}.mp4,largest,test,")
+        for task in tasks:
+            write_labels(task, tmp_path / task / f"{id}.txt", LABELS[task](id), np.ones(FRAMES, bool))
+        cells = [f"{task}/{id}.txt" if PARTITION[id] != "test" else "" for task in tasks]
+        lines.append(f"{id},{id}.mp4,largest,{PARTITION[id]},{','.join(cells)}")
     (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")
     features = {name: {"encoder": name} for name in ("mesh", "qwen3vl", "wavlm")}
     data = {"cache": str(tmp_path / "cache"), "manifest": str(tmp_path / "manifest.csv"), "features": features, "models": MODELS}

@@ -48,7 +48,7 @@ class Data:
         for s in self.truth:
             values, valid = fuse(weights_of(self.video[s]), self.predictions[s], self.given[s])
             videos[s] = (self.truth[s], values, self.known[s] & valid)
-        return metrics.pooled(videos)
+        return metrics.pooled("va", videos)
 
 
 @pytest.mark.parametrize("absent", [False, True])

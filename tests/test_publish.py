@@ -61,7 +61,7 @@ def test_late_fusion_is_predicted_by_weights_of_the_other_half(late) -> None:
             videos[id] = (truth, want, known)
             np.testing.assert_array_equal(known, KNOWN)
     scores = json.loads((out / "scores.json").read_text())
-    assert {k: scores["late_fusion"]["va"][k] for k in CCC} == pytest.approx(metrics.pooled(videos), abs=1e-9)
+    assert {k: scores["late_fusion"]["va"][k] for k in CCC} == pytest.approx(metrics.pooled("va", videos), abs=1e-9)
     rows = list(csv.DictReader((out / "late_fusion/report.csv").read_text().splitlines()))
     assert [(r["system"], r["fitted_on"]) for r in rows] == [
         ("late fusion", "other half"),
@@ -119,7 +119,7 @@ def test_without_the_settings_nothing_is_written_and_what_was_goes(tmp_path: Pat
 def test_the_table_has_published_and_own_figures_and_what_they_rest_on(tmp_path: Path) -> None:
     _, out, summary = published(tmp_path, **REFERENCE, demo=("t1", "v1", "v2", "v3"), random={"voice": ("wavlm-tiny",)})
     voice, fused = csv.DictReader((out / "table.csv").read_text().splitlines())
-    score = summary["scores"]["voice"]
+    score = summary["scores"]["voice"]["va"]
     assert voice == {
         **{"model": "voice", "label": "4 voice", "data": "demo", "weights": "random: wavlm-tiny", "fusion_inputs": ""},
         **{"published_valence": "0.3415", "published_arousal": "0.4636", "published_mean": "0.4025", "published_test": ""},

@@ -96,7 +96,7 @@ def test_every_stream_has_a_row_a_frame_at_the_containers_times(workspace, strea
     np.testing.assert_allclose([float(r["time_s"]) for r in table], times, atol=1e-6)
     values = np.array([[float(r["valence"]), float(r["arousal"])] for r in table])
     assert (np.abs(values) <= 1).all()
-    official = np.loadtxt(workspace.folder / "results/small/official" / f"{stream}.txt", delimiter=",", skiprows=1)
+    official = np.loadtxt(workspace.folder / "results/small/official/va" / f"{stream}.txt", delimiter=",", skiprows=1)
     np.testing.assert_array_equal(official, values)
 
 
@@ -124,7 +124,7 @@ def test_scores_of_the_run_equal_those_of_its_files(workspace):
     folder = workspace.folder
     pred = folder / "pred"
     pred.mkdir(exist_ok=True)
-    shutil.copy(folder / "results/small/official/three.txt", pred)
+    shutil.copy(folder / "results/small/official/va/three.txt", pred)
     truth = "demo/annotations/VA_Estimation_Challenge/Validation_Set"
     workspace.run("-m", "affpipe", "evaluate", "--truth", truth, "--pred", "pred", "--json", "scores.json")
     of_files = json.loads((folder / "scores.json").read_text())
@@ -199,7 +199,7 @@ def test_one_heads_learning_rate_extracts_nothing(workspace):
 
 
 def test_going_back_to_an_earlier_setting_publishes_it_again_and_computes_nothing(workspace):
-    official = workspace.folder / "results/small/official/three.txt"
+    official = workspace.folder / "results/small/official/va/three.txt"
     before = official.read_text()
     workspace.snakemake("--config", "publish=face")
     assert official.read_text() != before
@@ -211,13 +211,13 @@ def test_going_back_to_an_earlier_setting_publishes_it_again_and_computes_nothin
 def test_the_rerun_equals_the_first_run_bit_for_bit(workspace, tmp_path):
     """A model fitted again from the same streams, by another process, is the same model."""
     folder = workspace.folder
-    before = (folder / "results/small/official/three.txt").read_text()
+    before = (folder / "results/small/official/va/three.txt").read_text()
     aside = tmp_path / "models"
     aside.mkdir()
     for name in MODELS:
         (folder / "cache" / name).rename(aside / name)
     workspace.snakemake()
-    assert (folder / "results/small/official/three.txt").read_text() == before
+    assert (folder / "results/small/official/va/three.txt").read_text() == before
 
 
 def test_a_video_to_predict_costs_one_job_a_stage_and_no_training(workspace):
@@ -226,7 +226,7 @@ def test_a_video_to_predict_costs_one_job_a_stage_and_no_training(workspace):
     original = manifest.read_text()
     made = {stage: workspace.made(stage) for stage in EXTRACTION + MODELS}
     shutil.copy(folder / "demo/videos/one.mp4", folder / "demo/videos/new.mp4")
-    manifest.write_text(original + "new,videos/new.mp4,largest,predict,\n")
+    manifest.write_text(original + "new,videos/new.mp4,largest,predict,,,\n")
     try:
         jobs = workspace.planned()
         assert jobs == {f"apply_{stage}": 1 for stage in EXTRACTION + MODELS} | {"publish": 1}
@@ -326,7 +326,7 @@ def test_bad_settings_and_manifests_are_one_line(workspace):
     assert "Traceback" not in text
     manifest = folder / "data_manifest.csv"
     original = manifest.read_text()
-    manifest.write_text(original + "lost,videos/lost.mp4,largest,predict,\n")
+    manifest.write_text(original + "lost,videos/lost.mp4,largest,predict,,,\n")
     try:
         text = workspace.snakemake(fails=True)
     finally:
@@ -341,7 +341,7 @@ def test_a_damaged_video_stops_its_job_or_is_skipped_with_its_reason(workspace):
     original = manifest.read_text()
     good = (folder / "demo/videos/one.mp4").read_bytes()
     (folder / "demo/videos/cut.mp4").write_bytes(good[: len(good) // 2])
-    manifest.write_text(original + "cut,videos/cut.mp4,largest,predict,\n")
+    manifest.write_text(original + "cut,videos/cut.mp4,largest,predict,,,\n")
     try:
         said = workspace.snakemake(fails=True)  # the log's last line, on the terminal too
         assert re.search(

@@ -34,6 +34,7 @@ SETTINGS = {
     "publish": "fused",
 }
 STREAMS = {"a one": "train", "v1": "validation", "v2": "validation", "t+1": "test", "p1": "predict"}
+LAG = 4  # frames by which expressions and units are predicted late
 MARGIN = 4.0  # by which a logit is above or below none
 OFF = {"face": 0.2, "voice": 0.5, "look": 0.3}  # how far a model's predictions are from half the truth plus 0.1
 
@@ -100,8 +101,8 @@ class Run:
 
     @classmethod
     def outputs(cls, task: str, id: str) -> np.ndarray:
-        """(T, O) logits: half a second behind the labels of expressions; of units, those of AU1 always below none, AU2's above."""
-        truth = np.roll(cls.labels(task, id), FPS // 2, axis=0)
+        """(T, O) logits that lag the labels; those of AU1 are always below none, of AU2 above."""
+        truth = np.roll(cls.labels(task, id), LAG, axis=0)
         logits = MARGIN * (2 * (truth if task == "au" else np.eye(8)[truth[:, 0].astype(int)]) - 1)
         if task == "au":
             logits[:, :2] = -MARGIN, MARGIN

@@ -58,7 +58,7 @@ def histograms(truth: Mapping[str, Sequence[int]], prediction: Mapping[str, Sequ
         for a, b, share in zip(edges[:-1], edges[1:], shares[0], strict=True):
             y = float(at_y(100 * share))
             tip = f"{a:.1f} to {b:.1f}: truth {100 * share:.1f} %"
-            drawing.add("rect", x=at_x(a) + 0.5, y=y, width=at_x(b) - at_x(a) - 1, height=box.bottom - y, kind="bar truth", tip=tip)
+            drawing.add("rect", x=at_x(a) + 0.5, y=y, width=at_x(b) - at_x(a) - 1, height=box.bottom - y, kind="column truth", tip=tip)
         steps = np.repeat(edges, 2)[1:-1]
         drawing.curve(at_x(steps), at_y(100 * np.repeat(shares[1], 2)), kind=f"line {name}")
         ticks = [(t, f"{t + 0:.4g}".replace("-", "\u2212")) for t in nice_ticks(low, high, 4)]
@@ -80,7 +80,7 @@ def pairs(title: str, truth: Mapping[str, float], prediction: Mapping[str, float
         for of, share in (("truth", truth[name]), ("prediction", prediction[name])):
             x = float(at_x(share))
             drawing.add(
-                "rect", x=left, y=y, width=max(x - left, 0.6), height=12, kind=f"bar {of}", tip=f"{name}, {of}: {100 * share:.2f} %"
+                "rect", x=left, y=y, width=max(x - left, 0.6), height=12, kind=f"column {of}", tip=f"{name}, {of}: {100 * share:.2f} %"
             )
             drawing.add("text", f"{100 * share:.1f} %", x=x + 6, y=y + 10, kind="tick")
             y += 13

@@ -41,6 +41,7 @@ def render(
     )
     environment.filters["link"] = lambda id: f"predictions/{quote(id)}.csv"
     environment.filters["figure"] = lambda value, digits=3: "–" if value is None or value != value else f"{value:.{digits}f}"
+    environment.filters["signed"] = lambda value: f"{value:+.3f}".replace("-", "\u2212")
     environment.filters["duration"] = _duration
     return environment.get_template("page.html.jinja").render(
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),

@@ -7,7 +7,7 @@ from affpipe.tasks import EXPRESSIONS
 HUES = ("#0063a5", "#d98200", "#00805c", "#a8488a", "#5b6b7f", "#8a6d1d")  # a modality each, apart for the colour-blind too
 # Eight colours that stay apart for every kind of dichromat: moved by hill climbing until the nearest two differed most.
 CLASSES = dict(zip(EXPRESSIONS, ("#d5dade", "#d04300", "#0d885f", "#b03d9c", "#f3cb4d", "#0736dd", "#43c7ff", "#1f2933"), strict=True))
-TRUTH, PREDICTION = "#4b5563", "#0063a5"
+INK, TRUTH, PREDICTION = "#1f2933", "#4b5563", "#0063a5"
 VA = {"valence": "#0063a5", "arousal": "#c24a00"}
 
 
@@ -36,7 +36,12 @@ def channels(colour: str) -> tuple[int, ...]:
 
 
 def ink_on(colour: str) -> str:
-    """Which letters are readable on a colour: "dark" or "light" ones, by the greater contrast (WCAG 2, relative luminance)."""
+    """Which letters are readable on a colour: "dark" ones of INK or "light" ones of white, by the greater contrast as WCAG 2 has it."""
+    own = luminance(colour) + 0.05
+    return "light" if 1.05 / own > own / (luminance(INK) + 0.05) else "dark"
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance in [0, 1] (WCAG 2)."""
     linear = (c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in channels(colour))
-    luminance = sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-    return "light" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "dark"
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

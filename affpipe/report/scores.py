@@ -1,7 +1,7 @@
 """What the page shows of the scores of one task: the table of systems, and of the published model its classes or units and figures."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,16 +18,21 @@ from affpipe.tasks import EXPRESSIONS, TASKS, Task
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]  # system -> task -> what `evaluate.score` gave
 HEADS = {"ccc_valence": "CCC V", "ccc_arousal": "CCC A", "ccc": "mean", "accuracy": "accuracy"}
+CONFUSION = "Rows are the truth, columns the prediction. Counts of frames, and their share of the row, which the shade shows too."
 F1 = {"expr": "F1", "au": "mean F1"}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table of systems: cells of `evaluate.table`; numbers of validation streams and frames, None for a baseline."""
+    """A row of the table of systems: cells of `evaluate.table`; numbers of validation streams and frames, None for a baseline.
+
+    less: its measure less that of the published model on the streams that both have, with its interval; None where that was not measured.
+    """
 
     cells: tuple[str, ...]
-    streams: int | None
-    frames: int | None
+    streams: int | None = None
+    frames: int | None = None
+    less: Mapping[str, float | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -42,25 +47,34 @@ class Output:
     threshold: float | None
 
 
+@dataclass(frozen=True)
+class Figure:
+    """A drawing and what it shows."""
+
+    caption: str
+    drawing: Markup
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """One task.
 
     Attributes:
         rows: the systems under `head`, then the baselines; none where nothing was scored.
-        published: figures of the published model, None where it has none; `columns`: key and heading of those of a video.
-        outputs: its classes or units, none for va. drawings: its figures, caption -> drawing.
-        chosen: models whose units have thresholds found on labels, in place of one half.
+        columns: key and heading of the figures of a video. chosen: models whose units have thresholds found on labels, not one half.
+        published: figures of the published model, None where it has none; then the rest is empty too.
+        outputs: its classes or units, none for va. shares: how often what is in truth and prediction. confusion: of expr alone.
     """
 
     task: Task
     head: tuple[str, ...]
     rows: list[Row]
-    published: Mapping[str, Any] | None
     columns: dict[str, str]
-    outputs: list[Output]
-    drawings: list[tuple[str, Markup]]
     chosen: list[str]
+    published: Mapping[str, Any] | None = None
+    outputs: tuple[Output, ...] = ()
+    shares: Figure | None = None
+    confusion: Figure | None = None
 
 
 def parts(plan: Plan, entries: Entries, scores: Scores) -> list[Part]:
@@ -74,21 +88,22 @@ def _part(plan: Plan, entries: Entries, name: str, scores: Mapping[str, Mapping[
     models, published = plan.settings.models, scores.get(plan.settings.publish)
     columns = {key: HEADS.get(key) or F1[name] for key in KEYS[name] if key in ("f1", *HEADS)}
     found = [model for model in models if name == "au" and models[model].decode.au_thresholds == "validation"]
-    part = Part(TASKS[name], evaluate.TABLE_HEAD[name], _rows(name, scores), published, columns, [], [], found)
-    if published:
-        shares = {of: _shares(name, published["distributions"][of], published["frames"]) for of in ("truth", "prediction")}
-        if name != "va":
-            part.outputs.extend(_outputs(plan, entries, name, published, shares))
-        part.drawings.extend(_drawings(name, published, shares))
-    return part
+    part = Part(TASKS[name], evaluate.TABLE_HEAD[name], _rows(name, scores), columns, found)
+    if not published:
+        return part
+    shares = {of: _shares(name, published["distributions"][of], published["frames"]) for of in ("truth", "prediction")}
+    outputs = _outputs(plan, entries, name, published, shares) if name != "va" else ()
+    confusion = Figure(CONFUSION, figures.confusion(EXPRESSIONS, published["confusion"])) if name == "expr" else None
+    return replace(part, published=published, outputs=outputs, shares=_distribution(name, shares), confusion=confusion)
 
 
 def _rows(name: str, scores: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     if not scores:
         return []
-    sizes = [(len(s["videos"]) + len(s["left_out"]), s["frames"]) for s in scores.values()]
     table = [tuple("–" if cell == "-" else cell for cell in row) for row in evaluate.table(name, scores)]
-    return [Row(cells, *size) for cells, size in zip(table, [*sizes, *[(None, None)] * (len(table) - len(sizes))], strict=True)]
+    own = [(len(s["videos"]) + len(s["left_out"]), s["frames"], s.get("less_published")) for s in scores.values()]
+    systems = [Row(cells, *rest) for cells, rest in zip(table, own, strict=False)]
+    return systems + [Row(cells) for cells in table[len(systems) :]]
 
 
 def _shares(name: str, distribution: Mapping[str, Any], frames: int) -> Mapping[str, Any]:
@@ -96,27 +111,21 @@ def _shares(name: str, distribution: Mapping[str, Any], frames: int) -> Mapping[
     return {key: count / frames for key, count in distribution.items()} if name == "expr" else distribution
 
 
-def _outputs(plan: Plan, entries: Entries, name: str, published: Mapping[str, Any], shares: Mapping[str, Any]) -> list[Output]:
+def _outputs(plan: Plan, entries: Entries, name: str, published: Mapping[str, Any], shares: Mapping[str, Any]) -> tuple[Output, ...]:
     own = thresholds(plan, entries) if name == "au" else None
     out = []
     for i, output in enumerate(TASKS[name].outputs):
         key = f"f1_{output}"
         of = (shares["truth"][output], shares["prediction"][output])
         out.append(Output(output, published[key], published["intervals"][key], *of, None if own is None else float(own[i])))
-    return out
+    return tuple(out)
 
 
-def _drawings(name: str, published: Mapping[str, Any], shares: Mapping[str, Any]) -> list[tuple[str, Markup]]:
+def _distribution(name: str, shares: Mapping[str, Any]) -> Figure:
     if name == "va":
-        return [("Values over all valid frames: truth in bars, prediction as a line.", figures.histograms(**shares, low=-1, high=1))]
-    what = {"expr": "Frames of each class", "au": "Frames in which a unit is present"}[name]
-    drawn = [(f"{what}: truth above, prediction below.", figures.pairs(f"{what.lower()}, %", **shares))]
-    if name == "expr":
-        caption = (
-            "Confusion: rows are the truth, columns the prediction; counts of frames, and their share of the row, which the shade shows."
-        )
-        drawn.append((caption, figures.confusion(EXPRESSIONS, published["confusion"])))
-    return drawn
+        return Figure("Values at all valid frames: truth in bars, prediction as a line.", figures.histograms(**shares, low=-1, high=1))
+    what = {"expr": "frames of each class", "au": "frames in which a unit is present"}[name]
+    return Figure(f"{what.capitalize()}: truth above in grey, prediction below in blue.", figures.pairs(what, **shares))
 
 
 def thresholds(plan: Plan, entries: Entries) -> np.ndarray:

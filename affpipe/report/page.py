@@ -133,7 +133,10 @@ def _graph(plan: Plan, entries: Entries) -> Markup:
     settings = plan.settings
     kinds = {name: "stage" for name in plan.names} | {name: "feature" for name in settings.features}
     kinds |= {name: "model published" if name == settings.publish else "model" for name in settings.models}
-    notes = {name: f"per {plan.level(name)}" for name in plan.names} | {name: f.encoder for name, f in settings.features.items()}
+    levels = {"label": "annotated stream"}
+    notes = {name: f"per {levels.get(plan.level(name), plan.level(name))}" for name in plan.names} | {
+        name: f.encoder for name, f in settings.features.items()
+    }
     notes |= {name: model.kind for name, model in settings.models.items()}
     counts = {name: dict(Counter(e.status for e in entries[name].values()).most_common()) for name in plan.names}
     reads = {name: plan.learns(name) if name in settings.models else plan.reads(name) for name in plan.names}

@@ -13,7 +13,7 @@ from small_run import EVIL, EXPERTS, SETTINGS, STREAMS, Run
 from affpipe import config, report
 from affpipe.errors import StoreError
 from affpipe.latefusion import Half, Study
-from affpipe.report import palette, rulegraph, series, timeline
+from affpipe.report import rulegraph, timeline
 from affpipe.store import Entry
 
 
@@ -291,76 +291,3 @@ def test_graph_shows_which_models_learn_from_labels(page: str) -> None:
     starts, ends = ({float(re.findall(r"[\d.]+", d)[i]) for d in edges} for i in (0, -2))
     assert starts == {place["labels"][0] + half}
     assert ends == {place[name][0] - half for name in ("face", "voice")}
-
-
-# ---- parts ------------------------------------------------------------------------------------------------------------------------------
-
-
-def test_thin_keeps_short_series_and_means_of_long_ones() -> None:
-    values = np.arange(20.0).reshape(10, 2)
-    times, same = series.thin(np.arange(10.0), values, np.ones(10, bool), 10)
-    assert np.array_equal(same, values)
-    valid = np.array([1, 1, 1, 1, 0, 0, 0, 0, 1, 0], bool)
-    times, mean = series.thin(np.arange(10.0), values, valid, 3)  # groups of 4, 4, 2
-    assert times.tolist() == [1.5, 5.5, 8.5]
-    assert mean[[0, 2]].tolist() == [[3, 4], [16, 17]]
-    assert np.isnan(mean[1]).all()
-
-
-@pytest.mark.parametrize("n", [1, 999, 1000, 1001, 324_000])
-def test_thin_never_exceeds_its_limit(n: int) -> None:
-    times, mean = series.thin(np.arange(n) / 30, np.ones((n, 2)), np.ones(n, bool), 1000)
-    assert len(times) == len(mean) <= 1000
-    assert (mean == 1).all()
-
-
-def test_runs_joins_touching_and_overlapping_rows() -> None:
-    start, end = np.array([0.0, 2, 4, 6, 8]), np.array([4.0, 6, 8, 10, 12])
-    assert series.runs(np.array([1, 1, 0, 0, 1], bool), start, end).tolist() == [[0, 6], [8, 12]]
-    assert series.runs(np.zeros(5, bool), start, end).shape == (0, 2)
-
-
-def test_marks_are_exact_while_few_and_shares_when_many() -> None:
-    start = np.arange(400.0)
-    few = (start >= 8) & (start < 12)
-    assert {k: v.tolist() for k, v in series.marks(few, start, start + 1, 40).items()} == {1.0: [[8, 12]]}
-    flicker = np.where(start < 200, start % 2 == 0, start % 10 == 0)  # half, then a tenth, of 40 groups of 10
-    flicker[390:] = True
-    found = {k: v.tolist() for k, v in series.marks(flicker, start, start + 1, 40).items()}
-    assert found == {0.5: [[0, 200]], 0.25: [[200, 390]], 1.0: [[390, 400]]}
-    assert series.marks(np.zeros(400, bool), start, start + 1) == {}
-
-
-def test_time_ticks_are_round_and_inside() -> None:
-    for high in (0.04, 0.9, 5, 59, 600, 3 * 3600, 40 * 3600):
-        ticks = series.time_ticks(0.02, 0.02 + high)
-        assert 2 <= len(ticks) <= 12, high
-        assert all(0.02 <= t <= 0.02 + high + 1e-9 for t, _ in ticks)
-        assert len({label for _, label in ticks}) == len(ticks)
-    assert series.time_ticks(0, 3 * 3600)[-1] == (10800, "3:00:00")
-
-
-def test_graph_is_reduced_and_layered() -> None:
-    reads = {"a": [], "b": ["a"], "c": ["a", "b"], "d": ["a", "c", "b"], "e": ["a"]}
-    edges = rulegraph.reduce(reads)
-    assert edges == {"a": [], "b": ["a"], "c": ["b"], "d": ["c"], "e": ["a"]}
-    assert rulegraph.layers(edges) == {"a": 0, "b": 1, "c": 2, "d": 3, "e": 1}
-
-
-def test_long_names_break_within_their_box() -> None:
-    assert rulegraph.lines("face") == ["face"]
-    assert rulegraph.lines("dcmmoe_face_multimodal_audio") == ["dcmmoe_face_", "multimodal_audio"]
-    for name in ("a" * 40, "_" * 20, "x_" * 12 + "y" * 17, "é" * 18):
-        broken = rulegraph.lines(name)
-        assert "".join(broken) == name
-        assert max(map(len, broken)) <= rulegraph.LETTERS
-    boxes = ET.fromstring(rulegraph.draw({"b_" * 20: []}, {"b_" * 20: "stage"}, {"b_" * 20: "n"}, {"b_" * 20: {"done": 1}}))
-    rect, texts = next(boxes.iter("rect")), [float(t.get("y")) for t in boxes.iter("text")]
-    assert float(rect.get("y")) < min(texts) < max(texts) < float(rect.get("y")) + float(rect.get("height"))
-
-
-def test_experts_of_three_modalities_have_colours_of_their_own() -> None:
-    names = "abcdef"
-    three = [f"{q}<-{k}" for q in names[:3] for k in names[:3] if q != k]
-    assert len(set(palette.expert_colours(three))) == 6
-    assert all(re.fullmatch("#[0-9a-f]{6}", c) for c in palette.expert_colours([f"{q}<-{k}" for q in names for k in names if q != k]))

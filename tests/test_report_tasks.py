@@ -1,20 +1,16 @@
-"""The report of runs of expressions and action units beside valence and arousal, with folds; and the picture of a stream."""
+"""The report of runs of expressions and action units beside valence and arousal, and of runs with folds."""
 
-import itertools
 import re
-import struct
 from pathlib import Path
 from statistics import mean, stdev
 
 import numpy as np
 import pytest
 from pages import Reader, cells, drawing, section
-from small_run import KNOWN, LAG, SETTINGS, TIMES, Run, T
+from small_run import KNOWN, LAG, SETTINGS, Run, T
 
-from affpipe import evaluate, report
-from affpipe.frames import NEAREST, NONE, OBSERVED
-from affpipe.predict import FramePredictions
-from affpipe.report import palette, series, timeline
+from affpipe import evaluate
+from affpipe.report import palette, timeline
 from affpipe.tasks import ACTION_UNITS, EXPRESSIONS
 
 ALL = ("va", "expr", "au")
@@ -82,6 +78,8 @@ def test_classes_have_their_shares_and_confusion(run: Run, page: str) -> None:
         assert rows[name] == [name, f1, limits, f"{100 * own.mean():.1f} %", f"{100 * predicted.mean():.1f} %"]
         want = [f"{name} predicted as {other}: {(own & (guess == j)).sum()} of {own.sum()} frames" for j, other in enumerate(EXPRESSIONS)]
         assert tips[8 * i : 8 * i + 8] == want
+    outlined = [k for k, e in enumerate(matrix.iter("rect")) if "right" in e.get("class").split()]
+    assert outlined == list(range(0, 64, 9))  # where truth and prediction agree
     fills = [e.get("fill") for e in matrix.iter("rect")]
     assert set(fills[56:]) == {"#ffffff"}  # no frame is of the class Other
     lightness = [palette.luminance(fill) for fill in fills[:8]]
@@ -269,95 +267,3 @@ def test_a_run_may_be_without_valence(tmp_path: Path, task: str) -> None:
     assert {"expr": "macro F1", "au": "mean F1"}[task] in Reader(section(page, "learning")).text
     assert len(re.findall("Scores on the validation streams", page)) == 1
     assert "<script" not in page
-
-
-# ---- parts ------------------------------------------------------------------------------------------------------------------------------
-
-
-def test_modes_are_runs_of_a_short_stream_and_majorities_of_a_long_one() -> None:
-    start = np.arange(12.0)
-    classes, valid = np.array([3, 3, 0, 0, 0, 3, 3, 3, 5, 5, 5, 5]), np.ones(12, bool)
-    valid[8:10] = False
-    found = {k: v.tolist() for k, v in series.modes(classes, valid, start, start + 1).items()}
-    assert found == {0: [[2, 5]], 3: [[0, 2], [5, 8]], 5: [[10, 12]]}
-    found = {k: v.tolist() for k, v in series.modes(classes, valid, start, start + 1, limit=3).items()}
-    assert found == {0: [[0, 4]], 3: [[4, 8]], 5: [[8, 12]]}  # a tie goes to the least class
-    assert series.modes(classes, np.zeros(12, bool), start, start + 1) == {}
-
-
-def test_modes_of_a_long_stream_are_few() -> None:
-    classes = np.random.default_rng(0).integers(0, 8, 324_000)
-    start = np.arange(len(classes)) / 30
-    found = series.modes(classes, np.ones(len(classes), bool), start, start + 1 / 30)
-    assert sum(map(len, found.values())) <= series.POINTS
-    assert sum((v[:, 1] - v[:, 0]).sum() for v in found.values()) == pytest.approx(10_800)  # no gap, no overlap
-
-
-DICHROMATS = {  # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB
-    "none": np.eye(3),
-    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
-}
-
-
-def lab(linear: np.ndarray) -> np.ndarray:
-    """CIE L*a*b* (D65) of linear RGB (3,)."""
-    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear
-    x, y, z = (np.cbrt(v) if v > 0.008856 else 7.787 * v + 16 / 116 for v in xyz / (0.9505, 1, 1.089))
-    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
-
-
-@pytest.mark.parametrize("eyes", DICHROMATS)
-def test_colours_of_classes_differ_for_the_colour_blind(eyes: str) -> None:
-    rgb = np.array([palette.channels(c) for c in palette.CLASSES.values()]) / 255
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    seen = [lab(np.clip(np.array(DICHROMATS[eyes]) @ colour, 0, 1)) for colour in linear]
-    assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 25  # ten times what is just noticed
-
-
-@pytest.mark.parametrize("colour", palette.CLASSES.values())
-def test_letters_on_colours_are_readable(colour: str) -> None:
-    letters = {"dark": palette.luminance(palette.INK), "light": 1.0}[palette.ink_on(colour)]
-    low, high = sorted((letters, palette.luminance(colour)))
-    assert (high + 0.05) / (low + 0.05) > 4.3
-
-
-# ---- the picture ------------------------------------------------------------------------------------------------------------------------
-
-
-def predictions(tasks: tuple[str, ...], source: np.ndarray) -> FramePredictions:
-    logits = {task: Run.outputs(task, "x").astype(np.float64) for task in tasks if task != "va"}
-    chances = {
-        task: np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) if task == "expr" else 1 / (1 + np.exp(-x)) for task, x in logits.items()
-    }
-    values = {task: Run.truth("x") if task == "va" else Run.labels(task, "x") for task in tasks}
-    return FramePredictions(values, chances, source != NONE, source)
-
-
-def size(path: Path) -> tuple[int, int]:
-    data = path.read_bytes()
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    return struct.unpack(">II", data[16:24])
-
-
-@pytest.mark.parametrize("source", [np.full(T, NONE, np.uint8), np.where(TIMES < 1, NEAREST, OBSERVED).astype(np.uint8)])
-@pytest.mark.parametrize(
-    ("tasks", "height"),  # in hundredths of an inch: panels, title, lines of the legend; without va a row for the source
-    [(("va",), 550), (("expr",), 245 + 50 + 44 + 40), (("au",), 275 + 50 + 22 + 40), (ALL, 500 + 245 + 275 + 50 + 3 * 22)],
-)
-def test_trajectories_writes_a_picture(tmp_path: Path, tasks: tuple[str, ...], height: int, source: np.ndarray) -> None:
-    path = tmp_path / "new" / "out.png"
-    report.trajectories(path, "costs $5 & 名 <b>_x_", TIMES, predictions(tasks, source))
-    assert size(path) == (1320, int(height * 1.2))
-    assert [p.name for p in path.parent.iterdir()] == ["out.png"]
-
-
-def test_trajectories_of_a_single_frame_and_of_a_long_stream(tmp_path: Path) -> None:
-    for frames in (1, 20_000):
-        times_s = 0.5 + np.arange(frames) / 30
-        n = np.arange(frames) % T
-        found = predictions(ALL, np.full(T, OBSERVED, np.uint8))
-        of = [{task: x[n] for task, x in each.items()} for each in (found.values, found.chances)]
-        report.trajectories(tmp_path / "one.png", "one", times_s, FramePredictions(*of, found.valid[n], found.source[n]))
-        assert size(tmp_path / "one.png")[0] == 1320

@@ -68,7 +68,6 @@ def render(
         experts=_experts(drawn),
         graph=_graph(plan, entries),
         points=series.POINTS,
-        unit_points=streams.UNIT_POINTS,
         unfolded=OPEN,
         yaml=yaml.safe_dump(plan.settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
     )

@@ -7,7 +7,7 @@ from affpipe.tasks import EXPRESSIONS
 HUES = ("#0063a5", "#d98200", "#00805c", "#a8488a", "#5b6b7f", "#8a6d1d")  # a modality each, apart for the colour-blind too
 # Eight colours that stay apart for every kind of dichromat: moved by hill climbing until the nearest two differed most.
 CLASSES = dict(zip(EXPRESSIONS, ("#d5dade", "#d04300", "#0d885f", "#b03d9c", "#f3cb4d", "#0736dd", "#43c7ff", "#1f2933"), strict=True))
-INK, TRUTH, PREDICTION = "#1f2933", "#4b5563", "#0063a5"
+INK, PREDICTION = "#1f2933", "#0063a5"
 VA = {"valence": "#0063a5", "arousal": "#c24a00"}
 
 

@@ -104,11 +104,9 @@ def _by_task(plan: Plan) -> list[tuple[str, list[tuple[int, int]]]]:
     """For each partition and each task of the run: streams, and those of them with an annotation."""
     out = []
     for partition in PARTITIONS:
-        own = [[row for row in plan.rows if row.partition_of(task) == partition] for task in plan.settings.tasks]
-        if any(own):
-            out.append(
-                (partition, [(len(rows), sum(t in row.labels for row in rows)) for t, rows in zip(plan.settings.tasks, own, strict=True)])
-            )
+        own = {task: [row for row in plan.rows if row.partition_of(task) == partition] for task in plan.settings.tasks}
+        if any(own.values()):
+            out.append((partition, [(len(rows), sum(task in row.labels for row in rows)) for task, rows in own.items()]))
     return out
 
 
@@ -132,10 +130,8 @@ def _graph(plan: Plan, entries: Entries) -> Markup:
     settings = plan.settings
     kinds = {name: "stage" for name in plan.names} | {name: "feature" for name in settings.features}
     kinds |= {name: "model published" if name == settings.publish else "model" for name in settings.models}
-    levels = {"label": "annotated stream"}
-    notes = {name: f"per {levels.get(plan.level(name), plan.level(name))}" for name in plan.names} | {
-        name: f.encoder for name, f in settings.features.items()
-    }
+    levels = {name: {"label": "annotated stream"}.get(level := plan.level(name), level) for name in plan.names}
+    notes = {name: f"per {level}" for name, level in levels.items()} | {name: f.encoder for name, f in settings.features.items()}
     notes |= {name: model.kind for name, model in settings.models.items()}
     counts = {name: dict(Counter(e.status for e in entries[name].values()).most_common()) for name in plan.names}
     reads = {name: plan.learns(name) if name in settings.models else plan.reads(name) for name in plan.names}

@@ -2,21 +2,18 @@
 
 import json
 import re
-import struct
-from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from small_run import EVIL, EXPERTS, SETTINGS, STREAMS, TIMES, Run, T
+from pages import Reader, cells, drawing, section
+from small_run import EVIL, EXPERTS, SETTINGS, STREAMS, Run
 
 from affpipe import config, report
 from affpipe.errors import StoreError
-from affpipe.frames import NEAREST, NONE, OBSERVED
 from affpipe.latefusion import Half, Study
-from affpipe.predict import FramePredictions
-from affpipe.report import figures, rulegraph, series
+from affpipe.report import rulegraph, timeline
 from affpipe.store import Entry
 
 
@@ -28,34 +25,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture(scope="module")
 def page(run: Run) -> str:
     return run.page()
-
-
-class Reader(HTMLParser):
-    """Every start tag with its attributes, and the text of the page."""
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-def section(page: str, name: str) -> str:
-    return re.search(rf'<section id="{name}">(.*?)</section>', page, re.S).group(1)
-
-
-def cells(html: str) -> list[list[str]]:
-    """Rows of all tables as text."""
-    return [
-        [Reader(c).text.strip() for c in re.findall(r"<td.*?>(.*?)</td>", row, re.S)]
-        for row in re.findall(r"<tr.*?>(.*?)</tr>", html, re.S)
-    ]
 
 
 # ---- the page ---------------------------------------------------------------------------------------------------------------------------
@@ -73,10 +42,13 @@ def test_scores_are_those_given(run: Run, page: str) -> None:
     score = run.scores["fused"]["va"]
     keys = ("ccc_valence", "ccc_arousal", "ccc")
     want = [f"{score[k]:.3f}" for k in keys] + [f"{score['within_video'][k]:.3f}" for k in keys]
+    assert score["intervals"]["ccc"] is None  # two like videos say nothing of others
+    want.insert(3, "–")
     assert ["fused published", *want, "2", "280"] in rows
-    assert [row[0] for row in rows if len(row) == 9] == ["face", "voice", "fused published", "constant per video"]
-    constant = [f"{score['constant'][k]:.3f}" for k in keys]
-    assert ["constant per video", *constant, "-", "-", "-", "–", "–"] in rows
+    assert [row[0] for row in rows if len(row) == 10] == ["face", "voice", "fused published", "constant per video"]
+    constant = [f"{of[k]:.3f}" for of in (score["constant"], score["constant"]["within_video"]) for k in keys]
+    constant.insert(3, "–")
+    assert ["constant per video", *constant, "–", "–"] in rows
     for id in ("v1", "v2"):
         assert [id, *(f"{score['videos'][id][k]:.3f}" for k in keys), "140"] in rows
 
@@ -142,7 +114,7 @@ def test_links_lead_to_tables_and_sections(page: str) -> None:
 def test_drawings_are_xml_and_hold_all_series(page: str) -> None:
     drawings = [ET.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.S)]
     named = {d.get("aria-label"): d for d in drawings if d.get("aria-label")}
-    assert len(named) == 3 + 2 + 1  # a model's curves, a validation stream, the graph
+    assert len(named) == 1 + 3 + 2 + 1  # histograms, a model's curves, a validation stream, the graph
     stream = named["truth and prediction of v1 over time"]
     kinds = [e.get("class") for e in stream.iter("path")]
     assert kinds.count("line truth") == 2
@@ -153,8 +125,8 @@ def test_drawings_are_xml_and_hold_all_series(page: str) -> None:
     assert truth.get("d").count("M") == 2  # broken once, where the truth is invalid
     speech = next(e for e in stream.iter("path") if e.get("class") == "mark speech")
     first, last = (float(x) for x in re.fullmatch(r"M([\d.]+),.*h([\d.]+)v.*", speech.get("d")).groups())
-    assert first == figures.LEFT
-    assert last == pytest.approx((figures.WIDTH - figures.LEFT - figures.RIGHT) * 4 / 6, abs=0.1)
+    assert first == timeline.LEFT
+    assert last == pytest.approx((timeline.WIDTH - timeline.LEFT - timeline.RIGHT) * 4 / 6, abs=0.1)
     texts = [t.text for t in named["stages and models, and what reads what"].iter("text")]
     assert set(SETTINGS["models"]) < set(texts)
     assert "4 done, 1 absent" in texts
@@ -177,8 +149,7 @@ def test_run_of_a_single_model_whose_faces_were_never_looked_at(tmp_path: Path) 
     for name in ("faces", "subject", "landmarks", "mouth", "speech", "mesh"):
         run.entries[name] = {id: Entry("absent", reason="no face") for id in STREAMS}
     page = run.page()
-    drawing = ET.fromstring(re.search(r"<svg[^>]*of v1 over time.*?</svg>", page, re.S).group())
-    kinds = {e.get("class") for e in drawing.iter()}
+    kinds = {e.get("class") for e in drawing(page, "of v1 over time").iter()}
     assert {"line truth", "line valence", "mark observed"} <= kinds
     assert not {"band", "away", "mark faceless", "mark open", "mark speech"} & kinds
     assert "Mean gate weights" not in page
@@ -191,9 +162,9 @@ def test_curve_of_one_epoch_is_a_dot(tmp_path: Path) -> None:
     path = Path(run.plan.fitted("fused"))
     record = json.loads(path.read_text())
     path.write_text(json.dumps(record | {"curves": record["curves"][:1], "best": record["curves"][0]}))
-    drawing = ET.fromstring(re.search(r"<svg[^>]*learning curves of fused.*?</svg>", run.page(), re.S).group())
-    assert len([e for e in drawing.iter("circle")]) == 2
-    assert not any("nan" in value for e in drawing.iter() for value in e.attrib.values())
+    curves = drawing(run.page(), "learning curves of fused")
+    assert len(list(curves.iter("circle"))) == 2
+    assert not any("nan" in value for e in curves.iter() for value in e.attrib.values())
 
 
 def test_missing_fit_record_is_named(tmp_path: Path) -> None:
@@ -294,7 +265,7 @@ def test_gate_of_any_fusion_is_drawn(tmp_path: Path) -> None:
     }
     raav = {"kind": "raav", "reads": ["face", "look"], "audio": "voice", "hidden": 8, "heads": 2}
     page = Run(tmp_path, models=heads | {"fused": raav}).page()
-    stream = ET.fromstring(re.search(r"<svg[^>]*of v1 over time.*?</svg>", page, re.S).group())
+    stream = drawing(page, "of v1 over time")
     assert [e.find("title").text for e in stream.iter("path") if e.get("class") == "band"] == [
         "face: mean weight 0.250",
         "look: mean weight 0.750",
@@ -307,98 +278,16 @@ def test_gate_of_any_fusion_is_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["none", "silero"])
 def test_graph_has_the_stages_of_the_plan(tmp_path: Path, model: str) -> None:
     page = Run(tmp_path, vad={"model": model}).page()
-    texts = [t.text for t in ET.fromstring(re.search(r"<svg[^>]*what reads what.*?</svg>", page, re.S).group()).iter("text")]
+    texts = [t.text for t in drawing(page, "what reads what").iter("text")]
     assert ("vad" in texts) == (model == "silero")
 
 
-# ---- parts ------------------------------------------------------------------------------------------------------------------------------
-
-
-def test_thin_keeps_short_series_and_means_of_long_ones() -> None:
-    values = np.arange(20.0).reshape(10, 2)
-    times, same = series.thin(np.arange(10.0), values, np.ones(10, bool), 10)
-    assert np.array_equal(same, values)
-    valid = np.array([1, 1, 1, 1, 0, 0, 0, 0, 1, 0], bool)
-    times, mean = series.thin(np.arange(10.0), values, valid, 3)  # groups of 4, 4, 2
-    assert times.tolist() == [1.5, 5.5, 8.5]
-    assert mean[[0, 2]].tolist() == [[3, 4], [16, 17]]
-    assert np.isnan(mean[1]).all()
-
-
-@pytest.mark.parametrize("n", [1, 999, 1000, 1001, 324_000])
-def test_thin_never_exceeds_its_limit(n: int) -> None:
-    times, mean = series.thin(np.arange(n) / 30, np.ones((n, 2)), np.ones(n, bool), 1000)
-    assert len(times) == len(mean) <= 1000
-    assert (mean == 1).all()
-
-
-def test_runs_joins_touching_and_overlapping_rows() -> None:
-    start, end = np.array([0.0, 2, 4, 6, 8]), np.array([4.0, 6, 8, 10, 12])
-    assert series.runs(np.array([1, 1, 0, 0, 1], bool), start, end).tolist() == [[0, 6], [8, 12]]
-    assert series.runs(np.zeros(5, bool), start, end).shape == (0, 2)
-
-
-def test_marks_are_exact_while_few_and_shares_when_many() -> None:
-    start = np.arange(400.0)
-    few = (start >= 8) & (start < 12)
-    assert {k: v.tolist() for k, v in series.marks(few, start, start + 1, 40).items()} == {1.0: [[8, 12]]}
-    flicker = np.where(start < 200, start % 2 == 0, start % 10 == 0)  # half, then a tenth, of 40 groups of 10
-    flicker[390:] = True
-    found = {k: v.tolist() for k, v in series.marks(flicker, start, start + 1, 40).items()}
-    assert found == {0.5: [[0, 200]], 0.25: [[200, 390]], 1.0: [[390, 400]]}
-    assert series.marks(np.zeros(400, bool), start, start + 1) == {}
-
-
-def test_time_ticks_are_round_and_inside() -> None:
-    for high in (0.04, 0.9, 5, 59, 600, 3 * 3600, 40 * 3600):
-        ticks = series.time_ticks(0.02, 0.02 + high)
-        assert 2 <= len(ticks) <= 12, high
-        assert all(0.02 <= t <= 0.02 + high + 1e-9 for t, _ in ticks)
-        assert len({label for _, label in ticks}) == len(ticks)
-    assert series.time_ticks(0, 3 * 3600)[-1] == (10800, "3:00:00")
-
-
-def test_graph_is_reduced_and_layered() -> None:
-    reads = {"a": [], "b": ["a"], "c": ["a", "b"], "d": ["a", "c", "b"], "e": ["a"]}
-    edges = rulegraph.reduce(reads)
-    assert edges == {"a": [], "b": ["a"], "c": ["b"], "d": ["c"], "e": ["a"]}
-    assert rulegraph.layers(edges) == {"a": 0, "b": 1, "c": 2, "d": 3, "e": 1}
-
-
-def test_long_names_break_within_their_box() -> None:
-    assert rulegraph.lines("face") == ["face"]
-    assert rulegraph.lines("dcmmoe_face_multimodal_audio") == ["dcmmoe_face_", "multimodal_audio"]
-    for name in ("a" * 40, "_" * 20, "x_" * 12 + "y" * 17, "é" * 18):
-        broken = rulegraph.lines(name)
-        assert "".join(broken) == name
-        assert max(map(len, broken)) <= rulegraph.LETTERS
-    boxes = ET.fromstring(rulegraph.draw({"b_" * 20: []}, {"b_" * 20: "stage"}, {"b_" * 20: "n"}, {"b_" * 20: {"done": 1}}))
-    rect, texts = next(boxes.iter("rect")), [float(t.get("y")) for t in boxes.iter("text")]
-    assert float(rect.get("y")) < min(texts) < max(texts) < float(rect.get("y")) + float(rect.get("height"))
-
-
-def test_experts_of_three_modalities_have_colours_of_their_own() -> None:
-    names = "abcdef"
-    three = [f"{q}<-{k}" for q in names[:3] for k in names[:3] if q != k]
-    assert len(set(figures.expert_colours(three))) == 6
-    assert all(re.fullmatch("#[0-9a-f]{6}", c) for c in figures.expert_colours([f"{q}<-{k}" for q in names for k in names if q != k]))
-
-
-# ---- the picture ------------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("source", [np.full(T, NONE, np.uint8), np.where(TIMES < 1, NEAREST, OBSERVED).astype(np.uint8)])
-def test_trajectories_writes_a_picture(tmp_path: Path, source: np.ndarray) -> None:
-    found = FramePredictions({"va": Run.truth("x")}, {}, source != NONE, source)
-    path = tmp_path / "new" / "out.png"
-    report.trajectories(path, "costs $5 & 名 <b>_x_", TIMES, found)
-    data = path.read_bytes()
-    assert data[:8] == b"\x89PNG\r\n\x1a\n"
-    assert struct.unpack(">II", data[16:24]) == (1320, 660)
-    assert [p.name for p in path.parent.iterdir()] == ["out.png"]
-
-
-def test_trajectories_of_a_single_frame(tmp_path: Path) -> None:
-    found = FramePredictions({"va": np.zeros((1, 2))}, {}, np.ones(1, bool), np.full(1, OBSERVED, np.uint8))
-    report.trajectories(tmp_path / "one.png", "one", np.array([0.5]), found)
-    assert (tmp_path / "one.png").stat().st_size > 1000
+def test_graph_shows_which_models_learn_from_labels(page: str) -> None:
+    graph = drawing(page, "what reads what")
+    edges = [e.get("d") for e in graph.iter("path") if e.get("class") == "edge taught"]
+    place = {t.text: (float(t.get("x")), float(t.get("y"))) for t in graph.iter("text") if t.get("class") == "name"}
+    assert len(edges) == 2  # face and voice; that fused does too is implied by both
+    half = rulegraph.WIDTH / 2
+    starts, ends = ({float(re.findall(r"[\d.]+", d)[i]) for d in edges} for i in (0, -2))
+    assert starts == {place["labels"][0] + half}
+    assert ends == {place[name][0] - half for name in ("face", "voice")}

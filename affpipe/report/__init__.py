@@ -28,7 +28,7 @@ def render(
 
     Args:
         entries: for each stage and model, what became of its items.
-        scores: for each model with validation streams, and for late fusion, what `evaluate.score` gave.
+        scores: for each model with validation streams, and for late fusion, what `evaluate.score` gave, by task.
         late: weights of late fusion and what they are worth. reference: the published table beside this run's figures.
     """
     from affpipe.report.page import render as page
@@ -44,7 +44,7 @@ def compare(plan: "Plan", entries: "Mapping[str, Mapping[str, Entry]]", scores: 
 
 
 def trajectories(path: Path, title: str, times_s: "np.ndarray", found: "FramePredictions") -> None:
-    """Write a PNG of valence and arousal over time (T,), frames that were not observed marked."""
+    """Write a PNG of what was predicted over time (T,), a panel or two a task; frames that were not observed are marked."""
     from affpipe.report.image import trajectories as image
 
     image(path, title, times_s, found)

@@ -1,4 +1,4 @@
-"""Figures of the report: how models were fitted, and what happens along one stream."""
+"""Figures of fits and of scores: learning curves, confusion, and how often what occurs in truth and prediction."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,40 +6,28 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from affpipe.report.series import nice_ticks, time_ticks
-from affpipe.report.svg import Box, Drawing, Scale, scale
-from affpipe.report.views import Gate, View
+from affpipe.report import palette
+from affpipe.report.series import nice_ticks, value_range
+from affpipe.report.svg import Box, Drawing, scale
 
-HUES = ("#0063a5", "#d98200", "#00805c", "#a8488a", "#5b6b7f", "#8a6d1d")  # a modality each, apart for the colour-blind too
-WIDTH, LEFT, RIGHT = 1120.0, 92.0, 26.0  # of a stream's figure
-PANEL, STRIP, GAP = 112.0, 13.0, 18.0
-
-
-def expert_colours(experts: Sequence[str]) -> list[str]:
-    """A hue for each query modality, paler from context to context."""
-    queries = list(dict.fromkeys(e.split("<-")[0] for e in experts))
-    seen: dict[str, int] = {}
-    out = []
-    for expert in experts:
-        query = expert.split("<-")[0]
-        pale = min(0.5 * seen.get(query, 0), 0.8)
-        seen[query] = seen.get(query, 0) + 1
-        hue = HUES[queries.index(query) % len(HUES)]
-        rgb = (round(int(hue[i : i + 2], 16) * (1 - pale) + 255 * pale) for i in (1, 3, 5))
-        out.append("#" + "".join(f"{c:02x}" for c in rgb))
-    return out
+CELL_WIDTH, CELL_HEIGHT = 70.0, 38.0  # of the confusion matrix
+FULL = palette.PREDICTION  # the colour of a cell that holds its whole row
+ROW = 32.0  # of a pair of bars
 
 
-def learning(record: Mapping[str, Any]) -> Markup:
-    """Training loss and validation CCC by epoch, the best epoch marked."""
+def learning(record: Mapping[str, Any], measure: str) -> Markup:
+    """Training loss and the validation score (`measure` for people) by epoch, the best epoch marked."""
     curves, best = record["curves"], record["best"]
     epochs = np.array([c["epoch"] + 1 for c in curves], np.float64)
     drawing = Drawing(560, 190, f"learning curves of {record['model']}")
-    panels = {"training_loss": ("training loss", Box(44, 22, 222, 130)), "validation_score": ("validation score", Box(326, 22, 222, 130))}
+    panels = {
+        "training_loss": ("training loss", Box(44, 22, 222, 130)),
+        "validation_score": (f"validation {measure}", Box(326, 22, 222, 130)),
+    }
     for field, (title, box) in panels.items():
         values = np.array([c[field] for c in curves], np.float64)
         at_x = scale(0.5, max(epochs[-1], 2) + 0.5, box.left, box.right)
-        low, high = _range(values)
+        low, high = value_range(values)
         at_y = scale(low, high, box.bottom, box.top)
         drawing.add("text", title, x=box.left, y=14, kind="name")
         drawing.levels(nice_ticks(low, high, 4), at_y, box.left, box.right)
@@ -54,67 +42,73 @@ def learning(record: Mapping[str, Any]) -> Markup:
     return drawing.markup()
 
 
-def stream(view: View) -> Markup:
-    """Truth and prediction, gate weights and marks of one stream on one time axis."""
-    panels = 2 + (view.gate is not None)
-    bottom = 8 + panels * (PANEL + GAP) + len(view.strips) * (STRIP + 6)
-    drawing = Drawing(WIDTH, bottom + 24, f"truth and prediction of {view.id} over time")
-    at_x = scale(view.start_s, view.end_s, LEFT, WIDTH - RIGHT)
-    drawing.grid(time_ticks(view.start_s, view.end_s), at_x, 8, bottom, bottom + 16)
-    y = 8.0
-    for i, name in enumerate(("valence", "arousal")):
-        _trajectory(drawing, Box(LEFT, y, WIDTH - LEFT - RIGHT, PANEL), view, i, name, at_x)
-        y += PANEL + GAP
-    if view.gate is not None:
-        _gate(drawing, Box(LEFT, y, WIDTH - LEFT - RIGHT, PANEL), view.gate, at_x)
-        y += PANEL + GAP
-    for name, marks in view.strips.items():
-        drawing.add("text", name, x=LEFT - 8, y=y + 10.5, kind="strip", text_anchor="end")
-        drawing.add("rect", x=LEFT, y=y, width=WIDTH - LEFT - RIGHT, height=STRIP, kind="track")
-        for kind, shares in marks.items():
-            for share, spans in shares.items():
-                drawing.spans(at_x(spans), y, STRIP, kind=f"mark {kind}", fill_opacity=f"{share:g}")
-        y += STRIP + 6
+def histograms(truth: Mapping[str, Sequence[int]], prediction: Mapping[str, Sequence[int]], *, low: float, high: float) -> Markup:
+    """Shares of frames in equal bins of [low, high]: truth as bars, prediction as a line; a panel for each name."""
+    drawing = Drawing(560, 190, f"distribution of {' and '.join(truth)}")
+    for i, name in enumerate(truth):
+        box = Box(44 + 282 * i, 22, 222, 130)
+        shares = [np.array(of[name], np.float64) / max(sum(of[name]), 1) for of in (truth, prediction)]
+        edges = np.linspace(low, high, len(shares[0]) + 1)
+        at_x = scale(low, high, box.left, box.right)
+        top = max(100 * float(np.max(shares)), 1.0)
+        at_y = scale(0, top, box.bottom, box.top)
+        drawing.add("text", name, x=box.left, y=14, kind="name")
+        drawing.add("text", "% of frames", x=box.right, y=14, kind="tick", text_anchor="end")
+        drawing.levels(nice_ticks(0, top, 4), at_y, box.left, box.right)
+        for a, b, share in zip(edges[:-1], edges[1:], shares[0], strict=True):
+            y = float(at_y(100 * share))
+            tip = f"{a:.1f} to {b:.1f}: truth {100 * share:.1f} %"
+            drawing.add("rect", x=at_x(a) + 0.5, y=y, width=at_x(b) - at_x(a) - 1, height=box.bottom - y, kind="column truth", tip=tip)
+        steps = np.repeat(edges, 2)[1:-1]
+        drawing.curve(at_x(steps), at_y(100 * np.repeat(shares[1], 2)), kind=f"line {name}")
+        ticks = [(t, f"{t + 0:.4g}".replace("-", "\u2212")) for t in nice_ticks(low, high, 4)]
+        for t, label in ticks:
+            drawing.add("text", label, x=float(at_x(t)), y=box.bottom + 16, kind="tick", text_anchor="middle")
     return drawing.markup()
 
 
-def _trajectory(drawing: Drawing, box: Box, view: View, column: int, name: str, at_x: Scale) -> None:
-    both = np.concatenate([view.truth[:, column], view.prediction[:, column]])
-    low, high = _range(both, least=0.8, step=0.2)
-    at_y = scale(low, high, box.bottom, box.top)
-    drawing.levels(nice_ticks(low, high, 5), at_y, box.left, box.right)
-    for share, spans in view.strips.get("no face", {}).get("faceless", {}).items():
-        drawing.spans(at_x(spans), box.top, box.height, kind="away", fill_opacity=f"{share:g}")
-    drawing.curve(at_x(view.times_s), at_y(view.truth[:, column]), kind="line truth")
-    drawing.curve(at_x(view.times_s), at_y(view.prediction[:, column]), kind=f"line {name}")
-    _side_title(drawing, box, name)
+def pairs(title: str, truth: Mapping[str, float], prediction: Mapping[str, float]) -> Markup:
+    """For each name two bars, truth above prediction: shares in [0, 1], as percent."""
+    left, right = 82.0, 500.0
+    drawing = Drawing(560, 26 + ROW * len(truth), title)
+    top = max(*truth.values(), *prediction.values(), 0.01)
+    at_x = scale(0, top, left, right)
+    drawing.add("text", title, x=0, y=14, kind="name")
+    for row, name in enumerate(truth):
+        y = 26 + ROW * row
+        drawing.add("text", name, x=left - 8, y=y + 17, kind="strip", text_anchor="end")
+        for of, share in (("truth", truth[name]), ("prediction", prediction[name])):
+            x = float(at_x(share))
+            drawing.add(
+                "rect", x=left, y=y, width=max(x - left, 0.6), height=12, kind=f"column {of}", tip=f"{name}, {of}: {100 * share:.2f} %"
+            )
+            drawing.add("text", f"{100 * share:.1f} %", x=x + 6, y=y + 10, kind="tick")
+            y += 13
+    return drawing.markup()
 
 
-def _gate(drawing: Drawing, box: Box, gate: Gate, at_x: Scale) -> None:
-    at_y = scale(0, 1, box.bottom, box.top)
-    drawing.levels([0, 0.5, 1], at_y, box.left, box.right)
-    edges = np.cumsum(np.concatenate([np.zeros((len(gate.weights), 1)), gate.weights], axis=1), axis=1)
-    colours = expert_colours(gate.experts)
-    for i, (expert, colour) in enumerate(zip(gate.experts, colours, strict=True)):
-        low, high = at_y(edges[:, i]), at_y(edges[:, i + 1])
-        drawing.band(at_x(gate.times_s), low, high, kind="band", fill=colour, tip=f"{expert}: mean weight {gate.mean[i]:.3f}")
-    _side_title(drawing, box, "gate")
-
-
-def _side_title(drawing: Drawing, box: Box, text: str) -> None:
-    middle = box.top + box.height / 2
-    drawing.add("text", text, x=14, y=middle, kind="name", text_anchor="middle", transform=f"rotate(-90 14 {middle:.1f})")
-
-
-def _range(values: np.ndarray, *, least: float = 0.0, step: float = 0.0) -> tuple[float, float]:
-    """Range to draw finite values in: at least `least` wide, ends on multiples of `step`."""
-    known = values[np.isfinite(values)]
-    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
-    if step:
-        low, high = step * np.floor(low / step + 1e-9), step * np.ceil(high / step - 1e-9)
-    else:
-        low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
-    least = least or 1e-3
-    if high - low < least:
-        low, high = (low + high - least) / 2, (low + high + least) / 2
-    return low, high
+def confusion(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup:
+    """Frames by class of truth (rows) and prediction (columns), with their share of the row; the darker, the greater the share."""
+    left, top = 92.0, 44.0
+    table = np.array(counts, np.int64)
+    drawing = Drawing(left + CELL_WIDTH * (len(names) + 1), top + CELL_HEIGHT * len(names) + 4, "confusion of expressions")
+    drawing.add("text", "truth", x=0, y=34, kind="tick")
+    drawing.add("text", "prediction", x=left, y=12, kind="tick")
+    for j, name in enumerate([*names, "frames"]):
+        drawing.add("text", name, x=left + CELL_WIDTH * (j + 0.5), y=34, kind="strip", text_anchor="middle")
+    for i, (name, row) in enumerate(zip(names, table, strict=True)):
+        y = top + CELL_HEIGHT * i
+        total = int(row.sum())
+        drawing.add("text", name, x=left - 8, y=y + CELL_HEIGHT / 2 + 4, kind="strip", text_anchor="end")
+        for j, count in enumerate(row.tolist()):
+            x, share = left + CELL_WIDTH * j, count / total if total else 0.0
+            colour = palette.pale(FULL, 1 - share)
+            kind, ink = "cell right" if i == j else "cell", f"on {palette.ink_on(colour)}"
+            tip = f"{name} predicted as {names[j]}: {count:,} of {total:,} frames"
+            drawing.add("rect", x=x + 1, y=y + 1, width=CELL_WIDTH - 2, height=CELL_HEIGHT - 2, kind=kind, fill=colour, tip=tip)
+            drawing.add("text", f"{count:,}", x=x + CELL_WIDTH / 2, y=y + 16, kind=ink, text_anchor="middle")
+            text = f"{100 * share:.0f} %" if total else "–"
+            drawing.add("text", text, x=x + CELL_WIDTH / 2, y=y + 30, kind=f"{ink} small", text_anchor="middle")
+        x = left + CELL_WIDTH * (len(names) + 0.5)
+        drawing.add("text", f"{total:,}", x=x, y=y + CELL_HEIGHT / 2 + 4, kind="tick", text_anchor="middle")
+    return drawing.markup()

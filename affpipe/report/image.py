@@ -4,52 +4,137 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PolyCollection
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from affpipe import store
 from affpipe.frames import NEAREST, NONE
 from affpipe.predict import FramePredictions
-from affpipe.report import series
+from affpipe.report import palette, series
+from affpipe.tasks import TASKS
 
-INCHES, DPI = (11.0, 5.5), 120
-COLOURS = {"valence": "#0063a5", "arousal": "#c24a00"}
+WIDTH, HEAD, DPI = 11.0, 0.5, 120  # inches; HEAD is for the title
+ROWS = {  # task -> panel -> height in inches
+    "va": {"valence": 2.5, "arousal": 2.5},
+    "expr": {"expression": 0.45, "probability": 2.0},
+    "au": {"action units": 2.75},
+}
+KEYS = {"va": 0, "expr": 8, "au": 4}  # task -> entries of the legend, beside those of MARKS
+LEGEND, COLUMNS = 0.22, 6  # inches of a line of the legend, and entries on it
+SOURCE = 0.4  # inches of the row that says how frames were observed, where no panel of va does
 MARKS = {NEAREST: ("filled from the nearest frame", "#e3a51a"), NONE: ("nothing observed", "#6b7280")}
+SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", palette.PREDICTION])
 
 
 def trajectories(path: Path, title: str, times_s: np.ndarray, found: FramePredictions) -> None:
-    """See `affpipe.report.trajectories`. Long streams are drawn as means of equal groups of frames."""
-    figure = Figure(figsize=INCHES, dpi=DPI, layout="constrained")
+    """See `affpipe.report.trajectories`. Long streams are drawn as means (classes: the most frequent) of equal groups of frames."""
+    heights = {name: height for task in found.values for name, height in ROWS[task].items()}
+    if "va" not in found.values:
+        heights["source"] = SOURCE
+    below = 0.0 if set(found.values) == {"va"} else LEGEND * -(-(len(MARKS) + sum(KEYS[task] for task in found.values)) // COLUMNS)
+    figure = Figure(figsize=(WIDTH, sum(heights.values()) + HEAD + below), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(2, 1, sharex=True)
-    t, mean = series.thin(times_s, found.values["va"], found.valid)
+    drawn = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": list(heights.values())})[:, 0]
+    panels = dict(zip(heights, drawn, strict=True))
     ends_s = series.shown_until(times_s)
-    for panel, (name, colour), y in zip(panels, COLOURS.items(), mean.T, strict=True):
-        handles = _marks(panel, found.source, times_s, ends_s)
-        panel.axhline(0, color="#9ca3af", linewidth=0.8)
-        panel.plot(t, y, color=colour, linewidth=1.4, solid_capstyle="round")
-        panel.set(ylabel=name, ylim=(-1.02, 1.02), xlim=(times_s[0], ends_s[-1]))
-        panel.grid(alpha=0.25)
-        panel.spines[["top", "right"]].set_visible(False)
+    handles: dict[str, Artist] = {}
+    if "va" in found.values:
+        _curves(panels, times_s, found)
+    if "expr" in found.values:
+        handles |= _classes(panels["expression"], panels["probability"], times_s, ends_s, found)
+    if "au" in found.values:
+        handles |= _units(panels["action units"], times_s, ends_s, found)
+    for name in (*TASKS["va"].columns, "source"):
+        if name in panels:
+            handles |= _marks(panels[name], found.source, times_s, ends_s, 0.22 if name != "source" else 1.0)
+    if "source" in panels:
+        _bare(panels["source"], "source")
+    last = drawn[-1]
+    last.set_xlim(times_s[0], ends_s[-1])
     ticks = series.time_ticks(float(times_s[0]), float(ends_s[-1]))
-    panels[1].set_xticks([t for t, _ in ticks], [label for _, label in ticks])
+    last.set_xticks([t for t, _ in ticks], [label for _, label in ticks])
+    figure.align_ylabels(drawn)
     figure.suptitle(title, x=0.01, ha="left", fontweight="bold", parse_math=False)  # a file's name is no formula
     if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside upper right", ncols=len(handles), frameon=False)
+        place = (
+            {"loc": "outside lower left", "ncols": COLUMNS, "fontsize": 9} if below else {"loc": "outside upper right", "ncols": len(MARKS)}
+        )
+        figure.legend(handles.values(), handles.keys(), frameon=False, **place)
     with warnings.catch_warnings(), store.atomic(path) as part:
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks is drawn as boxes
         figure.savefig(part, format="png")
 
 
-def _marks(panel: Axes, source: np.ndarray, times_s: np.ndarray, ends_s: np.ndarray) -> dict[str, PolyCollection]:
+def _curves(panels: dict[str, Axes], times_s: np.ndarray, found: FramePredictions) -> None:
+    t, mean = series.thin(times_s, found.values["va"], found.valid)
+    for (name, colour), y in zip(palette.VA.items(), mean.T, strict=True):
+        panel = panels[name]
+        panel.axhline(0, color="#9ca3af", linewidth=0.8)
+        panel.plot(t, y, color=colour, linewidth=1.4, solid_capstyle="round")
+        panel.set(ylabel=name, ylim=(-1.02, 1.02))
+        panel.grid(alpha=0.25)
+        panel.spines[["top", "right"]].set_visible(False)
+
+
+def _classes(strip: Axes, bands: Axes, times_s: np.ndarray, ends_s: np.ndarray, found: FramePredictions) -> dict[str, Artist]:
+    """The class of each frame, and the probabilities of all as bands on each other, Neutral at the bottom."""
+    spans = series.modes(found.values["expr"][:, 0], found.valid, times_s, ends_s)
+    names = TASKS["expr"].outputs
+    for number, edges in spans.items():
+        strip.broken_barh([(a, b - a) for a, b in edges], (0, 1), facecolor=palette.CLASSES[names[number]], linewidth=0)
+    _bare(strip, "class")
+    edges_s, chances = _groups(times_s, ends_s, found.chances["expr"], found.valid)
+    top = np.cumsum(chances, axis=1)
+    for i, name in enumerate(names):
+        low = top[:, i - 1] if i else np.zeros(len(top))
+        bands.stairs(top[:, i], edges_s, baseline=low, fill=True, color=palette.CLASSES[name], linewidth=0)
+    bands.set(ylabel="probability", ylim=(0, 1))
+    bands.spines[["top", "right"]].set_visible(False)
+    return {name: Patch(facecolor=colour) for name, colour in palette.CLASSES.items()}
+
+
+def _units(panel: Axes, times_s: np.ndarray, ends_s: np.ndarray, found: FramePredictions) -> dict[str, Artist]:
+    """A row a unit: its probability as a shade, and a line below it where it is present."""
+    names = TASKS["au"].columns
+    edges_s, chances = _groups(times_s, ends_s, found.chances["au"], found.valid)
+    rows = np.arange(len(names) + 1) - 0.5
+    panel.pcolormesh(edges_s, rows, np.ma.masked_invalid(chances.T), cmap=SHADES, vmin=0, vmax=1)
+    for i, values in enumerate(found.values["au"].T):
+        for share, spans in series.marks(found.valid & (values > 0), times_s, ends_s).items():
+            panel.broken_barh([(a, b - a) for a, b in spans], (i + 0.26, 0.2), facecolor=palette.INK, alpha=share, linewidth=0)
+    panel.set(ylabel="action units", ylim=(len(names) - 0.5, -0.5))
+    panel.set_yticks(range(len(names)), names, fontsize=8)
+    panel.spines[["top", "right"]].set_visible(False)
+    shades = {f"unit: probability {p:g}": Patch(facecolor=SHADES(p), edgecolor="#9ca3af", linewidth=0.5) for p in (0, 0.5, 1.0)}
+    return {**shades, "unit present": Patch(facecolor=palette.INK)}
+
+
+def _groups(times_s: np.ndarray, ends_s: np.ndarray, values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Edges (P + 1,) of equal groups of frames, and the means (P, O) in them, NaN where a group holds no valid frame."""
+    _, mean = series.thin(times_s, values, valid)
+    first = np.arange(0, len(times_s), -(-len(times_s) // series.POINTS))
+    return np.append(times_s[first], ends_s[-1]), mean
+
+
+def _bare(panel: Axes, name: str) -> None:
+    """A row that says its name and has neither scale nor frame."""
+    panel.set_ylim(0, 1)
+    panel.set_yticks([])
+    panel.set_ylabel(name, rotation=0, ha="right", va="center")
+    panel.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _marks(panel: Axes, source: np.ndarray, times_s: np.ndarray, ends_s: np.ndarray, strength: float) -> dict[str, Artist]:
     """Mark frames that were not observed; return an entry for the legend for each kind there is."""
-    handles: dict[str, PolyCollection] = {}
-    pixel_s = (ends_s[-1] - times_s[0]) / (INCHES[0] * DPI)
+    handles: dict[str, Artist] = {}
+    pixel_s = (ends_s[-1] - times_s[0]) / (WIDTH * DPI)
     for code, (name, colour) in MARKS.items():
         for share, spans in sorted(series.marks(source == code, times_s, ends_s).items(), reverse=True):
             bars = [(a, max(b - a, pixel_s)) for a, b in spans]
-            shown = panel.broken_barh(bars, (-1.1, 2.2), facecolor=colour, alpha=0.22 * share, linewidth=0)
+            shown = panel.broken_barh(bars, (-1.1, 2.2), facecolor=colour, alpha=strength * share, linewidth=0)
             handles.setdefault(name, shown)
     return handles

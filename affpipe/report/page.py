@@ -11,32 +11,37 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from affpipe import __version__, evaluate
+from affpipe import __version__
 from affpipe.latefusion import Study
 from affpipe.manifest import PARTITIONS
 from affpipe.plan import Plan
-from affpipe.report import figures, rulegraph, series, views
+from affpipe.report import figures, folds, palette, rulegraph, series, streams, timeline, views
+from affpipe.report import scores as scoring
 from affpipe.report.reference import Table
 from affpipe.report.views import Entries, Line
+from affpipe.tasks import TASKS
 
 HERE = Path(__file__).parent
 OPEN = 6  # streams whose figures are unfolded when the page opens
+MEASURES = {"va": "CCC", "expr": "macro F1", "au": "mean F1"}  # of the challenge, for people
 
 
 def render(
     plan: Plan, entries: Entries, scores: Mapping[str, Mapping[str, Any]], late: Study | None = None, reference: Table | None = None
 ) -> str:
     """See `affpipe.report.render`."""
-    scores = {system: own["va"] for system, own in scores.items() if "va" in own}
+    tasks = plan.settings.tasks
+    measure = "CCC" if tasks == ("va",) else "score"
     records = {model: views.fit_record(plan, model) for model in plan.settings.models}
     lines = views.lines(plan, entries)
     random, versions = _origins(plan, entries, records)
-    streams = _streams(plan, entries)
+    drawn = _streams(plan, entries)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["link"] = lambda id: f"predictions/{quote(id)}.csv"
     environment.filters["figure"] = lambda value, digits=3: "–" if value is None or value != value else f"{value:.{digits}f}"
+    environment.filters["signed"] = lambda value: f"{value:+.3f}".replace("-", "\u2212")
     environment.filters["duration"] = _duration
     return environment.get_template("page.html.jinja").render(
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
@@ -49,15 +54,18 @@ def render(
         lines=lines,
         totals=_totals(lines, plan),
         missing=views.missing(plan, entries),
-        scores=scores,
-        table=_score_table(scores),
-        head=evaluate.TABLE_HEAD["va"],
-        published=scores.get(plan.settings.publish),
+        tasks=[TASKS[task] for task in tasks],
+        parts=scoring.parts(plan, entries, scores),
+        measures=MEASURES,
+        folds=folds.table(plan),
         late=late,
         reference=reference,
-        records=[(record, figures.learning(record)) for record in records.values()],
-        streams=streams,
-        experts=_experts(streams),
+        records=[(record, figures.learning(record, measure)) for record in records.values()],
+        streams=drawn,
+        videos={task: own["videos"] for task, own in scores.get(plan.settings.publish, {}).items()},
+        others=[line for line in lines if {line.own.get(task, line.partition) for task in tasks} & {"test", "predict"}],
+        classes=palette.CLASSES,
+        experts=_experts(drawn),
         graph=_graph(plan, entries),
         points=series.POINTS,
         unfolded=OPEN,
@@ -88,42 +96,46 @@ def _totals(lines: list[Line], plan: Plan) -> dict[str, Any]:
     streams = {line.id: line for line in lines}
     by_video = {row.video_id: streams[row.stream_id] for row in plan.rows}
     frames, seconds = sum(line.frames for line in by_video.values()), sum(line.seconds for line in by_video.values())
-    return {"videos": len(by_video), "streams": len(lines), "frames": frames, "seconds": seconds, "parts": parts}
+    whole = {"videos": len(by_video), "streams": len(lines), "frames": frames, "seconds": seconds}
+    return whole | {"parts": parts, "by_task": _by_task(plan), "apart": any(line.own for line in lines)}
 
 
-def _score_table(scores: Mapping[str, Mapping[str, Any]]) -> list[tuple[tuple[str, ...], int | None, int | None]]:
-    """Rows of text with the numbers of validation streams and frames; the constant's row has none of its own."""
-    if not scores:
-        return []
-    sizes = [(len(s["videos"]) + len(s["left_out"]), s["frames"]) for s in scores.values()]
-    rows = [tuple("–" if cell == "nan" else cell for cell in row) for row in evaluate.table("va", scores)]
-    return [(row, *size) for row, size in zip(rows, [*sizes, (None, None)], strict=True)]
-
-
-def _streams(plan: Plan, entries: Entries) -> list[tuple[views.View, Markup]]:
-    """Validation streams that the published model predicted, with their figures."""
+def _by_task(plan: Plan) -> list[tuple[str, list[tuple[int, int]]]]:
+    """For each partition and each task of the run: streams, and those of them with an annotation."""
     out = []
-    for item in plan.items(plan.settings.publish):
-        if item.row.partition == "validation" and views.done(plan, entries, plan.settings.publish, item):
-            view = views.view(plan, entries, item)
-            out.append((view, figures.stream(view)))
+    for partition in PARTITIONS:
+        own = {task: [row for row in plan.rows if row.partition_of(task) == partition] for task in plan.settings.tasks}
+        if any(own.values()):
+            out.append((partition, [(len(rows), sum(task in row.labels for row in rows)) for task, rows in own.items()]))
     return out
 
 
-def _experts(streams: list[tuple[views.View, Markup]]) -> list[tuple[str, str]]:
+def _streams(plan: Plan, entries: Entries) -> list[tuple[streams.View, Markup]]:
+    """Validation streams, of a task at least, that the published model predicted, with their figures."""
+    out = []
+    for item in plan.items(plan.settings.publish):
+        if streams.validated(plan, item) and views.done(plan, entries, plan.settings.publish, item):
+            view = streams.view(plan, entries, item)
+            out.append((view, timeline.stream(view)))
+    return out
+
+
+def _experts(drawn: list[tuple[streams.View, Markup]]) -> list[tuple[str, str]]:
     """Names and colours for the legend of the gate; the experts of the first stream are those of all."""
-    gate = next((view.gate for view, _ in streams if view.gate is not None), None)
-    return list(zip(gate.experts, figures.expert_colours(gate.experts), strict=True)) if gate else []
+    gate = next((view.gate for view, _ in drawn if view.gate is not None), None)
+    return list(zip(gate.experts, palette.expert_colours(gate.experts), strict=True)) if gate else []
 
 
 def _graph(plan: Plan, entries: Entries) -> Markup:
     settings = plan.settings
     kinds = {name: "stage" for name in plan.names} | {name: "feature" for name in settings.features}
     kinds |= {name: "model published" if name == settings.publish else "model" for name in settings.models}
-    notes = {name: f"per {plan.level(name)}" for name in plan.names} | {name: f.encoder for name, f in settings.features.items()}
+    levels = {name: {"label": "annotated stream"}.get(level := plan.level(name), level) for name in plan.names}
+    notes = {name: f"per {level}" for name, level in levels.items()} | {name: f.encoder for name, f in settings.features.items()}
     notes |= {name: model.kind for name, model in settings.models.items()}
     counts = {name: dict(Counter(e.status for e in entries[name].values()).most_common()) for name in plan.names}
-    return rulegraph.draw({name: plan.reads(name) for name in plan.names}, kinds, notes, counts)
+    reads = {name: plan.learns(name) if name in settings.models else plan.reads(name) for name in plan.names}
+    return rulegraph.draw(reads, kinds, notes, counts, taught=("labels",))
 
 
 def _duration(seconds: float) -> str:

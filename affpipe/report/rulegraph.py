@@ -5,7 +5,7 @@ several layers gets a place in each, so that it passes between boxes; the order 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 from markupsafe import Markup
@@ -19,7 +19,11 @@ SWEEPS = 8
 
 
 def draw(
-    reads: Mapping[str, Sequence[str]], kinds: Mapping[str, str], notes: Mapping[str, str], counts: Mapping[str, Mapping[str, int]]
+    reads: Mapping[str, Sequence[str]],
+    kinds: Mapping[str, str],
+    notes: Mapping[str, str],
+    counts: Mapping[str, Mapping[str, int]],
+    taught: Collection[str] = (),
 ) -> Markup:
     """The graph as SVG.
 
@@ -27,6 +31,7 @@ def draw(
         reads: node -> nodes it reads, in an order in which every node follows what it reads.
         kinds: node -> class of its box (stage, feature, model, published).
         notes: node -> second line (encoder or kind). counts: node -> status -> number of items.
+        taught: nodes that are read to fit a model alone; their lines are dashed.
     """
     edges = reduce(reads)
     layer = layers(edges)
@@ -38,7 +43,7 @@ def draw(
     height = max(y for _, y in place.values()) + tall / 2 + MARGIN
     drawing = Drawing(MARGIN * 2 + len(columns) * (WIDTH + GAP_X) - GAP_X, height, "stages and models, and what reads what")
     for chain in chains.values():
-        drawing.add("path", d=_route([place[n] for n in chain]), kind="edge")
+        drawing.add("path", d=_route([place[n] for n in chain]), kind="edge taught" if chain[0] in taught else "edge")
     for name in reads:
         _box(drawing, names[name], place[name], tall, kinds[name], notes[name], counts[name])
     return drawing.markup()

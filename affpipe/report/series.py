@@ -53,10 +53,40 @@ def marks(flags: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, limit: int 
     return {float(k): runs(level == k, begin, end) for k in np.unique(level) if k > 0}
 
 
+def modes(classes: np.ndarray, valid: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, limit: int = POINTS) -> dict[int, np.ndarray]:
+    """Class -> (N, 2) stretches in which it is what most valid rows are: of single rows, or of equal groups of rows, at most `limit`.
+
+    Args:
+        classes: (T,) whole numbers; valid: (T,) bool. Where no row of a group is valid there is no class; of equals the least counts.
+    """
+    kinds = np.unique(classes[valid])
+    if not len(kinds):
+        return {}
+    first = np.arange(0, len(classes), -(-len(classes) // limit))
+    count = np.stack([np.add.reduceat((valid & (classes == kind)).astype(np.int64), first) for kind in kinds], axis=1)
+    begin, end = start_s[first], np.append(start_s[first[1:]], end_s[-1])
+    most = np.where(count.any(axis=1), count.argmax(axis=1), -1)
+    return {int(kind): runs(most == i, begin, end) for i, kind in enumerate(kinds) if (most == i).any()}
+
+
 def shown_until(times_s: np.ndarray) -> np.ndarray:
     """(T,) end of each frame: the next one's time; the last is shown as long as the middle one of all."""
     last = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1.0
     return np.append(times_s[1:], times_s[-1] + last)
+
+
+def value_range(values: np.ndarray, *, least: float = 0.0, step: float = 0.0) -> tuple[float, float]:
+    """Range to draw finite values in: at least `least` wide, ends on multiples of `step`."""
+    known = values[np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
+    if step:
+        low, high = step * np.floor(low / step + 1e-9), step * np.ceil(high / step - 1e-9)
+    else:
+        low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
+    least = least or 1e-3
+    if high - low < least:
+        low, high = (low + high - least) / 2, (low + high + least) / 2
+    return low, high
 
 
 def nice_ticks(low: float, high: float, count: int) -> np.ndarray:

@@ -1,0 +1,151 @@
+"""One stream over time, read from the store: truth and prediction of each task, the gate, and marked stretches."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from affpipe import jobs, predict, sequences
+from affpipe.frames import SOURCE_NAMES, FrameAxis
+from affpipe.plan import Item, Plan
+from affpipe.predict import FramePredictions
+from affpipe.report import series
+from affpipe.report.views import Entries, done
+from affpipe.store import Stream
+from affpipe.tasks import TASKS
+
+UNIT_POINTS = 300  # of one row of a unit: there are 24
+Marks = dict[str, dict[float, np.ndarray]]  # kind of mark -> share -> spans, see `series.marks`
+Spans = dict[int, np.ndarray]  # class -> spans, see `series.modes`
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """Valence and arousal: times_s (P,); truth, prediction (P, 2) with NaN in gaps (a point may stand for more frames)."""
+
+    times_s: np.ndarray
+    truth: np.ndarray
+    prediction: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """Expressions: stretches of each class; none where there is no label."""
+
+    truth: Spans
+    prediction: Spans
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Action units: for each of truth and prediction the stretches that have a label ("known"), and those of each unit (its name)."""
+
+    truth: Marks
+    prediction: Marks
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """Weights of a fusion's experts, or of the modalities that it weighs: times_s (P,), weights (P, E) with NaN where nothing was
+    present, mean (E,) over all other frames."""
+
+    model: str
+    experts: tuple[str, ...]
+    times_s: np.ndarray
+    weights: np.ndarray
+    mean: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Series of one stream. A task for which it is not in partition validation is None.
+
+    strips: name -> its marks; a strip whose stage has no stream is absent.
+    """
+
+    id: str
+    start_s: float
+    end_s: float
+    va: Curves | None
+    expr: Classes | None
+    au: Units | None
+    gate: Gate | None
+    strips: dict[str, Marks]
+
+
+def validated(plan: Plan, item: Item) -> list[str]:
+    """Tasks of the run for which a stream is in partition validation."""
+    return [task for task in plan.settings.tasks if item.row.partition_of(task) == "validation"]
+
+
+def view(plan: Plan, entries: Entries, item: Item) -> View:
+    """The series of a stream that the published model has predicted."""
+    job = jobs.Job(plan, plan.settings.publish, item)
+    axis, found = predict.frames_of(plan, plan.settings.publish, item)
+    labels = sequences.frame_labels(job) if plan.labelled(item) and done(plan, entries, "labels", item) else {}
+    drawn = {}
+    for task in validated(plan, item):
+        values = found.values[task]
+        truth, known = labels.get(task, (np.zeros_like(values), np.zeros(len(axis), bool)))
+        drawn[task] = {"va": _curves, "expr": _classes, "au": _units}[task](axis, truth, known, values, found.valid)
+    strips = _strips(plan, entries, job, item) | {"source": _sources(found, axis)}
+    gate = _gate(plan, entries, job, item)
+    return View(item.id, axis.start_s, axis.end_s, drawn.get("va"), drawn.get("expr"), drawn.get("au"), gate, strips)
+
+
+def _curves(axis: FrameAxis, truth: np.ndarray, known: np.ndarray, values: np.ndarray, valid: np.ndarray) -> Curves:
+    times_s, prediction = series.thin(axis.times_s, values, valid)
+    return Curves(times_s, series.thin(axis.times_s, truth, known)[1], prediction)
+
+
+def _classes(axis: FrameAxis, truth: np.ndarray, known: np.ndarray, values: np.ndarray, valid: np.ndarray) -> Classes:
+    times = axis.times_s, axis.ends_s
+    return Classes(series.modes(truth[:, 0], known, *times), series.modes(values[:, 0], valid, *times))
+
+
+def _units(axis: FrameAxis, truth: np.ndarray, known: np.ndarray, values: np.ndarray, valid: np.ndarray) -> Units:
+    return Units(*({"known": _shares(axis, there)} | _rows(axis, of, there) for of, there in ((truth, known), (values, valid))))
+
+
+def _rows(axis: FrameAxis, values: np.ndarray, there: np.ndarray) -> Marks:
+    return {unit: _shares(axis, there & (values[:, i] > 0)) for i, unit in enumerate(TASKS["au"].columns)}
+
+
+def _shares(axis: FrameAxis, flags: np.ndarray) -> dict[float, np.ndarray]:
+    return series.marks(flags, axis.times_s, axis.ends_s, UNIT_POINTS)
+
+
+def _sources(found: FramePredictions, axis: FrameAxis) -> Marks:
+    return {name: series.marks(found.source == code, axis.times_s, axis.ends_s) for code, name in SOURCE_NAMES.items()}
+
+
+def _strips(plan: Plan, entries: Entries, job: jobs.Job, item: Item) -> dict[str, Marks]:
+    out = {}
+    if done(plan, entries, "subject", item):
+        with job.open("subject") as who:
+            out["no face"] = {"faceless": series.marks(~who.valid, who.start_s, who.end_s)}
+    if done(plan, entries, "mouth", item):
+        with job.open("mouth") as lips:
+            open_ = lips.valid & (_column(lips, "open") > 0)
+            out["mouth open"] = {"open": series.marks(open_, lips.start_s, lips.end_s)}
+    if done(plan, entries, "speech", item):
+        with job.open("speech") as windows:
+            out["speech kept"] = {"speech": series.marks(_column(windows, "retained") > 0, windows.start_s, windows.end_s)}
+    return out
+
+
+def _column(stream: Stream, name: str) -> np.ndarray:
+    return stream.rows()[:, stream.attributes["columns"].index(name)]
+
+
+def _gate(plan: Plan, entries: Entries, job: jobs.Job, item: Item) -> Gate | None:
+    """Gate of the published model if it is a fusion, else of the first fusion that has the stream."""
+    models = sorted(plan.settings.models, key=lambda m: m != plan.settings.publish)
+    for name in models:
+        if plan.settings.models[name].members and done(plan, entries, name, item):
+            with job.open(name) as stream:
+                weights, experts = stream.rows("gate"), tuple(stream.attributes["extra"]["experts"])
+                begin_s = stream.start_s
+            here = weights.sum(axis=1) > 0
+            times_s, thinned = series.thin(begin_s, weights, here, series.POINTS // 2)
+            return Gate(name, experts, times_s, thinned, weights[here].mean(axis=0) if here.any() else np.zeros(len(experts)))
+    return None

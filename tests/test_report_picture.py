@@ -1,0 +1,51 @@
+"""The picture of one stream's predictions: its size, whatever the tasks, and that it is written whole."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_run import TIMES, Run, T
+
+from affpipe import report
+from affpipe.frames import NEAREST, NONE, OBSERVED
+from affpipe.predict import FramePredictions
+
+ALL = ("va", "expr", "au")
+
+
+def predictions(tasks: tuple[str, ...], source: np.ndarray) -> FramePredictions:
+    logits = {task: Run.outputs(task, "x").astype(np.float64) for task in tasks if task != "va"}
+    chances = {
+        task: np.exp(x) / np.exp(x).sum(axis=1, keepdims=True) if task == "expr" else 1 / (1 + np.exp(-x)) for task, x in logits.items()
+    }
+    values = {task: Run.truth("x") if task == "va" else Run.labels(task, "x") for task in tasks}
+    return FramePredictions(values, chances, source != NONE, source)
+
+
+def size(path: Path) -> tuple[int, int]:
+    data = path.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    return struct.unpack(">II", data[16:24])
+
+
+@pytest.mark.parametrize("source", [np.full(T, NONE, np.uint8), np.where(TIMES < 1, NEAREST, OBSERVED).astype(np.uint8)])
+@pytest.mark.parametrize(
+    ("tasks", "height"),  # in hundredths of an inch: panels, title, lines of the legend; without va a row for the source
+    [(("va",), 550), (("expr",), 245 + 50 + 44 + 40), (("au",), 275 + 50 + 22 + 40), (ALL, 500 + 245 + 275 + 50 + 3 * 22)],
+)
+def test_trajectories_writes_a_picture(tmp_path: Path, tasks: tuple[str, ...], height: int, source: np.ndarray) -> None:
+    path = tmp_path / "new" / "out.png"
+    report.trajectories(path, "costs $5 & 名 <b>_x_", TIMES, predictions(tasks, source))
+    assert size(path) == (1320, int(height * 1.2))
+    assert [p.name for p in path.parent.iterdir()] == ["out.png"]
+
+
+def test_trajectories_of_a_single_frame_and_of_a_long_stream(tmp_path: Path) -> None:
+    for frames in (1, 20_000):
+        times_s = 0.5 + np.arange(frames) / 30
+        n = np.arange(frames) % T
+        found = predictions(ALL, np.full(T, OBSERVED, np.uint8))
+        of = [{task: x[n] for task, x in each.items()} for each in (found.values, found.chances)]
+        report.trajectories(tmp_path / "one.png", "one", times_s, FramePredictions(*of, found.valid[n], found.source[n]))
+        assert size(tmp_path / "one.png")[0] == 1320

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from affpipe import __version__
-from affpipe.commands import cache, data, results, work
+from affpipe.commands import cache, data, manifest, results, work
 from affpipe.errors import AffpipeError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 app.add_typer(results.app)
 for name, sub in {
+    "manifest": manifest.manifest_app,
     "demo": data.demo,
     "weights": data.weights_app,
     "faces": data.faces_app,

@@ -4,6 +4,7 @@ The official form has the header of its task and then a line a frame: the first 
 without a value has the mark of the task in every cell: -5 (va) or -1 (expr, au).
 """
 
+import codecs
 import csv
 import io
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from affpipe.errors import ManifestError
 from affpipe.frames import SOURCE_NAMES
 from affpipe.tasks import EXPRESSIONS, TASKS
 
+SHOWN = 80  # characters of a faulty line at most
 CELLS = {  # task -> what a cell may hold beside the mark of a frame without a label
     "va": "a number in [-1, 1]",
     "expr": f"a whole number from 0 to {len(EXPRESSIONS) - 1}",
@@ -31,15 +33,10 @@ def read_labels(task: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
     of other cells, or a value that the task does not have.
     """
     t = TASKS[task]
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(
-            f"{path}: want a readable annotation file, got {getattr(error, 'strerror', None) or error}; check the path"
-        ) from None
-    if not lines or lines[0].replace(" ", "").lower() != t.header.lower():
-        got = repr(lines[0][:80]) if lines else "an empty file"
-        raise ManifestError(f"{path}: line 1: want the header {t.header}, got {got}; mend the file")
+    lines = _lines(path)
+    if not lines or _bare(lines[0]) != _bare(t.header):
+        got = repr(lines[0][:SHOWN]) if lines else "an empty file"
+        raise ManifestError(f"{path}: line 1: want the header {t.header}, got {got}; {_head_remedy(lines[0] if lines else '')}")
     while lines and not lines[-1].strip():
         lines.pop()
     rows, width = lines[1:], len(t.columns)
@@ -49,16 +46,61 @@ def read_labels(task: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError
     except ValueError:
         number = next(i for i, line in enumerate(rows, 2) if not _is_row(line, width))
-        raise ManifestError(f"{path}: line {number}: want {','.join(t.columns)}, got {lines[number - 1]!r}; mend the line") from None
+        line = lines[number - 1]
+        got = f"{line[:SHOWN]!r}{_cells(line, width)}"
+        raise ManifestError(f"{path}: line {number}: want {','.join(t.columns)}, got {got}; {_line_remedy(line, width)}") from None
     blank = values == t.invalid
     wrong = ~(blank | _possible(task, values)).all(axis=1)  # NaN is wrong too
     if wrong.any():
         number = int(np.argmax(wrong)) + 2
         raise ManifestError(
-            f"{path}: line {number}: want {CELLS[task]} or {t.invalid} in each cell, got {lines[number - 1]!r}; mend the line"
+            f"{path}: line {number}: want {CELLS[task]} or {t.invalid} in each cell, got {lines[number - 1][:SHOWN]!r}; mend the line"
         )
     valid = ~blank.any(axis=1)
     return np.where(valid[:, None], values, 0.0), valid
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines of a text file in UTF-8, with or without a byte order mark, with line ends of any kind."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ManifestError(f"{path}: want a readable annotation file, got {error.strerror}; check the path") from None
+    try:
+        return data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        line = error.object[: error.start].count(b"\n") + 1
+        got = "UTF-16" if utf16 else f"bytes in line {line} that are not UTF-8"
+        raise ManifestError(f"{path}: want a readable annotation file, got {got}; save it as text in UTF-8") from None
+
+
+def _bare(header: str) -> str:
+    return header.replace(" ", "").lower()
+
+
+def _head_remedy(line: str) -> str:
+    for name, t in TASKS.items():
+        if _bare(line) == _bare(t.header):
+            return f"it has the labels of {name}: name it in that column"
+        if _is_row(line, len(t.columns)):
+            return "put the header in front of the first row"
+    return "mend the file"
+
+
+def _cells(line: str, width: int) -> str:
+    found = line.count(",") + 1
+    return "" if found == width or not line.strip() else f" ({found} {'cell' if found == 1 else 'cells'} for {width})"
+
+
+def _line_remedy(line: str, width: int) -> str:
+    if not line.strip():
+        return "give the frame its row, or remove the line"
+    if ";" in line or "\t" in line:
+        return "separate cells by commas, and write decimals with a point"
+    if line.count(",") + 1 == 2 * width:
+        return "write decimals with a point"
+    return "mend the line"
 
 
 def _possible(task: str, values: np.ndarray) -> np.ndarray:

@@ -145,7 +145,7 @@ MEANING = {
     "Loss.expr_weight": "of the loss of expressions",
     "Loss.au_weight": "of the loss of action units",
     "ExprLoss.kind": "which loss",
-    "CrossValidation.folds": "of the training videos; the streams of a video, and of a person where the manifest names one, are in one fold",
+    "CrossValidation.folds": "of the training videos; the streams of a video, or of a person that the manifest names, are in one",
     "VALoss.valence_weight": "of 1 - CCC of valence",
     "VALoss.arousal_weight": "of 1 - CCC of arousal",
     "VALoss.mae_weight": "of the mean absolute error",

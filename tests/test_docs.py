@@ -68,7 +68,9 @@ def test_links_lead_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_that_pages_name_exist(page):
     root = get_command(cli.app)
-    for words in re.findall(r"\baffpipe ((?:[a-z][a-z0-9-]* ?)+)", " ".join(re.findall(r"`[^`]+`|^    .*$", page.read_text("utf-8"), re.MULTILINE))):
+    for words in re.findall(
+        r"\baffpipe ((?:[a-z][a-z0-9-]* ?)+)", " ".join(re.findall(r"`[^`]+`|^    .*$", page.read_text("utf-8"), re.MULTILINE))
+    ):
         command = root
         for word in words.split():
             if not hasattr(command, "commands"):

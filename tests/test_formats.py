@@ -76,6 +76,25 @@ def test_a_fault_names_its_line(tmp_path, content, said):
     assert len(message.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        ("Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other\n3\n", "it has the labels of expr: name it in that column"),
+        ("0.1,0.2\n", "put the header in front of the first row"),
+        ("arousal,valence\n", "mend the file"),
+        ("valence,arousal\n\n0.1,0.2\n", "give the frame its row, or remove the line"),
+        ("valence,arousal\n0,1;0,2\n", "separate cells by commas, and write decimals with a point"),
+        ("valence,arousal\n0,1,0,2\n", "write decimals with a point"),
+        ("valence,arousal\n0.1\n", "mend the line"),
+        ("valence,arousal\n0.1,0.2\n".encode("utf-16"), "save it as text in UTF-8"),
+    ],
+)
+def test_a_fault_has_its_remedy(tmp_path, content, remedy):
+    with pytest.raises(ManifestError) as caught:
+        read_labels("va", file(tmp_path, content))
+    assert str(caught.value).endswith(f"; {remedy}")
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ManifestError, match=r"none\.txt: want a readable annotation file, got No such file"):
         read_labels("va", tmp_path / "none.txt")

@@ -1,0 +1,83 @@
+"""The manifest: made from a folder, checked."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from affpipe.commands.show import print_table
+
+if TYPE_CHECKING:
+    from affpipe.importers.collection import Collection
+
+manifest_app = typer.Typer(no_args_is_help=True, help="The manifest: make it from a folder, check it.")
+Root = Annotated[Path, typer.Argument(help="folder that holds videos and annotations: the setting data_root")]
+Out = Annotated[Path, typer.Option(help="manifest to write; the audit goes beside it")]
+Quick = Annotated[bool, typer.Option("--quick", help="count packets in place of decoded frames")]
+Jobs = Annotated[int, typer.Option(min=1, help="processes that decode at the same time")]
+Force = Annotated[bool, typer.Option("--force", help="write over a file that says something else; that one is kept as .old")]
+
+
+@manifest_app.command("affwild2")
+def manifest_affwild2(
+    root: Root,
+    out: Out = Path("data_manifest.csv"),
+    task: Annotated[list[str] | None, typer.Option(help="va, expr or au; may be repeated; default: all that are found")] = None,
+    quick: Quick = False,
+    jobs: Jobs = 2,
+    force: Force = False,
+) -> None:
+    """Write the manifest of Aff-Wild2, as it is handed out, and an audit of it."""
+    from affpipe.importers import affwild2
+
+    _make(affwild2.collect(root, task or ()), out, quick=quick, jobs=jobs, force=force)
+
+
+@manifest_app.command("folder")
+def manifest_folder(
+    root: Root,
+    out: Out = Path("data_manifest.csv"),
+    partition: Annotated[
+        str, typer.Option(help="of what no folder says; default: predict, or a split of the videos that have annotations")
+    ] = "",
+    validation_share: Annotated[float, typer.Option(help="of the videos that are split")] = 0.2,
+    quick: Quick = False,
+    jobs: Jobs = 2,
+    force: Force = False,
+) -> None:
+    """Write a manifest of own videos, and an audit of it."""
+    from affpipe.importers import folder
+
+    _make(folder.collect(root, partition, validation_share), out, quick=quick, jobs=jobs, force=force)
+
+
+def _make(collection: "Collection", out: Path, *, quick: bool, jobs: int, force: bool) -> None:
+    from affpipe.console import progress
+    from affpipe.importers.make import make
+
+    with progress() as show:
+        made = make(collection, out, quick=quick, jobs=jobs, force=force, progress=show)
+    print_table(str(out), *made.audit.table())
+    print(*made.audit.lines(), sep="\n")
+    kept = f", the one before is {made.old}" if made.old else ""
+    print(f"{out}: {made.streams} streams, {len(made.audit.findings)} findings{kept}; all in {made.audit_csv} and {made.audit_json}")
+
+
+@manifest_app.command("check")
+def manifest_check(
+    manifest: Annotated[Path, typer.Argument(help="manifest")] = Path("data_manifest.csv"),
+    data_root: Annotated[Path, typer.Option(help="folder that its paths are relative to")] = Path("."),
+    media: Annotated[bool, typer.Option("--media", help="decode every video too, and compare rows with frames")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="the same by packets, without decoding")] = False,
+    jobs: Jobs = 2,
+) -> None:
+    """Find all faults of a manifest and of the annotations that it names; exit status 2 if there are any."""
+    from affpipe.console import progress
+    from affpipe.importers.check import check
+    from affpipe.importers.counts import HEAD
+
+    with progress() as show:
+        report = check(manifest, data_root, media="quick" if quick else "full" if media else "", jobs=jobs, progress=show)
+    print_table(str(manifest), HEAD, [count.cells() for count in report.counts])
+    print(*report.warnings, *report.faults, f"{len(report.faults)} faults, {len(report.warnings)} warnings", sep="\n")
+    raise typer.Exit(2 if report.faults else 0)

@@ -1,0 +1,71 @@
+"""What seems to be there twice: videos and annotations of the same bytes, and names that a copy or a slip of the hand leaves.
+
+Pictures are not compared: two encodings of one video show as equal annotations, and then as equal numbers of frames of one size.
+"""
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from pathlib import Path
+
+from affpipe.errors import MediaError
+from affpipe.media.identity import fingerprint
+
+_COPY = re.compile(r"(?:[ _-]*\(\d+\)|[ _-]+copy(?:[ _-]*\d+)?)\s*$|^copy[ _-]of[ _-]")  # " (1)", "_copy", " - Copy 2"; "Copy of "
+
+
+def plain(name: str) -> str:
+    """A name without case, blanks and the marks of a copy."""
+    out = name.lower()
+    while (cut := _COPY.sub("", out)) not in ("", out):
+        out = cut
+    return re.sub(r"\s", "", out)
+
+
+def similar(names: Iterable[str]) -> list[list[str]]:
+    """Groups of different names that are one but for case, blanks and copy marks; each sorted, sorted by the first."""
+    return _groups(set(names), plain)
+
+
+def similar_to(name: str, names: Iterable[str]) -> str:
+    """The first of the names that is similar to one; "" if none is."""
+    return min((other for other in names if plain(other) == plain(name)), default="")
+
+
+def same_bytes(root: Path, files: Iterable[str]) -> list[list[str]]:
+    """Groups of files of the same content; each sorted, sorted by the first. Only files of equal size and equal ends are read through.
+
+    Files that are empty or cannot be read are in no group.
+    """
+    sizes = _groups(files, lambda name: (root / name).stat().st_size)
+    ends = [group for one in sizes for group in _groups(one, lambda name: _readable(fingerprint, root / name))]
+    return sorted(group for one in ends for group in _groups(one, lambda name: _readable(digest, root / name)))
+
+
+def alike(root: Path, files: Sequence[str]) -> bool:
+    """Whether all these files have the same content."""
+    found = {_readable(digest, root / name) for name in files}
+    return len(found) == 1 and None not in found
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _readable(read: Callable[[Path], str], path: Path) -> str | None:
+    try:
+        return read(path)
+    except (OSError, MediaError):
+        return None
+
+
+def _groups(names: Iterable[str], key: Callable[[str], Hashable]) -> list[list[str]]:
+    """Names that share a key; a key of None is shared by none."""
+    out: dict[Hashable, list[str]] = defaultdict(list)
+    for name in sorted(names):
+        if (shared := key(name)) is not None:
+            out[shared].append(name)
+    return sorted(group for group in out.values() if len(group) > 1)

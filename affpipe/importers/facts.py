@@ -1,0 +1,145 @@
+"""What an audit measures: videos by decoding them, annotations by reading them, folders of images by their names."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from affpipe.errors import AffpipeError, ManifestError
+from affpipe.formats import read_labels
+from affpipe.importers.files import IMAGES
+from affpipe.media.probe import probe
+from affpipe.media.reader import VideoPass, open_media, packets, unreadable, words
+
+Progress = Callable[[str, int, int], None]  # what, done, in all
+SURPLUS = (-49, 2)  # rows of an annotation minus frames of its video, as they occur in Aff-Wild2
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """Facts of a video; `error` alone where it cannot be used.
+
+    Attributes:
+        frames: decoded, or packets of a quick look, which headers, edit lists and damage make wrong.
+        fps: nominal rate as a fraction ("30000/1001"); the declared one in a quick look.
+        width, height: pixels as displayed.
+        variable_rate: some interval differs from the usual one.
+        faults: what a person should know of the file.
+    """
+
+    frames: int = 0
+    fps: Fraction = Fraction(0)
+    width: int = 0
+    height: int = 0
+    variable_rate: bool = False
+    faults: tuple[str, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """Facts of an annotation. rows: lines below the header; invalid: those without a label; `error` alone where the file has a fault."""
+
+    rows: int = 0
+    invalid: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """Facts of a folder of images `00001.jpg`. gaps: numbers between first and last that are not there; unnumbered: other images."""
+
+    count: int
+    first: int = 0
+    last: int = 0
+    gaps: int = 0
+    unnumbered: int = 0
+
+
+def videos(paths: Sequence[Path], *, quick: bool, jobs: int, progress: Progress) -> dict[Path, VideoFacts]:
+    """Facts of each video, by `jobs` processes."""
+    out: dict[Path, VideoFacts] = {}
+    progress("videos", 0, len(paths))
+    if jobs == 1 or len(paths) < 2:
+        for done, path in enumerate(paths, 1):
+            out[path] = video(path, quick)
+            progress("videos", done, len(paths))
+        return out
+    # spawn: the parent may hold threads that a fork would break
+    with ProcessPoolExecutor(min(jobs, len(paths)), mp_context=multiprocessing.get_context("spawn")) as pool:
+        tasks: dict[Future[VideoFacts], Path] = {pool.submit(video, path, quick): path for path in paths}
+        try:
+            for done, task in enumerate(as_completed(tasks), 1):
+                out[tasks[task]] = task.result()
+                progress("videos", done, len(paths))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return out
+
+
+def video(path: Path, quick: bool) -> VideoFacts:
+    """Facts of a video, decoded whole, or from its packets and its first frame."""
+    try:
+        if quick:
+            return _quick(path)
+        found = probe(path)
+    except AffpipeError as error:
+        return VideoFacts(error=str(error))
+    return VideoFacts(len(found.axis), found.fps, found.width, found.height, found.variable_rate, found.faults)
+
+
+def _quick(path: Path) -> VideoFacts:
+    with open_media(path) as container:
+        first = VideoPass(container, path)
+        next(iter(first))
+        (width, height), upright = first.size, bool(first.matrix[0])
+    with open_media(path) as container:
+        stream = container.streams.best("video")
+        try:
+            found = [p for p in packets(container, [stream]) if p.size and not p.is_discard]
+        except av.FFmpegError as error:
+            raise unreadable(path, words(error)) from None
+        shown = sorted(p.pts for p in found if p.pts is not None)
+        steps, tick = np.diff(shown) * float(stream.time_base), float(stream.time_base)
+        usual = float(np.median(steps)) if len(steps) else 0.0
+        varies = bool((np.abs(steps - usual) > max(1.5 * tick, 0.02 * usual)).any())
+        rate = (not varies and stream.guessed_rate) or stream.average_rate or Fraction(0)
+    return VideoFacts(len(found), rate, *((width, height) if upright else (height, width)), varies)
+
+
+def label(task: str, path: Path) -> LabelFacts:
+    """Facts of an annotation file; one that has no row below its header has a fault."""
+    try:
+        _, valid = read_labels(task, path)
+    except ManifestError as error:
+        return LabelFacts(error=str(error))
+    if not len(valid):
+        return LabelFacts(error=f"{path}: line 2: want a line a frame, got the header alone; fetch the file again or remove it")
+    return LabelFacts(len(valid), int((~valid).sum()))
+
+
+def images(folder: Path) -> ImageFacts:
+    """Facts of a folder of images."""
+    names = [os.path.splitext(name) for name in os.listdir(folder) if name[0] != "."]
+    stems = [stem for stem, suffix in names if suffix.lower() in IMAGES]
+    numbers = {int(stem) for stem in stems if stem.isdecimal() and stem.isascii()}
+    if not numbers:
+        return ImageFacts(len(stems), unnumbered=len(stems))
+    first, last = min(numbers), max(numbers)
+    unnumbered = sum(not (stem.isdecimal() and stem.isascii()) for stem in stems)
+    return ImageFacts(len(stems), first, last, last - first + 1 - len(numbers), unnumbered)
+
+
+def surplus_fault(rows: int, frames: int) -> str:
+    """What is odd about the number of rows of an annotation; "" if it is one that occurs."""
+    low, high = SURPLUS
+    if low <= rows - frames <= high:
+        return ""
+    return f"want a line a frame ({low} to +{high}), got {rows} lines for {frames} frames ({rows - frames:+d}); compare the two"

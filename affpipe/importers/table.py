@@ -1,0 +1,88 @@
+"""Write data_manifest.csv: the streams of a collection that it can hold, and never over a file that says something else."""
+
+import csv
+import io
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+from affpipe import manifest, store
+from affpipe.errors import ManifestError
+from affpipe.importers.collection import Collection, Finding, Stream, partition_columns
+from affpipe.manifest import ID_BYTES, NEEDED, OWN_PARTITION, STREAM_ID
+
+
+def sift(collection: Collection) -> tuple[list[Stream], list[Finding]]:
+    """Streams that a manifest can hold, and a finding on each other one that has a video. ManifestError if it can hold none."""
+    why = {stream.id: _unfit(stream) for stream in collection.streams if stream.video}
+    out = [stream for stream in collection.streams if why.get(stream.id) == ""]
+    if not out:
+        raise ManifestError(
+            f"{collection.root}: want videos named as the streams, got none for {len(collection.streams)}; fetch or rename them"
+        )
+    return out, [Finding("left out", id, text, (id,)) for id, text in why.items() if text]
+
+
+def _unfit(stream: Stream) -> str:
+    """Why a manifest cannot hold a stream; "" if it can."""
+    id = stream.id
+    if not STREAM_ID.fullmatch(id) or id != id.strip() or len(id) > ID_BYTES:
+        return (
+            f"want a name of at most {ID_BYTES} letters, digits, spaces and . _ + -, the first no sign but _, got {id!r}; rename its files"
+        )
+    for path in (stream.video, *stream.labels.values(), stream.images):
+        if path != path.strip():
+            return f"want a path without blanks at its ends, got {path!r}; rename it"
+    try:
+        manifest.check_video_name(Path(stream.video))
+    except ManifestError as error:
+        return str(error)
+    return ""
+
+
+def text(streams: Sequence[Stream], tasks: Sequence[str], folders: set[str]) -> str:
+    """The manifest as CSV.
+
+    Args:
+        tasks: those that have a column. folders: folders of images that hold some.
+    """
+    cells = {stream.id: partition_columns(stream, tasks) for stream in streams}
+    own = [task for task in tasks if any(task in columns for _, columns in cells.values())]
+    images = any(stream.images in folders for stream in streams)
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow([*NEEDED[:2], "subject", NEEDED[2], *tasks, *(["images"] if images else []), *(OWN_PARTITION[task] for task in own)])
+    for stream in sorted(streams, key=lambda stream: stream.id):
+        partition, columns = cells[stream.id]
+        row = [stream.id, stream.video, stream.subject, partition, *(stream.labels.get(task, "") for task in tasks)]
+        row += [stream.images if stream.images in folders else ""] if images else []
+        table.writerow([*row, *(columns.get(task, "") for task in own)])
+    return out.getvalue()
+
+
+def write(path: Path, content: str, data_root: Path, *, force: bool) -> Path | None:
+    """Write a manifest and read it back; one that holds the same already is left as it is.
+
+    Any other file there may hold a person's work: ManifestError, or with `force` it stays beside as `<name>.old`, whose path is returned.
+    """
+    before = path.read_bytes() if path.exists() else None
+    if before == content.encode():
+        return None
+    if before is not None and not force:
+        raise ManifestError(
+            f"{path}: want no other file in its place, got one that differs; give another --out, or --force to keep it as .old"
+        )
+    old = None
+    with store.atomic(path) as part:
+        part.write_text(content, encoding="utf-8", newline="")
+        manifest.read(part, data_root)
+        if before is not None:
+            old = _free(path)
+            path.rename(old)
+    return old
+
+
+def _free(path: Path) -> Path:
+    """A name beside a file that is not taken: `<name>.old`, `<name>.old2` …"""
+    names = (path.with_name(f"{path.name}.old{n if n > 1 else ''}") for n in itertools.count(1))
+    return next(name for name in names if not name.exists())

@@ -129,23 +129,15 @@ def align(
     return out.reshape(len(times_s), *values.shape[1:]).astype(np.float32), count > 0
 
 
-def pool(
-    values: np.ndarray, valid: np.ndarray, times_s: np.ndarray, start_s: np.ndarray, end_s: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The way back from frames to rows: each interval gets the mean of its valid frames.
+def pool(values: np.ndarray, valid: np.ndarray, first: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The way back from frames to rows: each row gets the mean of the valid frames among [first, stop), see `frames_in`.
 
     Args:
-        values: (T, D) per frame; valid: (T,) bool; times_s: (T,) sorted.
-        start_s, end_s: (R,) intervals.
+        values: (T, D) per frame; valid: (T,) bool. first, stop: (R,) int64.
 
     Returns:
-        (R, D) float32, zero where an interval holds no valid frame, and (R,) bool: True where it holds one.
+        (R, D) float32, zero where a row holds no valid frame, and (R,) bool: True where it holds one.
     """
-    return mean_between(values, valid, *frames_in(times_s, start_s, end_s))
-
-
-def mean_between(values: np.ndarray, valid: np.ndarray, first: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `pool`, over the frames [first, stop) of each row, (R,) int64."""
     total = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(np.where(valid[:, None], values, 0.0), axis=0, dtype=np.float64)])
     count = np.concatenate([[0], np.cumsum(valid)])
     stop = np.maximum(stop, first)

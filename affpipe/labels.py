@@ -28,9 +28,9 @@ def to_rows(
 def between(task: str, values: np.ndarray, valid: np.ndarray, first: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """As `to_rows`, of rows that cover the frames [first, stop) (R,)."""
     if task != "expr":
-        return frames.mean_between(values, valid, first, stop)
+        return frames.pool(values, valid, first, stop)
     classes = np.where(valid, values[:, 0], 0).astype(np.int64)
-    share, known = frames.mean_between(np.eye(len(EXPRESSIONS))[classes], valid, first, stop)
+    share, known = frames.pool(np.eye(len(EXPRESSIONS))[classes], valid, first, stop)
     return share.argmax(axis=1).astype(np.float32)[:, None], known
 
 

@@ -162,24 +162,25 @@ def labels(job: Job, sequence: Sequence, settings: ModelSettings, partition: str
     """
     tasks, shape = job.plan.settings.tasks, sequence.start_s.shape
     out, known = np.zeros((*shape, width(tasks, "columns")), np.float32), np.zeros((*shape, len(tasks)), bool)
-    at, own = slices(tasks, "columns"), frame_labels(job)
-    first, stop = _intervals(sequence, settings)
+    at, own, axis = slices(tasks, "columns"), frame_labels(job), sequence.axis
+    start_s, end_s = sequence.start_s.ravel(), sequence.end_s.ravel()
     for task in job.item.row.labelled(tasks, partition):
-        pooled, there = pooling.between(task, *own[task], first.ravel(), stop.ravel())
+        if getattr(settings, "compat", "none") == "ras2026":
+            pooled, there = pooling.between(task, *own[task], *_counted(sequence, settings))
+        else:
+            pooled, there = pooling.to_rows(task, *own[task], axis.times_s, start_s, end_s)
         out[..., at[task]] = pooled.reshape(*shape, -1)
         known[..., tasks.index(task)] = there.reshape(shape) & sequence.usable
     return out, known
 
 
-def _intervals(sequence: Sequence, settings: ModelSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Frames [first, stop), (R, C) each, whose labels an output has."""
+def _counted(sequence: Sequence, settings: ChunkModel) -> tuple[np.ndarray, np.ndarray]:
+    """Frames [first, stop), (R C,) each, whose labels the chunks of audio windows have by the published rule."""
     axis = sequence.axis
-    if getattr(settings, "compat", "none") == "ras2026":
-        begin_s, end_s = sequence.start_s[:, 0] - axis.start_s, sequence.end_s.max(axis=1) - axis.start_s
-        step_s = float(np.diff(sequence.start_s[0, :2])[0]) if settings.chunks > 1 else float(end_s.max())
-        return pooling.second_bins(begin_s, end_s, float(axis.fps), bins=settings.chunks, bin_s=step_s, frames=len(axis))
-    first, stop = frames.frames_in(axis.times_s, sequence.start_s.ravel(), sequence.end_s.ravel())
-    return first.reshape(sequence.start_s.shape), stop.reshape(sequence.start_s.shape)
+    begin_s, end_s = sequence.start_s[:, 0] - axis.start_s, sequence.end_s.max(axis=1) - axis.start_s
+    bin_s = float(sequence.start_s[0, 1] - sequence.start_s[0, 0]) if settings.chunks > 1 else float((end_s - begin_s).max())
+    bins = pooling.second_bins(begin_s, end_s, float(axis.fps), bins=settings.chunks, bin_s=bin_s, frames=len(axis))
+    return tuple(edge.ravel() for edge in bins)
 
 
 def windows(sequence: Sequence, settings: ModelSettings) -> list[tuple[int, int]]:

@@ -106,7 +106,7 @@ def write_streams(plan: Plan, item: Item, mix: np.ndarray) -> None:
     seen[60:80] = False
     put("mesh", np.where(seen[:, None], values, 0), times, axis.ends_s, seen)
     cut = frames.segments(0.0, axis.end_s, length_s=4.0, hop_s=2.0)
-    pooled, _ = frames.pool(values, every, times, cut[:, 0], cut[:, 1])
+    pooled, _ = frames.pool(values, every, *frames.frames_in(times, cut[:, 0], cut[:, 1]))
     put("qwen3vl", pooled.astype(np.float16), cut[:, 0], cut[:, 1], np.ones(len(cut), bool))
     retained = np.ones(len(cut), np.float32)
     retained[-1] = 0

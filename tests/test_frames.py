@@ -174,7 +174,7 @@ def test_pool_means_the_valid_frames_of_an_interval():
     values[~valid] = np.nan
     start = rng.uniform(-1, times[-1], 30)
     end = start + rng.uniform(-0.2, 1.5, 30)  # an interval may be empty
-    got, known = pool(values, valid, times, start, end)
+    got, known = pool(values, valid, *frames_in(times, start, end))
     for r in range(30):
         inside = valid & (times >= start[r]) & (times < end[r])
         assert known[r] == inside.any()
@@ -198,7 +198,7 @@ def test_a_constant_stays_constant_there_and_back():
     valid = rng.random(len(cut)) < 0.8
     frames, covered = align(np.full((len(cut), 2), 0.3), valid, cut[:, 0], cut[:, 1], times)
     np.testing.assert_allclose(frames[covered], 0.3, atol=1e-7)
-    rows, known = pool(frames, covered, times, cut[:, 0], cut[:, 1])
+    rows, known = pool(frames, covered, *frames_in(times, cut[:, 0], cut[:, 1]))
     assert known[valid].all()
     np.testing.assert_allclose(rows[known], 0.3, atol=1e-7)
 
@@ -206,7 +206,7 @@ def test_a_constant_stays_constant_there_and_back():
 def test_align_undoes_pool_for_rows_that_are_frames():
     axis = FrameAxis(uneven(np.random.default_rng(6), 50), FPS)
     values, valid = np.random.default_rng(7).normal(size=(50, 2)), np.arange(50) % 3 > 0
-    rows, known = pool(values, valid, axis.times_s, axis.times_s, axis.ends_s)
+    rows, known = pool(values, valid, *frames_in(axis.times_s, axis.times_s, axis.ends_s))
     back, covered = align(rows, known, axis.times_s, axis.ends_s, axis.times_s)
     np.testing.assert_array_equal(covered, valid)
     np.testing.assert_allclose(back[valid], values[valid].astype(np.float32))
@@ -217,7 +217,7 @@ def test_disjoint_rows_survive_align_then_pool():
     cut = segments(times[0], times[-1] + 0.04, length_s=2.0, hop_s=2.0)
     values = np.random.default_rng(9).normal(size=(len(cut), 3))
     frames, covered = align(values, np.ones(len(cut), bool), cut[:, 0], cut[:, 1], times)
-    rows, known = pool(frames, covered, times, cut[:, 0], cut[:, 1])
+    rows, known = pool(frames, covered, *frames_in(times, cut[:, 0], cut[:, 1]))
     assert covered.all()
     np.testing.assert_allclose(rows[known], values[known], atol=1e-6)
 
@@ -227,7 +227,7 @@ def test_a_stream_without_rows_covers_nothing():
     values, covered = align(np.zeros((0, 3)), np.zeros(0, bool), none, none, np.arange(4.0))
     assert values.shape == (4, 3)
     assert not covered.any()
-    rows, known = pool(np.zeros((4, 2)), np.zeros(4, bool), np.arange(4.0), none, none)
+    rows, known = pool(np.zeros((4, 2)), np.zeros(4, bool), *frames_in(np.arange(4.0), none, none))
     assert rows.shape == (0, 2)
     assert known.shape == (0,)
 

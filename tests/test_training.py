@@ -188,6 +188,17 @@ def test_windows_without_labels_are_left_out(plan):
     assert all(start + rows > 100 for start, rows in packed.windows)
 
 
+@pytest.mark.parametrize("chunks", [4, 1])
+def test_at_a_constant_rate_the_published_rule_gives_a_chunk_the_same_labels(plan, chunks):
+    own = {c: plan.settings.models["voice"].model_copy(update={"compat": c, "chunks": chunks}) for c in ("none", "ras2026")}
+    for item in (i for i in plan.items("voice") if i.id != "d"):
+        job = Job(plan, "voice", item)
+        found = [sequences.labels(job, sequences.read(job, s), s, item.row.partition) for s in own.values()]
+        np.testing.assert_array_equal(found[0][0], found[1][0])
+        np.testing.assert_array_equal(found[0][1], found[1][1])
+        assert found[0][1].any()
+
+
 @pytest.mark.parametrize(("labelled", "kept"), [(1, 0), (2, 1), (4, 1)])
 def test_an_audio_window_wants_labels_for_half_of_its_chunks(plan, labelled, kept):
     settings = plan.settings.models["voice"]

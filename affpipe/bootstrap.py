@@ -71,6 +71,7 @@ def interval(
     draws: int = 2000,
     level: float = 0.95,
     keys: Iterable[str] | None = None,
+    source: Mapping[str, str] | None = None,
 ) -> dict[str, Interval | None]:
     """Low and high of each figure of `metrics.pooled`, or of the means of `metrics.within_video`.
 
@@ -80,11 +81,12 @@ def interval(
 
     Args:
         seed: of the draws; the same seed gives the same interval. draws: resamples. keys: figures wanted; default: all of the task.
+        source: the film that each of `videos` is a stream of, where several are of one: they are drawn together, and count as one video.
 
     Raises InputError for fewer than 100 draws, a level outside (0, 1), an unknown figure, or videos that `metrics` refuses.
     """
     wanted = _wanted(task, keys)
-    return intervals_of(sums_of(task, videos, of, wanted), seed=seed, draws=draws, level=level)
+    return intervals_of(sums_of(task, videos, of, wanted, source), seed=seed, draws=draws, level=level)
 
 
 def difference(
@@ -97,6 +99,7 @@ def difference(
     draws: int = 2000,
     level: float = 0.95,
     keys: Iterable[str] | None = None,
+    source: Mapping[str, str] | None = None,
 ) -> dict[str, Difference]:
     """Figures of system a minus those of b on the same videos, both in the same resamples: what the videos share cancels.
 
@@ -104,7 +107,7 @@ def difference(
     """
     wanted = _wanted(task, keys)
     _check_pair(task, a, b)
-    pair = paired(*(sums_of(task, {name: system[name] for name in a}, of, wanted) for system in (a, b)))
+    pair = paired(*(sums_of(task, {name: system[name] for name in a}, of, wanted, source) for system in (a, b)))
     found = intervals_of(pair, seed=seed, draws=draws, level=level)
     estimate = pair.at(pair.rows.sum(axis=0, keepdims=True))[0][0] if len(pair.rows) else np.full(len(pair.keys), np.nan)
     return {key: Difference(float(x), *(found[key] or (None, None))) for key, x in zip(pair.keys, estimate, strict=True)}
@@ -169,15 +172,28 @@ def _parts(rows: np.ndarray, width: int) -> list[np.ndarray]:
 # ---- sums over videos -------------------------------------------------------------------------------------------------------------------
 
 
-def sums_of(task: str, videos: Mapping[str, Video], of: Of = "pooled", keys: Sequence[str] | None = None) -> Sums:
-    """Sums of one system over its videos with valid frames (within videos: with 2 at least)."""
-    kept = [valid for name, video in videos.items() if len((valid := metrics.valid_frames(task, name, video))[0])]
+def sums_of(
+    task: str, videos: Mapping[str, Video], of: Of = "pooled", keys: Sequence[str] | None = None, source: Mapping[str, str] | None = None
+) -> Sums:
+    """Sums of one system over its videos with valid frames (within videos: with 2 at least); those of one `source` in one row."""
+    least = 1 if of == "pooled" else 2
+    found = {name: metrics.valid_frames(task, name, video) for name, video in videos.items()}
+    films = [(source or {}).get(name, name) for name, (truth, _) in found.items() if len(truth) >= least]
+    kept = [valid for valid in found.values() if len(valid[0]) >= least]
     # Moments about a value near all of them lose nothing to cancellation; a shift that truth and prediction share leaves a CCC as it is.
     centre = np.mean(np.concatenate([truth for truth, _ in kept]), axis=0) if task == "va" and kept else 0.0
     rows = np.array([video_sums(task, truth - centre, prediction - centre) for truth, prediction in kept])
-    if of == "pooled":
-        return pooled(task, rows, keys)
-    return within(task, rows[np.array([len(truth) for truth, _ in kept], int) >= 2], keys)
+    return _together((pooled if of == "pooled" else within)(task, rows, keys), films)
+
+
+def _together(sums: Sums, films: Sequence[str]) -> Sums:
+    """The rows of one film added: what is summed over videos is summed over films all the same."""
+    names, row = np.unique(films, return_inverse=True)
+    if len(names) == len(films):
+        return sums
+    rows = np.zeros((len(names), sums.rows.shape[1]))
+    np.add.at(rows, row, sums.rows)
+    return replace(sums, rows=rows)
 
 
 def video_sums(task: str, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:

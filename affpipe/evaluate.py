@@ -71,12 +71,19 @@ def pair(task: str, truth: Path, predicted: Path) -> Video:
 
 
 def score(
-    task: str, videos: Mapping[str, Video], *, majority: np.ndarray | None = None, draws: int = 2000, seed: int = 0
+    task: str,
+    videos: Mapping[str, Video],
+    *,
+    majority: np.ndarray | None = None,
+    source: Mapping[str, str] | None = None,
+    draws: int = 2000,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """All figures of one system, in types that JSON has.
 
     Args:
-        majority: expr, au: the most frequent values of the training labels, `metrics.majority_row`. draws, seed: of the intervals.
+        majority: expr, au: the most frequent values of the training labels, `metrics.majority_row`.
+        source, draws, seed: of the intervals, see `bootstrap.interval`.
 
     Returns the pooled figures by KEYS[task] and
         intervals: each figure's 95 % interval over videos, [low, high], or None; see `bootstrap.interval`.
@@ -95,9 +102,9 @@ def score(
     truth, prediction = (np.concatenate(x) for x in zip(*(metrics.valid_frames(task, *video) for video in videos.items()), strict=True))
     figures = {
         **metrics.pooled(task, videos),
-        "intervals": _intervals(task, videos, "pooled", draws, seed),
+        "intervals": _intervals(task, videos, "pooled", source, draws, seed),
         "within_video": within.scores,
-        "within_intervals": _intervals(task, videos, "within_video", draws, seed),
+        "within_intervals": _intervals(task, videos, "within_video", source, draws, seed),
         "constant": _baseline(task, metrics.constant_baseline(task, videos)),
         "videos": within.table,
         "left_out": list(within.left_out),
@@ -111,7 +118,15 @@ def score(
     return figures
 
 
-def compare(task: str, a: Mapping[str, Video], b: Mapping[str, Video], *, draws: int = 2000, seed: int = 0) -> dict[str, Any]:
+def compare(
+    task: str,
+    a: Mapping[str, Video],
+    b: Mapping[str, Video],
+    *,
+    source: Mapping[str, str] | None = None,
+    draws: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Figures of systems a and b on the same videos, and a less b with its 95 % interval; see `bootstrap.difference`.
 
     Returns `pooled` and `within_video`, figure -> {a, b, difference, low, high} (low and high None without an interval), and `videos`, the
@@ -123,7 +138,7 @@ def compare(task: str, a: Mapping[str, Video], b: Mapping[str, Video], *, draws:
         "within_video": [metrics.within_video(task, x).scores for x in (a, b)],
     }
     for of, (own, other) in each.items():
-        found = bootstrap.difference(task, a, b, seed=seed, of=of, draws=draws, level=LEVEL)
+        found = bootstrap.difference(task, a, b, seed=seed, of=of, draws=draws, level=LEVEL, source=source)
         out[of] = {
             key: {"a": own[key], "b": other[key], "difference": own[key] - other[key], "low": d.low, "high": d.high}
             for key, d in found.items()
@@ -131,8 +146,10 @@ def compare(task: str, a: Mapping[str, Video], b: Mapping[str, Video], *, draws:
     return out
 
 
-def _intervals(task: str, videos: Mapping[str, Video], of: bootstrap.Of, draws: int, seed: int) -> dict[str, list[float] | None]:
-    found = bootstrap.interval(task, videos, seed=seed, of=of, draws=draws, level=LEVEL)
+def _intervals(
+    task: str, videos: Mapping[str, Video], of: bootstrap.Of, source: Mapping[str, str] | None, draws: int, seed: int
+) -> dict[str, list[float] | None]:
+    found = bootstrap.interval(task, videos, seed=seed, of=of, draws=draws, level=LEVEL, source=source)
     return {key: None if limits is None else list(limits) for key, limits in found.items()}
 
 

@@ -35,21 +35,22 @@ def publish(plan: Plan) -> dict[str, Any]:
     """
     folder = Path(plan.settings.results) / plan.settings.name
     entries = {name: plan.entries(name) for name in plan.names}
-    usual = _majority(plan, entries["labels"])
+    usual, source = _majority(plan, entries["labels"]), {row.stream_id: row.video_id for row in plan.rows}
     scores: dict[str, dict[str, Any]] = {}
     published: dict[str, dict[str, Video]] = {}
     for model in sorted(plan.settings.models, key=lambda name: name != plan.settings.publish):  # it first: others are compared with it
         validation = _write_model(plan, model, entries, folder)
         published = published or validation
-        found = {task: evaluate.score(task, videos, majority=usual.get(task)) for task, videos in validation.items() if _any(videos)}
+        scored = {task: videos for task, videos in validation.items() if _any(videos)}
+        found = {task: evaluate.score(task, videos, majority=usual.get(task), source=source) for task, videos in scored.items()}
         for task, figures in found.items():
-            figures["less_published"] = _less(task, validation[task], published[task]) if model != plan.settings.publish else None
+            figures["less_published"] = _less(task, validation[task], published[task], source) if model != plan.settings.publish else None
         if found:
             scores[model] = found
     scores = {model: scores[model] for model in plan.settings.models if model in scores}
     study, videos = _late_fusion(plan, entries, folder / LATE)
     if videos:
-        scores[LATE] = {"va": evaluate.score("va", videos)}
+        scores[LATE] = {"va": evaluate.score("va", videos, source=source)}
     table = report.compare(plan, entries, scores)
     _remove_others(folder / "models", set(plan.settings.models) - {plan.settings.publish})
     store.write_text(folder / "scores.json", evaluate.to_json(scores))
@@ -126,12 +127,12 @@ def _any(videos: dict[str, Video]) -> bool:
     return any(valid.any() for *_, valid in videos.values())
 
 
-def _less(task: str, videos: dict[str, Video], published: dict[str, Video]) -> dict[str, float] | None:
+def _less(task: str, videos: dict[str, Video], published: dict[str, Video], source: dict[str, str]) -> dict[str, float] | None:
     """The challenge's measure less that of the published model, on the videos that both have: difference, low, high; see `compare`."""
     both = [id for id in videos if id in published]
     if not _any({id: videos[id] for id in both}):
         return None
-    found = evaluate.compare(task, {id: videos[id] for id in both}, {id: published[id] for id in both})
+    found = evaluate.compare(task, {id: videos[id] for id in both}, {id: published[id] for id in both}, source=source)
     return {key: found["pooled"][TASKS[task].measure][key] for key in ("difference", "low", "high")}
 
 

@@ -246,3 +246,32 @@ def test_errors_say_what_to_do():
     truth, prediction, valid = a["v3"]
     with pytest.raises(InputError, match="want the same truth for both systems, got other valid frames or labels of v3"):
         difference("va", a, {**a, "v3": (truth, prediction, ~valid)}, seed=0)
+
+
+# ---- streams of one film ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", ["va", "expr", "au"])
+@pytest.mark.parametrize("of", ["pooled", "within_video"])
+def test_streams_of_one_film_are_drawn_together(task, of):
+    """Pooled, two streams of a film are as one video of both; alone in its film each stream is as without any source."""
+    rng = np.random.default_rng(0)
+    width, most = {"va": (2, 1), "expr": (1, 7), "au": (12, 1)}[task]
+
+    def video(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        truth = rng.uniform(-1, 1, (n, width)) if task == "va" else rng.integers(0, most + 1, (n, width)).astype(float)
+        return truth, np.where(rng.random((n, width)) < 0.6, truth, np.roll(truth, 1, axis=0)), np.ones(n, bool)
+
+    videos = {f"v{i}": video(50 + i) for i in range(8)}
+    alone = bootstrap.interval(task, videos, seed=1, of=of, draws=200, source={name: name for name in videos})
+    assert alone == bootstrap.interval(task, videos, seed=1, of=of, draws=200)
+    films = {"v0": "a", "v1": "a", "v2": "b", "v3": "b"}
+    together = bootstrap.interval(task, videos, seed=1, of=of, draws=200, source=films)
+    assert together != alone
+    if of == "pooled":
+        joined = {f: tuple(np.concatenate(x) for x in zip(*(videos[v] for v in films if films[v] == f), strict=True)) for f in ("a", "b")}
+        joined |= {name: own for name, own in videos.items() if name not in films}
+        want = bootstrap.interval(task, joined, seed=1, of=of, draws=200)
+        for key, limits in together.items():
+            assert limits == (None if want[key] is None else pytest.approx(want[key], abs=1e-9))
+    assert set(bootstrap.interval(task, videos, seed=1, of=of, source=dict.fromkeys(videos, "one")).values()) == {None}

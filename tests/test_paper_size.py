@@ -27,7 +27,7 @@ def dims(models, name):
     settings = models[name]
     if not settings.members:
         return {settings.reads: WIDTHS[settings.reads]}
-    outputs = build.OUTPUTS if settings.inputs == "embedding_and_prediction" else 0
+    outputs = 2 if settings.inputs == "embedding_and_prediction" else 0
     return {m: models[m].hidden + outputs for m in settings.members}
 
 
@@ -71,7 +71,7 @@ def test_a_model_trains_at_its_published_size(models, name):
     else:
         prediction, embedding = model(*streams.values(), present.squeeze(-1))
     outputs = models[name].chunks if isinstance(models[name], ChunkModel) else length
-    assert prediction.shape == (windows, outputs, build.OUTPUTS)
+    assert prediction.shape == (windows, outputs, 2)
     assert embedding.shape == (windows, outputs, models[name].hidden)
     assert torch.isfinite(prediction).all()
 

@@ -61,13 +61,14 @@ class Workspace:
         assert (done.returncode != 0) is fails, done.stdout + done.stderr
         return done
 
-    def snakemake(self, *options: str, fails: bool = False) -> str:
-        done = self.run("-m", "snakemake", "--cores", "2", "--configfile", "config.yaml", "small.yaml", *options, fails=fails)
+    def snakemake(self, *options: str, fails: bool = False, over: tuple[str, ...] = ()) -> str:
+        files = "config.yaml", "small.yaml", *over
+        done = self.run("-m", "snakemake", "--cores", "2", "--configfile", *files, *options, fails=fails)
         return done.stdout + done.stderr
 
-    def planned(self, *options: str) -> dict[str, int]:
-        """Jobs that a dry run lists, rule -> count."""
-        text = self.snakemake("--dry-run", *options)
+    def planned(self, *options: str, over: tuple[str, ...] = ()) -> dict[str, int]:
+        """Jobs that a dry run lists, rule -> count; over: further settings files."""
+        text = self.snakemake("--dry-run", *options, over=over)
         assert "Traceback" not in text
         rows = re.findall(r"^(apply_\w+|fit_\w+|publish)\s+(\d+)$", text, flags=re.MULTILINE)
         return {rule: int(count) for rule, count in rows}
@@ -134,8 +135,8 @@ def test_scores_of_the_run_equal_those_of_its_files(workspace):
     shutil.copy(folder / "results/small/official/va/three.txt", pred)
     truth = "demo/annotations/VA_Estimation_Challenge/Validation_Set"
     workspace.run("-m", "affpipe", "evaluate", "--truth", truth, "--pred", "pred", "--json", "scores.json")
-    of_files = json.loads((folder / "scores.json").read_text())
-    of_run = json.loads((folder / "results/small/scores.json").read_text())["fused"]
+    of_files = json.loads((folder / "scores.json").read_text())["pred"]["va"]
+    of_run = json.loads((folder / "results/small/scores.json").read_text())["fused"]["va"]
     assert of_files["ccc"] == pytest.approx(of_run["ccc"], abs=1e-4)  # files hold six decimals
     assert of_files["within_video"]["ccc"] == pytest.approx(of_run["within_video"]["ccc"], abs=1e-4)
 
@@ -463,9 +464,9 @@ def test_other_tasks_are_learned_from_the_same_streams(workspace):
     """All tasks by one model, with two folds: nothing is extracted again, and each task has its files and scores."""
     (workspace.folder / "tasks.yaml").write_text(TASKS)
     plan = {"apply_labels": 1, "fit_face": 1, "fit_face_fold0": 1, "fit_face_fold1": 1, "apply_face": 2, "publish": 1}
-    assert workspace.planned("tasks.yaml") == plan
-    workspace.snakemake("tasks.yaml")
-    assert workspace.planned("tasks.yaml") == {}
+    assert workspace.planned(over=("tasks.yaml",)) == plan
+    workspace.snakemake(over=("tasks.yaml",))
+    assert workspace.planned(over=("tasks.yaml",)) == {}
     out = workspace.folder / "results/tasks"
     for task, (header, cells) in {"va": ("valence,arousal", 2), "expr": ("Neutral,Anger", 1), "au": ("AU1,AU2", 12)}.items():
         assert sorted(p.stem for p in (out / "official" / task).iterdir()) == ["four", "one", "pair_left", "pair_right", "three"]

@@ -50,12 +50,16 @@ def memory_of_fit(name):
 
 
 def inputs_of(name):
-    """Input function: indexes of the same shard, of the stages that `name` reads; for a model also its fits."""
+    """Input function: indexes of the same shard, of the stages that `name` reads; for a model also its fits.
+
+    With cross-fit a fold's fit predicts training streams alone; with cross-validation it predicts all others too.
+    """
     fits = [(fold, PLAN.fitted(name, fold)) for fold in PLAN.fits(name)] if name in MODELS else []
 
     def inputs(wildcards):
         indexes = [PLAN.index(read, wildcards.shard) for read in PLAN.reads(name)]
-        return indexes + [path for fold, path in fits if fold is None or wildcards.shard.startswith("fit")]
+        every = PLAN.settings.cross_validation is not None or wildcards.shard.startswith("fit")
+        return indexes + [path for fold, path in fits if fold is None or every]
 
     return inputs
 

@@ -1,14 +1,12 @@
 """The whole store: what lies in it, whether it is sound, what nobody uses."""
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from affpipe import store
 from affpipe.errors import StoreError
-from affpipe.store import REPAIR, attributes, check, file_name, read_index
-
-DAY_S = 24 * 3600
+from affpipe.store import FIT, MODEL, REPAIR, attributes, check, file_name, read_index
 
 
 @dataclass(frozen=True)
@@ -43,32 +41,74 @@ def verify(cache: Path) -> Iterator[tuple[Path, str]]:
     """Read the whole cache; yield (path, fault) and repair as it goes.
 
     A stream that does not read, or disagrees with its name, is deleted; an index that names a stream which is not there is dropped, so that
-    the next run of the workflow fills the hole. What a killed job left half written goes too, once it is a day old.
+    the next run of the workflow fills the hole. What a killed job left half written goes too. StoreError where the disk does not read:
+    nothing is deleted for that.
     """
-    for path in sorted(cache.rglob(".*.part")):
-        if time.time() - path.stat().st_mtime > DAY_S:
-            path.unlink()
-            yield path, "deleted: a job was killed while it wrote this"
+    for path in store.abandoned(cache.rglob(".*.part")):
+        path.unlink(missing_ok=True)
+        yield path, "deleted: a job was killed while it wrote this"
     for folder in folders(cache):
         for path in folder.files:
-            try:
-                found = attributes(path)
-                check(path, key=folder.key, identity=found["identity"], deep=True)
-                if path.name != file_name(found["id"], found["identity"], path.suffix):
-                    raise StoreError(f"{path}: want the stream of its name, got {found['id']} {found['identity']}; {REPAIR}")
-            except StoreError as error:
-                path.unlink()
-                yield path, f"deleted: {error}"
-        for index in folder.indexes:
-            try:
-                lost = [e.file for e in read_index(index).values() if e.status == "done" and not (folder.path / e.file).is_file()]
-                more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
-                fault = f"it names {lost[0]}, which is not there{more}" if lost else ""
-            except StoreError as error:
-                fault = str(error)
-            if fault:
-                index.unlink()
-                yield index, f"dropped: {fault}"
+            yield from _verify_stream(path)
+        yield from _verify_indexes(folder.path)
+
+
+def mend(path: Path) -> list[str]:
+    """Make way for a file of the store that was found missing or damaged, and say what was done; a file that is sound is let be.
+
+    A damaged stream is deleted with the indexes that name it, a damaged index alone, a damaged model with the record of its fit, so that
+    the next run of the workflow makes them again.
+    """
+    if path.name == MODEL:
+        record = path.with_name(FIT)
+        return [f"{file}: deleted" for file in (path, record) if _removed(file)]
+    if path.suffix == ".json":
+        return [f"{path}: dropped"] if _removed(path) else []
+    found = list(_verify_stream(path)) if path.exists() else []
+    return [f"{file}: {what}" for file, what in (*found, *_verify_indexes(path.parent))]
+
+
+def _verify_stream(path: Path) -> Iterator[tuple[Path, str]]:
+    try:
+        found = attributes(path)
+        check(path, key=path.parent.name, identity=found["identity"], deep=True)
+        if path.name != file_name(found["id"], found["identity"], path.suffix):
+            raise StoreError(f"{path}: want the stream of its name, got {found['id']} {found['identity']}; {REPAIR}", damaged=path)
+    except StoreError as error:
+        if error.damaged is None:
+            raise
+        path.unlink(missing_ok=True)
+        yield path, f"deleted: {error}"
+
+
+def _verify_indexes(folder: Path) -> Iterator[tuple[Path, str]]:
+    for index in sorted((folder / "shards").glob("*.json")):
+        try:
+            lost = [e.file for e in read_index(index).values() if e.status == "done" and not (folder / e.file).is_file()]
+            more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+            fault = f"it names {lost[0]}, which is not there{more}" if lost else ""
+        except StoreError as error:
+            if error.damaged is None:
+                raise
+            fault = str(error)
+        if fault and _removed(index):
+            yield index, f"dropped: {fault}"
+
+
+def _removed(path: Path) -> bool:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def retry(indexes: Iterable[Path]) -> list[Path]:
+    """Of these indexes, drop those that record a fault, so that the next run tries again; return them."""
+    faulty = [path for path in indexes if path.exists() and any(e.status == "failed" for e in read_index(path).values())]
+    for path in faulty:
+        path.unlink(missing_ok=True)
+    return faulty
 
 
 def garbage(cache: Path, keep: Sequence[str]) -> list[Folder]:

@@ -34,9 +34,19 @@ def main() -> None:
         app()
     except AffpipeError as error:
         sys.exit(_fail(error))
+    except (MemoryError, RuntimeError) as error:
+        if not _wants_memory(error):
+            raise
+        what = " ".join(str(error).split()) or "no more"
+        sys.exit(_fail(AffpipeError(f"memory: want more than there is, got {what}; give the job more (mem_mb), or lower batch_size")))
     except KeyboardInterrupt:
         print("affpipe: stopped; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
+
+
+def _wants_memory(error: Exception) -> bool:
+    """torch says it with errors of its own: OutOfMemoryError for a GPU, words for main memory."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def _fail(error: AffpipeError) -> int:

@@ -2,10 +2,14 @@
 
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from affpipe.jobs import Progress
+
+LINE_S = 30.0  # between two lines of progress in a log
+log = logging.getLogger("affpipe")
 
 
 def start_log() -> None:
@@ -21,9 +25,9 @@ def quiet_log() -> None:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A bar per stage on a terminal, a line per stage in a log."""
+    """A bar per stage on a terminal; in a log a line now and then, so that a long job shows that it lives."""
     if not sys.stderr.isatty():
-        yield lambda stage, done, total: None  # the job logs its own summary
+        yield _lines()
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -39,3 +43,26 @@ def progress() -> Iterator[Progress]:
             bars.update(tasks[stage], completed=done, total=total)
 
         yield show
+
+
+def _lines() -> Progress:
+    begun: dict[str, tuple[float, int]] = {}  # stage -> when it was first told of, and how many were done then
+    told = time.monotonic()
+
+    def show(stage: str, done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        since, first = begun.setdefault(stage, (now, done))
+        if now - told >= LINE_S and done > first:
+            told = now
+            left_s = (now - since) / (done - first) * (total - done)
+            log.info("%s: %d of %d, about %s left", stage, done, total, duration(left_s))
+
+    return show
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 45 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

@@ -5,12 +5,14 @@ AffpipeError            anything that the user can mend: the command line prints
 ├── ManifestError       manifest, annotation or template row
 ├── InputError          an argument of the wrong shape, dtype or range
 ├── MediaError          a video or audio file that cannot be used
-├── StoreError          a stream or index that does not open or does not agree with its name
+├── StoreError          a stream, index or model that does not open or does not agree with its name, a disk that takes no more
 ├── WeightsError        a checkpoint that is missing, incomplete or not the one recorded
 └── AbsentError         nothing is wrong, yet there is nothing to make: a video without audio, say
 
 Messages read "who: want X, got Y; do Z". A bug keeps its traceback: it is no AffpipeError.
 """
+
+from pathlib import Path
 
 
 class AffpipeError(Exception):
@@ -34,7 +36,14 @@ class MediaError(AffpipeError):
 
 
 class StoreError(AffpipeError):
-    """A stored stream or index cannot be trusted."""
+    """A stored file cannot be trusted, read or written.
+
+    damaged: the file that is missing or not what its name says, which has to be made again; None where the disk is at fault.
+    """
+
+    def __init__(self, message: str, *, damaged: Path | None = None):
+        super().__init__(message)
+        self.damaged = damaged
 
 
 class WeightsError(AffpipeError):

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from affpipe import store
-from affpipe.errors import AbsentError, AffpipeError, StoreError
+from affpipe.errors import AbsentError, AffpipeError, MediaError, StoreError
 from affpipe.frames import FrameAxis
+from affpipe.jobrecord import JobRecord
 from affpipe.plan import Item, Plan
 from affpipe.store import Entry, Stream
 
@@ -63,6 +64,13 @@ class Job:
         self._random |= set(stream.attributes["random"])
         return stream
 
+    def sound(self) -> np.ndarray:
+        """(N,) float32 samples of the video's audio track, sample 0 at its first frame."""
+        item = self.plan.item("audio", self.item)
+        path = self.plan.stream("audio", item)
+        store.check(path, key=self.plan.key("audio"), identity=item.identity)
+        return store.sound(path)
+
     @property
     def random(self) -> tuple[str, ...]:
         """Checkpoints with random weights behind what was opened so far."""
@@ -91,14 +99,28 @@ class Job:
         )
 
     @contextmanager
+    def atomic(self) -> Iterator[Path]:
+        """A temporary path for the stream, which takes its name in the end; MediaError if the item is not what it was when planned."""
+        with store.atomic(self.path) as part:
+            yield part
+            self._check_unchanged()
+
+    @contextmanager
     def writing(self, header: store.Header) -> Iterator[store.Writer]:
-        """Write the stream in pieces."""
+        """Write the stream in pieces; MediaError as for `atomic`."""
         with store.writing(self.path, header) as out:
             yield out
+            self._check_unchanged()
 
     def write(self, header: store.Header, **rows: Any) -> None:
         """Write the stream at once."""
-        store.write(self.path, header, **rows)
+        with self.writing(header) as out:
+            out.append(**rows)
+
+    def _check_unchanged(self) -> None:
+        """A file replaced while it was read must not give its values to the name of the one before."""
+        if self.plan.identity_now(self.name, self.item) != self.item.identity:
+            raise MediaError(f"{self.item.row.video}: want the files that were there when the run was planned, got others; run again")
 
 
 Worker = Callable[[Job], None]
@@ -112,6 +134,8 @@ def present(plan: Plan, name: str, item: Item) -> Entry | None:
     try:
         found = store.check(path, key=plan.key(name), identity=item.identity)
     except StoreError as error:
+        if error.damaged is None:
+            raise
         log.warning("%s; made anew", error)
         return None
     return Entry("done", path.name, _rows(path, found))
@@ -132,47 +156,65 @@ def inherited(plan: Plan, name: str, item: Item, entries: dict[str, dict[str, En
     states = {read: entries[read][plan.item(read, item).id] for read in plan.reads(name)}
     for read, entry in states.items():
         if entry.status == "failed":
-            return Entry("failed", reason=entry.reason if ": " in entry.reason else f"{read}: {entry.reason}")
+            return replace(entry, stage=entry.stage or read)
     optional = plan.settings.models[name].members if name in plan.settings.models else ()
     absent = {read: entry for read, entry in states.items() if entry.status == "absent"}
     for read, entry in absent.items():
         if read not in optional:
-            return entry
+            return replace(entry, stage=entry.stage or read)
     if optional and all(m in absent for m in optional):
-        return Entry("absent", reason="; ".join(dict.fromkeys(e.reason for e in absent.values())))
+        first = next(iter(absent))
+        reasons = "; ".join(dict.fromkeys(e.reason for e in absent.values()))
+        return Entry("absent", reason=reasons, stage=absent[first].stage or first)
     return None
 
 
 def apply(
-    plan: Plan, name: str, items: list[Item], entries: dict[str, dict[str, Entry]], stage: Callable[[Context], Worker], progress: Progress
+    plan: Plan,
+    name: str,
+    items: list[Item],
+    entries: dict[str, dict[str, Entry]],
+    stage: Callable[[Context], Worker],
+    progress: Progress,
+    record: JobRecord | None = None,
 ) -> dict[str, Entry]:
     """Apply a stage to items and return what became of each; faults of one item never lose another.
+
+    StoreError, at once, where a stream that is read has to be made again or the disk takes no more.
 
     Args:
         entries: for each stage that this one reads, its items' entries.
         stage: loads what is heavy, once, and only if there is anything to make.
+        record: kept up to date.
     """
     out: dict[str, Entry] = {}
     worker: Worker | None = None
-    begun, made = time.monotonic(), 0
-    for i, item in enumerate(items):
-        progress(name, i, len(items))
+    record = record or JobRecord(f"apply_{name}")
+    record.total = len(items)
+    for item in items:
+        progress(name, record.done, record.total)
         entry = inherited(plan, name, item, entries) or present(plan, name, item)
-        if entry is None:
+        if entry is not None and entry.status == "done":
+            record.there += 1
+        elif entry is None:
             worker = worker or stage(Context(plan, name))
+            begun = time.monotonic()
             entry = _make(plan, name, item, worker)
-            made += entry.status == "done"
+            record.working_s += time.monotonic() - begun
+            record.made += entry.status == "done"
+            record.rows += entry.rows
         if entry.status != "done":
             log.warning("%s: %s: %s: %s", name, item.id, entry.status, entry.reason)
+            record.absent += entry.status == "absent"
+        if entry.status == "failed":
+            record.failed += 1
+            record.faults[item.id] = (entry.stage or name, entry.reason)
         out[item.id] = entry
-    progress(name, len(items), len(items))
+        record.done += 1
+    progress(name, record.total, record.total)
     log.info(
-        "%s: %d made, %d there already or not to be had, %.1f s, in %s",
-        name,
-        made,
-        len(items) - made,
-        time.monotonic() - begun,
-        plan.folder(name),
+        "%s: %d made, %d there already, %d not to be had, %d failed; %.1f s of work, %d rows, in %s",
+        *(name, record.made, record.there, record.absent, record.failed, record.working_s, record.rows, plan.folder(name)),
     )
     return out
 
@@ -184,6 +226,8 @@ def _make(plan: Plan, name: str, item: Item, worker: Worker) -> Entry:
         return Entry("done", job.path.name, _rows(job.path, store.attributes(job.path)))
     except AbsentError as error:
         return Entry("absent", reason=str(error))
+    except StoreError:  # no fault of the item: what it reads must be made again, or the disk mended
+        raise
     except AffpipeError as error:
         return Entry("failed", reason=str(error))
 

@@ -208,24 +208,36 @@ class Plan:
 
     @cached_property
     def _streams(self) -> dict[str, Item]:
-        out = {}
-        for row in sorted(self.rows, key=lambda r: r.stream_id):
-            tracks = self._curated.get(row.stream_id)
-            choice = [self._videos[row.video_id].identity, row.subject if tracks is None else tracks]
-            if self.settings.faces.source == "images":
-                choice.append(images.fingerprint(row.images))
-            out[row.stream_id] = Item(row.stream_id, digest(choice, 16), row, tracks)
-        return out
+        rows = sorted(self.rows, key=lambda r: r.stream_id)
+        return {row.stream_id: Item(row.stream_id, self._of_stream(row), row, self._curated.get(row.stream_id)) for row in rows}
+
+    def _of_stream(self, row: Row) -> str:
+        tracks = self._curated.get(row.stream_id)
+        choice = [self._videos[row.video_id].identity, row.subject if tracks is None else tracks]
+        if self.settings.faces.source == "images":
+            choice.append(images.fingerprint(row.images))
+        return digest(choice, 16)
 
     @cached_property
     def _labels(self) -> dict[str, Item]:
-        out = {}
-        for item in self._streams.values():
-            files = {task: path for task, path in item.row.labels.items() if task in self.settings.tasks}
-            if files:
-                content = {task: hashlib.sha256(path.read_bytes()).hexdigest() for task, path in files.items()}
-                out[item.id] = Item(item.id, digest([item.identity, content], 16), item.row)
-        return out
+        return {
+            item.id: Item(item.id, self._of_labels(item), item.row)
+            for item in self._streams.values()
+            if any(task in self.settings.tasks for task in item.row.labels)
+        }
+
+    def _of_labels(self, stream: Item) -> str:
+        files = {task: path for task, path in stream.row.labels.items() if task in self.settings.tasks}
+        content = {task: hashlib.sha256(path.read_bytes()).hexdigest() for task, path in files.items()}
+        return digest([stream.identity, content], 16)
+
+    def identity_now(self, name: str, item: Item) -> str:
+        """Identity of an item of stage `name` by the files as they are now; it stays what it was where the stage reads streams alone."""
+        if self.level(name) == "label":
+            return self._of_labels(self._streams[item.id])
+        if self.level(name) == "video":
+            return fingerprint(item.row.video)
+        return self._of_stream(item.row) if name == "faces" else item.identity
 
     def numbering(self, row: Row) -> str:
         """For what the track numbers of a row's video hold: these settings of detection and this content. ASCII, and no number to Excel."""
@@ -254,6 +266,18 @@ class Plan:
 
     # -- paths --
 
+    def logs(self, rule: str) -> Path:
+        """Folder of the logs of a rule's jobs."""
+        return Path("logs") / self.settings.name / rule
+
+    def record(self, name: str, shard: str) -> Path:
+        """File that says how the job of a stage and shard stands; see `affpipe.jobrecord`."""
+        return self.logs(f"apply_{name}") / f"{Path(self.index(name, shard)).stem}.json"
+
+    def record_of_fit(self, model: str, fold: int | None = None) -> Path:
+        """The same of a fit."""
+        return self.logs(f"fit_{model}") / f"{self.key(model)}{'' if fold is None else f'-{fold}'}.json"
+
     def folder(self, name: str) -> Path:
         """`<cache>/<stage>/<key>`."""
         return self.cache / self.kind(name) / self.key(name)
@@ -273,7 +297,7 @@ class Plan:
 
     def fitted(self, model: str, fold: int | None = None) -> str:
         """File that records that a model was fitted, on all training streams or without a fold of them."""
-        return f"{self.folder(model)}/{'' if fold is None else f'fold{fold}/'}fit.json"
+        return f"{self.folder(model)}/{'' if fold is None else f'fold{fold}/'}{store.FIT}"
 
     @cached_property
     def run(self) -> str:
@@ -290,13 +314,6 @@ class Plan:
     def published(self) -> str:
         """File that records that the results of this run are complete."""
         return f"{self.settings.results}/{self.settings.name}/published/{self.run}.json"
-
-    def entries(self, name: str) -> dict[str, store.Entry]:
-        """What became of every item of a stage, from its indexes."""
-        out: dict[str, store.Entry] = {}
-        for path in self.indexes(name):
-            out |= store.read_index(Path(path))
-        return out
 
     def of_index(self, index: Path) -> tuple[str, str]:
         """Stage and shard that an index is named after; StoreError if the manifest changed after the workflow was planned."""

@@ -3,6 +3,7 @@
 Shapes: B batch, L rows a window, M inputs, C outputs a row, O outputs, H embedding width, E experts of a fusion, R rows of a stream.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from collections.abc import Sequence as Many
@@ -170,13 +171,13 @@ def _real(sequence: Sequence, name: str, m: int) -> np.ndarray:
 
 def model_path(folder: Path) -> Path:
     """Weights of a fitted model."""
-    return folder / "model.safetensors"
+    return folder / store.MODEL
 
 
 def save(path: Path, predictor: Predictor, record: Mapping[str, Any]) -> None:
     """Write weights and record to one safetensors file, whole or not at all."""
     state = {name: t.detach().cpu().contiguous() for name, t in predictor.state_dict().items()}
-    whole = {**record, "dims": predictor.dims, "outputs": predictor.outputs}
+    whole = {**record, "dims": predictor.dims, "outputs": predictor.outputs, "sha256": _digest(state)}
     with store.atomic(path) as part:
         save_file(state, part, metadata={"affpipe": json.dumps(whole, sort_keys=True)})
 
@@ -188,10 +189,23 @@ def read_record(path: Path, key: str) -> dict[str, Any]:
             record = json.loads(file.metadata()["affpipe"])
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
         what = "no file" if not path.exists() else error
-        raise StoreError(f"{path}: want a fitted model, got {what}; delete the folder and run the workflow again") from None
+        raise _damaged(path, "a fitted model", what) from None
     if record["key"] != key:
-        raise StoreError(f"{path}: want the model of key {key}, got {record['key']}; delete the folder and run the workflow again")
+        raise _damaged(path, f"the model of key {key}", record["key"])
     return record
+
+
+def _damaged(path: Path, want: str, got: object) -> StoreError:
+    return StoreError(f"{path}: want {want}, got {got}; run the workflow again, which fits it anew", damaged=path)
+
+
+def _digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of all weights: safetensors itself notices a file cut short, not a bit that flipped."""
+    out = hashlib.sha256()
+    for name in sorted(state):
+        out.update(f"{name} {state[name].dtype} {tuple(state[name].shape)}".encode())
+        out.update(state[name].flatten().view(torch.uint8).numpy())
+    return out.hexdigest()
 
 
 def load(
@@ -202,6 +216,8 @@ def load(
     predictor = Predictor(settings, record["dims"], backbone, outputs=record["outputs"])
     with safe_open(path, framework="pt") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    if _digest(state) != record["sha256"]:
+        raise _damaged(path, "the weights that were written", "others")
     if any(name.startswith("space.") for name in state):
         predictor.join()
     predictor.load_state_dict(state)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, config, evaluate, formats, latefusion, metrics, report, sequences, store
+from affpipe import __version__, config, evaluate, formats, latefusion, ledger, metrics, report, sequences, store
 from affpipe.errors import InputError
 from affpipe.jobs import Job
 from affpipe.latefusion import Study
@@ -26,15 +26,17 @@ CHANNELS = ("valence", "arousal")
 Truth = dict[str, tuple[np.ndarray, np.ndarray]]  # task -> labels (T, K), known (T,) bool
 
 
-def publish(plan: Plan) -> dict[str, Any]:
+def publish(plan: Plan, entries: dict[str, dict[str, Entry]]) -> dict[str, Any]:
     """Write `<results>/<name>` from the store and return its summary. Files of an earlier state of the run are removed.
 
     predictions/<stream>.csv and official/<task>/<stream>.txt of the published model, models/<model>/<task>/<stream>.txt of the others,
     scores.json, scores.csv and by_video/<task>.csv, failures.csv, report.html, run.json; late_fusion/ and table.csv where the settings ask
     for them. The scores of late fusion are those of predictions by weights that never saw the video.
+
+    Args:
+        entries: for every stage, what became of its items.
     """
     folder = Path(plan.settings.results) / plan.settings.name
-    entries = {name: plan.entries(name) for name in plan.names}
     usual, source = _majority(plan, entries["labels"]), {row.stream_id: row.video_id for row in plan.rows}
     scores: dict[str, dict[str, Any]] = {}
     published: dict[str, dict[str, Video]] = {}
@@ -59,8 +61,9 @@ def publish(plan: Plan) -> dict[str, Any]:
         systems = {system: found[task] for system, found in scores.items() if task in found}
         store.write_text(folder / "by_video" / f"{task}.csv", evaluate.per_video_csv(task, systems))
     _remove_others(folder / "by_video", {f"{task}.csv" for task in plan.settings.tasks})
-    failures = _failures(plan, entries)
-    store.write_text(folder / "failures.csv", failures)
+    failures = ledger.of_run(plan, entries)
+    ledger.write(plan, failures)
+    ledger.check_complete(plan, {path.stem for path in (folder / "predictions").glob("*.csv")}, failures)
     store.write_text(folder / "run.json", json.dumps(record(plan), indent=1) + "\n")
     if table is None:
         (folder / "table.csv").unlink(missing_ok=True)
@@ -250,16 +253,6 @@ def _worth(study: Study) -> str:
     figures |= {("late fusion", "same videos: optimistic"): study.optimistic}
     figures |= {("best single system", "same videos: optimistic"): study.optimistic_single}
     table.writerows([*what, *(repr(x) for x in scores.values())] for what, scores in figures.items() if scores is not None)
-    return text.getvalue()
-
-
-def _failures(plan: Plan, entries: dict[str, dict[str, Entry]]) -> str:
-    """CSV of streams that a model has no prediction for, or whose labels could not be read, with the reason."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["stream_id", "model", "status", "reason"])
-    for model in ("labels", *plan.settings.models):
-        table.writerows([id, model, e.status, e.reason] for id, e in sorted(entries[model].items()) if e.status != "done")
     return text.getvalue()
 
 

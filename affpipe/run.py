@@ -1,17 +1,22 @@
 """The jobs of the workflow: settings and manifest looked up, work done, outcome recorded."""
 
 import json
+import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from affpipe import config, jobs, manifest, store, workers
-from affpipe.errors import InputError, SettingsError
+from affpipe import cache, config, device, jobs, manifest, resources, store, workers
+from affpipe.errors import InputError, SettingsError, StoreError
+from affpipe.jobrecord import JobRecord, recording
 from affpipe.jobs import Progress
-from affpipe.plan import Plan
+from affpipe.plan import Item, Plan
 from affpipe.settings import Settings
 from affpipe.store import Entry
+
+log = logging.getLogger("affpipe")
 
 
 def plan_from(settings: Settings) -> Plan:
@@ -48,14 +53,28 @@ def frozen(settings: Path) -> Plan:
 
 
 def read_entries(plan: Plan, reads: Iterable[str], shards: list[str]) -> dict[str, dict[str, Entry]]:
-    """What became of the items of each of the stages `reads`, in the given shards."""
+    """What became of the items of each of the stages `reads`, in the given shards.
+
+    StoreError where an index does not hold these items, or a stream that it names is not there.
+    """
     out: dict[str, dict[str, Entry]] = {}
     for read in reads:
         out[read] = {}
         for shard in shards:
-            if plan.items(read, shard):
-                out[read] |= store.read_index(Path(plan.index(read, shard)))
+            if items := plan.items(read, shard):
+                out[read] |= _checked(plan, read, items, Path(plan.index(read, shard)))
     return out
+
+
+def _checked(plan: Plan, read: str, items: list[Item], index: Path) -> dict[str, Entry]:
+    entries = store.read_index(index)
+    if entries.keys() != {item.id for item in items}:
+        raise StoreError(f"{index}: want the items of its shard, got {', '.join(entries)}; {store.REPAIR}", damaged=index)
+    for item in items:
+        path, entry = plan.stream(read, item), entries[item.id]
+        if entry.status == "done" and not path.is_file():
+            raise StoreError(f"{path}: want the stream that {index.name} names, got no file; {store.REPAIR}", damaged=path)
+    return entries
 
 
 def apply_shard(settings: Path, index: Path, *, threads: int, progress: Progress) -> None:
@@ -66,10 +85,27 @@ def apply_shard(settings: Path, index: Path, *, threads: int, progress: Progress
     limit_threads(threads)
     plan = frozen(settings)
     stage, shard = plan.of_index(index)
-    entries = read_entries(plan, plan.reads(stage), [shard])
-    made = jobs.apply(plan, stage, plan.items(stage, shard), entries, workers.start, progress)
-    check_failures(plan, stage, made)
-    store.write_index(index, made)
+    store.sweep(index.parent)
+    store.sweep(index.parent.parent)
+    record = JobRecord(f"apply_{stage}", shard, plan.key(stage))
+    with recording(plan.record(stage, shard), record), mending():
+        if resources.of_apply(plan, stage).gpu:
+            device.claim()
+        entries = read_entries(plan, plan.reads(stage), [shard])
+        made = jobs.apply(plan, stage, plan.items(stage, shard), entries, workers.start, progress, record)
+        check_failures(plan, stage, made)
+        store.write_index(index, made)
+
+
+@contextmanager
+def mending() -> Iterator[None]:
+    """Where a block finds a file of the store missing or damaged, make way for it, so that one more run of the workflow makes it again."""
+    try:
+        yield
+    except StoreError as error:
+        for done in cache.mend(error.damaged) if error.damaged else ():
+            log.warning("%s", done)
+        raise
 
 
 def check_failures(plan: Plan, stage: str, made: dict[str, Entry]) -> None:
@@ -81,14 +117,26 @@ def check_failures(plan: Plan, stage: str, made: dict[str, Entry]) -> None:
         raise InputError(f"{stage}: {first}{more}; mend it, take it out of {plan.settings.manifest}, or set on_error: skip")
 
 
-def fit_model(settings: Path, model: str, out: Path, *, fold: int | None = None, threads: int) -> None:
+def fit_model(settings: Path, model: str, out: Path, *, fold: int | None = None, threads: int, progress: Progress) -> None:
     """Fit a model on the shards of the group `fit`, all or without a fold."""
     limit_threads(threads)
-    from affpipe.training import fit, write_fit
-
     plan = frozen(settings)
-    shards = [s for s in plan.shards if s.startswith("fit")]
-    write_fit(out, fit(plan, model, read_entries(plan, plan.learns(model), shards), fold))
+    _check_planned(out, plan.fitted(model, fold))
+    store.sweep(out.parent)
+    record = JobRecord(f"fit_{model}", "" if fold is None else f"fold {fold}", plan.key(model), unit="epochs")
+    with recording(plan.record_of_fit(model, fold), record), mending():
+        if resources.of_fit(plan, model).gpu:
+            device.claim()
+        from affpipe.training import fit, write_fit
+
+        shards = [s for s in plan.shards if s.startswith("fit")]
+        entries = read_entries(plan, plan.learns(model), shards)
+
+        def show(stage: str, done: int, total: int) -> None:
+            record.done, record.total = done, total
+            progress(stage, done, total)
+
+        write_fit(out, fit(plan, model, entries, fold, show))
 
 
 def publish_run(settings: Path, out: Path) -> None:
@@ -99,10 +147,19 @@ def publish_run(settings: Path, out: Path) -> None:
     from affpipe.publish import publish
 
     plan = frozen(settings)
-    for other in sorted(out.parent.glob("*.json")):
-        other.unlink()
-    summary = publish(plan)
-    store.write_text(out, json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    _check_planned(out, plan.published())
+    for folder in (out.parent, *out.parents[1].rglob("*/")):
+        store.sweep(folder)
+    with mending():
+        for other in sorted(out.parent.glob("*.json")):
+            other.unlink()
+        summary = publish(plan, read_entries(plan, plan.names, list(plan.shards)))
+        store.write_text(out, json.dumps(summary, indent=1, sort_keys=True) + "\n")
+
+
+def _check_planned(out: Path, planned: str) -> None:
+    if out != Path(planned):
+        raise StoreError(f"{out}: want the file that this run makes, got {planned}: manifest or videos changed after planning; run again")
 
 
 def limit_threads(threads: int) -> None:

@@ -6,13 +6,16 @@ A file is written under a temporary name in its folder, flushed and renamed, so 
 that what a file says of itself agrees with its name. `<cache>/<stage>/<key>/shards/*.json` are the indexes that the workflow tracks.
 """
 
+import errno
 import importlib.metadata
 import json
 import os
+import re
 import secrets
+import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -25,9 +28,12 @@ from affpipe import __version__
 from affpipe.errors import AffpipeError, StoreError
 
 FORMAT = 1
+MODEL, FIT = "model.safetensors", "fit.json"  # a fitted model, and the file that tells the workflow of it
 CHUNK_BYTES = 1 << 18  # of one HDF5 chunk at most: small enough for a window, large enough for a disk
 CHUNK_ROWS = 256  # of one at least, bytes permitting
 ROWS = ("values", "start_s", "end_s", "valid")
+DAY_S = 24 * 3600
+PART = re.compile(r"\.(?P<host>\w*)-(?P<pid>\d+)-[0-9a-f]{8}\.part$", re.ASCII)  # ends the name of a file that is being written
 REPAIR = "run `affpipe cache verify`, then the workflow again"
 
 
@@ -65,6 +71,39 @@ class Header:
         return {**asdict(self), "fps": str(self.fps), "format": FORMAT, "affpipe": __version__, "versions": versions, "created": made}
 
 
+# ---- writing: whole or not at all -------------------------------------------------------------------------------------------------------
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this machine is there, and not merely unburied."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def abandoned(parts: Iterable[Path]) -> Iterator[Path]:
+    """Of half-written files, those that nobody writes any more: of a process of this machine that is gone, or a day old."""
+    for path in sorted(parts):
+        writer = PART.search(path.name)
+        try:
+            old = time.time() - path.stat().st_mtime > DAY_S
+        except FileNotFoundError:  # done meanwhile
+            continue
+        if old or (writer and writer["host"] == _host() and not is_running(int(writer["pid"]))):
+            yield path
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed jobs left half written in a folder."""
+    for path in abandoned(folder.glob(".*.part")):
+        path.unlink(missing_ok=True)
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())
+
+
 def file_name(id: str, identity: str, suffix: str = ".h5") -> str:
     """Name of a stream's file: content in the name, so that a replaced video never reads the old one's values."""
     return f"{id}.{identity[:8]}{suffix}"
@@ -72,16 +111,46 @@ def file_name(id: str, identity: str, suffix: str = ".h5") -> str:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; flush and rename it on success, remove it on any failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")  # nodes that share a folder may share process ids
+    """Give a temporary path beside `path`; flush and rename it on success, remove it on any failure.
+
+    Raises StoreError where the disk does not take it.
+    """
+    part = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part")  # who writes it: see `sweep`
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(part, path)
+    except (OSError, RuntimeError) as error:  # h5py says a full disk with either
+        raise _disk_fault(path, error) or error from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+DISK_FAULTS = {
+    errno.ENOSPC: "free space (`affpipe cache gc` shows what no run uses), then run again",
+    errno.EDQUOT: "free space or ask for more quota (`affpipe cache gc` shows what no run uses), then run again",
+    errno.EROFS: "make it writable or choose another folder",
+    errno.EACCES: "make it writable or choose another folder",
+    errno.EPERM: "make it writable or choose another folder",
+    errno.ENOTDIR: "remove the file that is in the way",
+    errno.ENOENT: "the folder went away meanwhile: check the disk or mount, then run again",
+    errno.ESTALE: "the folder went away meanwhile: check the disk or mount, then run again",
+    errno.EIO: "check the disk or mount, then run again",
+}
+
+
+def _disk_fault(path: Path, error: BaseException) -> StoreError | None:
+    """What is wrong with the disk that `path` is written to; None if it is something else that failed."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None:  # h5py hands on a number only sometimes, but the words of the system always
+        number = next((n for n in DISK_FAULTS if os.strerror(n) in str(error)), None)
+    named = getattr(error, "filename", None)
+    if number not in DISK_FAULTS or (named is not None and Path(os.fsdecode(named)).parent not in (path.parent, *path.parents)):
+        return None
+    return StoreError(f"{path}: want to write it, got {os.strerror(number)}; {DISK_FAULTS[number]}")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -170,16 +239,18 @@ class Stream:
         try:
             self._file = h5py.File(path, "r")
         except OSError as error:
+            if error.errno not in (None, errno.ENOENT):  # HDF5's own complaints have no number
+                raise _unreadable(path, error) from None
             what = "no file" if not path.exists() else " ".join(str(error).split("(")[-1].rstrip(")").split())
-            raise StoreError(f"{path}: want a stored stream, got {what}; {REPAIR}") from None
+            raise StoreError(f"{path}: want a stored stream, got {what}; {REPAIR}", damaged=path) from None
         with self._faults():
             self.attributes: dict[str, Any] = json.loads(self._file.attrs["affpipe"])
             for what, want in (("format", FORMAT), ("id", None), ("key", key), ("identity", identity)):
                 if self.attributes[what] != want and want is not None:
-                    raise StoreError(f"{path}: want {what} {want}, got {self.attributes[what]}; {REPAIR}")
+                    raise StoreError(f"{path}: want {what} {want}, got {self.attributes[what]}; {REPAIR}", damaged=path)
             lengths = {name: len(self._file[name]) for name in ROWS}
             if set(lengths.values()) != {int(self._file.attrs["rows"])}:
-                raise StoreError(f"{path}: want {self._file.attrs['rows']} rows, got {lengths}; {REPAIR}")
+                raise StoreError(f"{path}: want {self._file.attrs['rows']} rows, got {lengths}; {REPAIR}", damaged=path)
             self.start_s, self.end_s, self.valid = (self._file[name][:] for name in ROWS[1:])
 
     @contextmanager
@@ -188,7 +259,9 @@ class Stream:
             yield
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:  # h5py has one for each kind of damage
             self._file.close()
-            raise StoreError(f"{self.path}: want a whole stream, got {' '.join(str(error).split())}; {REPAIR}") from None
+            if getattr(error, "errno", None) is not None:
+                raise _unreadable(self.path, error) from None
+            raise StoreError(f"{self.path}: want a whole stream, got {' '.join(str(error).split())}; {REPAIR}", damaged=self.path) from None
         except StoreError:
             self._file.close()
             raise
@@ -229,6 +302,12 @@ class Stream:
             return self._file[name][offset[row] : stop].tobytes()
 
 
+def _unreadable(path: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"{path}: want to read it, got {os.strerror(error.errno)}; make it readable, remove it, or check the disk; then run again"
+    )
+
+
 def attributes(path: Path) -> dict[str, Any]:
     """Attributes of a stored file, HDF5 or FLAC."""
     if path.suffix == ".flac":
@@ -240,7 +319,7 @@ def attributes(path: Path) -> dict[str, Any]:
                 raise ValueError("one without key, id and identity")
             return found
         except (AffpipeError, ValueError, TypeError) as error:
-            raise StoreError(f"{path}: want a stored audio track, got {error}; {REPAIR}") from None
+            raise StoreError(f"{path}: want a stored audio track, got {error}; {REPAIR}", damaged=path) from None
     with Stream(path) as stream:
         return stream.attributes
 
@@ -250,19 +329,24 @@ def check(path: Path, *, key: str, identity: str, deep: bool = False) -> dict[st
     found = attributes(path)
     for what, want in (("key", key), ("identity", identity)):
         if found[what] != want:
-            raise StoreError(f"{path}: want {what} {want}, got {found[what]}; {REPAIR}")
+            raise StoreError(f"{path}: want {what} {want}, got {found[what]}; {REPAIR}", damaged=path)
     if deep and path.suffix == ".h5":
         with Stream(path, key=key, identity=identity) as stream:
             for name in stream.names:
                 stream.rows(name)
     elif deep:
-        from affpipe.media.audio import read_flac
-
-        try:
-            read_flac(path)
-        except AffpipeError as error:
-            raise StoreError(f"{path}: want a whole audio track, got {error}; {REPAIR}") from None
+        sound(path)
     return found
+
+
+def sound(path: Path) -> np.ndarray:
+    """(N,) float32 samples of a stored audio track."""
+    from affpipe.media.audio import read_flac
+
+    try:
+        return read_flac(path)
+    except AffpipeError as error:
+        raise StoreError(f"{path}: want a whole audio track, got {error}; {REPAIR}", damaged=path) from None
 
 
 # ---- indexes ----------------------------------------------------------------------------------------------------------------------------
@@ -273,12 +357,14 @@ class Entry:
     """What became of one stream: a file with rows, or the reason why there is none.
 
     status: "done"; "absent" (nothing to make, no fault); "failed" (a fault, with the reason).
+    stage: where the reason arose, if that is another stage.
     """
 
     status: str
     file: str = ""
     rows: int = 0
     reason: str = ""
+    stage: str = ""
 
 
 def write_index(path: Path, entries: Mapping[str, Entry]) -> None:
@@ -290,6 +376,8 @@ def read_index(path: Path) -> dict[str, Entry]:
     """Read a shard's index; StoreError names the file and the remedy."""
     try:
         return {id: Entry(**entry) for id, entry in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, FileNotFoundError) as error:
         what = getattr(error, "strerror", None) or error
-        raise StoreError(f"{path}: want an index of streams, got {what}; {REPAIR}") from None
+        raise StoreError(f"{path}: want an index of streams, got {what}; {REPAIR}", damaged=path) from None
+    except OSError as error:
+        raise _unreadable(path, error) from None

@@ -24,7 +24,7 @@ from affpipe.compat import ensure_torchvision
 from affpipe.device import pick
 from affpipe.encoders.augment import augment
 from affpipe.errors import ManifestError, StoreError
-from affpipe.jobs import Job, inherited
+from affpipe.jobs import Job, Progress, inherited
 from affpipe.plan import Item, Plan
 from affpipe.predict import fitted
 from affpipe.predictor import Predictor, model_path
@@ -32,6 +32,7 @@ from affpipe.sequences import FULL_SCALE, Packed, Sequence
 from affpipe.settings import ChunkModel, ModelSettings, Training
 from affpipe.store import Entry
 from affpipe.tasks import width
+from affpipe.weights.files import UNREADABLE
 
 ensure_torchvision()  # lightning looks for torchvision
 
@@ -154,7 +155,7 @@ class Windows(pl.LightningDataModule):
 
 
 def fit(
-    plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], fold: int | None = None, progress: Callback | None = None
+    plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], fold: int | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Fit model `name` on the streams of partitions train and validation; return its record.
 
@@ -164,6 +165,7 @@ def fit(
         entries: for each stage that the model learns from, what became of its items.
         fold: training streams to leave out; the embedding is then brought into the space of the fit on all, which must be there. With
             cross-validation they are what this fit is validated with.
+        progress: told of every epoch that is done.
     """
     key, settings = plan.key(name), plan.settings.models[name]
     folder = Path(plan.fitted(name, fold)).parent
@@ -194,7 +196,8 @@ def fit(
         raise ManifestError(f"{name}: want labelled windows in partition train, got none; check the annotations")
     loss = build.loss(tasks, settings.training.loss, packed.target, packed.known)
     module = Fit(predictor, settings, plan.settings.seed, tasks, loss)
-    best = _train(module, Windows(packed, validation, settings.training.batch_size, plan.settings.seed), folder, device, progress)
+    told = Epochs(f"fit {name}", progress) if progress else None
+    best = _train(module, Windows(packed, validation, settings.training.batch_size, plan.settings.seed), folder, device, told)
     record = {
         "model": name,
         "key": key,
@@ -259,7 +262,17 @@ def _labelled(
     return out
 
 
-def _train(module: Fit, data: Windows, folder: Path, device: torch.device, progress: Callback | None) -> dict[str, float]:
+class Epochs(Callback):
+    """Tells of every epoch that is done."""
+
+    def __init__(self, name: str, progress: Progress):
+        self.name, self.progress = name, progress
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        self.progress(self.name, trainer.current_epoch + 1, trainer.max_epochs)
+
+
+def _train(module: Fit, data: Windows, folder: Path, device: torch.device, told: Callback | None) -> dict[str, float]:
     """Run Lightning, leave the best epoch's weights in the module, return that epoch's curve entry."""
     checkpoints = folder / "checkpoints"
     keep = ModelCheckpoint(checkpoints, monitor=MONITOR, mode="max", save_last=True, filename="best")
@@ -275,7 +288,7 @@ def _train(module: Fit, data: Windows, folder: Path, device: torch.device, progr
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=1,
             max_epochs=module.settings.epochs,
-            callbacks=[*callbacks, *([progress] if progress else [])],
+            callbacks=[*callbacks, *([told] if told else [])],
             gradient_clip_val=module.settings.clip_norm,
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
@@ -283,12 +296,25 @@ def _train(module: Fit, data: Windows, folder: Path, device: torch.device, progr
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        last = checkpoints / "last.ckpt"
-        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None)
+        trainer.fit(module, datamodule=data, ckpt_path=_last(checkpoints))
     state = torch.load(keep.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
     module.load_state_dict(state)
     module.predictor.eval()
     return max(module.curves, key=lambda c: c[MONITOR])
+
+
+def _last(checkpoints: Path) -> Path | None:
+    """The checkpoint to go on from; None, and nothing left of it, where there is none or a kill has cut it short."""
+    path = checkpoints / "last.ckpt"
+    if not path.exists():
+        return None
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        log.warning("%s: %s; fitted from the start", path, " ".join(str(error).split()))
+        shutil.rmtree(checkpoints)
+        return None
+    return path
 
 
 def write_fit(path: Path, record: Mapping[str, Any]) -> None:

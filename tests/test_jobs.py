@@ -1,6 +1,7 @@
 """Apply jobs with a stage made for the purpose: what is skipped, loaded, passed on, lost."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -140,10 +141,10 @@ def test_a_fault_of_one_item_loses_no_other(plan, caplog):
 def test_the_log_counts_what_was_made(plan, caplog):
     caplog.set_level("INFO", logger="affpipe")
     apply(plan, "frames", Stage(a=AbsentError("a.mp4: no sound")))
-    assert "frames: 2 made, 1 there already or not to be had" in caplog.text
+    assert "frames: 2 made, 0 there already, 1 not to be had, 0 failed" in caplog.text
     caplog.clear()
     apply(plan, "frames", Stage(a=AbsentError("a.mp4: no sound")))
-    assert "frames: 0 made, 3 there already or not to be had" in caplog.text
+    assert "frames: 0 made, 2 there already, 1 not to be had, 0 failed" in caplog.text
 
 
 def test_a_bug_stops_the_job_but_not_what_was_made_before(plan):
@@ -162,10 +163,29 @@ def test_a_stage_that_does_not_load_stops_the_job(plan):
         apply(plan, "frames", stage)
 
 
-def test_a_stage_that_writes_nothing_has_failed(plan):
-    made = apply(plan, "frames", lambda context: lambda job: None)
-    assert {entry.status for entry in made.values()} == {"failed"}
-    assert "got no file" in made["a"].reason
+def test_a_stage_that_writes_nothing_stops_the_job(plan):
+    with pytest.raises(StoreError, match="got no file"):
+        apply(plan, "frames", lambda context: lambda job: None)
+
+
+def test_a_damaged_input_stops_the_job_and_is_no_fault_of_the_item(plan):
+    def work(job: Job) -> None:
+        raise StoreError("x.h5: want a whole stream, got half", damaged=job.path)
+
+    with pytest.raises(StoreError, match="got half"):
+        apply(plan, "frames", lambda context: work)
+
+
+def test_a_video_replaced_while_it_is_read_gives_nothing_to_the_name_of_the_old_one(plan):
+    def work(job: Job) -> None:
+        if job.item.id == "b":
+            job.video.write_bytes(b"another")
+        rows(job)
+
+    made = apply(plan, "frames", lambda context: work)
+    assert [entry.status for entry in made.values()] == ["done", "failed", "done"]
+    assert "want the files that were there when the run was planned, got others; run again" in made["b"].reason
+    assert not plan.stream("frames", plan.items("frames")[1]).exists()
 
 
 def test_a_worker_that_fails_halfway_leaves_no_file(plan):
@@ -187,8 +207,8 @@ def test_an_item_whose_input_is_missing_takes_over_the_reason(plan):
     entries = everywhere(plan, "wavlm", a=Entry("absent", reason="a.mp4: no sound"), b=Entry("failed", reason="b.mp4: damaged"))
     made = apply(plan, "wavlm", stage, entries)
     assert stage.seen == ["c"]
-    assert made["a"] == Entry("absent", reason="a.mp4: no sound")
-    assert made["b"] == Entry("failed", reason="b.mp4: damaged")
+    assert made["a"] == Entry("absent", reason="a.mp4: no sound", stage="audio")
+    assert made["b"] == Entry("failed", reason="b.mp4: damaged", stage="audio")
 
 
 def test_nothing_is_loaded_where_no_item_has_its_input(plan):
@@ -197,9 +217,10 @@ def test_nothing_is_loaded_where_no_item_has_its_input(plan):
     assert stage.loaded == 0
 
 
-def test_a_reason_without_a_name_gets_that_of_the_stage(plan):
-    made = apply(plan, "wavlm", Stage(), everywhere(plan, "wavlm", a=Entry("failed", reason="damaged")))
-    assert made["a"].reason == "audio: damaged"
+def test_a_reason_keeps_the_stage_where_it_arose(plan):
+    first = Entry("failed", reason="damaged", stage="frames")
+    made = apply(plan, "wavlm", Stage(), everywhere(plan, "wavlm", a=first))
+    assert made["a"] == first
 
 
 def test_a_stream_takes_over_the_reason_of_its_video(tmp_path):
@@ -209,7 +230,7 @@ def test_a_stream_takes_over_the_reason_of_its_video(tmp_path):
     failed = {"v": Entry("failed", reason="v.mp4: damaged")}
     stage = Stage()
     made = apply(plan, "subject", stage, {"frames": failed, "faces": failed})
-    assert made == {f"v_{side}": failed["v"] for side in ("left", "right")}
+    assert made == {f"v_{side}": replace(failed["v"], stage="frames") for side in ("left", "right")}
     assert stage.loaded == 0
 
 
@@ -232,13 +253,13 @@ def test_a_fusion_does_without_absent_models_as_long_as_one_is_there(plan):
 
 def test_a_fusion_does_not_hide_a_failed_model(plan):
     item = plan.items("fused")[0]
-    assert fused(plan, item, voice="failed") == Entry("failed", reason="voice of a: failed")
+    assert fused(plan, item, voice="failed") == Entry("failed", reason="voice of a: failed", stage="voice")
     assert fused(plan, item, face="absent", voice="failed").status == "failed"
 
 
 def test_a_fusion_needs_the_frames(plan):
     item = plan.items("fused")[0]
-    assert fused(plan, item, frames="absent") == Entry("absent", reason="frames of a: absent")
+    assert fused(plan, item, frames="absent") == Entry("absent", reason="frames of a: absent", stage="frames")
 
 
 # ---- job and context --------------------------------------------------------------------------------------------------------------------

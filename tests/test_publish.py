@@ -29,7 +29,7 @@ CCC = ("ccc_valence", "ccc_arousal", "ccc")
 def published(folder: Path, **more) -> tuple[Run, Path, dict]:
     run = Run(folder, streams=STREAMS, **more)
     run.index()
-    summary = publish.publish(run.plan)
+    summary = publish.publish(run.plan, run.entries)
     out = folder / "results/small"
     return run, out, summary | {"files": {str(p.relative_to(out)) for p in out.rglob("*") if p.is_file()}}
 
@@ -87,7 +87,7 @@ def test_the_order_of_members_changes_nothing(late, tmp_path: Path) -> None:
 def test_members_that_lack_a_stream_leave_their_weight_to_the_others(tmp_path: Path) -> None:
     run = Run(tmp_path, streams={**STREAMS, "p1": "predict"}, late_fusion={"members": ["face", "voice"]})
     run.index()  # p1 has no sound, hence no voice
-    publish.publish(run.plan)
+    publish.publish(run.plan, run.entries)
     values, _ = formats.read_labels("va", tmp_path / "results/small/late_fusion/predictions/p1.txt")
     np.testing.assert_allclose(values, np.clip(run.prediction("face", "p1"), -1, 1), atol=1e-6)
 
@@ -95,7 +95,7 @@ def test_members_that_lack_a_stream_leave_their_weight_to_the_others(tmp_path: P
 def test_one_validation_video_gives_weights_and_no_figure(tmp_path: Path) -> None:
     run = Run(tmp_path, streams={"t1": "train", "v1": "validation", "x1": "test"}, **LATE)
     run.index()
-    summary = publish.publish(run.plan)
+    summary = publish.publish(run.plan, run.entries)
     out = tmp_path / "results/small"
     assert "late_fusion" not in summary["scores"]
     assert {p.name for p in (out / "late_fusion/predictions").iterdir()} == {"t1.txt", "x1.txt"}

@@ -29,9 +29,11 @@ def job_fit(
     threads: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
     """Fit a model."""
+    from affpipe.console import progress
     from affpipe.run import fit_model
 
-    fit_model(settings, model, out, fold=fold, threads=threads)
+    with progress() as show:
+        fit_model(settings, model, out, fold=fold, threads=threads, progress=show)
 
 
 @work.command("publish")

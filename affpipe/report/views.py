@@ -113,4 +113,4 @@ def fit_record(plan: Plan, model: str, fold: int | None = None) -> dict[str, Any
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         what = getattr(error, "strerror", None) or error
-        raise StoreError(f"{path}: want the record of a fitted model, got {what}; delete the folder and run the workflow again") from None
+        raise StoreError(f"{path}: want the record of a fitted model, got {what}; run the workflow again", damaged=path) from None

@@ -61,9 +61,8 @@ def _of_video(context: Context) -> Worker:
         count = [0]  # frames that went by
         with job.writing(job.header(axis.fps, random=random, columns=BOX)) as out:
             _write(out, rows(job, count), axis)
-        if count[0] != len(axis):
-            job.path.unlink()
-            raise MediaError(f"{job.video}: want {len(axis)} frames as when it was probed, got {count[0]}; the file changed: run again")
+            if count[0] != len(axis):
+                raise MediaError(f"{job.video}: want {len(axis)} frames as when it was probed, got {count[0]}; the file changed: run again")
 
     return work
 

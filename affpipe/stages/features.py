@@ -165,13 +165,13 @@ def logmel(context: Context) -> Worker:
 
 
 def _windowed(context: Context, encoder, random: tuple[str, ...]) -> Worker:
-    from affpipe.media.audio import read_flac, windows
+    from affpipe.media.audio import windows
 
     s, rate = context.settings, context.plan.settings.audio.sample_rate_hz
 
     def work(job: Job) -> None:
         axis = job.axis()
-        samples = read_flac(job.plan.stream("audio", job.item))
+        samples = job.sound()
         cut = segments(axis.start_s, axis.end_s, length_s=s.length_s, hop_s=s.hop_s)
         begin_s = cut[:, 0] - axis.start_s
         with job.writing(job.header(axis.fps, random=random)) as out:

@@ -6,9 +6,8 @@ import numpy as np
 
 from affpipe.frames import FrameAxis
 from affpipe.jobs import Context, Job, Worker
-from affpipe.media.audio import extract, read_flac, write_flac
+from affpipe.media.audio import extract, write_flac
 from affpipe.media.probe import probe
-from affpipe.store import atomic
 
 
 def frames(context: Context) -> Worker:
@@ -33,7 +32,7 @@ def audio(context: Context) -> Worker:
         shifted = FrameAxis(axis.times_s - offset_s, axis.fps)  # sound moved later is sound looked for earlier
         samples = extract(job.video, shifted, sample_rate_hz=rate)
         header = job.header(axis.fps, samples=len(samples), sample_rate_hz=rate, start_s=axis.start_s)
-        with atomic(job.path) as part:
+        with job.atomic() as part:
             write_flac(part, samples, rate, json.dumps(header.attributes(), sort_keys=True))
 
     return work
@@ -50,7 +49,7 @@ def vad(context: Context) -> Worker:
 
     def work(job: Job) -> None:
         axis = job.axis()
-        samples = read_flac(job.plan.stream("audio", job.item))
+        samples = job.sound()
         found = detector.extract(samples)
         first = np.arange(len(found)) * STEP
         start_s, end_s = (axis.start_s + at / RATE_HZ for at in (first, np.minimum(first + STEP, len(samples))))

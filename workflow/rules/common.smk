@@ -4,7 +4,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from affpipe import run
+from affpipe import closing, resources, run
 from affpipe.errors import AffpipeError
 from affpipe.plan import digest
 
@@ -15,38 +15,34 @@ except AffpipeError as error:
 
 AFFPIPE = f"{shlex.quote(sys.executable)} -m affpipe"
 SETTINGS = Path(PLAN.settings.cache) / "settings" / f"{digest(PLAN.settings.model_dump(mode='json'))}.json"
-LOGS = Path("logs") / PLAN.settings.name
 MODELS = list(PLAN.settings.models)
 
-# Stages that run a network worth a GPU, when the setting `device` is cuda. Minutes and MB are starting points that a profile overrides.
-NETWORKS = {"qwen3vl": (24000, 720), "wavlm": (16000, 240), "grada": (8000, 240)}
-if PLAN.settings.faces.detector == "yolo" and PLAN.settings.faces.source == "video":
-    NETWORKS["faces"] = (8000, 480)
+# A job's last line is what a person is told of its failure; one that was killed had no last word.
+OR_TELL = (
+    "|| {{ code=$?; if [ $code -gt 128 ]; then"
+    " printf 'affpipe: %s: killed by signal %s, most likely for want of memory; give it more mem_mb, then run again\\n' {log:q} $((code - 128));"
+    " else tail -n 1 {log:q}; fi >&2; exit 2; }}"
+)
 
 
-def gpus(name):
-    wants = PLAN.kind(name) in NETWORKS or name in MODELS
-    return int(wants and PLAN.settings.device == "cuda")
+def logs(name, wildcards="{shard}-{members}"):
+    return f"{PLAN.logs(name)}/{wildcards}.log"
 
 
-def network(name):
-    """The encoder that a stage or model runs, if it runs one."""
-    model = PLAN.settings.models.get(name)
-    return PLAN.kind(name) if getattr(model, "cache_frozen", True) else PLAN.kind(model.reads)
+def need_of_apply(what, name):
+    """Resource function: more with each try, where the profile allows several."""
+
+    def need(wildcards, attempt):
+        return getattr(resources.of_apply(PLAN, name).again(attempt), what)
+
+    return need
 
 
-def memory(name):
-    return NETWORKS.get(network(name), (4000, 120))[0]
+def need_of_fit(what, model):
+    def need(wildcards, attempt):
+        return getattr(resources.of_fit(PLAN, model).again(attempt), what)
 
-
-def minutes(name):
-    return NETWORKS.get(network(name), (4000, 120))[1]
-
-
-def memory_of_fit(name):
-    """Inputs lie in memory: 50,000 audio windows of WavLM-Large are 20 GB, 3 million frames of three models of width 256 are 9 GB."""
-    model = PLAN.settings.models[name]
-    return 32000 if model.members or model.kind == "chunk_asp" else 16000
+    return need
 
 
 def inputs_of(name):
@@ -81,3 +77,11 @@ wildcard_constraints:
 
 onstart:
     run.freeze(PLAN.settings, SETTINGS)
+
+
+onsuccess:
+    closing.finished(PLAN)
+
+
+onerror:
+    closing.stopped(PLAN)

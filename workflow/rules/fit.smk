@@ -10,20 +10,20 @@ for _model in MODELS:
                 ancient(indexes_fitted_on(_model)),
                 ancient([] if _fold is None else PLAN.fitted(_model)),
             output:
-                PLAN.fitted(_model, _fold),
+                update(PLAN.fitted(_model, _fold)),
             params:
                 model=_model,
                 fold="" if _fold is None else f" --fold {_fold}",
             log:
-                str(LOGS / f"fit_{_model}" / f"{PLAN.key(_model)}{'' if _fold is None else f'-{_fold}'}.log"),
+                logs(f"fit_{_model}", PLAN.key(_model) + ("" if _fold is None else f"-{_fold}")),
             benchmark:
-                str(LOGS / f"fit_{_model}" / f"{PLAN.key(_model)}{'' if _fold is None else f'-{_fold}'}.tsv")
+                logs(f"fit_{_model}", PLAN.key(_model) + ("" if _fold is None else f"-{_fold}")).replace(".log", ".tsv")
             threads: 1
             resources:
-                gpu=gpus(_model),
-                mem_mb=memory_of_fit(_model),
-                runtime=720,
+                gpu=resources.of_fit(PLAN, _model).gpu,
+                mem_mb=need_of_fit("mem_mb", _model),
+                runtime=need_of_fit("minutes", _model),
             message:
                 "{params.model}: fit{params.fold}"
             shell:
-                "{AFFPIPE} job fit {params.model}{params.fold} --settings {SETTINGS:q} --out {output:q} --threads {threads} > {log:q} 2>&1 || {{ tail -n 1 {log:q} >&2; exit 2; }}"
+                "{AFFPIPE} job fit {params.model}{params.fold} --settings {SETTINGS:q} --out {output:q} --threads {threads} > {log:q} 2>&1 " + OR_TELL

@@ -9,10 +9,10 @@ rule publish:
     params:
         run=PLAN.run,
     log:
-        str(LOGS / "publish" / f"{PLAN.run}.log"),
+        logs("publish", PLAN.run),
     benchmark:
-        str(LOGS / "publish" / f"{PLAN.run}.tsv")
+        logs("publish", PLAN.run).replace(".log", ".tsv")
     message:
         f"publish {PLAN.settings.results}/{PLAN.settings.name}"
     shell:
-        "{AFFPIPE} job publish --settings {SETTINGS:q} --out {output:q} > {log:q} 2>&1 || {{ tail -n 1 {log:q} >&2; exit 2; }}"
+        "{AFFPIPE} job publish --settings {SETTINGS:q} --out {output:q} > {log:q} 2>&1 " + OR_TELL

@@ -1,0 +1,36 @@
+"""What a run says at its end, on the terminal of the person who started it."""
+
+import csv
+import sys
+
+from affpipe import ledger
+from affpipe.plan import Plan
+
+
+def finished(plan: Plan) -> None:
+    """Say what was predicted and what is missing. Exit status of the workflow is 0: what is missing was to be skipped."""
+    path = ledger.path(plan)
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    failed = {row["stream_id"] for row in rows if row["status"] == "failed"}
+    without = {row["stream_id"] for row in rows if row["predicted"] == "no"}
+    done = len(plan.rows) - len(without)
+    say = f"{done} of {len(plan.rows)} streams predicted"
+    if failed:
+        say += f", {len(failed)} with faults that were skipped"
+    if rows:
+        say += f"; {path} says what is missing, why, and what to do"
+    print(f"affpipe: {say}", file=sys.stderr)
+
+
+def stopped(plan: Plan) -> None:
+    """Write the ledger of the faults that are known so far, and say so."""
+    failures = ledger.of_stopped(plan)
+    if failures:
+        ledger.write(plan, failures)
+        streams = {failure.stream_id for failure in failures}
+        print(
+            f"affpipe: stopped by faults of {len(streams)} streams: {ledger.path(plan)} says of each what to do; "
+            "mend them, or set on_error: skip, then run again: what is done stays done",
+            file=sys.stderr,
+        )

@@ -1,0 +1,56 @@
+"""What a job needs of the node that it runs on: GPUs, memory, time. Starting points, which a profile overrides.
+
+Planning uses it, so nothing heavy is imported here.
+"""
+
+from dataclasses import dataclass
+
+from affpipe.plan import Plan
+
+RETRY = 1.5  # a job that is tried again gets this many times the memory and time of the try before
+
+
+@dataclass(frozen=True)
+class Need:
+    """Of one job. gpu: how many. mem_mb: of main memory. minutes: it is stopped after."""
+
+    gpu: int
+    mem_mb: int
+    minutes: int
+
+    def again(self, attempt: int) -> "Need":
+        """The need of the nth try, from 1."""
+        factor = RETRY ** (attempt - 1)
+        return Need(self.gpu, round(self.mem_mb * factor), round(self.minutes * factor))
+
+
+LIGHT = Need(0, 4000, 120)
+NETWORKS = {"qwen3vl": Need(1, 24000, 720), "wavlm": Need(1, 16000, 240), "grada": Need(1, 8000, 240), "yolo": Need(1, 8000, 480)}
+FIT = Need(1, 16000, 720)
+LARGE_FIT = Need(1, 32000, 720)  # 50,000 audio windows of WavLM-Large are 20 GB, 3 million frames of three models of width 256 are 9 GB
+
+
+def of_apply(plan: Plan, name: str) -> Need:
+    """Of a job that applies a stage or model to a shard."""
+    need = NETWORKS.get(_network(plan, name), LIGHT)
+    wants = need.gpu or name in plan.settings.models
+    return Need(_gpus(plan, wants), need.mem_mb, need.minutes)
+
+
+def of_fit(plan: Plan, model: str) -> Need:
+    """Of a job that fits a model, whose inputs lie in memory."""
+    settings = plan.settings.models[model]
+    need = LARGE_FIT if settings.members or settings.kind == "chunk_asp" else FIT
+    return Need(_gpus(plan, need.gpu), need.mem_mb, need.minutes)
+
+
+def _network(plan: Plan, name: str) -> str:
+    """The encoder or detector that a stage runs, or a model within itself."""
+    if name == "faces":
+        return plan.settings.faces.detector if plan.settings.faces.source == "video" else ""
+    model = plan.settings.models.get(name)
+    return plan.kind(name) if getattr(model, "cache_frozen", True) else plan.kind(model.reads)
+
+
+def _gpus(plan: Plan, wants: object) -> int:
+    return int(bool(wants) and plan.settings.device == "cuda")

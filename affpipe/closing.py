@@ -8,7 +8,7 @@ from affpipe.plan import Plan
 
 
 def finished(plan: Plan) -> None:
-    """Say what was predicted and what is missing. Exit status of the workflow is 0: what is missing was to be skipped."""
+    """Say what was predicted and what is missing. The exit status is 0: faults get this far only where the settings say to skip them."""
     path = ledger.path(plan)
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -17,7 +17,7 @@ def finished(plan: Plan) -> None:
     done = len(plan.rows) - len(without)
     say = f"{done} of {len(plan.rows)} streams predicted"
     if failed:
-        say += f", {len(failed)} with faults that were skipped"
+        say += f", {len(failed)} with faults that were skipped (exit status 0, as on_error is skip)"
     if rows:
         say += f"; {path} says what is missing, why, and what to do"
     print(f"affpipe: {say}", file=sys.stderr)

@@ -39,7 +39,7 @@ class JobRecord:
         made, there, absent, failed: items that were computed, found in the store, not to be had, at fault.
         seconds, working_s: since the start, and of these spent on items that were computed.
         rows: of the streams that were computed (frames, segments, windows).
-        faults: item -> [stage, reason] of those at fault.
+        faults: item -> reason, of those at fault.
         reason: of the job's failure.
         host, pid, gpu, slurm_job: where; gpu is CUDA_VISIBLE_DEVICES.
         started, updated: seconds since 1970. peak_mb: of memory.
@@ -59,7 +59,7 @@ class JobRecord:
     seconds: float = 0.0
     working_s: float = 0.0
     rows: int = 0
-    faults: dict[str, tuple[str, str]] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
     reason: str = ""
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -154,18 +154,16 @@ def inherited(plan: Plan, name: str, item: Item, entries: dict[str, dict[str, En
     A fault anywhere below is passed on. What is absent is passed on too, except to a fusion, which does with the modalities that are there.
     """
     states = {read: entries[read][plan.item(read, item).id] for read in plan.reads(name)}
-    for read, entry in states.items():
+    for entry in states.values():
         if entry.status == "failed":
-            return replace(entry, stage=entry.stage or read)
+            return entry
     optional = plan.settings.models[name].members if name in plan.settings.models else ()
     absent = {read: entry for read, entry in states.items() if entry.status == "absent"}
     for read, entry in absent.items():
         if read not in optional:
-            return replace(entry, stage=entry.stage or read)
+            return entry
     if optional and all(m in absent for m in optional):
-        first = next(iter(absent))
-        reasons = "; ".join(dict.fromkeys(e.reason for e in absent.values()))
-        return Entry("absent", reason=reasons, stage=absent[first].stage or first)
+        return Entry("absent", reason="; ".join(dict.fromkeys(e.reason for e in absent.values())))
     return None
 
 
@@ -208,7 +206,7 @@ def apply(
             record.absent += entry.status == "absent"
         if entry.status == "failed":
             record.failed += 1
-            record.faults[item.id] = (entry.stage or name, entry.reason)
+            record.faults[item.id] = entry.reason
         out[item.id] = entry
         record.done += 1
     progress(name, record.total, record.total)

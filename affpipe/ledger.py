@@ -1,4 +1,4 @@
-"""The failure ledger of a run: `<results>/<run>/failures.csv`, a row for every fault or absence of a stream and what hangs on it.
+"""The failure ledger of a run: `<results>/<run>/failures.csv`, what streams lack, why, and what to do.
 
 Every stream of the manifest is in the predictions or here: see `check_complete`.
 """
@@ -17,20 +17,20 @@ from affpipe.store import Entry
 
 @dataclass(frozen=True)
 class Failure:
-    """One reason for which something of a stream is missing.
+    """One cause for which something of a stream is missing.
 
     Attributes:
         stream_id: of the manifest.
-        status: failed (a fault that can be mended) or absent (nothing to make: a video without sound, say).
         stage: where it arose.
+        status: failed (a fault that can be mended) or absent (nothing to make: a video without sound, say).
         reason, remedy: what is wrong, and what to do; without a remedy the reason says all.
-        without: models that have no prediction for it; none where only its labels are lost.
+        without: stages that had nothing to read because of it, models among them.
         predicted: "yes" where the published model predicts the stream nevertheless, else "no".
     """
 
     stream_id: str
-    status: str
     stage: str
+    status: str
     reason: str
     remedy: str
     without: str
@@ -46,24 +46,34 @@ def path(plan: Plan) -> Path:
 
 
 def of_run(plan: Plan, entries: Mapping[str, Mapping[str, Entry]]) -> list[Failure]:
-    """Ledger of a finished run, by stream and stage.
+    """Ledger of a finished run, a row for each first cause, by stream and stage.
 
     Args:
-        entries: for the labels and every model, what became of its items.
+        entries: for every stage, what became of its items.
     """
     out = []
-    for row in sorted(plan.rows, key=lambda row: row.stream_id):
-        predicted = "yes" if entries[plan.settings.publish][row.stream_id].status == "done" else "no"
-        without: dict[tuple[str, str, str], list[str]] = {}
-        for name in ("labels", *plan.settings.models):
-            entry = entries[name].get(row.stream_id)
-            if entry is not None and entry.status != "done":
-                models = without.setdefault((entry.status, entry.stage or name, entry.reason), [])
-                if name != "labels":
-                    models.append(name)
-        for (status, stage, reason), models in without.items():
-            out.append(Failure(row.stream_id, status, stage, *split(reason), " ".join(models), predicted))
+    for item in plan.items("subject"):
+        states = {name: entries[name][plan.item(name, item).id] for name in plan.names if name != "labels" or plan.labelled(item)}
+        predicted = "yes" if states[plan.settings.publish].status == "done" else "no"
+        for (status, reason), stages in _causes(plan, states).items():
+            out.append(Failure(item.id, stages[0], status, *split(reason), ", ".join(stages[1:]), predicted))
     return out
+
+
+def _causes(plan: Plan, states: Mapping[str, Entry]) -> dict[tuple[str, str], list[str]]:
+    """(status, reason) -> stages that have nothing because of it, first the one where it arose: stages pass on what they inherit."""
+    causes: dict[tuple[str, str], list[str]] = {}
+    for name, entry in states.items():
+        members = plan.settings.models[name].members if name in plan.settings.models else ()
+        if entry.status == "done":
+            continue
+        if entry.status == "absent" and members and all(states[member].status == "absent" for member in members):
+            for stages in causes.values():  # a fusion that misses all that it reads has their causes, and none of its own
+                if set(stages) & set(members):
+                    stages.append(name)
+        else:
+            causes.setdefault((entry.status, entry.reason), []).append(name)
+    return causes
 
 
 def of_stopped(plan: Plan) -> list[Failure]:
@@ -74,12 +84,13 @@ def of_stopped(plan: Plan) -> list[Failure]:
             record = JobRecord.read(plan.record(name, shard))
             if record is None or record.state != "failed" or record.key != plan.key(name):
                 continue
-            for item in plan.items(name, shard):
-                if item.id in record.faults:
-                    stage, reason = record.faults[item.id]
-                    streams = [row.stream_id for row in plan.rows if item.id in (row.stream_id, row.video_id)]
-                    out += [Failure(stream, "failed", stage, *split(reason), "", "no") for stream in streams]
-    return sorted(set(out), key=astuple)
+            for stream in plan.items("subject", shard):
+                if name == "labels" and not plan.labelled(stream):
+                    continue
+                reason = record.faults.get(plan.item(name, stream).id)
+                if reason is not None:
+                    out.append(Failure(stream.id, name, "failed", *split(reason), "", "no"))
+    return sorted(out, key=astuple)
 
 
 def split(reason: str) -> tuple[str, str]:

@@ -33,6 +33,7 @@ STAGES = {  # name -> (level, stages read, revision); `speech` also reads `vad` 
     "mouth": ("stream", ("landmarks",), 1),
     "speech": ("stream", ("mouth",), 1),
 }
+RESULTS = 2  # the same of what a run publishes: its files, not the values in them
 MODELS = {"transformer": 4, "mamba": 3, "chunk_asp": 3, "dcmmoe": 3, "raav": 3}
 
 
@@ -309,7 +310,7 @@ class Plan:
         s = self.settings
         later = [s.publish, {name: [model.smooth.spec(), model.decode.spec()] for name, model in s.models.items()}]
         later += [section and section.spec() for section in (s.late_fusion, s.reference)]
-        return digest([parts, partitions, later, s.cross_validation and s.cross_validation.use])
+        return digest([RESULTS, parts, partitions, later, s.cross_validation and s.cross_validation.use])
 
     def published(self) -> str:
         """File that records that the results of this run are complete."""

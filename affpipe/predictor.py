@@ -216,7 +216,7 @@ def load(
     predictor = Predictor(settings, record["dims"], backbone, outputs=record["outputs"])
     with safe_open(path, framework="pt") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    if _digest(state) != record["sha256"]:
+    if _digest(state) != record.get("sha256"):
         raise _damaged(path, "the weights that were written", "others")
     if any(name.startswith("space.") for name in state):
         predictor.join()

@@ -357,14 +357,12 @@ class Entry:
     """What became of one stream: a file with rows, or the reason why there is none.
 
     status: "done"; "absent" (nothing to make, no fault); "failed" (a fault, with the reason).
-    stage: where the reason arose, if that is another stage.
     """
 
     status: str
     file: str = ""
     rows: int = 0
     reason: str = ""
-    stage: str = ""
 
 
 def write_index(path: Path, entries: Mapping[str, Entry]) -> None:

@@ -1,7 +1,6 @@
 """Apply jobs with a stage made for the purpose: what is skipped, loaded, passed on, lost."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -207,20 +206,14 @@ def test_an_item_whose_input_is_missing_takes_over_the_reason(plan):
     entries = everywhere(plan, "wavlm", a=Entry("absent", reason="a.mp4: no sound"), b=Entry("failed", reason="b.mp4: damaged"))
     made = apply(plan, "wavlm", stage, entries)
     assert stage.seen == ["c"]
-    assert made["a"] == Entry("absent", reason="a.mp4: no sound", stage="audio")
-    assert made["b"] == Entry("failed", reason="b.mp4: damaged", stage="audio")
+    assert made["a"] == Entry("absent", reason="a.mp4: no sound")
+    assert made["b"] == Entry("failed", reason="b.mp4: damaged")
 
 
 def test_nothing_is_loaded_where_no_item_has_its_input(plan):
     stage = Stage()
     apply(plan, "wavlm", stage, everywhere(plan, "wavlm", **{n: Entry("absent", reason="no sound") for n in NAMES}))
     assert stage.loaded == 0
-
-
-def test_a_reason_keeps_the_stage_where_it_arose(plan):
-    first = Entry("failed", reason="damaged", stage="frames")
-    made = apply(plan, "wavlm", Stage(), everywhere(plan, "wavlm", a=first))
-    assert made["a"] == first
 
 
 def test_a_stream_takes_over_the_reason_of_its_video(tmp_path):
@@ -230,7 +223,7 @@ def test_a_stream_takes_over_the_reason_of_its_video(tmp_path):
     failed = {"v": Entry("failed", reason="v.mp4: damaged")}
     stage = Stage()
     made = apply(plan, "subject", stage, {"frames": failed, "faces": failed})
-    assert made == {f"v_{side}": replace(failed["v"], stage="frames") for side in ("left", "right")}
+    assert made == {f"v_{side}": failed["v"] for side in ("left", "right")}
     assert stage.loaded == 0
 
 
@@ -253,13 +246,13 @@ def test_a_fusion_does_without_absent_models_as_long_as_one_is_there(plan):
 
 def test_a_fusion_does_not_hide_a_failed_model(plan):
     item = plan.items("fused")[0]
-    assert fused(plan, item, voice="failed") == Entry("failed", reason="voice of a: failed", stage="voice")
+    assert fused(plan, item, voice="failed") == Entry("failed", reason="voice of a: failed")
     assert fused(plan, item, face="absent", voice="failed").status == "failed"
 
 
 def test_a_fusion_needs_the_frames(plan):
     item = plan.items("fused")[0]
-    assert fused(plan, item, frames="absent") == Entry("absent", reason="frames of a: absent", stage="frames")
+    assert fused(plan, item, frames="absent") == Entry("absent", reason="frames of a: absent")
 
 
 # ---- job and context --------------------------------------------------------------------------------------------------------------------

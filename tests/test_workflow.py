@@ -123,9 +123,11 @@ def test_results_say_which_weights_were_random_and_hold_scores(workspace):
     assert "wavlm-tiny" in page
     scores = json.loads((folder / "scores.json").read_text())
     assert set(scores) == set(MODELS)
-    absent = {(r["stream_id"], r["model"]): r for r in rows(folder / "failures.csv")}
-    assert set(absent) == {("four", "voice")}  # the clip without sound
-    assert "audio" in absent["four", "voice"]["reason"]
+    (absent,) = rows(folder / "failures.csv")  # the clip without sound
+    assert (absent["stream_id"], absent["stage"], absent["status"], absent["predicted"]) == ("four", "audio", "absent", "yes")
+    assert absent["without"] == "wavlm, voice"
+    assert absent["reason"].endswith("four.mp4: want an audio track, got a video that has no audio track")
+    assert absent["remedy"] == "leave the audio modality out for it"
 
 
 def test_scores_of_the_run_equal_those_of_its_files(workspace):
@@ -356,10 +358,19 @@ def test_a_damaged_video_stops_its_job_or_is_skipped_with_its_reason(workspace):
         assert re.search(
             r"^affpipe: frames: .*cut\.mp4: want a readable video, got .*; mend it, .* or set on_error: skip$", said, re.MULTILINE
         )
-        workspace.snakemake("--config", "on_error=skip")
-        lost = {r["model"]: r["reason"] for r in rows(folder / "results/small/failures.csv") if r["stream_id"] == "cut"}
-        assert set(lost) == set(MODELS)
-        assert all("cut.mp4" in reason for reason in lost.values())
+        assert "affpipe: stopped by faults of 1 streams: results/small/failures.csv says of each what to do" in said
+        (stopped,) = rows(folder / "results/small/failures.csv")
+        assert (stopped["stream_id"], stopped["stage"]) == ("cut", "frames")
+        said = workspace.snakemake("--config", "on_error=skip")
+        assert "affpipe: 5 of 6 streams predicted, 1 with faults that were skipped (exit status 0, as on_error is skip)" in said
+        (lost,) = [r for r in rows(folder / "results/small/failures.csv") if r["stream_id"] == "cut"]
+        assert (lost["stage"], lost["status"], lost["predicted"]) == ("frames", "failed", "no")
+        assert set(MODELS) <= set(lost["without"].split(", "))
+        assert (lost["reason"], lost["remedy"]) == (stopped["reason"], stopped["remedy"])
+        assert not (folder / "results/small/predictions/cut.csv").exists()
+        (folder / "demo/videos/cut.mp4").write_bytes(good)  # mended: another file, so that nothing has to be forgotten
+        workspace.snakemake()
+        assert rows(folder / "results/small/predictions/cut.csv") == rows(folder / "results/small/predictions/one.csv")
     finally:
         manifest.write_text(original)
 

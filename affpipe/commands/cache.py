@@ -49,6 +49,21 @@ def cache_verify(cache: Path = Path("cache")) -> None:
     raise typer.Exit(1 if faults else 0)
 
 
+@cache_app.command("retry")
+def cache_retry(
+    recipes: Annotated[list[Path] | None, typer.Argument(help="settings laid over --config")] = None, config: ConfigOption = DEFAULT_CONFIG
+) -> None:
+    """Forget the faults that a run skipped, so that the next run tries those streams again."""
+    from affpipe import cache as caches
+    from affpipe.run import plan_of
+
+    plan = plan_of([*config, *(recipes or [])])
+    dropped = caches.retry(Path(index) for name in plan.names for index in plan.indexes(name))
+    for index in dropped:
+        print(f"{index}: dropped")
+    print(f"{len(dropped)} indexes with faults" + ("; run the workflow again" if dropped else ""))
+
+
 @cache_app.command("gc")
 def cache_gc(
     config: ConfigOption = DEFAULT_CONFIG,

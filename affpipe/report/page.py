@@ -11,7 +11,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from affpipe import __version__
+from affpipe import __version__, ledger
 from affpipe.latefusion import Study
 from affpipe.manifest import PARTITIONS
 from affpipe.plan import Plan
@@ -53,7 +53,7 @@ def render(
         versions=versions,
         lines=lines,
         totals=_totals(lines, plan),
-        missing=views.missing(plan, entries),
+        missing=ledger.of_run(plan, entries),
         tasks=[TASKS[task] for task in tasks],
         parts=scoring.parts(plan, entries, scores),
         measures=MEASURES,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +32,6 @@ class Line:
     predicted: bool
 
 
-@dataclass
-class Missing:
-    """A stage that has nothing for a stream, and what else the stream therefore lacks."""
-
-    id: str
-    partition: str
-    stage: str
-    status: str
-    reason: str
-    also: list[str] = field(default_factory=list)
-
-
 def done(plan: Plan, entries: Entries, name: str, item: Item) -> bool:
     """Whether a stage has a stream for an item (given as any stage's item)."""
     return entries[name][plan.item(name, item).id].status == "done"
@@ -64,29 +52,6 @@ def lines(plan: Plan, entries: Entries) -> list[Line]:
         own = {task: part for task, part in parts.items() if part != item.row.partition}
         out.append(Line(item.id, item.row.partition, own, frames, seconds, faceless, done(plan, entries, plan.settings.publish, item)))
     return sorted(out, key=lambda line: (PARTITIONS.index(line.partition), line.id))
-
-
-def missing(plan: Plan, entries: Entries) -> list[Missing]:
-    """What is not there, one line for each first cause; stages that lack only what they read are named in its `also`."""
-    out = []
-    for item in plan.items("subject"):
-        causes: dict[str, list[Missing]] = {}
-        for name in plan.names:
-            if name == "labels" and not plan.labelled(item):
-                continue
-            own = plan.item(name, item)
-            entry = entries[name][own.id]
-            if entry.status == "done":
-                continue
-            above = [cause for read in plan.reads(name) for cause in causes.get(read, ())]
-            if above and jobs.inherited(plan, name, own, entries) is not None:
-                causes[name] = list({id(cause): cause for cause in above}.values())  # once each
-                for cause in causes[name]:
-                    cause.also.append(name)
-            else:
-                causes[name] = [Missing(item.id, item.row.partition, name, entry.status, entry.reason)]
-                out += causes[name]
-    return out
 
 
 def model_streams(plan: Plan, entries: Entries) -> Iterator[dict[str, Any]]:

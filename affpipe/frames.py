@@ -10,7 +10,6 @@ from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
-from scipy import sparse
 
 from affpipe.errors import InputError
 
@@ -117,6 +116,8 @@ def align(
     Returns:
         (T, ...) float32, zero where no valid row covers the frame, and (T,) bool: True where one does.
     """
+    from scipy import sparse  # here: most jobs and all planning import this module for its axis alone
+
     rows = np.flatnonzero(valid)
     first, stop = frames_in(times_s, start_s[rows], end_s[rows])
     length = np.maximum(stop - first, 0)

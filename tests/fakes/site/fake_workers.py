@@ -1,0 +1,143 @@
+"""In place of `affpipe.workers`: workers that open all that the real ones open, and write streams of the same form.
+
+Values are a function of the key, the identity and every byte that was read, so what is wrong or stale below shows in all that stands on it.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import fake_events
+import numpy as np
+
+from affpipe import store
+from affpipe.frames import OBSERVED
+from affpipe.jobs import Context, Job, Worker
+from affpipe.plan import Item, Plan
+from affpipe.tasks import width
+
+FRAMES, FPS = 24, 25  # of every video
+START_S, END_S = np.arange(FRAMES) / FPS, np.arange(1, FRAMES + 1) / FPS
+OPENS_VIDEO = ("frames", "audio", "faces", "qwen3vl")
+COLUMNS = {"mouth": ("area", "open"), "speech": ("open_s", "coverage", "retained")}
+WIDTH = 3  # of values, where they have no columns
+
+
+def start(context: Context) -> Worker:
+    """The fake worker of a stage; logs the load."""
+    fake_events.load(context.name)
+    work = _labels(context) if context.name == "labels" else _model if context.name in context.plan.settings.models else _stage
+
+    def logged(job: Job) -> None:
+        fake_events.log("begun", job.name, job.item.id)
+        work(job)
+        fake_events.log("made", job.name, job.item.id)
+
+    return logged
+
+
+def _labels(context: Context) -> Worker:
+    """The real one: it reads text files only."""
+    from affpipe.stages.labels import labels
+
+    real = labels(context)
+
+    def work(job: Job) -> None:
+        fake_events.amid(f"labels/{job.item.id}")
+        real(job)
+
+    return work
+
+
+def _stage(job: Job) -> None:
+    kind, seed = job.plan.kind(job.name), hashlib.sha256(f"{job.plan.key(job.name)} {job.item.identity}".encode())
+    for part in read(job, job.plan.reads(job.name)):
+        seed.update(part)
+    if kind in OPENS_VIDEO:
+        seed.update(job.video.read_bytes())
+    if kind == "audio":
+        return _audio(job, seed.digest())
+    columns = COLUMNS.get(kind, ())
+    extra = {"video": {"synthetic": True}} if kind == "frames" else {}
+    _write(job, job.header(Fraction(FPS), columns=columns, **extra), values=numbers(seed.digest(), FRAMES, len(columns) or WIDTH))
+
+
+def _audio(job: Job, seed: bytes) -> None:
+    from affpipe.media.audio import write_flac
+
+    rate = job.plan.settings.audio.sample_rate_hz
+    samples = numbers(seed, FRAMES * rate // FPS)
+    header = job.header(Fraction(FPS), samples=len(samples), sample_rate_hz=rate, start_s=0.0)
+    with store.atomic(job.path) as part:
+        part.write_bytes(b"half a track")
+        fake_events.amid(f"{job.name}/{job.item.id}")
+        write_flac(part, samples, rate, json.dumps(header.attributes(), sort_keys=True))
+
+
+def _model(job: Job) -> None:
+    plan, name, fold = job.plan, job.name, job.plan.fold(job.name, job.item)
+    cross = fold is None and plan.settings.cross_validation is not None
+    fits = [fold, *(range(plan.folds(name)) if cross else ())]
+    records = [json.loads(Path(plan.fitted(name, k)).read_text()) for k in fits]
+    seed = hashlib.sha256(f"{plan.key(name)} {job.item.identity}".encode())
+    for part in read(job, plan.reads(name)):
+        seed.update(part)
+    outputs = []
+    for k in fits:
+        whole = seed.digest() + model_path(plan, name, k).read_bytes()
+        outputs.append(numbers(hashlib.sha256(whole).digest(), FRAMES, width(plan.settings.tasks)))
+    rows: dict[str, np.ndarray] = {"prediction": outputs[0], "source": np.full(FRAMES, OBSERVED, np.uint8)}
+    extra: dict[str, Any] = {"experts": [], "fold": fold, "thresholds": records[0]["thresholds"]}
+    if cross:
+        rows["folds"] = np.stack(outputs[1:], axis=1)
+        extra |= {"fold_scores": [r["by_output"] for r in records[1:]], "fold_thresholds": [r["thresholds"] for r in records[1:]]}
+    if members := plan.settings.models[name].members:
+        rows["gate"] = np.full((FRAMES, len(members)), 1 / len(members), np.float32)
+        extra["experts"] = list(members)
+    header = job.header(Fraction(FPS), **extra)
+    _write(job, header, values=numbers(seed.digest() + b"embedding", FRAMES, WIDTH).astype(np.float16), **rows)
+
+
+def read(job: Job, reads: tuple[str, ...]) -> Iterator[bytes]:
+    """Every value of the streams of an item that `reads` names; a fusion's members may be absent."""
+    members = job.plan.settings.models[job.name].members if job.name in job.plan.settings.models else ()
+    for name in reads:
+        if name in members and not job.has(name):
+            continue
+        yield name.encode()
+        if name == "audio":
+            yield _track(job.plan, job.item)
+        else:
+            with job.open(name) as stream:
+                yield from (stream.rows(dataset).tobytes() for dataset in sorted(stream.names))
+
+
+def _track(plan: Plan, item: Item) -> bytes:
+    from affpipe.media.audio import read_flac
+
+    path = plan.stream("audio", item)
+    store.check(path, key=plan.key("audio"), identity=plan.item("audio", item).identity)
+    return read_flac(path).tobytes()
+
+
+def model_path(plan: Plan, name: str, fold: int | None) -> Path:
+    """Where a fit's weights are, as `affpipe.predictor.model_path` has it, which would import torch."""
+    return Path(plan.fitted(name, fold)).with_name("model.safetensors")
+
+
+def numbers(seed: bytes, *shape: int) -> np.ndarray:
+    """float32 in [-1, 1) that look random, a function of the seed."""
+    flat = np.frombuffer(hashlib.shake_256(seed).digest(2 * int(np.prod(shape))), np.uint16)
+    return (flat / 2**15 - 1).astype(np.float32).reshape(shape)
+
+
+def _write(job: Job, header: store.Header, **rows: np.ndarray) -> None:
+    """Write a stream in two pieces, and do between them what is wanted amid the item."""
+    rows |= {"start_s": START_S, "end_s": END_S, "valid": np.ones(FRAMES, bool)}
+    with job.writing(header) as out:
+        out.append(**{name: data[: FRAMES // 2] for name, data in rows.items()})
+        fake_events.amid(f"{job.name}/{job.item.id}")
+        out.append(**{name: data[FRAMES // 2 :] for name, data in rows.items()})

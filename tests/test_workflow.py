@@ -57,7 +57,7 @@ class Workspace:
         self.run("-m", "affpipe", "weights", "tiny", "weights")
 
     def run(self, *command: str, fails: bool = False, folder: Path | None = None) -> subprocess.CompletedProcess:
-        done = subprocess.run([sys.executable, *command], cwd=folder or self.folder, capture_output=True, text=True, timeout=400)
+        done = subprocess.run([sys.executable, *command], cwd=folder or self.folder, capture_output=True, text=True, timeout=1200)
         assert (done.returncode != 0) is fails, done.stdout + done.stderr
         return done
 

@@ -18,7 +18,9 @@ from affpipe.store import Entry
 from affpipe.tasks import TASKS, width
 
 
-def fit(plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], fold: int | None = None) -> dict[str, Any]:
+def fit(
+    plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], fold: int | None = None, progress: object = None
+) -> dict[str, Any]:
     """A model whose weights are a function of its key, of all streams and labels that it is fitted on, and of what its fold leaves out."""
     path = model_path(plan, name, fold)
     if found := _record(path, plan.key(name)):

@@ -16,7 +16,7 @@ import numpy as np
 from affpipe import store
 from affpipe.frames import OBSERVED
 from affpipe.jobs import Context, Job, Worker
-from affpipe.plan import Item, Plan
+from affpipe.plan import Plan
 from affpipe.tasks import width
 
 FRAMES, FPS = 24, 25  # of every video
@@ -71,7 +71,7 @@ def _audio(job: Job, seed: bytes) -> None:
     rate = job.plan.settings.audio.sample_rate_hz
     samples = numbers(seed, FRAMES * rate // FPS)
     header = job.header(Fraction(FPS), samples=len(samples), sample_rate_hz=rate, start_s=0.0)
-    with store.atomic(job.path) as part:
+    with job.atomic() as part:
         part.write_bytes(b"half a track")
         fake_events.amid(f"{job.name}/{job.item.id}")
         write_flac(part, samples, rate, json.dumps(header.attributes(), sort_keys=True))
@@ -109,18 +109,10 @@ def read(job: Job, reads: tuple[str, ...]) -> Iterator[bytes]:
             continue
         yield name.encode()
         if name == "audio":
-            yield _track(job.plan, job.item)
+            yield job.sound().tobytes()
         else:
             with job.open(name) as stream:
                 yield from (stream.rows(dataset).tobytes() for dataset in sorted(stream.names))
-
-
-def _track(plan: Plan, item: Item) -> bytes:
-    from affpipe.media.audio import read_flac
-
-    path = plan.stream("audio", item)
-    store.check(path, key=plan.key("audio"), identity=plan.item("audio", item).identity)
-    return read_flac(path).tobytes()
 
 
 def model_path(plan: Plan, name: str, fold: int | None) -> Path:

@@ -15,8 +15,9 @@ from typing import Any
 
 from affpipe import store
 from affpipe.encoders.specs import ENCODERS
-from affpipe.errors import StoreError
+from affpipe.errors import ManifestError, StoreError
 from affpipe.faces import images
+from affpipe.files import read_bytes
 from affpipe.manifest import Row, check_images, fold_groups, read_curation
 from affpipe.media.identity import fingerprint
 from affpipe.settings import MEDIA_STAGES, Settings
@@ -223,7 +224,8 @@ class Plan:
         for item in self._streams.values():
             files = {task: path for task, path in item.row.labels.items() if task in self.settings.tasks}
             if files:
-                content = {task: hashlib.sha256(path.read_bytes()).hexdigest() for task, path in files.items()}
+                found = {task: read_bytes(path, "annotation file", ManifestError, "check the path") for task, path in files.items()}
+                content = {task: hashlib.sha256(data).hexdigest() for task, data in found.items()}
                 out[item.id] = Item(item.id, digest([item.identity, content], 16), item.row)
         return out
 

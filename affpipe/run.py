@@ -16,6 +16,10 @@ from affpipe.store import Entry
 
 def plan_from(settings: Settings) -> Plan:
     """The plan of settings and their manifest, both checked."""
+    for name in ("cache", "results"):
+        path = Path(getattr(settings, name))
+        if path.exists() and not path.is_dir():
+            raise SettingsError(f"{name}: want a folder, got a file at {path}; name another")
     rows = manifest.read(Path(settings.manifest), Path(settings.data_root))
     folds = settings.cross_validation.folds if settings.cross_validation else settings.cross_fit
     manifest.check_partitions(rows, Path(settings.manifest), settings.tasks, folds)
@@ -24,12 +28,18 @@ def plan_from(settings: Settings) -> Plan:
 
 def plan_of_mapping(data: Mapping[str, Any]) -> Plan:
     """The plan of settings as Snakemake has laid them over each other."""
-    return plan_from(config.parse(data))
+    return _whole(plan_from(config.parse(data)))
 
 
 def plan_of(paths: list[Path]) -> Plan:
     """The plan of settings files laid over each other."""
-    return plan_from(config.load(paths))
+    return _whole(plan_from(config.load(paths)))
+
+
+def _whole(plan: Plan) -> Plan:
+    """The plan with all videos and annotations looked at: what cannot be read is said here, and not by whoever asks for a name first."""
+    plan.published()
+    return plan
 
 
 def freeze(settings: Settings, path: Path) -> None:

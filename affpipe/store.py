@@ -72,8 +72,14 @@ def file_name(id: str, identity: str, suffix: str = ".h5") -> str:
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; flush and rename it on success, remove it on any failure."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Give a temporary path beside `path`; flush and rename it on success, remove it on any failure.
+
+    StoreError if the folder cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{path.parent}: want a folder to write to, got {error.strerror}; check the setting that names it") from None
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")  # nodes that share a folder may share process ids
     try:
         yield part

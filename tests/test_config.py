@@ -86,10 +86,13 @@ BAD = {
     "a name with a slash": ({"name": "a/b"}, ["name: ", "'a/b'"]),
     "a name that leaves": ({"name": "../x"}, ["name: ", "'../x'"]),
     "a feature name for no file": ({"features": {"My Mesh": {"encoder": "logmel"}}}, ["features.My Mesh: ", "pattern"]),
-    "hop beyond length": ({"speech": {"hop_s": 9}}, ["speech: hop_s must not exceed length_s, got 9.0 > 4.0"]),
-    "pixels turned round": ({"features": {"qwen3vl": {"min_pixels": 10**6}}}, ["features.qwen3vl: min_pixels must not exceed max_pixels"]),
-    "stride beyond window": ({"models": {"face": {"stride": 101}}}, ["models.face: stride must not exceed window, got 101 > 100"]),
-    "heads that do not divide": ({"models": {"face": {"heads": 3}}}, ["models.face: hidden must be a multiple of heads, got 64 and 3"]),
+    "hop beyond length": ({"speech": {"hop_s": 9}}, ["speech: want hop_s of at most length_s, got 9.0 > 4.0"]),
+    "pixels turned round": ({"features": {"qwen3vl": {"min_pixels": 10**6}}}, ["features.qwen3vl: want min_pixels of at most max_pixels"]),
+    "stride beyond window": ({"models": {"face": {"stride": 101}}}, ["models.face: want stride of at most window, got 101 > 100"]),
+    "heads that do not divide": (
+        {"models": {"face": {"heads": 3}}},
+        ["models.face: want hidden that is a multiple of heads, got 64 and 3"],
+    ),
     "reads an unknown feature": ({"models": {"face": {"reads": "mash"}}}, ["models.face.reads: want one of", "'mesh'", "'mash'"]),
     "fuses a feature": ({"models": {"fused": {"reads": ["face", "mesh"]}}}, ["models.fused.reads: want one of", "'face'", "got 'mesh'"]),
     "fuses itself": ({"models": {"fused": {"reads": ["face", "fused"]}}}, ["models.fused.reads: want one of", "got 'fused'"]),
@@ -152,7 +155,7 @@ BAD = {
         {"models": {"face": {"decode": {"expression_frames": 4}}}},
         ["decode: expression_frames: want an odd number"],
     ),
-    "a key that is no text": ({3: 4}, ["3: keys should be strings"]),
+    "a key that is no text": ({3: 4}, ["3: want keys to be strings, got 3; mend it"]),
 }
 
 

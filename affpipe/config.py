@@ -18,6 +18,8 @@ from affpipe.settings import Section, Settings
 
 MOST = 100_000  # values in a settings file; the largest recipe has some hundred
 
+_WORDS = {"Tuple": "a list", "Dictionary": "settings", "String": "text"}  # pydantic's and ours
+
 
 def overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Lay `over` on `base`: mappings merge key by key, anything else is replaced."""
@@ -127,10 +129,11 @@ def _explain(fault: Mapping[str, Any]) -> str:
 def _wanted(message: str) -> str:
     """pydantic's words ("Input should be a valid integer") as ours ("want a valid integer")."""
     what, should, rest = message.partition(" should ")
+    rest = rest.partition(" after validation")[0]
     if not should:
         return f"want another value ({message})"
     if what != "Input":
-        return f"want {what.lower()} to {rest}"
+        return f"want {_WORDS.get(what, what.lower())} to {rest}"
     rest = rest.removeprefix("be ")
     return f"want a number {rest}" if rest.startswith(("greater", "less")) else f"want {rest}"
 

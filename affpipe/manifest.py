@@ -179,15 +179,15 @@ def _twice(rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, str]]:
     faces: dict[tuple[Path, str], int] = {}
     for number, row in rows:
         if row.stream_id in streams:
-            yield number, f"stream_id {row.stream_id!r} stands in row {streams[row.stream_id]} already; rename one"
+            yield number, f"want each stream_id once, got {row.stream_id!r} as in row {streams[row.stream_id]}; rename one"
             continue
         streams[row.stream_id] = number
         first, video = videos.setdefault(row.video_id, (number, row.video))
         if video != row.video:
-            yield number, f"{row.video.name} and {video.name} of row {first} share a name; rename one file"
+            yield number, f"want files of different names, got {row.video.name} and {video.name} of row {first}; rename one"
         face = (row.video, row.subject)
         if face in faces:
-            yield number, f"{row.subject} face of {row.video.name} is the stream of row {faces[face]} already; remove one"
+            yield number, f"want a row a face, got the {row.subject} face of {row.video.name} as in row {faces[face]}; remove one"
         faces[face] = number
 
 

@@ -86,9 +86,12 @@ def test_odd_file_names_are_names(root, cell, video_id):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("one,a.mp4,,predict,\none,b.mp4,,predict,\n", "row 3: stream_id 'one' stands in row 2 already; rename one"),
-        ("one,a.mp4,,predict,\ntwo,a.mp4,,predict,\n", "row 3: largest face of a.mp4 is the stream of row 2 already; remove one"),
-        ("one,a.mp4,left,predict,\ntwo,more/a.mp4,right,predict,\n", "row 3: a.mp4 and a.mp4 of row 2 share a name; rename one file"),
+        ("one,a.mp4,,predict,\none,b.mp4,,predict,\n", "row 3: want each stream_id once, got 'one' as in row 2; rename one"),
+        ("one,a.mp4,,predict,\ntwo,a.mp4,,predict,\n", "row 3: want a row a face, got the largest face of a.mp4 as in row 2; remove one"),
+        (
+            "one,a.mp4,left,predict,\ntwo,more/a.mp4,right,predict,\n",
+            "row 3: want files of different names, got a.mp4 and a.mp4 of row 2; rename one",
+        ),
         ("one,a.mp4,,predict,\n\ntwo,lost.mp4,,predict,\n", "row 4: want a video file, got no"),
         ("one,,,predict,\n", "row 2: want a video, got an empty cell"),
         ("one,more,,predict,\n", "row 2: want a video file, got a folder at "),

@@ -28,6 +28,8 @@ from affpipe.media.identity import check
 JUMP_S = 1.0
 # A longer video comes of a damaged timestamp, and would ask for gigabytes of silence and of empty windows.
 LONGEST_S = 24 * 3600.0
+# A larger picture comes of a damaged or made-up header, and would ask for gigabytes at each step; 8K video has half of it.
+LARGEST_PIXELS = 1 << 26
 # What FFmpeg opens and is no video: any text file, played as a terminal; a list, whose own bytes say nothing of the videos that it names.
 NO_VIDEO = {"tty": "text", "concat": "a list of files", "hls": "a list of files", "dash": "a list of files"}
 
@@ -136,6 +138,9 @@ class VideoPass:
     def __init__(self, container: InputContainer, path: Path, *, threads: int = 1):
         self.container, self.path = container, path
         self.stream = video_stream(container, path)
+        width, height = self.stream.codec_context.width, self.stream.codec_context.height
+        if width * height > LARGEST_PIXELS:
+            raise MediaError(f"{path}: want frames of at most {LARGEST_PIXELS} pixels, got {width}x{height}; scale the video down")
         self.stream.thread_type = "AUTO"
         self.stream.codec_context.thread_count = threads
         self.count = self.repaired_times = self.bad_packets = self.corrupt_frames = 0

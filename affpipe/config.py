@@ -13,7 +13,12 @@ from pydantic import ValidationError
 
 from affpipe import settings
 from affpipe.errors import SettingsError
+from affpipe.files import read_text
 from affpipe.settings import Section, Settings
+
+MOST = 100_000  # values in a settings file; the largest recipe has some hundred
+
+_WORDS = {"Tuple": "a list", "Dictionary": "settings", "String": "text"}  # pydantic's and ours
 
 
 def overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,20 +37,52 @@ def without_null(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """One settings file as a mapping; SettingsError names the file and line if it is none."""
+    text = read_text(path, "settings file", SettingsError, "check --config")
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"{path}: want a readable settings file, got {getattr(error, 'strerror', None) or error}; check --config"
-        ) from None
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        _count_values(node, {})
+        data = node and loader.construct_document(node)
     except yaml.YAMLError as error:
         place = f" in line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
-        raise SettingsError(f"{path}: want YAML, got {getattr(error, 'problem', None) or error}{place}; mend the file") from None
+        what = " ".join(str(getattr(error, "problem", None) or error).removeprefix("but found ").split())
+        raise SettingsError(f"{path}: want YAML, got {what}{place}; mend the file") from None
+    except RecursionError:
+        raise SettingsError(f"{path}: want YAML, got values nested too deep to read; mend the file") from None
+    except ValueError as error:  # a date or number that YAML writes and Python has not
+        what = str(error).partition(";")[0]
+        raise SettingsError(f"{path}: want YAML, got a value that is none ({what}); put it between quotes") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise SettingsError(f"{path}: want settings as `key: value`, got {type(data).__name__}; mend the file")
     return data
+
+
+def _count_values(node: yaml.Node | None, counts: dict[int, int]) -> int:
+    """Values below a node of YAML, those behind an alias as often as it stands there; YAMLError where they are more than MOST.
+
+    So ten lines of aliases of aliases do not become a billion values. A key that stands twice is refused too: which is meant?
+    """
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) in counts:
+        if not counts[id(node)]:
+            raise yaml.MarkedYAMLError(problem="an alias of what it is part of", problem_mark=node.start_mark)
+        return counts[id(node)]
+    counts[id(node)] = 0  # being counted
+    below = node.value
+    if isinstance(node, yaml.MappingNode):
+        keys: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in keys:
+                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} again", problem_mark=key.start_mark)
+            keys.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+        below = [part for pair in node.value for part in pair]
+    counts[id(node)] = 1 + sum(_count_values(part, counts) for part in below)
+    if counts[id(node)] > MOST:
+        raise yaml.MarkedYAMLError(problem=f"more than {MOST} values, aliases written out,", problem_mark=node.start_mark)
+    return counts[id(node)]
 
 
 def load(paths: Iterable[Path]) -> Settings:
@@ -62,7 +99,8 @@ def parse(data: Mapping[str, Any], *, where: str = "settings") -> Settings:
     try:
         return Settings.model_validate(without_null(data))
     except ValidationError as error:
-        raise SettingsError(f"{where}: " + "; ".join(map(_explain, error.errors()))) from None
+        faults = [line if "; " in line else f"{line}; mend it" for line in map(_explain, error.errors())]
+        raise SettingsError(f"{where}: " + "; ".join(faults)) from None
 
 
 def _explain(fault: Mapping[str, Any]) -> str:
@@ -85,7 +123,19 @@ def _explain(fault: Mapping[str, Any]) -> str:
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"{path}: want settings as `key: value`, got {given}"
         case _:
-            return f"{path}: {fault['msg'][0].lower()}{fault['msg'][1:]}, got {given}"
+            return f"{path}: {_wanted(fault['msg'])}, got {given}"
+
+
+def _wanted(message: str) -> str:
+    """pydantic's words ("Input should be a valid integer") as ours ("want a valid integer")."""
+    what, should, rest = message.partition(" should ")
+    rest = rest.partition(" after validation")[0]
+    if not should:
+        return f"want another value ({message})"
+    if what != "Input":
+        return f"want {_WORDS.get(what, what.lower())} to {rest}"
+    rest = rest.removeprefix("be ")
+    return f"want a number {rest}" if rest.startswith(("greater", "less")) else f"want {rest}"
 
 
 def _allowed(loc: tuple[Any, ...]) -> str:

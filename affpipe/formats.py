@@ -4,7 +4,6 @@ The official form has the header of its task and then a line a frame: the first 
 without a value has the mark of the task in every cell: -5 (va) or -1 (expr, au).
 """
 
-import codecs
 import csv
 import io
 from collections.abc import Mapping
@@ -12,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import store
+from affpipe import files, store
 from affpipe.errors import ManifestError
 from affpipe.frames import SOURCE_NAMES
 from affpipe.tasks import EXPRESSIONS, TASKS
 
 SHOWN = 80  # characters of a faulty line at most
+SURPLUS = (-49, 2)  # rows of an annotation minus frames of its video, as they occur in Aff-Wild2
 CELLS = {  # task -> what a cell may hold beside the mark of a frame without a label
     "va": "a number in [-1, 1]",
     "expr": f"a whole number from 0 to {len(EXPRESSIONS) - 1}",
@@ -33,7 +33,7 @@ def read_labels(task: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
     of other cells, or a value that the task does not have.
     """
     t = TASKS[task]
-    lines = _lines(path)
+    lines = files.read_text(path, "annotation file", ManifestError, "check the path").splitlines()
     if not lines or _bare(lines[0]) != _bare(t.header):
         got = repr(lines[0][:SHOWN]) if lines else "an empty file"
         raise ManifestError(f"{path}: line 1: want the header {t.header}, got {got}; {_head_remedy(lines[0] if lines else '')}")
@@ -58,21 +58,6 @@ def read_labels(task: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
         )
     valid = ~blank.any(axis=1)
     return np.where(valid[:, None], values, 0.0), valid
-
-
-def _lines(path: Path) -> list[str]:
-    """Lines of a text file in UTF-8, with or without a byte order mark, with line ends of any kind."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ManifestError(f"{path}: want a readable annotation file, got {error.strerror}; check the path") from None
-    try:
-        return data.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        line = error.object[: error.start].count(b"\n") + 1
-        got = "UTF-16" if utf16 else f"bytes in line {line} that are not UTF-8"
-        raise ManifestError(f"{path}: want a readable annotation file, got {got}; save it as text in UTF-8") from None
 
 
 def _bare(header: str) -> str:
@@ -124,6 +109,14 @@ def write_labels(task: str, path: Path, values: np.ndarray, valid: np.ndarray) -
     blank = ",".join([str(t.invalid)] * len(t.columns))
     lines = [",".join(map(VALUE[task].format, row)) if ok else blank for row, ok in zip(values, valid, strict=True)]
     store.write_text(path, "\n".join([t.header, *lines]) + "\n")
+
+
+def surplus_fault(rows: int, frames: int) -> str:
+    """What is odd about the number of rows of an annotation; "" if it is one that occurs."""
+    low, high = SURPLUS
+    if low <= rows - frames <= high:
+        return ""
+    return f"want a line a frame ({low} to +{high}), got {rows} lines for {frames} frames ({rows - frames:+d}); compare the two"
 
 
 def fit_length(values: np.ndarray, valid: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,8 @@ annotation file (`va`, `expr`, `au`), `person`, `images`, and `va_partition` …
 """
 
 import csv
+import io
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from affpipe.errors import ManifestError
+from affpipe.files import instead_of_file, read_text
 from affpipe.tasks import TASKS
 
 NEEDED = ("stream_id", "video", "partition")
@@ -87,19 +90,18 @@ def scan(path: Path, data_root: Path) -> tuple[list[tuple[int, Row]], list[Manif
     """
     rows: list[tuple[int, Row]] = []
     faults: list[tuple[int, ManifestError]] = []
+    text = read_text(path, "CSV file", ManifestError, "check the setting `manifest`")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            _check_head(path, table.fieldnames or [])
-            for cells in table:
-                number = table.line_num
-                try:
-                    rows.append((number, _row(cells, data_root)))
-                except ManifestError as error:
-                    faults.append((number, ManifestError(f"{path}: row {number}: {error}")))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        what = getattr(error, "strerror", None) or error
-        raise ManifestError(f"{path}: want a readable CSV file, got {what}; check the setting `manifest`") from None
+        table = csv.DictReader(io.StringIO(text, newline=""))
+        _check_head(path, table.fieldnames or [])
+        for cells in table:
+            number = table.line_num
+            try:
+                rows.append((number, _row(cells, data_root)))
+            except ManifestError as error:
+                faults.append((number, ManifestError(f"{path}: row {number}: {error}")))
+    except csv.Error as error:
+        raise ManifestError(f"{path}: want a readable CSV file, got {error}; mend its quotes") from None
     if not rows and not faults:
         raise ManifestError(f"{path}: want a row per stream, got none; add rows")
     faults += [(number, ManifestError(f"{path}: row {number}: {text}")) for number, text in _twice(rows)]
@@ -110,19 +112,26 @@ def _check_head(path: Path, head: Sequence[str]) -> None:
     wrong = [c for c in NEEDED if head.count(c) != 1] + [c for c in COLUMNS if c not in NEEDED and head.count(c) > 1]
     wrong += [c for c in head if c not in COLUMNS and c.strip().lower() in COLUMNS and c.strip().lower() not in wrong]
     if wrong:
+        other = len(head) == 1 and re.search("[;\t]", head[0])  # as spreadsheets save it in some countries
+        got = repr(head[0]) if other else ", ".join(head) or "an empty file"
+        remedy = "separate cells by commas" if other else f"mend {', '.join(wrong)}"
         raise ManifestError(
             f"{path}: row 1: want the columns {', '.join(NEEDED)}, and those known of {', '.join(COLUMNS[len(NEEDED) :])}, each once, "
-            f"got {', '.join(head)}; mend {', '.join(wrong)}"
+            f"got {got}; {remedy}"
         )
 
 
 def _row(cells: dict[str, str], data_root: Path) -> Row:
     """The stream of a row; ManifestError says what is wrong with it."""
     if None in cells or None in cells.values():
-        raise ManifestError("want as many cells as row 1; mend the commas")
+        got = "more" if None in cells else "fewer"
+        raise ManifestError(f"want as many cells as row 1, got {got}; mend the commas or quotes")
     cell = {c: cells.get(c, "").strip() for c in COLUMNS}
     if any(len(text.splitlines()) > 1 for text in cell.values()):
         raise ManifestError("want cells of one line, got a line break between quotes; mend the quotes")
+    for text in cell.values():
+        if any(unicodedata.category(c) == "Cc" for c in text):
+            raise ManifestError(f"want cells without control characters, got {text!r}; mend the cell")
     if not STREAM_ID.fullmatch(cell["stream_id"]) or len(cell["stream_id"]) > ID_BYTES:
         raise ManifestError(
             f"want a stream_id of at most {ID_BYTES} letters, digits, spaces and . _ + -, the first a letter, digit or _ (it names files), "
@@ -138,15 +147,15 @@ def _row(cells: dict[str, str], data_root: Path) -> Row:
     if not cell["video"]:
         raise ManifestError("want a video, got an empty cell; name a file")
     video = data_root / cell["video"]
-    if not video.is_file():
-        raise ManifestError(f"want a video file, got no {video}; check the path or the setting `data_root`")
+    if got := _no_file(video):
+        raise ManifestError(f"want a video file, got {got}; check the path or the setting `data_root`")
     check_video_name(video)
     labels = {task: data_root / cell[task] for task in TASKS if cell[task]}
     for annotation in labels.values():
-        if not annotation.is_file():
-            raise ManifestError(f"want an annotation file, got no {annotation}; check the path or leave the cell empty")
+        if got := _no_file(annotation):
+            raise ManifestError(f"want an annotation file, got {got}; check the path or leave the cell empty")
     images = data_root / cell["images"] if cell["images"] else None
-    if images and not images.is_dir():
+    if images and not os.path.isdir(images):
         raise ManifestError(f"want a folder of images, got no {images}; check the path or leave the cell empty")
     partitions = {task: cell[column] for task, column in OWN_PARTITION.items() if cell[column]}
     row = Row(cell["stream_id"], video, subject, cell["partition"], labels, partitions, cell["person"], images)
@@ -157,6 +166,12 @@ def _row(cells: dict[str, str], data_root: Path) -> Row:
     return row
 
 
+def _no_file(path: Path) -> str:
+    """What stands at the path of a file in place of it; "" if it is one."""
+    got = instead_of_file(path)
+    return f"no {path}" if got == "nothing" else got and f"{got} at {path}"
+
+
 def _twice(rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, str]]:
     """Row number and fault of what may be there once and is there again."""
     streams: dict[str, int] = {}
@@ -164,15 +179,15 @@ def _twice(rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, str]]:
     faces: dict[tuple[Path, str], int] = {}
     for number, row in rows:
         if row.stream_id in streams:
-            yield number, f"stream_id {row.stream_id!r} stands in row {streams[row.stream_id]} already; rename one"
+            yield number, f"want each stream_id once, got {row.stream_id!r} as in row {streams[row.stream_id]}; rename one"
             continue
         streams[row.stream_id] = number
         first, video = videos.setdefault(row.video_id, (number, row.video))
         if video != row.video:
-            yield number, f"{row.video.name} and {video.name} of row {first} share a name; rename one file"
+            yield number, f"want files of different names, got {row.video.name} and {video.name} of row {first}; rename one"
         face = (row.video, row.subject)
         if face in faces:
-            yield number, f"{row.subject} face of {row.video.name} is the stream of row {faces[face]} already; remove one"
+            yield number, f"want a row a face, got the {row.subject} face of {row.video.name} as in row {faces[face]}; remove one"
         faces[face] = number
 
 
@@ -182,7 +197,8 @@ def check_partitions(rows: Sequence[Row], path: Path, tasks: Sequence[str], fold
         for partition in ("train", "validation"):
             if not any(row.labelled([task], partition) for row in rows):
                 raise ManifestError(
-                    f"{path}: want rows of partition {partition} with a cell `{task}`, got none; models cannot be fitted without them"
+                    f"{path}: want rows of partition {partition} with a cell `{task}`, got none; "
+                    "move streams there, or predict with an earlier run by `affpipe predict`"
                 )
     groups = fold_groups(row for row in rows if row.labelled(tasks, "train"))
     if len(groups) < folds:
@@ -237,29 +253,28 @@ def read_decisions(path: Path, rows: Iterable[Row]) -> dict[str, Decision]:
     `tracks` holds numbers separated by spaces, the word `none` (nobody is the subject), or nothing (the rule decides).
     """
     known, out = {row.stream_id for row in rows}, {}
+    text = read_text(path, "curation file", ManifestError, "check subject.curation")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
-            head = table.fieldnames or []
-            if any(head.count(c) != 1 for c in ("stream_id", "tracks")):
-                raise ManifestError(
-                    f"{path}: row 1: want columns stream_id, tracks, each once, got {', '.join(head)}; mend row 1, or save with commas"
-                )
-            for cells in table:
-                if not any(text for cell in cells.values() for text in cell or ()):  # as spreadsheets leave it where a row was emptied
-                    continue
-                where = f"{path}: row {table.line_num}"
-                if None in cells or None in cells.values():
-                    raise ManifestError(f"{where}: want as many cells as row 1, with spaces and no commas between tracks; mend the commas")
-                stream = cells["stream_id"].strip()
-                if stream not in known:
-                    raise ManifestError(f"{where}: want a stream_id of the manifest, got {stream!r}; remove the row")
-                if stream in out:
-                    raise ManifestError(f"{where}: want a row a stream, got {stream!r} again; remove one")
-                out[stream] = Decision(_tracks(where, cells["tracks"]), cells.get("faces", "").strip(), table.line_num, cells)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        what = getattr(error, "strerror", None) or error
-        raise ManifestError(f"{path}: want a readable curation file, got {what}; check subject.curation, save as CSV in UTF-8") from None
+        table = csv.DictReader(io.StringIO(text, newline=""))
+        head = table.fieldnames or []
+        if any(head.count(c) != 1 for c in ("stream_id", "tracks")):
+            raise ManifestError(
+                f"{path}: row 1: want columns stream_id, tracks, each once, got {', '.join(head)}; mend row 1, or save with commas"
+            )
+        for cells in table:
+            if not any(text for cell in cells.values() for text in cell or ()):  # as spreadsheets leave it where a row was emptied
+                continue
+            where = f"{path}: row {table.line_num}"
+            if None in cells or None in cells.values():
+                raise ManifestError(f"{where}: want as many cells as row 1, with spaces and no commas between tracks; mend the commas")
+            stream = cells["stream_id"].strip()
+            if stream not in known:
+                raise ManifestError(f"{where}: want a stream_id of the manifest, got {stream!r}; remove the row")
+            if stream in out:
+                raise ManifestError(f"{where}: want a row a stream, got {stream!r} again; remove one")
+            out[stream] = Decision(_tracks(where, cells["tracks"]), cells.get("faces", "").strip(), table.line_num, cells)
+    except csv.Error as error:
+        raise ManifestError(f"{path}: want a readable curation file, got {error}; save as CSV in UTF-8") from None
     return out
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from affpipe import formats, jobs, report, store, workers
 from affpipe.errors import InputError, MediaError
+from affpipe.files import instead_of_file
 from affpipe.jobs import Progress
 from affpipe.manifest import SUBJECTS, Row, check_video_name
 from affpipe.plan import Item, Plan
@@ -55,8 +56,8 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
 
 
 def _row(video: Path, subject: str) -> Row:
-    if not video.is_file():
-        raise MediaError(f"{video}: want a video file, got none; check the path")
+    if got := instead_of_file(video):
+        raise MediaError(f"{video}: want a video file, got {got}; check the path")
     check_video_name(video)
     return Row(video.stem, video, subject, "predict")
 

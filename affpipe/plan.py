@@ -15,8 +15,9 @@ from typing import Any
 
 from affpipe import store
 from affpipe.encoders.specs import ENCODERS
-from affpipe.errors import StoreError
+from affpipe.errors import ManifestError, StoreError
 from affpipe.faces import images
+from affpipe.files import read_bytes
 from affpipe.manifest import Row, check_images, fold_groups, read_curation
 from affpipe.media.identity import fingerprint
 from affpipe.settings import MEDIA_STAGES, Settings
@@ -229,7 +230,8 @@ class Plan:
 
     def _of_labels(self, stream: Item) -> str:
         files = {task: path for task, path in stream.row.labels.items() if task in self.settings.tasks}
-        content = {task: hashlib.sha256(path.read_bytes()).hexdigest() for task, path in files.items()}
+        found = {task: read_bytes(path, "annotation file", ManifestError, "check the path") for task, path in files.items()}
+        content = {task: hashlib.sha256(data).hexdigest() for task, data in found.items()}
         return digest([stream.identity, content], 16)
 
     def identity_now(self, name: str, item: Item) -> str:

@@ -21,6 +21,10 @@ log = logging.getLogger("affpipe")
 
 def plan_from(settings: Settings) -> Plan:
     """The plan of settings and their manifest, both checked."""
+    for name in ("cache", "results"):
+        path = Path(getattr(settings, name))
+        if path.exists() and not path.is_dir():
+            raise SettingsError(f"{name}: want a folder, got a file at {path}; name another")
     rows = manifest.read(Path(settings.manifest), Path(settings.data_root))
     folds = settings.cross_validation.folds if settings.cross_validation else settings.cross_fit
     manifest.check_partitions(rows, Path(settings.manifest), settings.tasks, folds)
@@ -29,12 +33,18 @@ def plan_from(settings: Settings) -> Plan:
 
 def plan_of_mapping(data: Mapping[str, Any]) -> Plan:
     """The plan of settings as Snakemake has laid them over each other."""
-    return plan_from(config.parse(data))
+    return _whole(plan_from(config.parse(data)))
 
 
 def plan_of(paths: list[Path]) -> Plan:
     """The plan of settings files laid over each other."""
-    return plan_from(config.load(paths))
+    return _whole(plan_from(config.load(paths)))
+
+
+def _whole(plan: Plan) -> Plan:
+    """The plan with all videos and annotations looked at: what cannot be read is said here, and not by whoever asks for a name first."""
+    plan.published()
+    return plan
 
 
 def freeze(settings: Settings, path: Path) -> None:
@@ -95,6 +105,7 @@ def apply_shard(settings: Path, index: Path, *, threads: int, progress: Progress
         made = jobs.apply(plan, stage, plan.items(stage, shard), entries, workers.start, progress, record)
         check_failures(plan, stage, made)
         store.write_index(index, made)
+        _date_after(index, [plan.index(read, shard) for read in plan.reads(stage)] + _fitted(plan, [stage]))
 
 
 @contextmanager
@@ -137,6 +148,8 @@ def fit_model(settings: Path, model: str, out: Path, *, fold: int | None = None,
             progress(stage, done, total)
 
         write_fit(out, fit(plan, model, entries, fold, show))
+        reads = [index for read in plan.learns(model) for index in plan.indexes(read, "fit")]
+        _date_after(out, reads + ([plan.fitted(model)] if fold is not None else []))
 
 
 def publish_run(settings: Path, out: Path) -> None:
@@ -155,6 +168,18 @@ def publish_run(settings: Path, out: Path) -> None:
             other.unlink()
         summary = publish(plan, read_entries(plan, plan.names, list(plan.shards)))
         store.write_text(out, json.dumps(summary, indent=1, sort_keys=True) + "\n")
+        _date_after(out, [index for name in plan.names for index in plan.indexes(name)] + _fitted(plan, plan.settings.models))
+
+
+def _fitted(plan: Plan, names: Iterable[str]) -> list[str]:
+    return [plan.fitted(name, fold) for name in names if name in plan.settings.models for fold in plan.fits(name)]
+
+
+def _date_after(out: Path, reads: list[str]) -> None:
+    """Snakemake refuses an output that is older than what it was made of: as it is where the clock was set back since."""
+    newest = max((Path(read).stat().st_mtime_ns for read in reads if Path(read).exists()), default=0)
+    if newest > out.stat().st_mtime_ns:
+        os.utime(out, ns=(newest, newest))
 
 
 def _check_planned(out: Path, planned: str) -> None:

@@ -115,9 +115,13 @@ def atomic(path: Path) -> Iterator[Path]:
 
     Raises StoreError where the disk does not take it.
     """
-    part = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part")  # who writes it: see `sweep`
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = DISK_FAULTS.get(error.errno, "check the setting that names it")
+        raise StoreError(f"{path.parent}: want a folder to write to, got {error.strerror}; {remedy}") from None
+    part = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part")  # who writes it: see `sweep`
+    try:
         yield part
         with part.open("rb+") as file:
             os.fsync(file.fileno())
@@ -135,7 +139,6 @@ DISK_FAULTS = {
     errno.EROFS: "make it writable or choose another folder",
     errno.EACCES: "make it writable or choose another folder",
     errno.EPERM: "make it writable or choose another folder",
-    errno.ENOTDIR: "remove the file that is in the way",
     errno.ENOENT: "the folder went away meanwhile: check the disk or mount, then run again",
     errno.ESTALE: "the folder went away meanwhile: check the disk or mount, then run again",
     errno.EIO: "check the disk or mount, then run again",

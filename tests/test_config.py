@@ -86,10 +86,13 @@ BAD = {
     "a name with a slash": ({"name": "a/b"}, ["name: ", "'a/b'"]),
     "a name that leaves": ({"name": "../x"}, ["name: ", "'../x'"]),
     "a feature name for no file": ({"features": {"My Mesh": {"encoder": "logmel"}}}, ["features.My Mesh: ", "pattern"]),
-    "hop beyond length": ({"speech": {"hop_s": 9}}, ["speech: hop_s must not exceed length_s, got 9.0 > 4.0"]),
-    "pixels turned round": ({"features": {"qwen3vl": {"min_pixels": 10**6}}}, ["features.qwen3vl: min_pixels must not exceed max_pixels"]),
-    "stride beyond window": ({"models": {"face": {"stride": 101}}}, ["models.face: stride must not exceed window, got 101 > 100"]),
-    "heads that do not divide": ({"models": {"face": {"heads": 3}}}, ["models.face: hidden must be a multiple of heads, got 64 and 3"]),
+    "hop beyond length": ({"speech": {"hop_s": 9}}, ["speech: want hop_s of at most length_s, got 9.0 > 4.0"]),
+    "pixels turned round": ({"features": {"qwen3vl": {"min_pixels": 10**6}}}, ["features.qwen3vl: want min_pixels of at most max_pixels"]),
+    "stride beyond window": ({"models": {"face": {"stride": 101}}}, ["models.face: want stride of at most window, got 101 > 100"]),
+    "heads that do not divide": (
+        {"models": {"face": {"heads": 3}}},
+        ["models.face: want hidden that is a multiple of heads, got 64 and 3"],
+    ),
     "reads an unknown feature": ({"models": {"face": {"reads": "mash"}}}, ["models.face.reads: want one of", "'mesh'", "'mash'"]),
     "fuses a feature": ({"models": {"fused": {"reads": ["face", "mesh"]}}}, ["models.fused.reads: want one of", "'face'", "got 'mesh'"]),
     "fuses itself": ({"models": {"fused": {"reads": ["face", "fused"]}}}, ["models.fused.reads: want one of", "got 'fused'"]),
@@ -152,7 +155,7 @@ BAD = {
         {"models": {"face": {"decode": {"expression_frames": 4}}}},
         ["decode: expression_frames: want an odd number"],
     ),
-    "a key that is no text": ({3: 4}, ["3: keys should be strings"]),
+    "a key that is no text": ({3: 4}, ["3: want keys to be strings, got 3; mend it"]),
 }
 
 
@@ -189,6 +192,14 @@ def test_every_fault_is_named_at_once(default):
         (b"just words", "want settings as `key: value`, got str"),
         (b"name: \xff\xfe", "want a readable settings file"),
         (b"name: !!python/object:os.system x\n", "want YAML"),
+        (b"name: a\nname: b\n", "want YAML, got the key 'name' again in line 2; mend the file"),
+        (b"audio: {offset_s: 1, offset_s: 2}\n", "want YAML, got the key 'offset_s' again in line 1; mend the file"),
+        (b"audio: &a {offset_s: *a}\n", "want YAML, got an alias of what it is part of in line 1; mend the file"),
+        (b"name: " + b"[" * 2000 + b"]" * 2000, "want YAML, got values nested too deep to read; mend the file"),
+        (b"seed: " + b"9" * 5000, "want YAML, got a value that is none (Exceeds the limit (4300 digits)"),
+        (b"name: 2024-13-45\n", "want YAML, got a value that is none (month must be in 1..12); put it between quotes"),
+        (b"name: a\0b\n", "want YAML, got unacceptable character #x0000: special characters are not allowed"),
+        (b"name: a\n---\nname: b\n", "want YAML, got another document in line 2; mend the file"),
     ],
 )
 def test_a_file_that_is_no_settings_file_is_one_line(tmp_path, content, said):
@@ -309,3 +320,13 @@ def test_a_key_set_to_null_is_as_if_it_had_never_been_set():
     assert list(found.models) == ["face"]
     assert list(found.features) == ["mesh"]
     assert found == parse({**data, "features": {"mesh": {"encoder": "mesh"}}, "models": {"face": data["models"]["face"]}})
+
+
+def test_aliases_count_as_often_as_they_stand(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("a: &a {x: 1}\nb: &b [*a, *a]\nc: [*b, *b]\n")
+    assert config.read_yaml(path)["c"] == [[{"x": 1}] * 2] * 2
+    assert config._count_values(yaml.compose(path.read_text()), {}) == 1 + 3 + 3 + 7 + 15  # root, keys, a, b, c
+    path.write_text("a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 30)))
+    with pytest.raises(SettingsError, match=r"want YAML, got more than 100000 values, aliases written out, in line 6; mend the file"):
+        load([path])

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import h5py
 import pytest
 from fakes.workspace import Workspace
 
@@ -47,6 +48,14 @@ def without(workspace: Workspace, *stages: str) -> None:
 def stream(workspace: Workspace, stage: str, video: str) -> Path:
     (path,) = workspace.folder.glob(f"cache/{stage}/*/{video}.*")
     return path
+
+
+def values_at(path: Path) -> int:
+    """Where in a stream's file its values lie: there is room in it that nothing uses."""
+    if path.suffix == ".flac":
+        return path.stat().st_size // 2
+    with h5py.File(path, "r") as file:
+        return file["values"].id.get_chunk_info(0).byte_offset
 
 
 def fails(workspace: Workspace, *options: str) -> str:
@@ -88,7 +97,7 @@ def test_a_damaged_stream_is_found_by_who_reads_it(workspace, sound, stage, read
     if damage == "cut":
         del data[len(data) // 2 :]
     else:
-        data[len(data) * 3 // 4] ^= 0x10
+        data[values_at(path) + 5] ^= 0x10
     path.write_bytes(data)
     without(workspace, read_by)
     said = fails(workspace)
@@ -203,7 +212,8 @@ def test_a_video_replaced_while_it_is_read_is_read_again(workspace, sound, tmp_p
     assert "clip1.mp4: want the files that were there when the run was planned, got others; run again" in said
     workspace.amid()
     workspace.snakemake()
-    assert workspace.values() == other.values()
+    assert workspace.values().items() <= other.values().items()  # which has the first take besides
+    assert workspace.left_over() == []
 
 
 # ---- killed, out of memory, faulty -------------------------------------------------------------------------------------------------------
@@ -252,10 +262,9 @@ def test_a_faulty_video_stops_the_run_with_a_ledger_and_loses_no_other(workspace
     (row,) = ledger(workspace)
     assert (row["stream_id"], row["stage"], row["status"], row["remedy"]) == ("clip5", "faces", "failed", "ask for none")
     workspace.amid()
-    workspace.forget()
     recovers(workspace, sound)
     assert ledger(workspace) == []
-    assert workspace.videos() == {"faces": 1}
+    assert workspace.videos() == {"faces": 7}  # six, and the faulty one again
 
 
 def test_a_skipped_video_is_in_the_ledger_until_it_is_tried_again(workspace, sound):

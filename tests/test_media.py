@@ -319,7 +319,7 @@ def test_fingerprint_is_of_the_bytes(tmp_path):
     changed = {of(data), of(data[:-1]), of(b"\0" + data[1:]), of(data[:-1] + b"\0"), of(data[:60_000]), of(data + b"\0")}
     assert len(changed) == 6
     assert of(data[:150_000] + b"\0" + data[150_001:]) == of(data)  # the middle is not read
-    for path, words in ((tmp_path / "none", "nothing there"), (tmp_path, "a folder")):
+    for path, words in ((tmp_path / "none", "got nothing;"), (tmp_path, "got a folder;")):
         with pytest.raises(MediaError, match=words):
             fingerprint(path)
     with pytest.raises(MediaError, match="an empty one"):

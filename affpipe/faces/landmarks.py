@@ -60,7 +60,7 @@ def _task(path: Path):
     from mediapipe.tasks.python import BaseOptions, vision
 
     if not path.is_file():
-        raise WeightsError(f"face mesh: no file {path}; download face_landmarker.task or use model 'bundled'")
+        raise WeightsError(f"face mesh: want a model file, got no file {path}; download face_landmarker.task or use model 'bundled'")
     try:
         options = vision.FaceLandmarkerOptions(base_options=BaseOptions(model_asset_buffer=path.read_bytes()), num_faces=1)
         net = vision.FaceLandmarker.create_from_options(options)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from affpipe import manifest
 from affpipe.errors import ManifestError, SettingsError
+from affpipe.formats import surplus_fault
 from affpipe.importers import facts
 from affpipe.importers.counts import Count, Entry, count, overlaps
-from affpipe.importers.facts import LabelFacts, Progress, VideoFacts, surplus_fault
+from affpipe.importers.facts import LabelFacts, Progress, VideoFacts
 from affpipe.manifest import Row
 from affpipe.tasks import TASKS
 

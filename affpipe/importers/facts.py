@@ -18,7 +18,6 @@ from affpipe.media.probe import probe
 from affpipe.media.reader import VideoPass, open_media, packets, unreadable, words
 
 Progress = Callable[[str, int, int], None]  # what, done, in all
-SURPLUS = (-49, 2)  # rows of an annotation minus frames of its video, as they occur in Aff-Wild2
 
 
 @dataclass(frozen=True)
@@ -135,11 +134,3 @@ def images(folder: Path) -> ImageFacts:
     first, last = min(numbers), max(numbers)
     unnumbered = sum(not (stem.isdecimal() and stem.isascii()) for stem in stems)
     return ImageFacts(len(stems), first, last, last - first + 1 - len(numbers), unnumbered)
-
-
-def surplus_fault(rows: int, frames: int) -> str:
-    """What is odd about the number of rows of an annotation; "" if it is one that occurs."""
-    low, high = SURPLUS
-    if low <= rows - frames <= high:
-        return ""
-    return f"want a line a frame ({low} to +{high}), got {rows} lines for {frames} frames ({rows - frames:+d}); compare the two"

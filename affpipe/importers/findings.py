@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from affpipe.formats import SURPLUS, surplus_fault
 from affpipe.importers import duplicates
 from affpipe.importers.collection import FITS, KINDS, Collection, Finding, Stream
 from affpipe.importers.counts import Entry, count, overlaps
-from affpipe.importers.facts import SURPLUS, ImageFacts, LabelFacts, VideoFacts, surplus_fault
+from affpipe.importers.facts import ImageFacts, LabelFacts, VideoFacts
 
 MOSTLY = 0.5  # share of rows without a label above which it is worth a word
 

@@ -16,14 +16,12 @@ import soundfile
 
 from affpipe.errors import AbsentError, InputError, MediaError
 from affpipe.frames import FrameAxis
-from affpipe.media.reader import decoded, open_media, packets, unreadable, words
+from affpipe.media.reader import check_length, decoded, open_media, packets, unreadable, words
 
 log = logging.getLogger(__name__)
 
 # Half a frame at 25 fps. Timestamps that stray less from the running sample count are jitter; more is a gap, an overlap or drift.
 TOLERANCE_S = 0.02
-# A longer axis comes of a damaged timestamp, and would ask for gigabytes of silence.
-LONGEST_S = 24 * 3600.0
 
 
 def extract(path: Path, axis: FrameAxis, *, sample_rate_hz: int = 16000) -> np.ndarray:
@@ -33,8 +31,7 @@ def extract(path: Path, axis: FrameAxis, *, sample_rate_hz: int = 16000) -> np.n
     Undecodable packets leave silence and a warning in the log. Raises AbsentError if there is no audio track, or none with samples on
     the axis; MediaError if the file or the whole track cannot be read.
     """
-    if axis.end_s - axis.start_s > LONGEST_S:
-        raise MediaError(f"{path}: want a video of at most 24 h, got {(axis.end_s - axis.start_s) / 3600:.0f} h; mend its timestamps")
+    check_length(path, axis.end_s - axis.start_s)
     out = np.zeros(round((axis.end_s - axis.start_s) * sample_rate_hz), np.float32)
     bad = []
     with open_media(path) as container:

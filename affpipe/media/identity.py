@@ -7,20 +7,16 @@ import hashlib
 from pathlib import Path
 
 from affpipe.errors import MediaError
+from affpipe.files import instead_of_file
 
 BLOCK = 64 * 1024  # bytes
 
 
 def check(path: Path) -> int:
-    """Size of a file in bytes; raises MediaError if there is none, it is a folder, or it is empty."""
-    if path.is_dir():
-        raise MediaError(f"{path}: want a media file, got a folder; name the file itself")
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise MediaError(f"{path}: want a media file, got nothing there; correct the path or fetch the file") from None
-    except OSError as error:
-        raise MediaError(f"{path}: want a media file, got {error.strerror!r}; make it readable") from None
+    """Size of a file in bytes; raises MediaError if there is none, it is no file (a folder, a pipe), or it is empty."""
+    if got := instead_of_file(path):
+        raise MediaError(f"{path}: want a media file, got {got}; correct the path or fetch the file")
+    size = path.stat().st_size
     if size == 0:
         raise MediaError(f"{path}: want a media file, got an empty one; download or copy the file again")
     return size

@@ -14,7 +14,7 @@ import numpy as np
 from affpipe.errors import InputError, MediaError
 from affpipe.frames import FrameAxis
 from affpipe.media.decode import BACKENDS, packet_times
-from affpipe.media.reader import VideoPass, open_media
+from affpipe.media.reader import VideoPass, check_length, open_media
 
 # Shortfall against the declared duration that is worth a word; containers round theirs by about a frame.
 MISSING_S = 0.5
@@ -99,6 +99,7 @@ def probe(path: Path, *, backend: str = "pyav", threads: int = 1) -> VideoInfo:
             raise MediaError(f"{path}: decord: want one frame for each packet, got {len(times)} frames; use the pyav backend")
         (width, height), (a, b, c, d) = video.size, video.matrix
         axis = FrameAxis(np.array(times), _rate(np.array(times), video.stream))
+        check_length(path, axis.end_s - axis.start_s)
         tick = float(video.stream.time_base)
         return VideoInfo(
             codec=video.stream.codec_context.codec.canonical_name,

@@ -26,6 +26,12 @@ from affpipe.media.identity import check
 
 # A pts that lies further back than this is a new clock (joined files), not jitter.
 JUMP_S = 1.0
+# A longer video comes of a damaged timestamp, and would ask for gigabytes of silence and of empty windows.
+LONGEST_S = 24 * 3600.0
+# A larger picture comes of a damaged or made-up header, and would ask for gigabytes at each step; 8K video has half of it.
+LARGEST_PIXELS = 1 << 26
+# What FFmpeg opens and is no video: any text file, played as a terminal; a list, whose own bytes say nothing of the videos that it names.
+NO_VIDEO = {"tty": "text", "concat": "a list of files", "hls": "a list of files", "dash": "a list of files"}
 
 
 def unreadable(path: Path, reason: str) -> MediaError:
@@ -34,7 +40,8 @@ def unreadable(path: Path, reason: str) -> MediaError:
 
 def words(error: av.FFmpegError) -> str:
     """FFmpeg's reason in one line: its last log line says more ('moov atom not found') than its code ('Invalid data ...')."""
-    return " ".join((error.log[2] if error.log else error.strerror).split())
+    said = error.log[2] if error.log else error.strerror
+    return "undecodable data" if said.startswith("Error number ") else " ".join(said.split())  # a code of a decoder's own has no words
 
 
 def _open(path: Path) -> InputContainer:
@@ -51,9 +58,17 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     except av.FFmpegError as error:
         raise unreadable(path, _reason(path, error)) from None
     with container:
-        if container.format.name == "tty":  # FFmpeg plays any text file as a terminal
-            raise unreadable(path, "text")
+        if got := NO_VIDEO.get(container.format.name):
+            raise MediaError(f"{path}: want a video, got {got}; name the video itself")
+        if container.format.name.endswith("_pipe") or container.format.name == "image2":
+            raise MediaError(f"{path}: want a video, got a still picture; name a video, or take images of faces by the column `images`")
         yield container
+
+
+def check_length(path: Path, length_s: float) -> None:
+    """MediaError for a video longer than LONGEST_S."""
+    if length_s > LONGEST_S:
+        raise MediaError(f"{path}: want a video of at most {LONGEST_S / 3600:.0f} h, got {length_s / 3600:.0f} h; mend its timestamps")
 
 
 def _reason(path: Path, error: av.FFmpegError) -> str:
@@ -123,6 +138,9 @@ class VideoPass:
     def __init__(self, container: InputContainer, path: Path, *, threads: int = 1):
         self.container, self.path = container, path
         self.stream = video_stream(container, path)
+        width, height = self.stream.codec_context.width, self.stream.codec_context.height
+        if width * height > LARGEST_PIXELS:
+            raise MediaError(f"{path}: want frames of at most {LARGEST_PIXELS} pixels, got {width}x{height}; scale the video down")
         self.stream.thread_type = "AUTO"
         self.stream.codec_context.thread_count = threads
         self.count = self.repaired_times = self.bad_packets = self.corrupt_frames = 0

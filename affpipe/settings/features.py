@@ -47,7 +47,7 @@ class Qwen3VL(Windowed):
     @model_validator(mode="after")
     def _pixels(self):
         if self.min_pixels > self.max_pixels:
-            raise ValueError(f"min_pixels must not exceed max_pixels, got {self.min_pixels} > {self.max_pixels}")
+            raise ValueError(f"want min_pixels of at most max_pixels, got {self.min_pixels} > {self.max_pixels}")
         return self
 
 

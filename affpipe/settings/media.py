@@ -87,7 +87,7 @@ class Windowed(Section):
     @model_validator(mode="after")
     def _hop(self):
         if self.hop_s > self.length_s:
-            raise ValueError(f"hop_s must not exceed length_s, got {self.hop_s} > {self.length_s}")
+            raise ValueError(f"want hop_s of at most length_s, got {self.hop_s} > {self.length_s}")
         return self
 
 

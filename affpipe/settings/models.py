@@ -62,7 +62,7 @@ class SequenceModel(Section):
     @model_validator(mode="after")
     def _stride(self):
         if self.stride > self.window:
-            raise ValueError(f"stride must not exceed window, got {self.stride} > {self.window}")
+            raise ValueError(f"want stride of at most window, got {self.stride} > {self.window}")
         return self
 
 
@@ -77,7 +77,7 @@ class Attention(SequenceModel):
     @model_validator(mode="after")
     def _heads(self):
         if self.hidden % self.heads:
-            raise ValueError(f"hidden must be a multiple of heads, got {self.hidden} and {self.heads}")
+            raise ValueError(f"want hidden that is a multiple of heads, got {self.hidden} and {self.heads}")
         return self
 
 
@@ -171,11 +171,11 @@ class RAAVModel(Fusion):
     @model_validator(mode="after")
     def _sizes(self):
         if self.hidden % self.heads:
-            raise ValueError(f"hidden must be a multiple of heads, got {self.hidden} and {self.heads}")
+            raise ValueError(f"want hidden that is a multiple of heads, got {self.hidden} and {self.heads}")
         if len(self.priors) != len(self.reads) or min(self.priors) <= 0 or abs(sum(self.priors) - 1) > 1e-6:
             raise ValueError(f"priors: want a positive one for each of {list(self.reads)}, in sum 1, got {list(self.priors)}")
         if self.hop_s > self.window_s:
-            raise ValueError(f"hop_s must not exceed window_s, got {self.hop_s} > {self.window_s}")
+            raise ValueError(f"want hop_s of at most window_s, got {self.hop_s} > {self.window_s}")
         return self
 
 

@@ -72,10 +72,10 @@ def _detector(context: Context) -> tuple[Detector, tuple[str, ...]]:
     s = context.settings
     if s.detector == "mediapipe":
         return MediaPipeDetector(model=s.model, min_score=s.min_score), ()
+    path, random = checkpoint(context)
     from affpipe.device import pick
     from affpipe.faces.yolo import YoloDetector
 
-    path, random = checkpoint(context)
     device = pick(context.plan.settings.device)
     sizes = {"image_side": s.image_side, "batch_size": s.batch_size}
     return YoloDetector(path, device=device, min_score=s.min_score, nms_iou=s.nms_iou, **sizes), random

@@ -1,10 +1,14 @@
 """Annotation files of a stream, checked and laid on its frames."""
 
+import logging
+
 import numpy as np
 
 from affpipe import formats
 from affpipe.jobs import Context, Job, Worker
 from affpipe.tasks import TASKS, slices, width
+
+log = logging.getLogger("affpipe")
 
 
 def labels(context: Context) -> Worker:
@@ -12,7 +16,7 @@ def labels(context: Context) -> Worker:
 
     `known` (T, tasks) bool says for which tasks a frame has a label; `valid` that it has one at all. Row i of a file is frame i: rows
     beyond the end of the video are dropped, frames beyond the end of the file have no label. The attribute `extra.files` holds the rows
-    of each file and how many have a label.
+    of each file and how many have a label; the log says where that is odd.
     """
     tasks = context.plan.settings.tasks
     at, columns = slices(tasks, "columns"), tuple(c for task in tasks for c in TASKS[task].columns)
@@ -22,7 +26,12 @@ def labels(context: Context) -> Worker:
         values, known, files = np.zeros((len(axis), width(tasks, "columns"))), np.zeros((len(axis), len(tasks)), bool), {}
         for i, task in enumerate(tasks):
             if task in job.item.row.labels:
-                own, valid = formats.read_labels(task, job.item.row.labels[task])
+                path = job.item.row.labels[task]
+                own, valid = formats.read_labels(task, path)
+                if odd := formats.surplus_fault(len(own), len(axis)):
+                    log.warning("labels: %s: %s", path, odd)
+                if not valid.any():
+                    log.warning("labels: %s: want a label of some frame, got none in %d lines; look whether that is right", path, len(own))
                 values[:, at[task]], known[:, i] = formats.fit_length(own, valid, len(axis))
                 files[task] = {"rows": len(own), "labelled": int(valid.sum())}
         header = job.header(axis.fps, columns=columns, files=files)

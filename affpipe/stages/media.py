@@ -1,6 +1,7 @@
 """Media stages: the frame axis of a video, its audio track on that axis, and where a voice is heard in it."""
 
 import json
+import logging
 
 import numpy as np
 
@@ -9,13 +10,20 @@ from affpipe.jobs import Context, Job, Worker
 from affpipe.media.audio import extract, write_flac
 from affpipe.media.probe import probe
 
+log = logging.getLogger("affpipe")
+
 
 def frames(context: Context) -> Worker:
-    """Timestamps of every frame that decodes: values (T, 1) float32 seconds a frame is shown; attributes say what the file is."""
+    """Timestamps of every frame that decodes: values (T, 1) float32 seconds a frame is shown; attributes say what the file is.
+
+    What is damaged in the file is said in the log too: a stream is made of it all the same.
+    """
 
     def work(job: Job) -> None:
         info = probe(job.video, backend=context.settings.backend)
         axis = info.axis
+        for fault in info.faults:
+            log.warning("frames: %s: %s; look whether it plays as it should", job.video, fault)
         header = job.header(axis.fps, columns=("duration_s",), video=info.facts())
         shown = (axis.ends_s - axis.times_s).astype(np.float32)[:, None]
         job.write(header, values=shown, start_s=axis.times_s, end_s=axis.ends_s, valid=np.ones(len(axis), bool))

@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 
 from affpipe import closing, resources, run
+from affpipe.config import read_yaml
 from affpipe.errors import AffpipeError
 from affpipe.plan import digest
 
 try:
+    for _file in workflow.configfiles:  # Snakemake read them by its own rules: of a key that stands twice it took the second
+        read_yaml(Path(_file))
     PLAN = run.plan_of_mapping(config)
 except AffpipeError as error:
     sys.exit(f"affpipe: {error}")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, config, evaluate, formats, latefusion, metrics, report, sequences, store
+from affpipe import __version__, config, evaluate, formats, jsonfile, latefusion, metrics, report, sequences, store
 from affpipe.errors import InputError
 from affpipe.jobs import Job
 from affpipe.latefusion import Study
@@ -83,7 +83,7 @@ def read_run(folder: Path) -> tuple[Settings, dict[str, str]]:
     """Settings and model keys of a run, its paths as seen from here; InputError if the folder holds no record of one."""
     path = folder / "run.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = jsonfile.read(path)
         settings, models, workspace = found["settings"], found["models"], folder / found["workspace"]
         here = {name: os.path.relpath(workspace / settings[name]) for name in ("cache", "weights", "results", "manifest", "data_root")}
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -96,7 +96,7 @@ def read_scores(folder: Path) -> dict[str, Any]:
     """Scores of a run's models on its validation streams."""
     read_run(folder)
     try:
-        return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+        return jsonfile.read(folder / "scores.json")
     except (OSError, ValueError) as error:
         raise InputError(f"{folder / 'scores.json'}: want the scores of a run, got {error}; run the workflow again") from None
 

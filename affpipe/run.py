@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from affpipe import config, jobs, manifest, store, workers
+from affpipe import config, jobs, jsonfile, manifest, store, workers
 from affpipe.errors import InputError, SettingsError
 from affpipe.jobs import Progress
 from affpipe.plan import Plan
@@ -41,7 +41,7 @@ def freeze(settings: Settings, path: Path) -> None:
 def frozen(settings: Path) -> Plan:
     """The plan of resolved settings."""
     try:
-        data = json.loads(settings.read_text(encoding="utf-8"))
+        data = jsonfile.read(settings)
     except (OSError, ValueError) as error:
         raise SettingsError(f"{settings}: want resolved settings, got {error}; run the workflow again") from None
     return plan_from(config.parse(data, where=str(settings)))

@@ -26,6 +26,9 @@ from affpipe.media.identity import check
 
 # A pts that lies further back than this is a new clock (joined files), not jitter.
 JUMP_S = 1.0
+# Of a frame: twice 8K. A few bytes can declare a picture of gigabytes; FFmpeg's own limit is four times as high.
+LARGEST_PIXELS = 1 << 26
+LIMITS = {"max_pixels": str(LARGEST_PIXELS)}
 
 
 def unreadable(path: Path, reason: str) -> MediaError:
@@ -39,7 +42,7 @@ def words(error: av.FFmpegError) -> str:
 
 def _open(path: Path) -> InputContainer:
     # "file:" because a name such as "a:b.mp4" would be read as a protocol; the whitelist keeps playlists off the network.
-    return av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
+    return av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file", **LIMITS})
 
 
 @contextmanager
@@ -77,6 +80,10 @@ def video_stream(container: InputContainer, path: Path) -> av.VideoStream:
         raise MediaError(f"{path}: want a video, got a file without a video stream; take it out of the manifest or replace it")
     if stream.codec_context is None:
         raise unreadable(path, "a codec that FFmpeg does not know")
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > LARGEST_PIXELS:
+        raise MediaError(f"{path}: want frames of at most {LARGEST_PIXELS} pixels, got {width}x{height}; scale the video down")
+    stream.codec_context.options = LIMITS  # for frames that are larger than the container says
     return stream
 
 
@@ -150,7 +157,7 @@ class VideoPass:
         except av.FFmpegError as error:
             raise unreadable(self.path, f"{words(error)} after {self.count} frames") from None
         if self.count == 0:
-            raise unreadable(self.path, "no decodable frame")
+            raise unreadable(self.path, f"no decodable frame of at most {LARGEST_PIXELS} pixels")
 
     def _look(self, frame: av.VideoFrame) -> None:
         self.corrupt_frames += frame.is_corrupt

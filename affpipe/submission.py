@@ -1,6 +1,5 @@
 """The files that go to the organisers: predictions in the order of their template, with something in every row, and how each was had."""
 
-import json
 import os
 import shutil
 import tempfile

@@ -6,6 +6,7 @@ Every epoch starts from its own seed, so a run that was stopped and resumed ends
 import json
 import logging
 import math
+import pickle
 import shutil
 import warnings
 from collections.abc import Callable, Mapping
@@ -23,7 +24,7 @@ from affpipe import predictor as models
 from affpipe.compat import ensure_torchvision
 from affpipe.device import pick
 from affpipe.encoders.augment import augment
-from affpipe.errors import ManifestError, StoreError
+from affpipe.errors import ManifestError, StoreError, WeightsError
 from affpipe.jobs import Job, inherited
 from affpipe.plan import Item, Plan
 from affpipe.predict import fitted
@@ -32,6 +33,7 @@ from affpipe.sequences import FULL_SCALE, Packed, Sequence
 from affpipe.settings import ChunkModel, ModelSettings, Training
 from affpipe.store import Entry
 from affpipe.tasks import width
+from affpipe.weights.checkpoint import check_archive
 
 ensure_torchvision()  # lightning looks for torchvision
 
@@ -284,7 +286,14 @@ def _train(module: Fit, data: Windows, folder: Path, device: torch.device, progr
             enable_model_summary=False,
         )
         last = checkpoints / "last.ckpt"
-        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None)
+        try:
+            if last.exists():
+                check_archive("fit", last)
+            trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+        except (pickle.UnpicklingError, WeightsError):
+            raise StoreError(
+                f"{last}: want the state of a stopped fit, got none, or a file that asks for more; delete it and run again"
+            ) from None
     state = torch.load(keep.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
     module.load_state_dict(state)
     module.predictor.eval()

@@ -18,11 +18,14 @@ import cv2
 import h5py
 import numpy as np
 import pytest
+import torch
 from clips import write as write_clip
 from PIL import Image
+from small_run import SETTINGS
 
 from affpipe import cache as caches
-from affpipe import jsonfile, store
+from affpipe import jsonfile, predictor, store
+from affpipe.config import parse
 from affpipe.errors import AffpipeError, MediaError, SettingsError, StoreError, WeightsError
 from affpipe.faces import crop, images
 from affpipe.media import reader
@@ -358,3 +361,17 @@ def test_the_limit_on_memory_bites():
     code = "import sys; sys.path.insert(0, sys.argv[1])\nfrom test_bombs import ROOM, bounded\nwith bounded(): bytes(2 * ROOM)"
     done = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], capture_output=True, text=True)
     assert "MemoryError" in done.stderr
+
+
+# ---- fitted models ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dims", [{"mesh": 1 << 40}, {"mesh": 1 << 70}, {"mesh": -1}, {"mesh": "6"}, {}, 3, None], ids=str)
+def test_a_model_of_another_size_than_its_record_is_not_built(tmp_path, dims):
+    settings = parse(SETTINGS).models["face"]
+    made, path = predictor.Predictor(settings, {"mesh": 6}, outputs=2), tmp_path / "model.safetensors"
+    predictor.save(path, made, {"key": KEY})
+    assert predictor.load(path, KEY, settings, torch.device("cpu"))[1]["dims"] == {"mesh": 6}
+    made.dims = dims
+    predictor.save(path, made, {"key": KEY})
+    refused(lambda: predictor.load(path, KEY, settings, torch.device("cpu")), StoreError, "want the network of its record, got another")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affpipe.errors import StoreError
-from affpipe.store import REPAIR, attributes, check, file_name, read_index
+from affpipe.store import KEY, REPAIR, attributes, check, file_name, read_index
 
 DAY_S = 24 * 3600
 
@@ -30,13 +30,26 @@ class Folder:
 
 
 def folders(cache: Path) -> list[Folder]:
-    """Every `<stage>/<key>` folder of a cache, by stage and age."""
+    """Every `<stage>/<key>` folder of a cache, by stage and age; links are left out, see `links`."""
     found = []
-    for path in sorted(p for p in cache.glob("*/*") if p.is_dir() and len(p.name) == 12):
+    for path in (path for stage in _below(cache) for path in _below(stage) if KEY.fullmatch(path.name)):
         files = tuple(sorted(f for f in path.iterdir() if f.suffix in (".h5", ".flac") and not f.name.startswith(".")))
-        size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
-        found.append(Folder(path, files, tuple(sorted((path / "shards").glob("*.json"))), size))
+        size = sum(f.lstat().st_size for f in path.rglob("*") if not f.is_dir())
+        indexes = (index for shards in _below(path) if shards.name == "shards" for index in shards.glob("*.json"))
+        found.append(Folder(path, files, tuple(sorted(indexes)), size))
     return sorted(found, key=lambda f: (f.stage, f.path.stat().st_mtime))
+
+
+def links(cache: Path) -> list[Path]:
+    """Folders of a cache that are links: they are read and written like others, but nothing is verified or deleted behind them."""
+    levels = [[cache]]
+    levels += [_below(cache), [path for stage in _below(cache) for path in _below(stage)]]
+    return sorted(path for level in levels for folder in level for path in folder.iterdir() if path.is_symlink() and path.is_dir())
+
+
+def _below(folder: Path) -> list[Path]:
+    """Folders in a folder, in order, but for links, which may lead out of the cache."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()) if folder.is_dir() else []
 
 
 def verify(cache: Path) -> Iterator[tuple[Path, str]]:
@@ -46,7 +59,7 @@ def verify(cache: Path) -> Iterator[tuple[Path, str]]:
     the next run of the workflow fills the hole. What a killed job left half written goes too, once it is a day old.
     """
     for path in sorted(cache.rglob(".*.part")):
-        if time.time() - path.stat().st_mtime > DAY_S:
+        if time.time() - path.lstat().st_mtime > DAY_S:
             path.unlink()
             yield path, "deleted: a job was killed while it wrote this"
     for folder in folders(cache):

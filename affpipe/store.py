@@ -9,6 +9,7 @@ that what a file says of itself agrees with its name. `<cache>/<stage>/<key>/sha
 import importlib.metadata
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ from affpipe import __version__, jsonfile, layout
 from affpipe.errors import AffpipeError, StoreError
 
 FORMAT = 1
+KEY = re.compile(r"[0-9a-f]{12}")  # what names the folder of a computation
 CHUNK_BYTES = 1 << 18  # of one HDF5 chunk at most: small enough for a window, large enough for a disk
 CHUNK_ROWS = 256  # of one at least, bytes permitting
 ROWS = ("values", "start_s", "end_s", "valid")
@@ -293,10 +295,18 @@ def write_index(path: Path, entries: Mapping[str, Entry]) -> None:
     write_text(path, json.dumps({id: asdict(entry) for id, entry in sorted(entries.items())}, indent=1) + "\n")
 
 
+def _entry(found: Mapping[str, Any]) -> Entry:
+    """ValueError or TypeError for what no job wrote: its file lies beside the index."""
+    entry = Entry(**found)
+    if not all(isinstance(text, str) for text in (entry.status, entry.file, entry.reason)) or Path(entry.file).name != entry.file:
+        raise ValueError(f"the entry {str(dict(found))[:80]}")
+    return entry
+
+
 def read_index(path: Path) -> dict[str, Entry]:
     """Read a shard's index; StoreError names the file and the remedy."""
     try:
-        return {id: Entry(**entry) for id, entry in jsonfile.read(path).items()}
+        return {id: _entry(entry) for id, entry in jsonfile.read(path).items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         what = getattr(error, "strerror", None) or error
         raise StoreError(f"{path}: want an index of streams, got {what}; {REPAIR}") from None

@@ -42,9 +42,12 @@ def folders(cache: Path) -> list[Folder]:
 
 def links(cache: Path) -> list[Path]:
     """Folders of a cache that are links: they are read and written like others, but nothing is verified or deleted behind them."""
-    levels = [[cache]]
-    levels += [_below(cache), [path for stage in _below(cache) for path in _below(stage)]]
-    return sorted(path for level in levels for folder in level for path in folder.iterdir() if path.is_symlink() and path.is_dir())
+    found: list[Path] = []
+    folders = [cache] if cache.is_dir() else []
+    for _ in range(3):  # those of stages, of keys, and what lies in these
+        found += [path for folder in folders for path in sorted(folder.iterdir()) if path.is_symlink() and path.is_dir()]
+        folders = [path for folder in folders for path in _below(folder)]
+    return found
 
 
 def _below(folder: Path) -> list[Path]:

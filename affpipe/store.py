@@ -298,7 +298,8 @@ def write_index(path: Path, entries: Mapping[str, Entry]) -> None:
 def _entry(found: Mapping[str, Any]) -> Entry:
     """ValueError or TypeError for what no job wrote: its file lies beside the index."""
     entry = Entry(**found)
-    if not all(isinstance(text, str) for text in (entry.status, entry.file, entry.reason)) or Path(entry.file).name != entry.file:
+    texts = all(isinstance(text, str) for text in (entry.status, entry.file, entry.reason))
+    if not texts or entry.file == ".." or Path(entry.file).name != entry.file:
         raise ValueError(f"the entry {str(dict(found))[:80]}")
     return entry
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from affpipe import store
 from affpipe.errors import StoreError
-from affpipe.store import FIT, MODEL, REPAIR, attributes, check, file_name, read_index
+from affpipe.store import FIT, KEY, MODEL, REPAIR, attributes, check, file_name, read_index
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,29 @@ class Folder:
 
 
 def folders(cache: Path) -> list[Folder]:
-    """Every `<stage>/<key>` folder of a cache, by stage and age."""
+    """Every `<stage>/<key>` folder of a cache, by stage and age; links are left out, see `links`."""
     found = []
-    for path in sorted(p for p in cache.glob("*/*") if p.is_dir() and len(p.name) == 12):
+    for path in (path for stage in _below(cache) for path in _below(stage) if KEY.fullmatch(path.name)):
         files = tuple(sorted(f for f in path.iterdir() if f.suffix in (".h5", ".flac") and not f.name.startswith(".")))
-        size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
-        found.append(Folder(path, files, tuple(sorted((path / "shards").glob("*.json"))), size))
+        size = sum(f.lstat().st_size for f in path.rglob("*") if not f.is_dir())
+        indexes = (index for shards in _below(path) if shards.name == "shards" for index in shards.glob("*.json"))
+        found.append(Folder(path, files, tuple(sorted(indexes)), size))
     return sorted(found, key=lambda f: (f.stage, f.path.stat().st_mtime))
+
+
+def links(cache: Path) -> list[Path]:
+    """Folders of a cache that are links: they are read and written like others, but nothing is verified or deleted behind them."""
+    found: list[Path] = []
+    folders = [cache] if cache.is_dir() else []
+    for _ in range(3):  # those of stages, of keys, and what lies in these
+        found += [path for folder in folders for path in sorted(folder.iterdir()) if path.is_symlink() and path.is_dir()]
+        folders = [path for folder in folders for path in _below(folder)]
+    return found
+
+
+def _below(folder: Path) -> list[Path]:
+    """Folders in a folder, in order, but for links, which may lead out of the cache."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()) if folder.is_dir() else []
 
 
 def verify(cache: Path) -> Iterator[tuple[Path, str]]:
@@ -50,7 +66,7 @@ def verify(cache: Path) -> Iterator[tuple[Path, str]]:
     for folder in folders(cache):
         for path in folder.files:
             yield from _verify_stream(path)
-        yield from _verify_indexes(folder.path)
+        yield from _verify_indexes(folder.indexes)
 
 
 def mend(path: Path) -> list[str]:
@@ -65,7 +81,7 @@ def mend(path: Path) -> list[str]:
     if path.suffix == ".json":
         return [f"{path}: dropped"] if _removed(path) else []
     found = list(_verify_stream(path)) if path.exists() else []
-    return [f"{file}: {what}" for file, what in (*found, *_verify_indexes(path.parent))]
+    return [f"{file}: {what}" for file, what in (*found, *_verify_indexes((path.parent / "shards").glob("*.json")))]
 
 
 def _verify_stream(path: Path) -> Iterator[tuple[Path, str]]:
@@ -81,8 +97,9 @@ def _verify_stream(path: Path) -> Iterator[tuple[Path, str]]:
         yield path, f"deleted: {error}"
 
 
-def _verify_indexes(folder: Path) -> Iterator[tuple[Path, str]]:
-    for index in sorted((folder / "shards").glob("*.json")):
+def _verify_indexes(indexes: Iterable[Path]) -> Iterator[tuple[Path, str]]:
+    for index in sorted(indexes):
+        folder = index.parent.parent
         try:
             lost = [e.file for e in read_index(index).values() if e.status == "done" and not (folder / e.file).is_file()]
             more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""

@@ -75,6 +75,11 @@ def check_video_name(video: Path) -> None:
         raise ManifestError(f"{video}: want a file name of at most {ID_BYTES} bytes (it names files), got {len(name.encode())}; rename it")
 
 
+def folded(name: str) -> str:
+    """One text for all names that some file system takes for one: they differ in case, or in how accents are written, alone."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+
+
 def read(path: Path, data_root: Path) -> list[Row]:
     """Rows of a manifest, checked. ManifestError names file, row (the header is row 1) and remedy of the first fault."""
     rows, faults = scan(path, data_root)
@@ -174,17 +179,19 @@ def _no_file(path: Path) -> str:
 
 def _twice(rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, str]]:
     """Row number and fault of what may be there once and is there again."""
-    streams: dict[str, int] = {}
+    streams: dict[str, tuple[int, str]] = {}
     videos: dict[str, tuple[int, Path]] = {}
     faces: dict[tuple[Path, str], int] = {}
     for number, row in rows:
-        if row.stream_id in streams:
-            yield number, f"want each stream_id once, got {row.stream_id!r} as in row {streams[row.stream_id]}; rename one"
+        first, id = streams.setdefault(folded(row.stream_id), (number, row.stream_id))
+        if first != number:
+            less = "" if id == row.stream_id else f" ({id!r} there: one name where case is ignored)"
+            yield number, f"want each stream_id once, got {row.stream_id!r} as in row {first}{less}; rename one"
             continue
-        streams[row.stream_id] = number
-        first, video = videos.setdefault(row.video_id, (number, row.video))
+        first, video = videos.setdefault(folded(row.video_id), (number, row.video))
         if video != row.video:
-            yield number, f"want files of different names, got {row.video.name} and {video.name} of row {first}; rename one"
+            less = "" if video.stem == row.video_id else " (one name where case and the form of accents are ignored)"
+            yield number, f"want files of different names, got {row.video.name} and {video.name} of row {first}{less}; rename one"
         face = (row.video, row.subject)
         if face in faces:
             yield number, f"want a row a face, got the {row.subject} face of {row.video.name} as in row {faces[face]}; remove one"

@@ -7,9 +7,10 @@ from affpipe import formats, jobs, report, store, workers
 from affpipe.errors import InputError, MediaError
 from affpipe.files import instead_of_file
 from affpipe.jobs import Progress
-from affpipe.manifest import SUBJECTS, Row, check_video_name
+from affpipe.manifest import SUBJECTS, Row, check_video_name, folded
 from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
+from affpipe.predictor import model_path
 from affpipe.publish import read_run
 from affpipe.store import Entry
 
@@ -36,10 +37,13 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
             f"{run}: want a run that finds faces in videos, got one with faces.source: images; fit one with faces.source: video"
         )
     rows = [_row(video, subject) for video in videos]
-    names = [row.stream_id for row in rows]
-    if len(set(names)) < len(names):
+    if len({folded(row.stream_id) for row in rows}) < len(rows):
         raise InputError(f"predict: want videos of different names, got {', '.join(map(str, videos))}; rename one")
     plan = Plan(settings, rows, model_keys=models)
+    for model in settings.models:
+        path = model_path(plan.folder(model))
+        if not path.is_file():  # nothing is written into a folder that is not the run's cache
+            raise InputError(f"{run}: want the cache in which its models were fitted, got no {path}; predict where the run was made")
     entries: dict[str, dict[str, Entry]] = {}
     for name in plan.names:
         entries[name] = jobs.apply(plan, name, plan.items(name), entries, workers.start, progress)

@@ -208,11 +208,27 @@ def _digest(state: Mapping[str, Tensor]) -> str:
     return out.hexdigest()
 
 
+def _check_shapes(path: Path, record: Mapping[str, Any], settings: ModelSettings) -> None:
+    try:
+        with torch.device("meta"):  # no memory, no values
+            want = {name: list(t.shape) for name, t in Predictor(settings, record["dims"], outputs=record["outputs"]).state_dict().items()}
+        with safe_open(path, framework="pt") as file:
+            wrong = [name for name, shape in want.items() if name not in file.keys() or file.get_slice(name).get_shape() != shape]  # noqa: SIM118
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError, SafetensorError) as error:
+        wrong = [f"{type(error).__name__} of its sizes"]
+    if wrong:
+        raise _damaged(path, "the network of its record", f"another {wrong[0]}")
+
+
 def load(
     path: Path, key: str, settings: ModelSettings, device: torch.device, backbone: Backbone | None = None
 ) -> tuple[Predictor, dict[str, Any]]:
-    """A fitted model, ready to predict, and its record; `backbone` as it was when the model was fitted, whatever its weights."""
+    """A fitted model, ready to predict, and its record; `backbone` as it was when the model was fitted, whatever its weights.
+
+    StoreError where the file does not hold the network that its record declares, before any memory is taken for it.
+    """
     record = read_record(path, key)
+    _check_shapes(path, record, settings)
     predictor = Predictor(settings, record["dims"], backbone, outputs=record["outputs"])
     with safe_open(path, framework="pt") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, config, evaluate, formats, latefusion, ledger, metrics, report, sequences, store
+from affpipe import __version__, config, evaluate, formats, jsonfile, latefusion, ledger, metrics, report, sequences, store
 from affpipe.errors import InputError
 from affpipe.jobs import Job
 from affpipe.latefusion import Study
@@ -18,7 +18,7 @@ from affpipe.metrics import Video
 from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
 from affpipe.settings import Settings
-from affpipe.store import Entry
+from affpipe.store import KEY, Entry
 from affpipe.tasks import TASKS
 
 LATE = "late_fusion"  # its name among the scored systems, and its folder
@@ -86,10 +86,12 @@ def read_run(folder: Path) -> tuple[Settings, dict[str, str]]:
     """Settings and model keys of a run, its paths as seen from here; InputError if the folder holds no record of one."""
     path = folder / "run.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = jsonfile.read(path)
         settings, models, workspace = found["settings"], found["models"], folder / found["workspace"]
+        if set(models) != set(settings["models"]) or not all(KEY.fullmatch(key) for key in models.values()):
+            raise ValueError("models without a key each")
         here = {name: os.path.relpath(workspace / settings[name]) for name in ("cache", "weights", "results", "manifest", "data_root")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: want the record of a finished run, got {what}; run the workflow first") from None
     return config.parse({**settings, **here}, where=str(path)), models
@@ -99,7 +101,7 @@ def read_scores(folder: Path) -> dict[str, Any]:
     """Scores of a run's models on its validation streams."""
     read_run(folder)
     try:
-        return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+        return jsonfile.read(folder / "scores.json")
     except (OSError, ValueError) as error:
         raise InputError(f"{folder / 'scores.json'}: want the scores of a run, got {error}; run the workflow again") from None
 
@@ -193,8 +195,7 @@ def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path)
     """
     late = plan.settings.late_fusion
     if late is None:
-        if folder.is_dir():
-            shutil.rmtree(folder)
+        _remove(folder)
         return None, {}
     names = sorted(late.members or plan.settings.models)
     moments: dict[str, list[latefusion.Sums]] = {}
@@ -257,6 +258,16 @@ def _worth(study: Study) -> str:
 
 
 def _remove_others(folder: Path, keep: set[str]) -> None:
+    if folder.is_symlink():
+        raise InputError(f"{folder}: want a folder of the results, got a link, in which other files would be removed; take the link away")
     for path in sorted(folder.glob("*")) if folder.is_dir() else ():
         if path.name not in keep:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there; of a link the link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from affpipe import cache, config, device, jobs, manifest, resources, store, workers
+from affpipe import cache, config, device, jobs, jsonfile, manifest, resources, store, workers
 from affpipe.errors import InputError, SettingsError, StoreError
 from affpipe.jobrecord import JobRecord, recording
 from affpipe.jobs import Progress
@@ -56,7 +56,7 @@ def freeze(settings: Settings, path: Path) -> None:
 def frozen(settings: Path) -> Plan:
     """The plan of resolved settings."""
     try:
-        data = json.loads(settings.read_text(encoding="utf-8"))
+        data = jsonfile.read(settings)
     except (OSError, ValueError) as error:
         raise SettingsError(f"{settings}: want resolved settings, got {error}; run the workflow again") from None
     return plan_from(config.parse(data, where=str(settings)))

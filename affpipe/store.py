@@ -24,11 +24,12 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from affpipe import __version__
+from affpipe import __version__, jsonfile, layout
 from affpipe.errors import AffpipeError, StoreError
 
 FORMAT = 1
 MODEL, FIT = "model.safetensors", "fit.json"  # a fitted model, and the file that tells the workflow of it
+KEY = re.compile(r"[0-9a-f]{12}")  # what names the folder of a computation
 CHUNK_BYTES = 1 << 18  # of one HDF5 chunk at most: small enough for a window, large enough for a disk
 CHUNK_ROWS = 256  # of one at least, bytes permitting
 ROWS = ("values", "start_s", "end_s", "valid")
@@ -247,11 +248,12 @@ class Stream:
             what = "no file" if not path.exists() else " ".join(str(error).split("(")[-1].rstrip(")").split())
             raise StoreError(f"{path}: want a stored stream, got {what}; {REPAIR}", damaged=path) from None
         with self._faults():
-            self.attributes: dict[str, Any] = json.loads(self._file.attrs["affpipe"])
+            shapes = layout.check(self._file)
+            self.attributes: dict[str, Any] = jsonfile.parse(self._file.attrs["affpipe"])
             for what, want in (("format", FORMAT), ("id", None), ("key", key), ("identity", identity)):
                 if self.attributes[what] != want and want is not None:
                     raise StoreError(f"{path}: want {what} {want}, got {self.attributes[what]}; {REPAIR}", damaged=path)
-            lengths = {name: len(self._file[name]) for name in ROWS}
+            lengths = {name: shapes[name][0] for name in ROWS}
             if set(lengths.values()) != {int(self._file.attrs["rows"])}:
                 raise StoreError(f"{path}: want {self._file.attrs['rows']} rows, got {lengths}; {REPAIR}", damaged=path)
             self.start_s, self.end_s, self.valid = (self._file[name][:] for name in ROWS[1:])
@@ -277,6 +279,11 @@ class Stream:
 
     def __len__(self) -> int:
         return len(self.valid)
+
+    def check_written(self) -> None:
+        """StoreError unless every row was written; takes longer than opening."""
+        with self._faults():
+            layout.check_written(self._file)
 
     @property
     def names(self) -> list[str]:
@@ -317,7 +324,7 @@ def attributes(path: Path) -> dict[str, Any]:
         from affpipe.media.audio import flac_comment
 
         try:
-            found = json.loads(flac_comment(path))
+            found = jsonfile.parse(flac_comment(path))
             if any(name not in found for name in ("key", "id", "identity")):
                 raise ValueError("one without key, id and identity")
             return found
@@ -335,6 +342,7 @@ def check(path: Path, *, key: str, identity: str, deep: bool = False) -> dict[st
             raise StoreError(f"{path}: want {what} {want}, got {found[what]}; {REPAIR}", damaged=path)
     if deep and path.suffix == ".h5":
         with Stream(path, key=key, identity=identity) as stream:
+            stream.check_written()
             for name in stream.names:
                 stream.rows(name)
     elif deep:
@@ -373,10 +381,19 @@ def write_index(path: Path, entries: Mapping[str, Entry]) -> None:
     write_text(path, json.dumps({id: asdict(entry) for id, entry in sorted(entries.items())}, indent=1) + "\n")
 
 
+def _entry(found: Mapping[str, Any]) -> Entry:
+    """ValueError or TypeError for what no job wrote: its file lies beside the index."""
+    entry = Entry(**found)
+    texts = all(isinstance(text, str) for text in (entry.status, entry.file, entry.reason))
+    if not texts or entry.file == ".." or Path(entry.file).name != entry.file:
+        raise ValueError(f"the entry {str(dict(found))[:80]}")
+    return entry
+
+
 def read_index(path: Path) -> dict[str, Entry]:
     """Read a shard's index; StoreError names the file and the remedy."""
     try:
-        return {id: Entry(**entry) for id, entry in json.loads(path.read_text(encoding="utf-8")).items()}
+        return {id: _entry(entry) for id, entry in jsonfile.read(path).items()}
     except (ValueError, TypeError, AttributeError, FileNotFoundError) as error:
         what = getattr(error, "strerror", None) or error
         raise StoreError(f"{path}: want an index of streams, got {what}; {REPAIR}", damaged=path) from None

@@ -1,6 +1,5 @@
 """The files that go to the organisers: predictions in the order of their template, with something in every row, and how each was had."""
 
-import json
 import os
 import shutil
 import tempfile
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import __version__, formats, frames, preflight, store
+from affpipe import __version__, formats, frames, jsonfile, preflight, store
 from affpipe.errors import InputError, ManifestError
 from affpipe.tasks import TASKS
 from affpipe.template import Template, read_template
@@ -69,7 +68,7 @@ def of_run(run: Path, task: str) -> tuple[Path, str]:
     """Folder of a finished run's predictions of a task, and the run's name and key for people. InputError if there is no such run."""
     path = run / "run.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = jsonfile.read(path)
         name, key = found["settings"]["name"], found["run"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         what = getattr(error, "strerror", None) or error

@@ -23,7 +23,7 @@ from affpipe import predictor as models
 from affpipe.compat import ensure_torchvision
 from affpipe.device import pick
 from affpipe.encoders.augment import augment
-from affpipe.errors import ManifestError, StoreError
+from affpipe.errors import ManifestError, StoreError, WeightsError
 from affpipe.jobs import Job, Progress, inherited
 from affpipe.plan import Item, Plan
 from affpipe.predict import fitted
@@ -32,7 +32,7 @@ from affpipe.sequences import FULL_SCALE, Packed, Sequence
 from affpipe.settings import ChunkModel, ModelSettings, Training
 from affpipe.store import Entry
 from affpipe.tasks import width
-from affpipe.weights.files import UNREADABLE
+from affpipe.weights.checkpoint import read as read_checkpoint
 
 ensure_torchvision()  # lightning looks for torchvision
 
@@ -296,7 +296,7 @@ def _train(module: Fit, data: Windows, folder: Path, device: torch.device, told:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module, datamodule=data, ckpt_path=_last(checkpoints))
+        trainer.fit(module, datamodule=data, ckpt_path=_last(checkpoints), weights_only=True)
     state = torch.load(keep.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
     module.load_state_dict(state)
     module.predictor.eval()
@@ -309,9 +309,9 @@ def _last(checkpoints: Path) -> Path | None:
     if not path.exists():
         return None
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        log.warning("%s: %s; fitted from the start", path, " ".join(str(error).split()))
+        read_checkpoint("fit", path)
+    except WeightsError as error:
+        log.warning("%s; fitted from the start", error)
         shutil.rmtree(checkpoints)
         return None
     return path

@@ -230,10 +230,10 @@ def test_what_is_no_checkpoint_is_refused_in_one_line(tiny: Path, tmp_path: Path
         (tmp_path / f"bad{i}").write_bytes(content)
         with pytest.raises(WeightsError, match=rf"grada: .*bad{i} does not read as weights"):
             grada.load(tmp_path / f"bad{i}", **CPU)
-    with pytest.raises(WeightsError, match=r"want one \.pth file in it, got \['0\.pth', '1\.pth'"):
+    with pytest.raises(WeightsError, match=r"want one \.pth or \.safetensors file in it, got \['0\.pth', '1\.pth'"):
         grada.load(tmp_path, **CPU)
     (tmp_path / "none").mkdir()
-    with pytest.raises(WeightsError, match=r"want one \.pth file in it, got \[\]"):
+    with pytest.raises(WeightsError, match=r"want one \.pth or \.safetensors file in it, got \[\]"):
         grada.load(tmp_path / "none", **CPU)
     with pytest.raises(WeightsError, match=r"gone\.pth does not read as weights"):
         grada.load(tmp_path / "gone.pth", **CPU)

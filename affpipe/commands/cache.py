@@ -40,6 +40,7 @@ def cache_verify(cache: Path = Path("cache")) -> None:
     from affpipe import cache as caches
 
     faults = list(caches.verify(cache))
+    _tell_links(caches.links(cache))
     for path, what in faults:
         print(f"{path}: {what}")
     print(
@@ -78,8 +79,14 @@ def cache_gc(
 
     plan = plan_of(config)
     rubbish = caches.garbage(plan.cache, keys_in_use(plan))
+    _tell_links(caches.links(plan.cache))
     for folder in rubbish:
         print(f"{folder.path}: {folder.bytes / 1e6:.1f} MB")
         if yes:
             shutil.rmtree(folder.path)
     print(f"{sum(f.bytes for f in rubbish) / 1e6:.1f} MB {'freed' if yes else 'can be freed with --yes'}")
+
+
+def _tell_links(links: list[Path]) -> None:
+    for path in links:
+        print(f"{path}: a link, not followed; nothing behind it was read or deleted")

@@ -47,6 +47,23 @@ def weights_fetch(
     print(fetch(name, out, revision=revision))
 
 
+@weights_app.command("convert")
+def weights_convert(
+    file: Annotated[Path, typer.Argument(help="checkpoint that torch wrote (.pt, .pth, .bin, .ckpt)")],
+    out: Annotated[Path, typer.Argument(help="new file, *.safetensors")],
+    trust: Annotated[
+        bool, typer.Option("--trust", help="unpickle a file that asks for more than tensors: it runs whatever program is in it")
+    ] = False,
+) -> None:
+    """Write the tensors of a checkpoint as safetensors, which run nothing when they are read."""
+    from affpipe.weights.convert import convert
+
+    made = convert(file, out, trust=trust)
+    print(f"{made.path}: {made.tensors} tensors{f' from {made.under}' if made.under else ''}")
+    if made.left_out:
+        print(f"left out, as they are no tensors: {', '.join(made.left_out)}")
+
+
 @faces_app.command("review")
 def faces_review(
     recipes: Annotated[list[Path] | None, typer.Argument(help="settings laid over --config")] = None,

@@ -13,7 +13,6 @@ The paper counts 7.9 M parameters, which is about EfficientNet-B1 with its Image
 network has 6,844,202.
 """
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +25,7 @@ from torch import Tensor, nn
 from affpipe.compat import ensure_torchvision
 from affpipe.encoders.specs import GRADA
 from affpipe.errors import InputError, WeightsError
-from affpipe.weights.files import UNREADABLE, first_line
+from affpipe.weights.checkpoint import SAFE, read, read_safe
 
 ensure_torchvision()
 
@@ -116,7 +115,7 @@ def letterbox(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def load(path: Path, *, device: torch.device, dtype: torch.dtype, side: int = 240, batch_size: int = 32) -> Grada:
-    """The encoder with the weights of a .pth file, or of the one in a folder. Runs no code of the checkpoint.
+    """The encoder with the weights of a .pth or .safetensors file, or of the one in a folder. Runs no code of the checkpoint.
 
     A state dict may lie alone under "state_dict", and all its names may begin with "module.", as nn.DataParallel saves them; nothing else
     is unwrapped or left out. Raises WeightsError where the file is none or a key is missing, left over or of another shape.
@@ -136,20 +135,14 @@ def load(path: Path, *, device: torch.device, dtype: torch.dtype, side: int = 24
 def _file(path: Path) -> Path:
     if not path.is_dir():
         return path
-    files = sorted(path.glob("*.pth"))
+    files = sorted(file for file in path.iterdir() if file.suffix in (".pth", SAFE))
     if len(files) != 1:
-        raise WeightsError(f"{GRADA.name}: {path}: want one .pth file in it, got {[f.name for f in files]}; name the file itself")
+        raise WeightsError(f"{GRADA.name}: {path}: want one .pth or {SAFE} file in it, got {[f.name for f in files]}; name the file itself")
     return files[0]
 
 
 def _weights(file: Path) -> Mapping[str, Tensor]:
-    try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # torch's words on it recommend to load the file without the restriction
-        why = "no checkpoint, or one with more in it than tensors: do not trust it, or save the network's state_dict() alone"
-        raise WeightsError(f"{GRADA.name}: {file} does not read as weights ({why})") from error
-    except (*UNREADABLE, LookupError) as error:  # a damaged pickle looks for what is not there
-        raise WeightsError(f"{GRADA.name}: {file} does not read as weights ({first_line(error)}); get the file again") from None
+    found = read_safe(GRADA.name, file) if file.suffix == SAFE else read(GRADA.name, file)
     if isinstance(found, Mapping) and set(found) == {"state_dict"}:
         found = found["state_dict"]
     if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):

@@ -251,9 +251,9 @@ def load(
         raise WeightsError(f"{QWEN3VL.name}: {folder}: want a Qwen3-VL checkpoint, got model_type {kind!r}; correct the path")
     try:
         with quiet_transformers():
-            processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+            processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             model, report = Qwen3VLForConditionalGeneration.from_pretrained(
-                folder, local_files_only=True, dtype=dtype, output_loading_info=True
+                folder, local_files_only=True, use_safetensors=True, dtype=dtype, output_loading_info=True
             )
     except UNREADABLE as error:
         raise WeightsError(f"{QWEN3VL.name}: {folder} does not load ({first_line(error)}); {remedy}") from error

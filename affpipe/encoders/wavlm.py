@@ -13,12 +13,12 @@ stops only the last two. So nothing is padded: rows of equal length run together
 are equal but for the last of a video, so this costs one small batch a video.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from affpipe.compat import ensure_torchvision, quiet_transformers
@@ -26,7 +26,8 @@ from affpipe.encoders.specs import WAVLM
 from affpipe.encoders.waveforms import check_waveforms
 from affpipe.encoders.wavlm_layers import Top, cut
 from affpipe.errors import InputError, WeightsError
-from affpipe.weights.files import UNREADABLE, first_line, read_json
+from affpipe.weights.checkpoint import read, read_safe
+from affpipe.weights.files import read_json
 
 ensure_torchvision()  # transformers' loss functions import it, whatever the model
 
@@ -182,11 +183,11 @@ def _scale(folder: Path, settings: dict, odyssey: bool) -> tuple[float, float] |
 
 def _weights(folder: Path) -> dict[str, Tensor]:
     safe, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
-    try:
-        if safe.is_file():
-            return load_file(safe)
-        if pickled.is_file():
-            return torch.load(pickled, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise WeightsError(f"{WAVLM.name}: the weights in {folder} are damaged ({first_line(error)}); fetch them again") from error
+    if safe.is_file():
+        return read_safe(WAVLM.name, safe)
+    if pickled.is_file():
+        found = read(WAVLM.name, pickled)
+        if isinstance(found, Mapping) and all(isinstance(value, Tensor) for value in found.values()):
+            return dict(found)
+        raise WeightsError(f"{WAVLM.name}: {pickled}: want a state dict of tensors, got a {type(found).__name__}; fetch the weights again")
     raise WeightsError(f"{WAVLM.name}: {folder} holds neither {safe.name} nor {pickled.name}; fetch the weights, or correct the path")

@@ -5,6 +5,12 @@ import numpy as np
 
 from affpipe.errors import InputError, StoreError
 
+JPEG, SCAN = b"\xff\xd8\xff", b"\xff\xda"
+FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers after which the size stands
+LARGEST_SIDE = 4096  # pixels: twice the largest setting of `faces.crop_side`; a few bytes can declare a picture of gigabytes
+MOST_SCANS = 100  # of a progressive JPEG, of which ten are usual: each goes over the whole picture, however few bytes it has
+REMEDY = "remove the file and run the crop stage again"
+
 
 def square(box: np.ndarray, margin: float) -> np.ndarray:
     """The (4,) int64 square round the centre of a (4,) box xyxy: its longer side plus `margin` of that side on each side.
@@ -46,9 +52,26 @@ def encode_jpeg(crop: np.ndarray, quality: int) -> bytes:
     return cv2.imencode(".jpg", crop[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width that the header of a JPEG declares, from a few of its bytes; None where it has none."""
+    at = 2 if data.startswith(JPEG) else len(data)
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # padding
+            at += 1
+        elif marker in FRAME:
+            return int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return None
+
+
 def decode_jpeg(data: bytes) -> np.ndarray:
-    """The (H, W, 3) uint8 RGB image of a JPEG; StoreError if it is none."""
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    """The (H, W, 3) uint8 RGB image of a JPEG; StoreError if it is none, or would take much more to decode than faces do."""
+    height, width = jpeg_size(data) or (0, 0)
+    if max(height, width) > LARGEST_SIDE or data.count(SCAN) > MOST_SCANS:
+        raise StoreError(f"decode_jpeg: want at most {LARGEST_SIDE} pixels a side and {MOST_SCANS} scans, got {width}x{height}; {REMEDY}")
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if height and width else None
     if image is None:
-        raise StoreError(f"decode_jpeg: {len(data)} bytes are no image; remove the file and run the crop stage again")
+        raise StoreError(f"decode_jpeg: {len(data)} bytes are no image; {REMEDY}")
     return np.ascontiguousarray(image[:, :, ::-1])

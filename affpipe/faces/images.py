@@ -14,7 +14,6 @@ from affpipe.errors import MediaError, StoreError
 SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG")
 OTHERS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # in small letters: images, but none that is read
 NUMBER = re.compile(r"[0-9]+")
-JPEG = b"\xff\xd8\xff"
 
 
 def numbered(folder: Path) -> dict[int, Path]:
@@ -38,7 +37,7 @@ def numbered(folder: Path) -> dict[int, Path]:
 
 
 def read(path: Path) -> tuple[bytes, int] | None:
-    """Bytes of a square JPEG and its side in pixels; None where they do not decode: cut short, empty, no JPEG.
+    """Bytes of a square JPEG and its side in pixels; None where they do not decode: cut short, empty, no JPEG, huge.
 
     MediaError where the file cannot be read, or its picture is not square.
     """
@@ -47,8 +46,6 @@ def read(path: Path) -> tuple[bytes, int] | None:
     from affpipe.faces.crop import decode_jpeg
 
     data = _bytes(path)
-    if not data.startswith(JPEG):
-        return None
     try:
         height, width = decode_jpeg(data).shape[:2]
     except (StoreError, cv2.error):

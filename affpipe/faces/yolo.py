@@ -20,6 +20,7 @@ import torch
 from affpipe.compat import ensure_torchvision
 from affpipe.errors import SettingsError, WeightsError
 from affpipe.faces.detect import Detection, check_frame, clip
+from affpipe.weights.checkpoint import check_archive
 
 AGAIN = "put a YOLO face checkpoint (.pt of ultralytics) there"
 
@@ -117,6 +118,7 @@ def load(path: Path) -> torch.nn.Module:
     """The network of a checkpoint, fused, float32, on the CPU; WeightsError if there is none, or if the file asks for more than layers."""
     from ultralytics.nn.tasks import DetectionModel, PoseModel, torch_safe_load
 
+    check_archive("yolo", path)
     try:
         checkpoint, _ = torch_safe_load(path, safe_only=True)
         net = checkpoint.get("ema") or checkpoint["model"]

@@ -15,12 +15,26 @@ from affpipe.manifest import ID_BYTES, NEEDED, OWN_PARTITION, STREAM_ID
 def sift(collection: Collection) -> tuple[list[Stream], list[Finding]]:
     """Streams that a manifest can hold, and a finding on each other one that has a video. ManifestError if it can hold none."""
     why = {stream.id: _unfit(stream) for stream in collection.streams if stream.video}
+    _tell_twins([stream for stream in collection.streams if why.get(stream.id) == ""], why)
     out = [stream for stream in collection.streams if why.get(stream.id) == ""]
     if not out:
         raise ManifestError(
             f"{collection.root}: want videos named as the streams, got none for {len(collection.streams)}; fetch or rename them"
         )
     return out, [Finding("left out", id, text, (id,)) for id, text in why.items() if text]
+
+
+def _tell_twins(streams: Sequence[Stream], why: dict[str, str]) -> None:
+    """Note why streams are left out whose name, or whose video's, is that of one before them to some file system."""
+    ids: dict[str, str] = {}
+    videos: dict[str, str] = {}
+    for stream in sorted(streams, key=lambda stream: stream.id):
+        video = Path(stream.video)
+        other = ids.get(manifest.folded(stream.id)) or videos.get(manifest.folded(video.stem), stream.video)
+        if other not in (stream.id, stream.video):
+            why[stream.id] = f"want a name that differs in more than case or the form of accents, got one like {other}; rename its files"
+            continue
+        ids[manifest.folded(stream.id)], videos[manifest.folded(video.stem)] = stream.id, stream.video
 
 
 def _unfit(stream: Stream) -> str:

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 # Half a frame at 25 fps. Timestamps that stray less from the running sample count are jitter; more is a gap, an overlap or drift.
 TOLERANCE_S = 0.02
+# libsndfile writes FLAC in blocks of 4096 samples, and no block of one channel is shorter than 10 bytes, silence included.
+FLAC_SAMPLES, FLAC_BYTES = 4096, 10
 
 
 def extract(path: Path, axis: FrameAxis, *, sample_rate_hz: int = 16000) -> np.ndarray:
@@ -166,9 +168,14 @@ def flac_comment(path: Path) -> str:
 
 def _flac(path: Path) -> soundfile.SoundFile:
     try:
-        return soundfile.SoundFile(path)
+        file = soundfile.SoundFile(path)
     except soundfile.LibsndfileError as error:
         raise _bad_flac(path, error.error_string) from None
+    longest = path.stat().st_size // FLAC_BYTES * FLAC_SAMPLES
+    if file.frames > longest:
+        file.close()
+        raise _bad_flac(path, f"{file.frames} samples declared in a file that holds at most {longest}")
+    return file
 
 
 def _bad_flac(path: Path, reason: str) -> MediaError:

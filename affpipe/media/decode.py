@@ -95,6 +95,8 @@ def packet_times(path: Path) -> list[float]:
         kind = container.format.name
         if not kind.startswith(("mov,", "matroska")):  # elsewhere decord may begin at the wrong frame, silently (MPEG: at frame 12)
             raise MediaError(f"{path}: decord: want mp4, mov, mkv or webm, got {kind}; use the pyav backend")
+        if not stream.codec_context.width:  # damaged, or too large: decord has no limit
+            raise unreadable(path, "frames of no known size")
         try:
             found = [p for p in packets(container, [stream]) if p.size]
         except av.FFmpegError as error:

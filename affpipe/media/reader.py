@@ -28,8 +28,9 @@ from affpipe.media.identity import check
 JUMP_S = 1.0
 # A longer video comes of a damaged timestamp, and would ask for gigabytes of silence and of empty windows.
 LONGEST_S = 24 * 3600.0
-# A larger picture comes of a damaged or made-up header, and would ask for gigabytes at each step; 8K video has half of it.
+# Of a frame: twice 8K. A few bytes can declare a picture of gigabytes; FFmpeg's own limit is four times as high.
 LARGEST_PIXELS = 1 << 26
+LIMITS = {"max_pixels": str(LARGEST_PIXELS)}
 # What FFmpeg opens and is no video: any text file, played as a terminal; a list, whose own bytes say nothing of the videos that it names.
 NO_VIDEO = {"tty": "text", "concat": "a list of files", "hls": "a list of files", "dash": "a list of files"}
 
@@ -46,7 +47,7 @@ def words(error: av.FFmpegError) -> str:
 
 def _open(path: Path) -> InputContainer:
     # "file:" because a name such as "a:b.mp4" would be read as a protocol; the whitelist keeps playlists off the network.
-    return av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file"})
+    return av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file", **LIMITS})
 
 
 @contextmanager
@@ -92,6 +93,10 @@ def video_stream(container: InputContainer, path: Path) -> av.VideoStream:
         raise MediaError(f"{path}: want a video, got a file without a video stream; take it out of the manifest or replace it")
     if stream.codec_context is None:
         raise unreadable(path, "a codec that FFmpeg does not know")
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > LARGEST_PIXELS:
+        raise MediaError(f"{path}: want frames of at most {LARGEST_PIXELS} pixels, got {width}x{height}; scale the video down")
+    stream.codec_context.options = LIMITS  # for frames that are larger than the container says
     return stream
 
 
@@ -138,9 +143,6 @@ class VideoPass:
     def __init__(self, container: InputContainer, path: Path, *, threads: int = 1):
         self.container, self.path = container, path
         self.stream = video_stream(container, path)
-        width, height = self.stream.codec_context.width, self.stream.codec_context.height
-        if width * height > LARGEST_PIXELS:
-            raise MediaError(f"{path}: want frames of at most {LARGEST_PIXELS} pixels, got {width}x{height}; scale the video down")
         self.stream.thread_type = "AUTO"
         self.stream.codec_context.thread_count = threads
         self.count = self.repaired_times = self.bad_packets = self.corrupt_frames = 0
@@ -168,7 +170,7 @@ class VideoPass:
         except av.FFmpegError as error:
             raise unreadable(self.path, f"{words(error)} after {self.count} frames") from None
         if self.count == 0:
-            raise unreadable(self.path, "no decodable frame")
+            raise unreadable(self.path, f"no decodable frame of at most {LARGEST_PIXELS} pixels")
 
     def _look(self, frame: av.VideoFrame) -> None:
         self.corrupt_frames += frame.is_corrupt

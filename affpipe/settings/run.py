@@ -1,5 +1,6 @@
 """Settings of a run: all of the others, what is made of predictions, and rules between sections."""
 
+import unicodedata
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -110,6 +111,13 @@ class Settings(Section):
                 f"{self.cross_validation.folds} folds; set one"
             )
         return self
+
+    @field_validator("cache", "results")
+    @classmethod
+    def _outputs(cls, path: str):
+        if not path or any(c in "{}" or unicodedata.category(c) == "Cc" for c in path):  # Snakemake reads names out of braces
+            raise ValueError(f"want a path without braces and control characters, got {path!r}")
+        return path
 
     @field_validator("tasks")
     @classmethod

@@ -4,6 +4,7 @@ import json
 import logging
 from pathlib import Path
 
+from affpipe import jsonfile
 from affpipe.errors import WeightsError
 from affpipe.jobs import Context
 from affpipe.store import write_text
@@ -19,6 +20,8 @@ def checkpoint(context: Context) -> tuple[Path, tuple[str, ...]]:
     A file that a person put there gets its record at first use. A folder without one may be half of a download, and is refused.
     """
     name, folder = context.settings.weights, Path(context.plan.settings.weights)
+    if not records.plain(name):  # it becomes the name of a file in the cache, and a record is written beside the weights
+        raise WeightsError(f"{context.name}: want weights below {folder}, got {name!r}; put them there, or set `weights` to their folder")
     path = folder / name
     if not path.exists():
         raise WeightsError(
@@ -31,10 +34,17 @@ def checkpoint(context: Context) -> tuple[Path, tuple[str, ...]]:
     return path, (name,) if found.random else ()
 
 
+def _begun_with(path: Path) -> str:
+    try:
+        return jsonfile.read(path)["digest"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WeightsError(f"{path}: want the weights that this cache began with, got {error}; delete the file if you know them") from None
+
+
 def pin(cache: Path, record: WeightsRecord) -> None:
     """Remember the weights that a cache was begun with; WeightsError if others come under the same name, whose values would mix."""
     path = cache / "weights" / f"{record.name}.json"
     if not path.exists():
         write_text(path, json.dumps({"name": record.name, "digest": record.digest}) + "\n")
-    elif json.loads(path.read_text(encoding="utf-8"))["digest"] != record.digest:
+    elif _begun_with(path) != record.digest:
         raise WeightsError(f"{path}: want the weights {record.name} that this cache began with, got others; give the new ones another name")

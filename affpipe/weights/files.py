@@ -1,12 +1,12 @@
 """Reading checkpoint files whose damage is the user's to mend, whatever library notices it."""
 
-import json
 import pickle
 import struct
 from pathlib import Path
 
 from safetensors import SafetensorError
 
+from affpipe import jsonfile
 from affpipe.errors import WeightsError
 
 # What the readers of checkpoints raise on a file that is cut short, empty or something else.
@@ -23,6 +23,9 @@ def read_json(who: str, path: Path) -> dict:
     if not path.is_file():
         raise WeightsError(f"{who}: no {path}; fetch the weights again, or correct the path")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = jsonfile.read(path)
     except ValueError as error:
         raise WeightsError(f"{who}: {path} is damaged ({first_line(error)}); fetch the weights again") from None
+    if not isinstance(found, dict):
+        raise WeightsError(f"{who}: {path}: want a JSON object, got a {type(found).__name__}; fetch the weights again")
+    return found

@@ -8,12 +8,15 @@ that a person put there; from then on other bytes under the same names are an er
 import hashlib
 import json
 import os
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from affpipe import jsonfile
 from affpipe.errors import WeightsError
 
 RECORD = "affpipe-weights.json"
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,28 @@ def read_record(weights: Path) -> WeightsRecord:
     if not path.exists():
         raise WeightsError(f"weights: {weights} has no {path.name}; record it with its name and source, or fetch it again")
     try:
-        return WeightsRecord(**json.loads(path.read_text()))
+        return _checked(WeightsRecord(**jsonfile.read(path)))
     except (ValueError, TypeError) as error:
         raise WeightsError(f"weights: {path} does not read as a record ({error}); delete it and record the weights again") from None
+
+
+def plain(name: object) -> bool:
+    """Whether a name, with slashes or without, leads below the folder that it is joined to, and nowhere else."""
+    return isinstance(name, str) and name.isprintable() and bool(name) and not set(name.split("/")) & {"", ".", ".."} and "\\" not in name
+
+
+def _checked(found: WeightsRecord) -> WeightsRecord:
+    """ValueError where a record says what none of this package does: its names become names of files."""
+    if not plain(found.name):
+        raise ValueError(f"the name {found.name!r}")
+    if not isinstance(found.random, bool) or not isinstance(found.source, str) or not isinstance(found.revision, str):
+        raise ValueError(f"random {found.random!r}, source {found.source!r}, revision {found.revision!r}")
+    if not isinstance(found.sha256, dict):
+        raise ValueError(f"the checksums {found.sha256!r}")
+    for file, digest in found.sha256.items():
+        if not plain(file) or not isinstance(digest, str) or not SHA256.fullmatch(digest):
+            raise ValueError(f"the file {file!r} with the checksum {digest!r}")
+    return found
 
 
 def record(weights: Path, *, name: str, source: str, revision: str = "", random: bool = False) -> WeightsRecord:

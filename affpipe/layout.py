@@ -1,0 +1,60 @@
+"""What an HDF5 file of the store may be made of: datasets of numbers that lie in it as they are, and nothing else.
+
+HDF5 can do much more than `store.Writer` asks of it: a dataset may be a link to another file, be put together from others, be compressed a
+thousandfold, or declare rows that were never written. In a cache that others write to, each of these lets a few kilobytes read a file that
+is none of the cache's, or fill the memory. So the headers are looked at before any row is read: what all datasets declare fits in the file.
+"""
+
+import math
+
+import h5py
+from h5py import h5d, h5g, h5l, h5o, h5t, h5z
+
+NUMBERS = (h5t.INTEGER, h5t.FLOAT, h5t.ENUM)  # h5py keeps a bool as an enumeration
+
+
+def check(file: h5py.File) -> dict[str, tuple[int, ...]]:
+    """Shapes of the datasets, by name.
+
+    ValueError unless every link of the root is a dataset of numbers in chunks, not compressed, and the file has room for all of them.
+    """
+    names: list[bytes] = []
+    file.id.links.iterate(names.append)
+    shapes, declared = {}, 0
+    for name in names:
+        shape, size = _declared(file.id, name)
+        shapes[name.decode("utf-8", "backslashreplace")] = shape
+        declared += size
+    if declared > (size := file.id.get_filesize()):
+        raise ValueError(f"datasets of {declared} bytes in a file of {size}")
+    return shapes
+
+
+def check_written(file: h5py.File) -> None:
+    """ValueError unless every chunk of every dataset was written: others read as zeros. Takes time by the number of chunks."""
+    for name, dataset in file.items():
+        _, declared = _declared(file.id, name.encode())
+        stored = dataset.id.get_storage_size()
+        if declared > stored:
+            raise ValueError(f"{name} of {declared} bytes, of which {stored} are there")
+
+
+def _declared(root: h5g.GroupID, name: bytes) -> tuple[tuple[int, ...], int]:
+    """Shape of a dataset, and bytes that its chunks take where all are written, without their checksums."""
+    shown = name.decode("utf-8", "backslashreplace")
+    if root.links.get_info(name).type != h5l.TYPE_HARD:
+        raise ValueError(f"{shown}, a link to elsewhere")
+    dataset = h5o.open(root, name)
+    if not isinstance(dataset, h5d.DatasetID):
+        raise ValueError(f"{shown}, which is no dataset")
+    kind = dataset.get_type()
+    if kind.get_class() not in NUMBERS:
+        raise ValueError(f"{shown} of {kind.dtype}, which are no numbers")
+    made = dataset.get_create_plist()
+    if made.get_layout() != h5d.CHUNKED or made.get_external_count():
+        raise ValueError(f"{shown}, which does not lie in chunks of this file")
+    if any(made.get_filter(i)[0] != h5z.FILTER_FLETCHER32 for i in range(made.get_nfilters())):
+        raise ValueError(f"{shown}, which is compressed")
+    shape = dataset.shape
+    chunks = (-(-length // side) * side for length, side in zip(shape, made.get_chunk(), strict=True))
+    return shape, math.prod(chunks) * kind.get_size()

@@ -1,0 +1,377 @@
+"""Files that declare more than they hold: each is refused in one line, before memory or time is spent on it.
+
+Checkpoints that unfold are in test_checkpoints.
+"""
+
+import io
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import h5py
+import numpy as np
+import pytest
+import torch
+from clips import write as write_clip
+from PIL import Image
+from small_run import SETTINGS
+
+from affpipe import cache as caches
+from affpipe import jsonfile, predictor, store
+from affpipe.config import parse
+from affpipe.errors import AffpipeError, MediaError, SettingsError, StoreError, WeightsError
+from affpipe.faces import crop, images
+from affpipe.media import reader
+from affpipe.media.audio import read_flac, write_flac
+from affpipe.media.decode import frames as decode
+from affpipe.media.probe import probe
+from affpipe.run import frozen
+from affpipe.store import Header, Stream
+from affpipe.weights.files import read_json
+
+KEY, IDENTITY = "0123456789ab", "fedcba9876543210"
+HEADER = Header("mesh", KEY, "one", IDENTITY, {}, 1, {}, Fraction(25))
+ROOM = 256 << 20  # bytes more than now: what a refusal may take, and far below what each bomb declares
+
+
+@contextmanager
+def bounded(seconds: float = 5) -> Iterator[None]:
+    """Fail where the body takes more address space than ROOM or more time than `seconds`."""
+    own = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (own + ROOM, before[1]))
+    begun = time.monotonic()
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert time.monotonic() - begun < seconds
+
+
+def refused(call: Callable[[], object], error: type[AffpipeError], *said: str) -> None:
+    """`call` ends in one line of this kind that has all of these words."""
+    with bounded(), pytest.raises(error) as raised:
+        call()
+    message = str(raised.value)
+    assert "\n" not in message
+    assert all(words in message for words in said), message
+
+
+# ---- streams ----------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    path = tmp_path / "cache" / "mesh" / KEY / store.file_name("one", IDENTITY)
+    rows = np.arange(40.0)
+    store.write(
+        path,
+        HEADER,
+        values=rows[:, None].astype(np.float32),
+        start_s=rows,
+        end_s=rows + 1,
+        valid=rows > 3,
+        crop=[b"x" * int(i) for i in rows],
+    )
+    return path
+
+
+def unwritten(file: h5py.File, rows: int = 1 << 40) -> None:
+    """Rows that were never written read as zeros, however many."""
+    for name in store.ROWS:
+        file[name].resize(rows, axis=0)
+    file.attrs["rows"] = rows
+
+
+def compressed(file: h5py.File) -> None:
+    del file["values"]
+    file.create_dataset(
+        "values", (40, 100_000), np.float32, chunks=(40, 100_000), compression="gzip", data=np.zeros((40, 100_000), np.float32)
+    )
+
+
+def elsewhere(file: h5py.File) -> None:
+    """The rows of another file of the disk, raw."""
+    raw = Path(file.filename).with_name("secret")
+    raw.write_bytes(bytes(160))
+    del file["values"]
+    file.create_dataset("values", (40, 1), np.float32, external=[(str(raw), 0, h5py.h5f.UNLIMITED)])
+
+
+def linked(file: h5py.File) -> None:
+    with h5py.File(Path(file.filename).with_name("other.h5"), "w") as other:
+        other["values"] = np.zeros((40, 1), np.float32)
+    del file["values"]
+    file["values"] = h5py.ExternalLink("other.h5", "/values")
+
+
+def soft(file: h5py.File) -> None:
+    del file["values"]
+    file["values"] = h5py.SoftLink("/valid")
+
+
+def virtual(file: h5py.File) -> None:
+    with h5py.File(Path(file.filename).with_name("other.h5"), "w") as other:
+        other["values"] = np.zeros((40, 1), np.float32)
+    layout = h5py.VirtualLayout((40, 1), np.float32)
+    layout[:] = h5py.VirtualSource("other.h5", "values", (40, 1))
+    del file["values"]
+    file.create_virtual_dataset("values", layout)
+
+
+def of_any_length(file: h5py.File) -> None:
+    file.create_dataset("more", (40,), h5py.vlen_dtype(np.uint8), chunks=(40,))
+
+
+def of_text(file: h5py.File) -> None:
+    file.create_dataset("more", (40,), h5py.string_dtype(), chunks=(40,))
+
+
+def of_references(file: h5py.File) -> None:
+    file.create_dataset("more", (40,), h5py.ref_dtype, chunks=(40,))
+
+
+def of_parts(file: h5py.File) -> None:
+    file.create_dataset("more", (40,), np.dtype([("a", "f4"), ("b", "(9999,)f4")]), chunks=(40,))
+
+
+def group(file: h5py.File) -> None:
+    file.create_group("more")
+
+
+def one_chunk(file: h5py.File) -> None:
+    """A row in a chunk of two gigabytes."""
+    file.create_dataset("more", (1,), np.uint8, chunks=(2 << 30,), maxshape=(None,), fletcher32=True)
+
+
+def many(file: h5py.File) -> None:
+    """Each fits in the file, all together do not."""
+    for i in range(100):
+        file.create_dataset(f"more{i}", (2000,), np.uint8, chunks=(2000,), fletcher32=True)
+
+
+BOMBS = {
+    unwritten: "bytes in a file of",
+    compressed: "values, which is compressed",
+    elsewhere: "values, which does not lie in chunks of this file",
+    linked: "values, a link to elsewhere",
+    soft: "values, a link to elsewhere",
+    virtual: "values, which does not lie in chunks of this file",
+    of_any_length: "more of object, which are no numbers",
+    of_text: "more of object, which are no numbers",
+    of_references: "more of object, which are no numbers",
+    of_parts: "which are no numbers",
+    group: "more, which is no dataset",
+    one_chunk: "bytes in a file of",
+    many: "bytes in a file of",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: bomb.__name__)
+def test_a_stream_that_is_no_plain_numbers_in_its_own_file_is_refused_when_it_is_opened(path, bomb):
+    with h5py.File(path, "r+", libver="v110") as file:
+        bomb(file)
+    for call in (lambda: Stream(path), lambda: store.attributes(path), lambda: store.check(path, key=KEY, identity=IDENTITY, deep=True)):
+        refused(call, StoreError, f"{path}: want a whole stream, got", BOMBS[bomb], store.REPAIR)
+    ((found, _),) = [fault for fault in caches.verify(path.parents[2]) if fault[0] == path]
+    assert not found.exists()
+
+
+def test_rows_that_were_never_written_are_found_where_there_is_room_for_them(path):
+    """Within the size of the file they cost nothing, but they are no values: `cache verify` looks at every chunk."""
+    with h5py.File(path, "r+", libver="v110") as file:
+        for name in store.ROWS:
+            file[name].resize(300, axis=0)
+        file.attrs["rows"] = 300
+        file.create_dataset("room", data=np.zeros(20_000, np.uint8), chunks=(20_000,), fletcher32=True)
+    with Stream(path) as stream:
+        assert len(stream) == 300
+    refused(lambda: store.check(path, key=KEY, identity=IDENTITY, deep=True), StoreError, "of which", "are there")
+
+
+def test_attributes_that_lead_deeper_and_deeper_are_refused(path):
+    with h5py.File(path, "r+", libver="v110") as file:
+        file.attrs["affpipe"] = "[" * 50_000
+    refused(lambda: Stream(path), StoreError, "lists within lists without end")
+
+
+# ---- text -------------------------------------------------------------------------------------------------------------------------------
+
+
+def sparse(path: Path, size: int = 1 << 40) -> Path:
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
+@pytest.mark.parametrize("make", [sparse, lambda path: path.write_text("[" * 100_000), lambda path: path.symlink_to("/dev/zero")])
+def test_an_index_settings_or_a_record_of_absurd_size_or_depth_are_refused(tmp_path, make):
+    path = tmp_path / "x.json"
+    make(path)
+    refused(lambda: store.read_index(path), StoreError, "want an index of streams, got")
+    refused(lambda: frozen(path), SettingsError, "want resolved settings, got")
+    if not path.is_symlink():
+        refused(lambda: read_json("who", path), WeightsError, "is damaged")
+
+
+def test_json_is_read_up_to_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(jsonfile, "LARGEST", 10)
+    (tmp_path / "x.json").write_text('"12345678"')
+    assert jsonfile.read(tmp_path / "x.json") == "12345678"
+    (tmp_path / "x.json").write_text('"123456789"')
+    with pytest.raises(ValueError, match="more than"):
+        jsonfile.read(tmp_path / "x.json")
+
+
+# ---- sound ------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_track_that_declares_hours_beyond_its_bytes_is_refused(tmp_path):
+    path = tmp_path / "x.flac"
+    write_flac(path, np.zeros(16000, np.float32), 16000, "{}")
+    data = bytearray(path.read_bytes())
+    data[21] |= 0x0F  # the number of samples: 36 bits of the first block
+    data[22:26] = b"\xff" * 4
+    path.write_bytes(data)
+    for call in (lambda: read_flac(path), lambda: read_flac(path, 0, 10)):
+        refused(call, MediaError, "68719476735 samples declared in a file that holds at most")
+    refused(lambda: store.attributes(path), StoreError, "want a stored audio track, got")
+
+
+@pytest.mark.parametrize("seconds", [0.01, 1, 600])
+def test_silence_is_no_bomb(tmp_path, seconds):
+    """Nothing is shorter in FLAC."""
+    write_flac(tmp_path / "x.flac", np.zeros(int(16000 * seconds), np.float32), 16000, "{}")
+    assert len(read_flac(tmp_path / "x.flac")) == int(16000 * seconds)
+
+
+# ---- pictures ---------------------------------------------------------------------------------------------------------------------------
+
+
+def jpeg(side: int = 64, **how: object) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)).save(out, "JPEG", **how)
+    return out.getvalue()
+
+
+def declare(data: bytes, height: int, width: int) -> bytes:
+    """The JPEG with another size in its header."""
+    at = next(i for i in range(len(data)) if data[i] == 0xFF and data[i + 1] in crop.FRAME)
+    return data[: at + 5] + height.to_bytes(2) + width.to_bytes(2) + data[at + 9 :]
+
+
+@pytest.mark.parametrize("how", [{}, {"progressive": True}, {"quality": 5}, {"exif": bytes(2000)}, {"icc_profile": bytes(70_000)}], ids=str)
+@pytest.mark.parametrize("side", [1, 112, 300])
+def test_the_size_of_a_picture_is_read_from_its_header(side, how):
+    assert crop.jpeg_size(jpeg(side, **how)) == (side, side)
+    assert crop.decode_jpeg(jpeg(side, **how)).shape == (side, side, 3)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff", b"\xff\xd8", b"\xff\xd8\xff", b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xe0\0\0" * 99, b"\x89PNG" * 9]
+)
+def test_what_has_no_header_has_no_size(data):
+    assert crop.jpeg_size(data) is None
+    with pytest.raises(StoreError, match="are no image"):
+        crop.decode_jpeg(data)
+
+
+@pytest.mark.parametrize("size", [(50_000, 50_000), (32_000, 32_000), (crop.LARGEST_SIDE + 1, 1), (1, 65_535)])
+def test_a_picture_that_declares_gigabytes_is_not_decoded(tmp_path, size):
+    (tmp_path / "1.jpg").write_bytes(declare(jpeg(), *size))
+    refused(lambda: crop.decode_jpeg((tmp_path / "1.jpg").read_bytes()), StoreError, f"got {size[1]}x{size[0]}")
+    with bounded():
+        assert images.read(tmp_path / "1.jpg") is None  # a damaged image: a frame without a face, named in the log
+
+
+def test_a_png_of_gigabytes_is_refused_by_its_kind(tmp_path):
+    data = cv2.imencode(".png", np.zeros((12_000, 12_000), np.uint8))[1].tobytes()
+    assert len(data) < 1 << 20
+    (tmp_path / "1.jpg").write_bytes(data)
+    refused(lambda: crop.decode_jpeg(data), StoreError, "are no image")
+    with bounded():
+        assert images.read(tmp_path / "1.jpg") is None
+    (tmp_path / "2.png").write_bytes(data)
+    refused(lambda: images.numbered(tmp_path), MediaError, "want JPEG images (.jpg, .jpeg), got .png")
+
+
+def test_a_picture_of_a_thousand_scans_is_not_decoded():
+    data = jpeg(progressive=True)
+    first = data.index(crop.SCAN)
+    bomb = data[:first] + data[first : data.index(crop.SCAN, first + 2)] * 1000 + data[first:]
+    refused(lambda: crop.decode_jpeg(bomb), StoreError, "100 scans")
+
+
+# ---- videos -----------------------------------------------------------------------------------------------------------------------------
+
+
+def black(path: Path, side: int) -> Path:
+    """A video of one black frame, a few kilobytes however large."""
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("png", rate=25)
+        stream.width = stream.height = side
+        stream.pix_fmt = "gray"
+        frame = av.VideoFrame(side, side, "gray")
+        frame.planes[0].update(bytes(frame.planes[0].buffer_size))
+        frame.pts = 0
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            out.mux(packet)
+    return path
+
+
+def test_a_video_of_absurd_size_is_refused_before_a_frame_is_decoded(tmp_path):
+    path = black(tmp_path / "x.mov", 10_000)
+    assert path.stat().st_size < 1 << 20
+    for call in (
+        lambda: probe(path),
+        lambda: probe(path, backend="decord"),
+        lambda: next(decode(path)),
+        lambda: next(decode(path, backend="decord")),
+    ):
+        refused(call, MediaError, str(path))
+
+
+def test_a_size_that_the_container_tells_is_told(tmp_path, monkeypatch):
+    path = write_clip(tmp_path / "x.mp4", count=3)
+    monkeypatch.setattr(reader, "LARGEST_PIXELS", 96 * 64 - 1)
+    refused(lambda: probe(path), MediaError, "want frames of at most 6143 pixels, got 96x64; scale the video down")
+
+
+def test_frames_that_are_larger_than_the_container_says_are_not_decoded(tmp_path, monkeypatch):
+    path = write_clip(tmp_path / "x.mp4", count=3)
+    monkeypatch.setattr(reader, "LIMITS", {"max_pixels": "1000"})
+    refused(lambda: probe(path), MediaError, "no decodable frame of at most")
+
+
+def test_the_largest_video_that_is_sold_is_let_pass(tmp_path):
+    with av.open(str(black(tmp_path / "x.mov", 7680))) as container:
+        assert container.streams.video[0].width == 7680
+    assert probe(tmp_path / "x.mov").width == 7680
+
+
+def test_the_limit_on_memory_bites():
+    """Else the tests above would pass whatever happens."""
+    code = "import sys; sys.path.insert(0, sys.argv[1])\nfrom test_bombs import ROOM, bounded\nwith bounded(): bytes(2 * ROOM)"
+    done = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], capture_output=True, text=True)
+    assert "MemoryError" in done.stderr
+
+
+# ---- fitted models ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dims", [{"mesh": 1 << 40}, {"mesh": 1 << 70}, {"mesh": -1}, {"mesh": "6"}, {}, 3, None], ids=str)
+def test_a_model_of_another_size_than_its_record_is_not_built(tmp_path, dims):
+    settings = parse(SETTINGS).models["face"]
+    made, path = predictor.Predictor(settings, {"mesh": 6}, outputs=2), tmp_path / "model.safetensors"
+    predictor.save(path, made, {"key": KEY})
+    assert predictor.load(path, KEY, settings, torch.device("cpu"))[1]["dims"] == {"mesh": 6}
+    made.dims = dims
+    predictor.save(path, made, {"key": KEY})
+    refused(lambda: predictor.load(path, KEY, settings, torch.device("cpu")), StoreError, "want the network of its record, got another")

@@ -75,10 +75,10 @@ def folder(tmp_path) -> Path:
 
 
 def run(folder: Path, *words: str) -> tuple[int, str]:
-    """Status and output of a command that may take neither a minute nor, for what it holds, 16 GB."""
+    """Status and output of a command that may take neither two minutes nor, for what it holds, 16 GB."""
     command = f'ulimit -v {16 << 20}; exec "$@"'
     done = subprocess.run(
-        ["bash", "-c", command, "bash", sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, timeout=60
+        ["bash", "-c", command, "bash", sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, timeout=120
     )
     assert "Traceback" not in done.stdout + done.stderr
     return done.returncode, done.stdout + done.stderr

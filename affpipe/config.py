@@ -73,11 +73,11 @@ def _count_values(node: yaml.Node | None, counts: dict[int, int]) -> int:
     counts[id(node)] = 0  # being counted
     below = node.value
     if isinstance(node, yaml.MappingNode):
-        keys: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in keys:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} again", problem_mark=key.start_mark)
-            keys.add(key.value if isinstance(key, yaml.ScalarNode) else "")
+            seen.add(key.value)
         below = [part for pair in node.value for part in pair]
     counts[id(node)] = 1 + sum(_count_values(part, counts) for part in below)
     if counts[id(node)] > MOST:

@@ -35,7 +35,7 @@ features: {{mesh: {{encoder: mesh}}}}
 models: {{face: {{kind: transformer, reads: mesh}}}}
 publish: face
 """
-PATIENCE_S = 60  # no bad input may keep anyone waiting for longer
+PATIENCE_S = 120  # no bad input may keep anyone waiting for longer, be the machine busy or not
 
 
 @dataclass(frozen=True)

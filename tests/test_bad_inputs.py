@@ -1,6 +1,7 @@
 """Bad inputs, as a user gives them: each ends as it should, with one line that says what is wrong and what to do, and in good time."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,9 @@ import pytest
 from bad_case import LABELS, SETTINGS, Case, Said, outcome, sound_clip
 from bad_inputs import CASES
 from bad_settings import BOMB
+
+from affpipe import newvideo
+from affpipe.errors import MediaError
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMS = (  # of a line: who, what is wanted, what was given, what to do
@@ -75,10 +79,10 @@ def folder(tmp_path) -> Path:
 
 
 def run(folder: Path, *words: str) -> tuple[int, str]:
-    """Status and output of a command that may take neither a minute nor, for what it holds, 16 GB."""
+    """Status and output of a command that may take neither two minutes nor, for what it holds, 16 GB."""
     command = f'ulimit -v {16 << 20}; exec "$@"'
     done = subprocess.run(
-        ["bash", "-c", command, "bash", sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, timeout=60
+        ["bash", "-c", command, "bash", sys.executable, "-m", *words], cwd=folder, capture_output=True, text=True, timeout=120
     )
     assert "Traceback" not in done.stdout + done.stderr
     return done.returncode, done.stdout + done.stderr
@@ -99,6 +103,12 @@ def test_a_bomb_of_aliases_ends_a_command_with_its_line(folder):
         2,
         "affpipe: my.yaml: want YAML, got more than 100000 values, aliases written out, in line 6; mend the file\n",
     )
+
+
+def test_a_pipe_is_no_video_to_predict(tmp_path):
+    os.mkfifo(tmp_path / "x.mp4")
+    with pytest.raises(MediaError, match=r"x\.mp4: want a video file, got a pipe; check the path"):
+        newvideo._row(tmp_path / "x.mp4", "largest")
 
 
 @pytest.mark.parametrize("what", ["annotation", "video", "key"])

@@ -1,5 +1,6 @@
 """The manifest and the curation file: what is read, and every refusal with its row."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -311,3 +312,10 @@ def test_a_curation_fault_names_its_row(root, text, said):
 def test_a_missing_curation_file_is_named(root):
     with pytest.raises(ManifestError, match=r"none\.csv: want a readable curation file, got No such file.*check subject\.curation"):
         read_curation(root / "none.csv", STREAMS, lambda row: "")
+
+
+@pytest.mark.parametrize("name", ["curation", "CSV"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / "x.csv")
+    with pytest.raises(ManifestError, match=rf"x\.csv: want a readable {name} file, got a pipe; check"):
+        read(tmp_path / "x.csv", tmp_path) if name == "CSV" else read_curation(tmp_path / "x.csv", STREAMS, lambda row: "")

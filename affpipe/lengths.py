@@ -1,12 +1,17 @@
 """How long the videos of a run are: measured where the stage `frames` is done, else as their containers say, else as a person says."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from affpipe import store
 from affpipe.errors import InputError, MediaError, StoreError
 from affpipe.plan import Item, Plan
+
+if TYPE_CHECKING:  # it brings PyAV, which a run whose frames are measured does without
+    from affpipe.media.declared import Declared
 
 USUAL_FPS = 30.0  # of a video of which nothing but a duration is known
 READERS = 8  # files opened at once: opening one waits for the disk, not for a core
@@ -24,7 +29,7 @@ class Length:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Video id -> its length. faults: one line for each video that could not be opened, which is taken to be as long as the mean."""
+    """Video id -> its length. faults: one line for each video that does not open. It counts as long as the others are on average."""
 
     videos: dict[str, Length]
     faults: tuple[str, ...] = ()
@@ -40,13 +45,14 @@ class Lengths:
         return {source: found.count(source) for source in dict.fromkeys(found)}
 
 
-def of(plan: Plan, hours: float | None = None) -> Lengths:
+def of(plan: Plan, hours: float | None = None, *, opened: "Mapping[Path, Declared] | None" = None) -> Lengths:
     """Lengths of all videos of a plan.
 
     Args:
         hours: of all videos together; those that are not measured are then not opened, and share what the others leave.
+        opened: what videos declare that were opened already; no other is opened then.
 
-    InputError where no video can be opened.
+    InputError where nothing is known of any video.
     """
     items = plan.items("frames")
     found = {item.id: length for item in items if (length := _measured(plan, item))}
@@ -55,16 +61,16 @@ def of(plan: Plan, hours: float | None = None) -> Lengths:
         each_s = max(0.0, hours * 3600 - sum(length.seconds for length in found.values())) / max(1, len(rest))
         return Lengths(found | {item.id: Length(round(each_s * USUAL_FPS), each_s, True, "given") for item in rest})
     faults: list[str] = []
-    for item, length in _declared(rest):
-        if isinstance(length, Length):
-            found[item.id] = length
-        else:
-            faults.append(str(length))
+    known = _open(rest, faults) if opened is None else opened
+    for item in rest:
+        if item.row.video in known:
+            own = known[item.row.video]
+            found[item.id] = Length(own.frames, own.duration_s, own.audio, "declared")
     if not found:
-        raise InputError(f"estimate: want a video that opens, got none ({faults[0]}); mend them, or say --hours")
+        raise InputError(f"estimate: want a video that opens, got none{f' ({faults[0]})' if faults else ''}; mend them, or say --hours")
     mean_s = sum(length.seconds for length in found.values()) / len(found)
     mean_frames = sum(length.frames for length in found.values()) // len(found)
-    found |= {item.id: Length(mean_frames, mean_s, True, "mean of the others") for item in rest if item.id not in found}
+    found |= {item.id: Length(mean_frames, mean_s, True, "taken for the mean") for item in rest if item.id not in found}
     return Lengths(found, tuple(faults))
 
 
@@ -80,17 +86,17 @@ def _measured(plan: Plan, item: Item) -> Length | None:
         return None
 
 
-def _declared(items: list[Item]) -> Iterable[tuple[Item, Length | MediaError]]:
-    if not items:
-        return []
+def _open(items: list[Item], faults: list[str]) -> "dict[Path, Declared]":
+    """What videos declare; what is wrong with the others goes to `faults`."""
     from affpipe.media.declared import declared
 
-    def one(item: Item) -> Length | MediaError:
+    def one(item: Item) -> "Declared | None":
         try:
-            found = declared(item.row.video)
+            return declared(item.row.video)
         except MediaError as error:
-            return error
-        return Length(found.frames, found.duration_s, found.audio, "declared")
+            faults.append(str(error))
+            return None
 
     with ThreadPoolExecutor(READERS) as pool:
-        return list(zip(items, pool.map(one, items), strict=True))
+        found = zip(items, pool.map(one, items), strict=True)
+    return {item.row.video: own for item, own in found if own is not None}

@@ -25,7 +25,8 @@ class Stage:
     Attributes:
         unit: what is counted: streams, or fits.
         total: of these, in the plan; done, absent, failed and missing add up to it.
-        running: jobs at work. epochs: done and at most, of the fits that run.
+        running: jobs at work. open: jobs that are not done: shards without an index, fits that are not there.
+        epochs: done and at most, of the fits that run.
         seconds_each: measured time of one, None where nothing was measured.
         left_s: measured time of what is missing over the jobs that run (one at least); None where nothing was measured.
         stopped: log and reason of each job that failed or was killed and has not been run again.
@@ -38,6 +39,7 @@ class Stage:
     absent: int = 0
     failed: int = 0
     running: int = 0
+    open: int = 0
     epochs: tuple[int, int] | None = None
     seconds_each: float | None = None
     left_s: float | None = None
@@ -51,7 +53,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Status:
-    """How a run stands. published: its results are there; failures: file that lists what is missing and why, if there is one."""
+    """How a run stands. published: all is done, results included; failures: file that says what is missing and why, if there is one."""
 
     name: str
     stages: tuple[Stage, ...]
@@ -100,7 +102,7 @@ def of(plan: Plan) -> Status:
         if name in plan.settings.models:
             stages.append(_fits(plan, name))
         stages.append(_streams(plan, name))
-    whole = all(stage.missing == 0 for stage in stages) and Path(plan.published()).exists()
+    whole = not any(stage.open or stage.missing for stage in stages) and Path(plan.published()).exists()
     path = ledger.path(plan)
     return Status(plan.settings.name, tuple(stages), whole, str(path) if path.exists() else None)
 
@@ -123,6 +125,7 @@ def _streams(plan: Plan, name: str) -> Stage:
         if entries is not None:
             _count(stage, entries, files, there)
         else:
+            stage.open += 1
             _count_open(stage, record, files, there)
             _note(stage, path, record)
         if record is not None:
@@ -197,6 +200,7 @@ def _fits(plan: Plan, model: str) -> Stage:
             if record is not None and record.state == "done" and record.done:  # one that found its model there has no epochs
                 whole_s.append(record.seconds)
             continue
+        stage.open += 1
         _note(stage, path, record)
         if record is not None and record.state == "running" and record.done:
             epochs.append((record.done, record.total))

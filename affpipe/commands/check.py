@@ -39,7 +39,7 @@ def status(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG, as_js
     if found.unknown:
         left += f" (nothing measured yet of {', '.join(found.unknown)})"
     if not found.published and found.percent == 100:
-        left = "only publishing is left"
+        left = "indexes or results are left to write"
     faults = f"; {found.faults} at fault: {found.failures or 'the logs of their jobs say why'}" if found.faults else ""
     print(f"{found.name}: {found.percent:.0f} % of streams and fits, {left}{faults}")
     raise typer.Exit(found.exit_status)

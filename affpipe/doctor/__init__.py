@@ -1,15 +1,16 @@
 """Checks before a long run: everything that can be known to go wrong, found within a minute and told at once, each with what to do."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from affpipe import config, estimate, lengths, manifest, run
 from affpipe.doctor import checkpoints, cluster, disks, machine, packages, videos
 from affpipe.doctor.finding import FAULT, FINE, WARNING, Finding, fault, fine, of_error, warning
-from affpipe.errors import AffpipeError, ManifestError, SettingsError
+from affpipe.errors import AffpipeError, InputError, ManifestError, SettingsError
 from affpipe.estimate import Part
 from affpipe.manifest import Row
+from affpipe.media.declared import Declared
 from affpipe.plan import Plan
 from affpipe.settings import Settings
 
@@ -45,17 +46,17 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
         plan = run.plan_from(settings) if all(f.level == FINE for f in told) else None
     except AffpipeError as error:
         yield of_error("manifest", error)
-    parts, told = _parts(plan)
+    stages = plan.names if plan else list(settings.features)
+    half_s = max(1.0, (end_s - time.monotonic()) / (2 if media else 1))
+    yield from checkpoints.check(checkpoints.wanted(settings, stages), Path(settings.cache), half_s)
+    opened: dict[Path, Declared] = {}
+    if media:
+        opened, told = videos.check(sorted({row.video for row in rows}), max(1.0, end_s - time.monotonic()))
+        yield from told
+    parts, told = _parts(plan, opened)
     yield from told
     yield cluster.gpu(settings.device, max((p.gpu for p in parts if p.gpu), default=None))
     yield from disks.check(*_folders(settings, parts))
-    stages = plan.names if plan else list(settings.features)
-    yield from checkpoints.check(
-        checkpoints.wanted(settings, stages), Path(settings.cache), (end_s - time.monotonic()) / (2 if media else 1)
-    )
-    if media:
-        left_s = max(1.0, end_s - time.monotonic())
-        yield from videos.check(sorted({row.video for row in rows}), left_s)
 
 
 def _rows(settings: Settings) -> tuple[list[Row], list[Finding]]:
@@ -72,12 +73,14 @@ def _rows(settings: Settings) -> tuple[list[Row], list[Finding]]:
     return sound, told or [fine("manifest", f"{path}: {len(sound)} streams of {len({row.video for row in sound})} videos")]
 
 
-def _parts(plan: Plan | None) -> tuple[list[Part], list[Finding]]:
-    """What the run takes, where that can be told."""
+def _parts(plan: Plan | None, opened: Mapping[Path, Declared]) -> tuple[list[Part], list[Finding]]:
+    """What the run takes, where that can be told; a video that hangs is not opened once more for it."""
     if plan is None:
         return [], [warning("estimate", "none without a sound manifest: disk and GPU memory are not compared", "mend the manifest")]
     try:
-        return estimate.of(plan, lengths.of(plan)), []
+        return estimate.of(plan, lengths.of(plan, opened=opened)), []
+    except InputError as error:  # none was opened
+        return [], [of_error("estimate", error, WARNING)]
     except AffpipeError as error:
         return [], [of_error("estimate", error)]
 

@@ -18,8 +18,10 @@ def gpu(device: str, need: float | None) -> Finding:
     """The GPU that torch sees. need: bytes that the largest stage takes."""
     if device == "cpu":
         return fine("GPU", "none wanted, as device is cpu")
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError):  # the check of packages says why
+        return fault("GPU", "want torch to ask for one, got none that imports", "mend torch")
     if not torch.cuda.is_available():
         remedy = "run the doctor on a GPU node, or set device: cpu"
         if shutil.which("sinfo"):
@@ -42,13 +44,14 @@ def slurm(device: str) -> Iterator[Finding]:
     if listed is None:
         yield fault("SLURM", f"sinfo does not answer within {ANSWER_S} s", "ask whoever runs the cluster")
         return
-    partitions = sorted({line.split()[0].rstrip("*") for line in listed.splitlines() if line.split()})
-    if device == "cuda" and "gpu" not in listed:
+    nodes = [line.partition(" ") for line in listed.splitlines() if line.strip()]
+    partitions, gpus = sorted({name.rstrip("*") for name, _, _ in nodes}), any("gpu" in resources for _, _, resources in nodes)
+    if device == "cuda" and not gpus:
         yield fault(
             "SLURM", f"want a partition with GPUs, got {', '.join(partitions) or 'none'}", "ask for access to GPU nodes, or set device: cpu"
         )
     else:
-        yield fine("SLURM", f"partitions {', '.join(partitions)}{', with GPUs' if 'gpu' in listed else ''}")
+        yield fine("SLURM", f"partitions {', '.join(partitions)}{', with GPUs' if gpus else ''}")
     try:
         yield fine("SLURM plugin", f"{PLUGIN} {importlib.metadata.version(PLUGIN)}")
     except importlib.metadata.PackageNotFoundError:

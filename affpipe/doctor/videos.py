@@ -1,10 +1,9 @@
 """The media of a manifest: do they open, what do they declare, does the first frame decode."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-from affpipe.doctor.finding import Finding, fault, fine, warning
+from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
 from affpipe.doctor.pool import Late, each
 from affpipe.errors import MediaError
 from affpipe.media.declared import Declared, declared
@@ -14,23 +13,21 @@ PROCESSES = min(8, os.cpu_count() or 1)
 LISTED = 20  # faults that are told of one by one
 
 
-def check(paths: list[Path], limit_s: float, *, file_s: float = FILE_S) -> Iterator[Finding]:
-    """Findings on videos: each fault, then one line on all that were reached within `limit_s`."""
+def check(paths: list[Path], limit_s: float, *, file_s: float = FILE_S) -> tuple[dict[Path, Declared], list[Finding]]:
+    """What the sound videos declare that were reached within `limit_s`; and findings: each fault, then one line on all."""
     found: dict[Path, Declared] = {}
     faults = []
     for path, result in each(look, paths, processes=PROCESSES, limit_s=limit_s, each_s=file_s):
         if isinstance(result, Declared):
             found[path] = result
         elif isinstance(result, Late):
-            faults.append((f"{path}: did not open within {file_s:.0f} s", "copy it to a nearer disk, or take it out of the manifest"))
+            faults.append(fault("video", f"{path}: did not open within {file_s:.0f} s", "copy it nearer, or take it out of the manifest"))
         else:
-            what, _, remedy = result.rpartition("; ")
-            faults.append((what, remedy))
-    for what, remedy in sorted(faults)[:LISTED]:
-        yield fault("video", what, remedy)
+            faults.append(of_error("video", MediaError(result)))
+    told = sorted(faults, key=lambda f: f.found)[:LISTED]
     if len(faults) > LISTED:
-        yield fault("video", f"{len(faults) - LISTED} more of this kind", "mend those above, then ask again")
-    yield _whole(found, len(faults), len(paths), limit_s)
+        told.append(fault("video", f"{len(faults) - LISTED} more of this kind", "mend those above, then ask again"))
+    return found, [*told, _whole(found, len(faults), len(paths), limit_s)]
 
 
 def look(path: Path) -> Declared | str:

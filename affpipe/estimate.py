@@ -126,7 +126,7 @@ def _there(plan: Plan, name: str, items: list[Item]) -> dict[str, int]:
     """Item -> bytes of its stream, of those that are in the store."""
     try:
         names = {entry.name: entry for entry in os.scandir(plan.folder(name))}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     files = {item.id: plan.stream(name, item).name for item in items}
     return {id: names[file].stat().st_size for id, file in files.items() if file in names}

@@ -138,7 +138,7 @@ def _names(folder: Path) -> set[str]:
     """Names in a folder, by one look at it: thousands of questions for single files take long on a network file system."""
     try:
         return set(os.listdir(folder))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return set()
 
 

@@ -308,7 +308,8 @@ def test_the_command_adds_up(tmp_path):
     plan = plan_of(ras(tmp_path), tmp_path, 4)
     rows = "".join(f"{r.stream_id},{r.video.name},{r.partition},{r.labels['va'].name}\n" for r in plan.rows)
     (tmp_path / "m.csv").write_text(f"stream_id,video,partition,va\n{rows}")
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump(plan.settings.model_dump(mode="json") | {"manifest": "m.csv", "data_root": "."}))
+    settings = plan.settings.model_dump(mode="json") | {"manifest": "m.csv", "data_root": "."}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     words = ["estimate", "--config", "c.yaml", "--hours", "28"]
     found = json.loads(CliRunner().invoke(cli.app, [*words, "--json"], catch_exceptions=False).output)
     assert found["media"]["hours"] == pytest.approx(28)

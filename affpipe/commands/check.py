@@ -120,7 +120,8 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check all that a run needs, before it is started; exit status 2 if anything is at fault."""
-    from affpipe.doctor import FAULT, WARNING, examine
+    from affpipe.doctor.examine import examine
+    from affpipe.doctor.finding import FAULT, WARNING
 
     found = list(examine([*config, *(recipes or [])], media=media, limit_s=seconds))
     if as_json:

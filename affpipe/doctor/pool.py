@@ -1,5 +1,6 @@
 """Work on many files by processes that are killed where one hangs: a file on a dead mount must not stop the rest."""
 
+import math
 import multiprocessing
 import time
 from collections import deque
@@ -20,7 +21,7 @@ def each(work: Callable[[Any], Any], items: Iterable[Any], *, processes: int, li
 
     Args:
         work: a module's function; what it raises is a bug and ends its process, and so its item counts as late.
-        each_s: longest time for one item; its process is killed then and `Late` is its result.
+        each_s: longest time for one item, the start of its process not counted; its process is killed then and `Late` is its result.
     """
     waiting, end_s = deque(items), time.monotonic() + limit_s
     pool = [_Worker(work) for _ in range(min(processes, len(waiting)))]
@@ -34,7 +35,11 @@ def each(work: Callable[[Any], Any], items: Iterable[Any], *, processes: int, li
                 if not worker.busy:
                     continue
                 if worker.pipe in ready:
-                    yield worker.item, worker.take()
+                    result = worker.take()
+                    if not worker.started and not worker.dead:  # its first word: it has loaded what it needs
+                        worker.begin()
+                        continue
+                    yield worker.item, result
                     worker.busy = False
                 elif time.monotonic() - worker.since_s > each_s:
                     yield worker.item, Late()
@@ -55,10 +60,15 @@ class _Worker:
         self.process: SpawnProcess = context.Process(target=_serve, args=(work, theirs), daemon=True)
         self.process.start()
         theirs.close()
-        self.busy, self.dead, self.item, self.since_s = False, False, None, 0.0
+        self.started = self.busy = self.dead = False
+        self.item, self.since_s = None, math.inf
+
+    def begin(self) -> None:
+        self.started, self.since_s = True, time.monotonic()
 
     def give(self, item: Any) -> None:
-        self.item, self.busy, self.since_s = item, True, time.monotonic()
+        self.item, self.busy = item, True
+        self.since_s = time.monotonic() if self.started else math.inf
         self.pipe.send(item)
 
     def take(self) -> Any:
@@ -70,11 +80,13 @@ class _Worker:
 
     def kill(self) -> None:
         self.process.kill()
+        self.process.join(TICK_S)  # one that waits for a dead mount does not go even then
         self.pipe.close()
         self.busy, self.dead = False, True
 
 
 def _serve(work: Callable[[Any], Any], pipe: Connection) -> None:
+    pipe.send(None)
     while True:
         try:
             item = pipe.recv()

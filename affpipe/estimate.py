@@ -1,8 +1,8 @@
 """What a run takes before it is started: hours, GPU memory and disk of each stage, and how much of it is left.
 
 Hours are of one job at a time, without the seconds in which a job loads its network. They come from the records of jobs of this workspace
-where there are any of the same key, else from the table below, which is rough: within a factor of two for what a CPU does, of five or more
-for a GPU, which nothing here was timed on.
+where there are any of the same key, else from the tables below, which are rough: a factor of two for stages on a CPU, of five or more for
+fits, and for a GPU, which nothing here was timed on.
 """
 
 import os
@@ -30,17 +30,17 @@ ROW_S = {
     "labels": 1e-4,  # D
     "audio": 1.1e-6,  # D, a sample
     "vad": 2.7e-5,  # P, a step of 32 ms: a minute of sound in a twentieth of a second
-    "faces mediapipe": 3.7e-2,  # D
+    "faces mediapipe": 3.9e-2,  # D
     "faces yolo": 8e-3,  # P: decode to RGB 2.9 ms, crop and JPEG 5 ms
     "faces images": 1e-3,  # A: files copied as they are
     "subject": 2e-4,  # D
-    "landmarks": 1.3e-2,  # D
+    "landmarks": 1.5e-2,  # D
     "mouth": 1e-4,  # D
     "speech": 5e-3,  # D
     "mesh": 2e-4,  # D
     "grada": 5e-3,  # P: JPEG of 240 x 240 read, resized, normalised
     "qwen3vl": 0.15,  # P: the frames of a 4 s segment in one sequential pass
-    "wavlm": 1e-2,  # D, less the network
+    "wavlm": 2e-2,  # D, less the network
     "logmel": 2e-3,  # A
     "transformer": 1e-3,  # D, as the next four: applying a model to a row
     "mamba": 2e-2,
@@ -51,6 +51,7 @@ ROW_S = {
 }
 # Operations a second that a network reaches. CPU: A, two cores. GPU: A, a third of the half of the H200's peak that its floors count with.
 FLOPS = {("cpu", "float32"): 5e10, ("cpu", "bfloat16"): 1.4e11, ("cuda", "float32"): 1e13, ("cuda", "bfloat16"): 1.6e14}
+MODEL_FLOPS = {"cpu": 1e10, "cuda": 2e12}  # A: of the models of a run, whose matrices are small
 MULTIPLY_ADDS = {"grada": 0.9e9, "yolo": 4.1e9}  # of an image of 240 x 240, of 640 x 640, by their papers; of others parameters x tokens
 TOKEN_S = 0.03  # A, of a token of a description on a GPU
 STEP_S = {"cpu": 0.05, "cuda": 0.03}  # D for the CPU, A for the GPU: of an optimiser step, beside what the network computes
@@ -85,18 +86,19 @@ def of(plan: Plan, lengths: Lengths) -> list[Part]:
     records = _records(plan)
     out: list[Part] = []
     for name in plan.names:
+        own = records[plan.key(name)]
         if name in plan.settings.models:
-            out.append(_fits(plan, name, lengths))
-        out.append(_stage(plan, name, lengths, records.get(plan.key(name), [])))
+            out.append(_fits(plan, name, lengths, own))
+        out.append(_stage(plan, name, lengths, own))
     return [*out, _publish(plan, lengths)]
 
 
 def _records(plan: Plan) -> dict[str, list[JobRecord]]:
-    """Records of apply jobs of any run of this workspace, by key."""
+    """Records of the jobs of all runs of this workspace, by key: runs share what they have in common."""
     out = defaultdict(list)
-    for path in sorted(plan.logs("").parent.glob("*/apply_*/*.json")):
+    for path in sorted(plan.logs("").parent.glob("*/*_*/*.json")):
         record = JobRecord.read(path)
-        if record is not None and record.rows:
+        if record is not None:
             out[record.key].append(record)
     return out
 
@@ -155,7 +157,7 @@ def _row_s(plan: Plan, name: str) -> float:
         model = s.models[name]
         overlap = 1 if model.kind == "chunk_asp" else model.window / model.stride
         per_row = sizes.window_rows(plan, model.reads) / model.chunks if isinstance(model, ChunkModel) else 1
-        return ROW_S[model.kind] + 2 * sizes.parameters(plan, name) * overlap * per_row / FLOPS[device, "float32"]
+        return ROW_S[model.kind] + 2 * sizes.parameters(plan, name) * overlap * per_row / _model_speed(plan, name)
     kind = plan.kind(name)
     if kind == "faces":
         kind = f"faces {'images' if s.faces.source == 'images' else s.faces.detector}"
@@ -176,7 +178,14 @@ def _row_s(plan: Plan, name: str) -> float:
             return ROW_S[kind] + 2 * MULTIPLY_ADDS["yolo"] * (section.image_side / 640) ** 2 / section.every / speed
 
 
-def _fits(plan: Plan, model: str, lengths: Lengths) -> Part:
+def _model_speed(plan: Plan, model: str) -> float:
+    """Operations a second of a model: one that trains layers of an encoder is a large network."""
+    s = plan.settings
+    reads = "" if s.models[model].members else s.models[model].reads
+    return FLOPS[s.device, "float32"] if getattr(s.features.get(reads), "trained_layers", 0) else MODEL_FLOPS[s.device]
+
+
+def _fits(plan: Plan, model: str, lengths: Lengths, records: Iterable[JobRecord]) -> Part:
     """All fits of a model, by all their epochs: one that stops early takes less."""
     settings, device, tasks = plan.settings.models[model], plan.settings.device, plan.settings.tasks
     train = [item for item in plan.items(model) if item.row.labelled(tasks, "train")]
@@ -184,16 +193,11 @@ def _fits(plan: Plan, model: str, lengths: Lengths) -> Part:
     chunked = isinstance(settings, ChunkModel)
     seen = rows / settings.chunks if chunked else rows / settings.stride  # windows
     long = sizes.window_rows(plan, settings.reads) if chunked else settings.window
-    compute_s = 3 * 2 * sizes.parameters(plan, model) * seen * long / FLOPS[device, "float32"]  # backwards is twice the work of forwards
+    compute_s = 3 * 2 * sizes.parameters(plan, model) * seen * long / _model_speed(plan, model)  # backwards is twice the work of forwards
     epoch_s = compute_s + seen / settings.training.batch_size * STEP_S[device]
-    each_s, basis, took = epoch_s * settings.training.epochs, DEFAULT, []
-    folds, missing = plan.fits(model), 0
-    for fold in folds:
-        fitted = Path(plan.fitted(model, fold)).exists()
-        record = JobRecord.read(plan.record_of_fit(model, fold))
-        missing += not fitted
-        if fitted and record is not None and record.key == plan.key(model) and record.done:
-            took.append(record.seconds)
+    each_s, basis, folds = epoch_s * settings.training.epochs, DEFAULT, plan.fits(model)
+    missing = sum(not Path(plan.fitted(model, fold)).exists() for fold in folds)
+    took = [r.seconds for r in records if r.unit == "epochs" and r.state == "done" and r.done]  # one that found its model has no epochs
     if took:
         each_s, basis = sum(took) / len(took), MEASURED
     gpu = sizes.fit_gpu(plan, model) if device == "cuda" else None

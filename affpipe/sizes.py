@@ -5,6 +5,7 @@ the figures for them are of the demo.
 """
 
 import math
+from functools import lru_cache
 from pathlib import Path
 from statistics import mean
 
@@ -75,8 +76,9 @@ def window_rows(plan: Plan, name: str) -> int:
 # ---- networks ---------------------------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=256)
 def encoder(plan: Plan, name: str) -> Network | None:
-    """The checkpoint that a stage runs, None if it runs none."""
+    """The checkpoint that a stage runs, None if it runs none. Kept: it is asked for with every stream, and reads files."""
     s = plan.settings
     section = s.features.get(name) or (s.faces if name == "faces" and s.faces.source == "video" and s.faces.detector == "yolo" else None)
     if section is None or not hasattr(section, "weights"):

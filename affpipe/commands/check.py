@@ -15,6 +15,7 @@ app = typer.Typer()
 Recipes = Annotated[list[Path] | None, typer.Argument(help="settings laid over --config")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 SHOWN = 10  # stopped jobs that are told of one by one
+NAMED = 3  # stages that a line names
 
 
 @app.command()
@@ -35,9 +36,10 @@ def status(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG, as_js
         print(f"{log}: {reason}")
     if len(stopped) > SHOWN:
         print(f"and {len(stopped) - SHOWN} more jobs that stopped")
-    left = f"{'at least ' if found.unknown else ''}{duration(found.left_s)} left" if found.left_s or found.unknown else "nothing left"
+    left = f"{duration(found.left_s)} left" if found.left_s else "nothing left"
     if found.unknown:
-        left += f" (nothing measured yet of {', '.join(found.unknown)})"
+        unmeasured = f"not measured yet: {', '.join(found.unknown) if len(found.unknown) <= NAMED else f'{len(found.unknown)} stages'}"
+        left = f"at least {left} ({unmeasured})" if found.left_s else f"time left unknown ({unmeasured})"
     if not found.published and found.percent == 100:
         left = "indexes or results are left to write"
     faults = f"; {found.faults} at fault: {found.failures or 'the logs of their jobs say why'}" if found.faults else ""
@@ -88,7 +90,7 @@ def estimate(
     sources = ", ".join(f"{count} {source}" for source, count in long.sources.items())
     print(
         f"lengths of videos: {sources}. Time is that of one job after another: divide by the jobs that run at once. "
-        "Defaults are rough: a factor of two on a CPU, of five or more on a GPU; run one shard, then ask again."
+        "Defaults are rough: a factor of two for stages on a CPU, of five or more for fits and on a GPU. Once a shard is done, ask again."
     )
 
 

@@ -55,7 +55,7 @@ def slurm(device: str) -> Iterator[Finding]:
     try:
         yield fine("SLURM plugin", f"{PLUGIN} {importlib.metadata.version(PLUGIN)}")
     except importlib.metadata.PackageNotFoundError:
-        yield fault("SLURM plugin", f"want {PLUGIN}, got none", "pip install 'affpipe[slurm]'")
+        yield fault("SLURM plugin", f"want {PLUGIN}, got none", f"pip install {PLUGIN}")
     yield _accounting()
 
 
@@ -68,7 +68,9 @@ def _accounting() -> Finding:
     age_s = int(found[1]) if found else 0
     if age_s >= MIN_JOB_AGE_S:
         return warning(
-            "SLURM accounting", f"sacct does not answer; ended jobs are known for {age_s} s", "keep Snakemake running throughout"
+            "SLURM accounting",
+            f"sacct does not answer; ended jobs are known for {age_s} s",
+            "while jobs run do not stop Snakemake for longer",
         )
     remedy = f"ask for accounting (slurmdbd), or MinJobAge of {MIN_JOB_AGE_S} s or more"
     return fault("SLURM accounting", f"sacct does not answer, and ended jobs are forgotten after {age_s} s: failures may go unseen", remedy)

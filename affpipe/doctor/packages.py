@@ -107,5 +107,5 @@ def mamba() -> Finding:
         )
     if found:
         return fine("mamba-ssm", f"{_installed('mamba-ssm')}")
-    remedy = "pip install --no-build-isolation 'affpipe[gpu]'"
+    remedy = "pip install --no-build-isolation mamba-ssm causal-conv1d"
     return warning("mamba-ssm", "not installed: Mamba heads on a GPU take a slow loop over time, with the same values", remedy)

@@ -144,8 +144,9 @@ def test_only_the_weights_that_a_run_loads_are_wanted():
     from affpipe.config import parse
 
     two = {"grada": {"encoder": "grada", "weights": "a.pth"}, "mesh": {"encoder": "mesh"}, "ears": {"encoder": "wavlm", "weights": "b"}}
-    settings = parse(SETTINGS | {"features": two, "faces": {"detector": "yolo", "weights": "y.pt"}})
-    assert checkpoints.wanted(settings, ["grada", "mesh"]) == [Path("weights/a.pth"), Path("weights/y.pt")]
+    named = {"faces": {"detector": "yolo", "weights": "y.pt"}, "landmarks": {"model": "models/mesh.task"}}
+    settings = parse(SETTINGS | {"features": two} | named)
+    assert checkpoints.wanted(settings, ["grada", "mesh"]) == [Path("weights/a.pth"), Path("weights/y.pt"), Path("models/mesh.task")]
 
 
 # ---- disks ------------------------------------------------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ def wanted(settings: Settings, stages: list[str]) -> list[Path]:
     names = [section.weights for section in sections if hasattr(section, "weights")]
     if settings.faces.source == "video" and settings.faces.detector == "yolo":
         names.append(settings.faces.weights)
-    return [folder / name for name in dict.fromkeys(names)]
+    paths = [folder / name for name in dict.fromkeys(names)]
+    return paths if settings.landmarks.model == "bundled" else [*paths, Path(settings.landmarks.model)]
 
 
 def _within(settings: Settings, feature: str) -> bool:

@@ -23,7 +23,7 @@ def gpu(device: str, need: float | None) -> Finding:
     except (ImportError, OSError):  # the check of packages says why
         return fault("GPU", "want torch to ask for one, got none that imports", "mend torch")
     if not torch.cuda.is_available():
-        remedy = "run the doctor on a GPU node, or set device: cpu"
+        remedy = "run on a GPU node, see whether nvidia-smi finds its driver, or set device: cpu"
         if shutil.which("sinfo"):
             return warning("GPU", "none on this node; with SLURM jobs run on others", "srun --gres=gpu:1 affpipe doctor")
         return fault("GPU", "want a CUDA device, as device is cuda, got none", remedy)

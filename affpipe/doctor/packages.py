@@ -23,7 +23,10 @@ def check(device: str) -> Iterator[Finding]:
         yield fine("python", platform.python_version())
     else:
         yield fault("python", f"want Python 3.11, got {platform.python_version()}", "make the environment with python3.11")
-    yield versions(importlib.metadata.requires("affpipe") or [], _pins(LOCK))
+    try:
+        yield versions(importlib.metadata.requires("affpipe") or [], _pins(LOCK))
+    except importlib.metadata.PackageNotFoundError:
+        yield fault("packages", "affpipe itself is not installed, so nobody knows what it asks for", INSTALL)
     yield opencv([d.metadata["Name"] for d in importlib.metadata.distributions() if d.metadata["Name"]])
     yield torch_builds(device)
     if device == "cuda":

@@ -41,7 +41,7 @@ def status(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG, as_js
         unmeasured = f"not measured yet: {', '.join(found.unknown) if len(found.unknown) <= NAMED else f'{len(found.unknown)} stages'}"
         left = f"at least {left} ({unmeasured})" if found.left_s else f"time left unknown ({unmeasured})"
     if not found.published and found.percent == 100:
-        left = "indexes or results are left to write"
+        left = "jobs that stopped are to be run again" if stopped else "indexes or results are left to write"
     faults = f"; {found.faults} at fault: {found.failures or 'the logs of their jobs say why'}" if found.faults else ""
     print(f"{found.name}: {found.percent:.0f} % of streams and fits, {left}{faults}")
     raise typer.Exit(found.exit_status)

@@ -101,12 +101,9 @@ def _taken(seconds: float, left_s: float) -> tuple[str, str]:
 
 
 def _held(gpu: float | None, disk: float, left: float) -> tuple[str, str, str]:
+    from affpipe.console import size
+
     return f"{gpu / 1e9:.1f} GB" if gpu else "", size(disk), size(left) if left else ""
-
-
-def size(count: float) -> str:
-    """Bytes for people."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def _basis(part) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from affpipe import store
+from affpipe.console import size
 from affpipe.doctor.finding import Finding, fault, fine, warning
 
 NETWORK = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb3", "fuse.sshfs", "fuse.glusterfs")
@@ -76,10 +77,10 @@ def room(folders: Mapping[str, Path], need: Mapping[str, float], files: int) -> 
         what, want = " and ".join(names), sum(need[name] for name in names)
         disk = os.statvfs(there(folders[names[0]]))
         free = disk.f_bavail * disk.f_frsize
-        sizes = f"{free / 1e9:.1f} GB free for {what}, {want / 1e9:.1f} GB still to be written by the estimate; a quota may allow less"
+        sizes = f"{size(free)} free for {what}, {size(want)} still to be written by the estimate; a quota may allow less"
         free_it = "free space (`affpipe cache gc` shows what no run uses), or set `cache` to a larger disk"
         if free < want:
-            yield fault("disk", f"want {want / 1e9:.1f} GB for {what} by the estimate, got {free / 1e9:.1f} GB free", free_it)
+            yield fault("disk", f"want {size(want)} for {what} by the estimate, got {size(free)} free", free_it)
         elif free < TIGHT * want:
             yield warning("disk", sizes, free_it)
         else:
@@ -130,7 +131,6 @@ def parts(cache: Path) -> Finding:
     found = [(path, path.stat().st_size) for path in store.abandoned(cache.rglob(".*.part"))]
     if not found:
         return fine("half-written files", "none that nobody writes")
-    count, size = len(found), sum(size for _, size in found) / 1e6
-    return warning(
-        "half-written files", f"{count} of killed jobs, {size:.1f} MB, the first {found[0][0]}", "`affpipe cache verify` deletes them"
-    )
+    held = size(sum(count for _, count in found))
+    remedy = "`affpipe cache verify` deletes them"
+    return warning("half-written files", f"{len(found)} of killed jobs, {held}, the first {found[0][0]}", remedy)

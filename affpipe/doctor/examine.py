@@ -6,7 +6,7 @@ from pathlib import Path
 
 from affpipe import config, estimate, lengths, manifest, run
 from affpipe.doctor import checkpoints, cluster, disks, machine, packages, videos
-from affpipe.doctor.finding import FINE, WARNING, Finding, fault, fine, of_error, warning
+from affpipe.doctor.finding import FINE, Finding, fault, fine, of_error, warning
 from affpipe.errors import AffpipeError, InputError, ManifestError, SettingsError
 from affpipe.estimate import Part
 from affpipe.manifest import Row
@@ -77,8 +77,9 @@ def _parts(plan: Plan | None, opened: Mapping[Path, Declared]) -> tuple[list[Par
         return [], [warning("estimate", "none without a sound manifest: disk and GPU memory are not compared", "mend the manifest")]
     try:
         return estimate.of(plan, lengths.of(plan, opened=opened)), []
-    except InputError as error:  # none was opened
-        return [], [of_error("estimate", error, WARNING)]
+    except InputError:  # none was opened, and no frames are done
+        text = "the length of no video is known: disk and GPU memory are not compared"
+        return [], [warning("estimate", text, "mend the videos, or leave out --no-media")]
     except AffpipeError as error:
         return [], [of_error("estimate", error)]
 

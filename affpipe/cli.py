@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from affpipe import __version__
-from affpipe.commands import cache, data, manifest, results, work
+from affpipe.commands import cache, check, data, manifest, results, work
 from affpipe.errors import AffpipeError
 
 app = typer.Typer(
@@ -15,6 +15,7 @@ app = typer.Typer(
     add_completion=False,
     help="Talking-face videos in, per-frame affect predictions out.",
 )
+app.add_typer(check.app)
 app.add_typer(results.app)
 for name, sub in {
     "manifest": manifest.manifest_app,

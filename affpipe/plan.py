@@ -251,7 +251,18 @@ class Plan:
         if self.level(name) == "video":
             return [self._videos[v] for v in (self._videos if shard is None else self.shards[shard])]
         streams = self._labels if self.level(name) == "label" else self._streams
-        return [i for i in streams.values() if shard is None or i.row.video_id in self.shards[shard]]
+        if shard is None:
+            return list(streams.values())
+        return [streams[id] for id in self._ids[shard] if id in streams]
+
+    @cached_property
+    def _ids(self) -> dict[str, list[str]]:
+        """Shard -> ids of its streams. Planning asks for the items of every stage and shard, several times."""
+        where = {video: shard for shard, videos in self.shards.items() for video in videos}
+        out: dict[str, list[str]] = {shard: [] for shard in self.shards}
+        for id, item in self._streams.items():
+            out[where[item.row.video_id]].append(id)
+        return out
 
     def item(self, name: str, other: Item) -> Item:
         """The item of stage `name` that belongs to an item of another stage; of level "label" a KeyError where it has none."""

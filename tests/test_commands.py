@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from affpipe import cli, metrics
+from affpipe.commands.show import print_table
 from affpipe.errors import AffpipeError
 from affpipe.formats import read_labels, write_labels
 from affpipe.tasks import TASKS
@@ -115,3 +116,11 @@ def test_a_submission_is_made_and_found_fit_and_a_changed_one_is_not(data):
 
 def test_submit_wants_a_run_or_a_folder(tmp_path):
     assert "want either --run or --pred" in fault("submit", "--template", tmp_path / "t.txt", "--out", tmp_path / "o")
+
+
+def test_a_table_shows_brackets_and_long_names_as_they_are(capsys):
+    name = "weights/" + "long_" * 30 + "[gpu].pth"
+    print_table("a [b]", ("name", "n"), [(name, "1")])
+    out = capsys.readouterr().out
+    assert "a [b]" in out
+    assert name in "".join(line.split("│")[1].strip() for line in out.splitlines() if "│" in line and "─" not in line)

@@ -376,6 +376,15 @@ def test_what_the_snakefile_imports_loads_no_network_library():
     assert done.stdout.strip() == "[]"
 
 
+def test_items_of_a_shard_are_those_of_its_videos_in_order(data):
+    plan = data.plan()
+    for name in plan.names:
+        whole = plan.items(name)
+        for shard, videos in plan.shards.items():
+            assert plan.items(name, shard) == [item for item in whole if item.row.video_id in videos]
+        assert sorted(item.id for shard in plan.shards for item in plan.items(name, shard)) == [item.id for item in whole]
+
+
 # ---- what a run publishes ---------------------------------------------------------------------------------------------------------------
 
 

@@ -3,13 +3,15 @@
 import sys
 
 
-def print_table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def print_table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]], *, left: bool = False) -> None:
+    """Print a table; columns after the first are numbers, or with `left` words."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title)
+    table = Table(title=Text(title))
     for i, column in enumerate(head):
-        table.add_column(column, justify="left" if i == 0 else "right")
+        table.add_column(column, justify="left" if left or i == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # not as markup: names may hold brackets
     Console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -1,0 +1,68 @@
+"""The weights of a run: there, whole, the ones that the cache began with."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
+from affpipe.doctor.pool import Late, each
+from affpipe.errors import WeightsError
+from affpipe.settings import Settings
+from affpipe.weights import records
+from affpipe.weights.catalog import CATALOG
+from affpipe.weights.records import WeightsRecord
+
+PROCESSES = 2
+
+
+def wanted(settings: Settings, stages: list[str]) -> list[Path]:
+    """Checkpoints that the stages of a run load, each once."""
+    folder = Path(settings.weights)
+    sections = [settings.features[name] for name in settings.features if name in stages or _within(settings, name)]
+    names = [section.weights for section in sections if hasattr(section, "weights")]
+    if settings.faces.source == "video" and settings.faces.detector == "yolo":
+        names.append(settings.faces.weights)
+    paths = [folder / name for name in dict.fromkeys(names)]
+    return paths if settings.landmarks.model == "bundled" else [*paths, Path(settings.landmarks.model)]
+
+
+def _within(settings: Settings, feature: str) -> bool:
+    """Whether a model runs the feature's encoder itself."""
+    return any(not getattr(m, "cache_frozen", True) and m.reads == feature for m in settings.models.values())
+
+
+def check(paths: list[Path], cache: Path, limit_s: float) -> Iterator[Finding]:
+    """Findings on checkpoints. limit_s: seconds in which their checksums must be computed; large ones take about a second a gigabyte."""
+    late = {path: None for path in paths}
+    for path, found in each(verified, paths, processes=PROCESSES, limit_s=limit_s, each_s=limit_s):
+        if not isinstance(found, Late):
+            del late[path]
+            yield _judged(path, found, cache)
+    for path in late:
+        yield warning("weights", f"{path}: checksums were not computed within {limit_s:.0f} s", "give more --seconds")
+
+
+def verified(path: Path) -> WeightsRecord | str:
+    """The record of a checkpoint that is as recorded, "" for a file that has none yet, else what is wrong."""
+    if path.is_file() and not records.record_path(path).exists():
+        return ""
+    try:
+        return records.verify(path)
+    except WeightsError as error:
+        return str(error)
+
+
+def _judged(path: Path, found: WeightsRecord | str, cache: Path) -> Finding:
+    if not path.exists():
+        remedy = f"affpipe weights fetch {path.name}" if path.name in CATALOG else "put the file there, or correct the setting `weights`"
+        return fault("weights", f"want {path}, got nothing", remedy)
+    if found == "":
+        return fine("weights", f"{path}: no checksums yet, they are recorded at first use")
+    if isinstance(found, str):
+        return of_error("weights", WeightsError(found))
+    pin = cache / "weights" / f"{found.name}.json"
+    if pin.exists() and json.loads(pin.read_text(encoding="utf-8"))["digest"] != found.digest:
+        return fault("weights", f"{path}: want the weights that {cache} began with, got others", "give the new ones another name")
+    if found.random:
+        return warning("weights", f"{path}: as recorded, but random: what comes of them means nothing", "for real data set published ones")
+    return fine("weights", f"{path}: as recorded")

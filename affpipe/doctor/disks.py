@@ -1,0 +1,136 @@
+"""The folders that a run writes to: that it can, that there is room, that clocks and locks are as it expects."""
+
+import fcntl
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from affpipe import store
+from affpipe.console import size
+from affpipe.doctor.finding import Finding, fault, fine, warning
+
+NETWORK = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb3", "fuse.sshfs", "fuse.glusterfs")
+SKEW_S = 5.0  # between the clocks of machine and file system that nobody minds
+MUCH_SKEW_S = 60.0  # with more, jobs that run are taken for killed ones
+TIGHT = 1.2  # want this much more room than the estimate
+LOCKING = "HDF5_USE_FILE_LOCKING"
+
+
+def check(folders: Mapping[str, Path], need: Mapping[str, float], files: int) -> Iterator[Finding]:
+    """Findings on the folders of a run.
+
+    Args:
+        folders: name -> folder, which may not be there yet. need: name -> bytes that are still to be written there.
+        files: how many are still to be written in all.
+    """
+    usable = True
+    for name, folder in folders.items():
+        found = writable(name, folder)
+        usable = usable and found.level == "fine"
+        yield found
+    yield from room(folders, need, files)
+    if usable:
+        yield clock(folders["cache"])
+        yield locking(folders["cache"])
+    yield parts(folders["cache"])
+
+
+def there(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    folder = folder.absolute()
+    return next(path for path in (folder, *folder.parents) if path.exists())
+
+
+def writable(name: str, folder: Path) -> Finding:
+    """Write, flush and rename a file, as every stream is."""
+    place = there(folder)
+    part, whole = (place / f".affpipe-doctor-{os.getpid()}{end}" for end in ("", ".moved"))
+    try:
+        with part.open("wb") as file:
+            file.write(b"affpipe")
+            os.fsync(file.fileno())
+        os.replace(part, whole)
+    except OSError as error:
+        return fault(f"{name} folder", f"{folder}: want to write there, got {error.strerror}", "make it writable, or set another folder")
+    finally:
+        for path in (part, whole):
+            if os.path.lexists(path):
+                path.unlink()
+    return fine(f"{name} folder", f"{folder}: writable, {kind(place)}")
+
+
+def kind(folder: Path) -> str:
+    """Type of the file system that a folder lies on."""
+    mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
+    over = [(len(point), system) for point, system in mounts if folder.resolve().is_relative_to(point.replace("\\040", " "))]
+    return max(over)[1] if over else "unknown"
+
+
+def room(folders: Mapping[str, Path], need: Mapping[str, float], files: int) -> Iterator[Finding]:
+    """Free space against what the estimate still wants, and free inodes; folders of one file system share both."""
+    systems: dict[int, list[str]] = defaultdict(list)
+    for name in need:
+        systems[there(folders[name]).stat().st_dev].append(name)
+    for names in systems.values():
+        what, want = " and ".join(names), sum(need[name] for name in names)
+        disk = os.statvfs(there(folders[names[0]]))
+        free = disk.f_bavail * disk.f_frsize
+        sizes = f"{size(free)} free for {what}, {size(want)} still to be written by the estimate; a quota may allow less"
+        free_it = "free space (`affpipe cache gc` shows what no run uses), or set `cache` to a larger disk"
+        if free < want:
+            yield fault("disk", f"want {size(want)} for {what} by the estimate, got {size(free)} free", free_it)
+        elif free < TIGHT * want:
+            yield warning("disk", sizes, free_it)
+        else:
+            yield fine("disk", sizes)
+        if disk.f_files and disk.f_favail < files:
+            yield fault("files", f"want {files} new files, got {disk.f_favail} free inodes", "remove files, or ask for more")
+
+
+def clock(folder: Path) -> Finding:
+    """The clock of the file system against this machine's."""
+    path = there(folder) / f".affpipe-doctor-{os.getpid()}"
+    before = time.time()
+    path.write_bytes(b"")
+    try:
+        stamp = path.stat().st_mtime
+    finally:
+        path.unlink()
+    skew_s = max(before - stamp, stamp - time.time(), 0.0)
+    if skew_s <= SKEW_S:
+        return fine("clock", f"file system and machine agree within {SKEW_S:.0f} s")
+    found = f"the clocks of the file system of {folder} and of this machine are {skew_s:.0f} s apart"
+    remedy = "set the clocks (NTP); till then a job that runs may be shown as killed"
+    return (fault if skew_s > MUCH_SKEW_S else warning)("clock", found, remedy)
+
+
+def locking(folder: Path) -> Finding:
+    """HDF5 locks every file that it opens, which some network file systems do not allow."""
+    place = there(folder)
+    system, off = kind(place), os.environ.get(LOCKING, "").upper() in ("FALSE", "0", "BEST_EFFORT")
+    path = place / f".affpipe-doctor-{os.getpid()}"
+    try:
+        with path.open("wb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if off:
+            return fine("file locks", f"{system} has none, and HDF5 does without ({LOCKING})")
+        return fault("file locks", f"{folder} ({system}): HDF5 locks files, got {error.strerror}", f"export {LOCKING}=FALSE")
+    finally:
+        if path.exists():
+            path.unlink()
+    if system in NETWORK and not off:
+        return warning("file locks", f"{folder} is on {system}, where locks between nodes may hang", f"export {LOCKING}=FALSE for all jobs")
+    return fine("file locks", f"they work ({system})")
+
+
+def parts(cache: Path) -> Finding:
+    """Half-written files of jobs that were killed."""
+    found = [(path, path.stat().st_size) for path in store.abandoned(cache.rglob(".*.part"))]
+    if not found:
+        return fine("half-written files", "none that nobody writes")
+    held = size(sum(count for _, count in found))
+    remedy = "`affpipe cache verify` deletes them"
+    return warning("half-written files", f"{len(found)} of killed jobs, {held}, the first {found[0][0]}", remedy)

@@ -1,0 +1,39 @@
+"""What a check says."""
+
+from dataclasses import dataclass
+
+FINE, WARNING, FAULT = "fine", "warning", "fault"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        check: what was looked at, a word or two.
+        level: fine; warning, a run can go on; fault, it cannot, or would be in vain.
+        found: what there is, and what is wanted where that differs. remedy: what to do, "" where all is well.
+    """
+
+    check: str
+    level: str
+    found: str
+    remedy: str = ""
+
+
+def fine(check: str, found: str) -> Finding:
+    return Finding(check, FINE, found)
+
+
+def warning(check: str, found: str, remedy: str) -> Finding:
+    return Finding(check, WARNING, found, remedy)
+
+
+def fault(check: str, found: str, remedy: str) -> Finding:
+    return Finding(check, FAULT, found, remedy)
+
+
+def of_error(check: str, error: Exception, level: str = FAULT) -> Finding:
+    """A message "who: want X, got Y; do Z" in its two parts."""
+    found, _, remedy = str(error).rpartition("; ")
+    return Finding(check, level, found or remedy, remedy if found else "")

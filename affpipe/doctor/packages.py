@@ -1,0 +1,114 @@
+"""Python and its packages: those that the project asks for, in builds that fit each other."""
+
+import importlib.metadata
+import importlib.util
+import platform
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
+
+LOCK = Path(__file__).resolve().parents[2] / "envs" / "lock.txt"  # there in a checkout; an installed package has none
+ALTER = ("torch", "torchvision", "transformers", "mediapipe", "av", "numpy", "scipy", "scikit-image", "opencv-contrib-python-headless")
+INSTALL = "install from envs/lock.txt (`make install`)"
+
+
+def check(device: str) -> Iterator[Finding]:
+    """Findings on packages, for the setting `device`."""
+    if sys.version_info[:2] == (3, 11):
+        yield fine("python", platform.python_version())
+    else:
+        yield fault("python", f"want Python 3.11, got {platform.python_version()}", "make the environment with python3.11")
+    try:
+        yield versions(importlib.metadata.requires("affpipe") or [], _pins(LOCK))
+    except importlib.metadata.PackageNotFoundError:
+        yield fault("packages", "affpipe itself is not installed, so nobody knows what it asks for", INSTALL)
+    yield opencv([d.metadata["Name"] for d in importlib.metadata.distributions() if d.metadata["Name"]])
+    yield torch_builds(device)
+    if device == "cuda":
+        yield mamba()
+
+
+def _pins(lock: Path) -> dict[str, str]:
+    """Package -> exact version, of those that alter values."""
+    if not lock.is_file():
+        return {}
+    lines = [line.split("==") for line in lock.read_text(encoding="utf-8").splitlines() if "==" in line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in lines if canonicalize_name(name) in ALTER}
+
+
+def versions(wanted: list[str], pins: dict[str, str]) -> Finding:
+    """Packages against what the project asks for, then against the lock: another version may give other values.
+
+    Args:
+        wanted: requirements as a package's metadata hold them; those of extras are left out.
+    """
+    asked = [r for r in map(Requirement, wanted) if r.marker is None or r.marker.evaluate({"extra": ""})]
+    found = {r.name: _installed(r.name) for r in asked} | {name: _installed(name) for name in pins}
+    bad = [f"{r.name} {found[r.name] or 'none'} (want {r.specifier})" for r in asked if not _meets(r, found[r.name])]
+    if bad:
+        return fault("packages", f"want the versions of pyproject.toml, got {', '.join(bad)}", INSTALL)
+    other = [f"{name} {found[name]} (lock: {pin})" for name, pin in pins.items() if (found[name] or "").split("+")[0] != pin]
+    if other:
+        return warning("packages", f"other versions than the lock's, which may give other values: {', '.join(other)}", INSTALL)
+    return fine("packages", f"{len(asked)} as asked for{', those that alter values as locked' if pins else ''}")
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _meets(wanted: Requirement, version: str | None) -> bool:
+    return version is not None and wanted.specifier.contains(version, prereleases=True)
+
+
+def opencv(names: list[str]) -> Finding:
+    """Builds of OpenCV write to one folder: of two, whichever came last half overwrites the other."""
+    builds = sorted({canonicalize_name(name) for name in names} & {f"opencv-{b}" for b in _OPENCV})
+    if builds == ["opencv-contrib-python-headless"]:
+        return fine("OpenCV", builds[0])
+    remedy = "pip uninstall -y opencv-python opencv-contrib-python opencv-python-headless, then install the one of envs/lock.txt again"
+    return fault("OpenCV", f"want opencv-contrib-python-headless alone, got {', '.join(builds) or 'none'}", remedy)
+
+
+_OPENCV = ("python", "contrib-python", "python-headless", "contrib-python-headless")
+
+
+def torch_builds(device: str) -> Finding:
+    """torch of the kind that `device` wants, and a torchvision that imports beside it."""
+    try:
+        import torch
+
+        from affpipe.compat import ensure_torchvision
+
+        ensure_torchvision()
+        import torchvision
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # what a build says that fits none beside it
+        return fault("torch", f"torch and torchvision do not import together: {' '.join(str(error).split())}", f"{INSTALL}, both at once")
+    both = f"torch {torch.__version__}, torchvision {torchvision.__version__}, CUDA {torch.version.cuda or 'none'}"
+    if device == "cuda" and torch.version.cuda is None:
+        return fault("torch", f"want a CUDA build, as device is cuda, got {both}", "install the CUDA builds of torch and torchvision")
+    return fine("torch", both)
+
+
+def mamba() -> Finding:
+    """The fused scan, without which a Mamba head on a GPU goes through time step by step."""
+    try:
+        found = importlib.util.find_spec("mamba_ssm") is not None
+        if found:
+            from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:
+        return of_error(
+            "mamba-ssm", ImportError(f"does not import: {' '.join(str(error).split())}; build it against this torch"), "warning"
+        )
+    if found:
+        return fine("mamba-ssm", f"{_installed('mamba-ssm')}")
+    remedy = "pip install --no-build-isolation mamba-ssm causal-conv1d"
+    return warning("mamba-ssm", "not installed: Mamba heads on a GPU take a slow loop over time, with the same values", remedy)

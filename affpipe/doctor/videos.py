@@ -1,0 +1,47 @@
+"""The media of a manifest: do they open, what do they declare, does the first frame decode."""
+
+import os
+from pathlib import Path
+
+from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
+from affpipe.doctor.pool import Late, each
+from affpipe.errors import MediaError
+from affpipe.media.declared import Declared, declared
+
+FILE_S = 10.0  # in which a file must open
+PROCESSES = min(8, os.cpu_count() or 1)
+LISTED = 20  # faults that are told of one by one
+
+
+def check(paths: list[Path], limit_s: float, *, file_s: float = FILE_S) -> tuple[dict[Path, Declared], list[Finding]]:
+    """What the sound videos declare that were reached within `limit_s`; and findings: each fault, then one line on all."""
+    found: dict[Path, Declared] = {}
+    faults = []
+    for path, result in each(look, paths, processes=PROCESSES, limit_s=limit_s, each_s=file_s):
+        if isinstance(result, Declared):
+            found[path] = result
+        elif isinstance(result, Late):
+            faults.append(fault("video", f"{path}: did not open within {file_s:.0f} s", "copy it nearer, or take it out of the manifest"))
+        else:
+            faults.append(of_error("video", MediaError(result)))
+    told = sorted(faults, key=lambda f: f.found)[:LISTED]
+    if len(faults) > LISTED:
+        told.append(fault("video", f"{len(faults) - LISTED} more of this kind", "mend those above, then ask again"))
+    return found, [*told, _whole(found, len(faults), len(paths), limit_s)]
+
+
+def look(path: Path) -> Declared | str:
+    """What a video declares, its first frame decoded; else what is wrong with it."""
+    try:
+        return declared(path, first_frame=True)
+    except MediaError as error:
+        return str(error)
+
+
+def _whole(found: dict[Path, Declared], faults: int, wanted: int, limit_s: float) -> Finding:
+    opened = f"{len(found)} videos opened, {sum(v.duration_s for v in found.values()) / 3600:.1f} hours, {faults} faults"
+    silent, vary = sum(not v.audio for v in found.values()), sum(v.variable_rate for v in found.values())
+    said = f"{opened}, {silent} without audio, {vary} of variable rate"
+    if missed := wanted - len(found) - faults:
+        return warning("media", f"{said}; {missed} not reached within {limit_s:.0f} s", "give more --seconds")
+    return fine("media", said)

@@ -1,0 +1,213 @@
+"""What a run takes before it is started: hours, GPU memory and disk of each stage, and how much of it is left.
+
+Hours are of one job at a time, without the seconds in which a job loads its network. They come from the records of jobs of this workspace
+where there are any of the same key, else from the tables below, which are rough: a factor of two for stages on a CPU, of five or more for
+fits, and for a GPU, which nothing here was timed on.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from affpipe import sizes, store
+from affpipe.errors import StoreError
+from affpipe.jobrecord import JobRecord
+from affpipe.lengths import Lengths
+from affpipe.plan import Item, Plan
+from affpipe.settings import ChunkModel
+from affpipe.store import Entry
+
+MEASURED, DEFAULT, ARITHMETIC = "measured here", "default", "arithmetic"
+
+# Seconds a row beside what the network itself computes: decoding, cropping, JPEG, copies, writing. Where a figure comes from: D, a cold run
+# of the demo on a busy CPU core (360p, tiny networks, 2026-11-21), by its job records; P, a timing of the part alone, 720p, one CPU
+# core; A, assumed.
+ROW_S = {
+    "frames": 2.2e-3,  # P: H.264 decoded by PyAV, 2.18 ms a frame
+    "labels": 1e-4,  # D
+    "audio": 1.1e-6,  # D, a sample
+    "vad": 2.7e-5,  # P, a step of 32 ms: a minute of sound in a twentieth of a second
+    "faces mediapipe": 3.9e-2,  # D
+    "faces yolo": 8e-3,  # P: decode to RGB 2.9 ms, crop and JPEG 5 ms
+    "faces images": 1e-3,  # A: files copied as they are
+    "subject": 2e-4,  # D
+    "landmarks": 1.5e-2,  # D
+    "mouth": 1e-4,  # D
+    "speech": 5e-3,  # D
+    "mesh": 2e-4,  # D
+    "grada": 5e-3,  # P: JPEG of 240 x 240 read, resized, normalised
+    "qwen3vl": 0.15,  # P: the frames of a 4 s segment in one sequential pass
+    "wavlm": 2e-2,  # D, less the network
+    "logmel": 2e-3,  # A
+    "transformer": 1e-3,  # D, as the next four: applying a model to a row
+    "mamba": 2e-2,
+    "chunk_asp": 2e-3,
+    "dcmmoe": 1e-3,
+    "raav": 1e-3,
+    "publish": 7e-4,  # D, a frame
+}
+# Operations a second that a network reaches. CPU: A, two cores. GPU: A, a third of the half of the H200's peak that its floors count with.
+FLOPS = {("cpu", "float32"): 5e10, ("cpu", "bfloat16"): 1.4e11, ("cuda", "float32"): 1e13, ("cuda", "bfloat16"): 1.6e14}
+MODEL_FLOPS = {"cpu": 1e10, "cuda": 2e12}  # A: of the models of a run, whose matrices are small
+MULTIPLY_ADDS = {"grada": 0.9e9, "yolo": 4.1e9}  # of an image of 240 x 240, of 640 x 640, by their papers; of others parameters x tokens
+TOKEN_S = 0.03  # A, of a token of a description on a GPU
+STEP_S = {"cpu": 0.05, "cuda": 0.03}  # D for the CPU, A for the GPU: of an optimiser step, beside what the network computes
+RESULT_BYTES = 200  # D, a frame and task: tables, official files, the report
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a stage, the fits of a model, or publishing takes.
+
+    Attributes:
+        items: streams, or fits.
+        seconds, left_s: of one job at a time, in all and for what is not done.
+        gpu: bytes of GPU memory, None for what runs on the CPU.
+        disk, left_disk: bytes.
+        time_basis, disk_basis: measured here, default, or arithmetic.
+    """
+
+    name: str
+    items: int
+    seconds: float
+    left_s: float
+    gpu: float | None
+    disk: float
+    left_disk: float
+    time_basis: str
+    disk_basis: str
+
+
+def of(plan: Plan, lengths: Lengths) -> list[Part]:
+    """The parts of a run in the order of the plan, publishing last."""
+    records = _records(plan)
+    out: list[Part] = []
+    for name in plan.names:
+        own = records[plan.key(name)]
+        if name in plan.settings.models:
+            out.append(_fits(plan, name, lengths, own))
+        out.append(_stage(plan, name, lengths, own))
+    return [*out, _publish(plan, lengths)]
+
+
+def _records(plan: Plan) -> dict[str, list[JobRecord]]:
+    """Records of the jobs of all runs of this workspace, by key: runs share what they have in common."""
+    out = defaultdict(list)
+    for path in sorted(plan.logs("").parent.glob("*/*_*/*.json")):
+        record = JobRecord.read(path)
+        if record is not None:
+            out[record.key].append(record)
+    return out
+
+
+def _stage(plan: Plan, name: str, lengths: Lengths, records: Iterable[JobRecord]) -> Part:
+    items = plan.items(name)
+    rows = {item.id: sizes.rows(plan, name, lengths.videos[item.row.video_id]) for item in items}
+    disk = {item.id: float(sizes.disk(plan, name, item, lengths.videos[item.row.video_id])) for item in items}
+    there, entries, time_basis, disk_basis = _there(plan, name, items), _entries(plan, name), DEFAULT, ARITHMETIC
+    settled = {id for id, entry in entries.items() if entry.status != "done"}  # absent, or a fault that was skipped
+    left = [item.id for item in items if item.id not in there and item.id not in settled]
+    expected = sum(disk[id] for id in there)
+    if expected:  # what is there says how far the arithmetic is off for the rest
+        factor = sum(there.values()) / expected
+        disk, disk_basis = {id: there.get(id, size * factor) for id, size in disk.items()}, MEASURED
+    worked, counted = sum(r.working_s for r in records), sum(r.rows for r in records)
+    row_s = _row_s(plan, name)
+    if counted:
+        row_s, time_basis = worked / counted * _density(entries, rows), MEASURED
+    gpu = sizes.gpu(plan, name) if plan.settings.device == "cuda" else None
+    total, missing = sum(rows.values()), sum(rows[id] for id in left)
+    sized = sum(disk.values()), sum(disk[id] for id in left)
+    return Part(name, len(items), row_s * total, row_s * missing, gpu, *sized, time_basis, disk_basis)
+
+
+def _there(plan: Plan, name: str, items: list[Item]) -> dict[str, int]:
+    """Item -> bytes of its stream, of those that are in the store."""
+    try:
+        names = {entry.name: entry for entry in os.scandir(plan.folder(name))}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    files = {item.id: plan.stream(name, item).name for item in items}
+    return {id: names[file].stat().st_size for id, file in files.items() if file in names}
+
+
+def _entries(plan: Plan, name: str) -> dict[str, Entry]:
+    """What the indexes of a stage say of its items."""
+    out: dict[str, Entry] = {}
+    for index in plan.indexes(name):
+        with suppress(StoreError):  # not there yet, or one that the next run drops
+            out |= store.read_index(Path(index))
+    return out
+
+
+def _density(entries: dict[str, Entry], rows: dict[str, int]) -> float:
+    """Rows that streams have over rows that arithmetic gives them: in a video may be no face in a frame, or several."""
+    done = {id: entry.rows for id, entry in entries.items() if entry.status == "done"}
+    wanted = sum(rows[id] for id in done)
+    return sum(done.values()) / wanted if wanted else 1.0
+
+
+def _row_s(plan: Plan, name: str) -> float:
+    """Seconds a row by the tables above."""
+    s, device = plan.settings, plan.settings.device
+    if name in s.models:
+        model = s.models[name]
+        overlap = 1 if model.kind == "chunk_asp" else model.window / model.stride
+        per_row = sizes.window_rows(plan, model.reads) / model.chunks if isinstance(model, ChunkModel) else 1
+        return ROW_S[model.kind] + 2 * sizes.parameters(plan, name) * overlap * per_row / _model_speed(plan, name)
+    kind = plan.kind(name)
+    if kind == "faces":
+        kind = f"faces {'images' if s.faces.source == 'images' else s.faces.detector}"
+    found = sizes.encoder(plan, name)
+    if found is None:
+        return ROW_S[kind]
+    section = s.features.get(name, s.faces)
+    speed = FLOPS[device, getattr(section, "dtype", "float32")]
+    match kind:
+        case "qwen3vl":
+            words = section.description_tokens * TOKEN_S if section.describe else 0
+            return ROW_S[kind] + words + 2 * found.parameters * sizes.tokens(plan, name) / speed
+        case "wavlm":
+            return ROW_S[kind] + 2 * found.parameters * sizes.window_rows(plan, name) / speed
+        case "grada":
+            return ROW_S[kind] + 2 * MULTIPLY_ADDS["grada"] * (section.side / 240) ** 2 / speed
+        case _:
+            return ROW_S[kind] + 2 * MULTIPLY_ADDS["yolo"] * (section.image_side / 640) ** 2 / section.every / speed
+
+
+def _model_speed(plan: Plan, model: str) -> float:
+    """Operations a second of a model: one that trains layers of an encoder is a large network."""
+    s = plan.settings
+    reads = "" if s.models[model].members else s.models[model].reads
+    return FLOPS[s.device, "float32"] if getattr(s.features.get(reads), "trained_layers", 0) else MODEL_FLOPS[s.device]
+
+
+def _fits(plan: Plan, model: str, lengths: Lengths, records: Iterable[JobRecord]) -> Part:
+    """All fits of a model, by all their epochs: one that stops early takes less."""
+    settings, device, tasks = plan.settings.models[model], plan.settings.device, plan.settings.tasks
+    train = [item for item in plan.items(model) if item.row.labelled(tasks, "train")]
+    rows = sum(sizes.rows(plan, model, lengths.videos[item.row.video_id]) for item in train)
+    chunked = isinstance(settings, ChunkModel)
+    seen = rows / settings.chunks if chunked else rows / settings.stride  # windows
+    long = sizes.window_rows(plan, settings.reads) if chunked else settings.window
+    compute_s = 3 * 2 * sizes.parameters(plan, model) * seen * long / _model_speed(plan, model)  # backwards is twice the work of forwards
+    epoch_s = compute_s + seen / settings.training.batch_size * STEP_S[device]
+    each_s, basis, folds = epoch_s * settings.training.epochs, DEFAULT, plan.fits(model)
+    missing = sum(not Path(plan.fitted(model, fold)).exists() for fold in folds)
+    took = [r.seconds for r in records if r.unit == "epochs" and r.state == "done" and r.done]  # one that found its model has no epochs
+    if took:
+        each_s, basis = sum(took) / len(took), MEASURED
+    gpu = sizes.fit_gpu(plan, model) if device == "cuda" else None
+    disk = float(sizes.fit_disk(plan, model))
+    times = each_s * len(folds), each_s * missing
+    return Part(f"fit {model}", len(folds), *times, gpu, disk, disk * missing / len(folds), basis, ARITHMETIC)
+
+
+def _publish(plan: Plan, lengths: Lengths) -> Part:
+    frames = sum(lengths.videos[row.video_id].frames for row in plan.rows)
+    seconds, disk = frames * ROW_S["publish"], float(frames * RESULT_BYTES * len(plan.settings.tasks))
+    left = not Path(plan.published()).exists()
+    return Part("publish", len(plan.rows), seconds, seconds * left, None, disk, disk * left, DEFAULT, DEFAULT)

@@ -1,0 +1,81 @@
+"""What a media file says of itself, without decoding it: enough to plan with, not to measure with (`probe` decodes).
+
+Declared figures may be wrong: of cut downloads, edit lists, joined files.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from affpipe.errors import MediaError
+from affpipe.media.reader import VideoPass, open_media, video_stream
+
+APART = 0.02  # a usual and a mean rate that differ by more are of a video of variable rate
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a container declares.
+
+    Attributes:
+        duration_s: seconds. fps: mean frames a second. width, height: as stored, pixels.
+        audio: whether there is an audio track.
+        variable_rate: whether intervals between frames differ, as far as the container's index tells.
+    """
+
+    duration_s: float
+    fps: Fraction
+    width: int
+    height: int
+    codec: str
+    audio: bool
+    variable_rate: bool
+
+    @property
+    def frames(self) -> int:
+        """Frames, by duration and rate; one at least."""
+        return max(1, round(self.duration_s * self.fps))
+
+
+def declared(path: Path, *, first_frame: bool = False) -> Declared:
+    """What a video file declares; with `first_frame` its first frame must decode too.
+
+    Raises MediaError for a file that does not open, has no video, or declares neither duration nor rate.
+    """
+    with open_media(path) as container:
+        stream = video_stream(container, path)
+        duration_s = _duration_s(container, stream)
+        fps = stream.average_rate or stream.guessed_rate
+        if duration_s <= 0 or not fps:
+            raise MediaError(f"{path}: want a declared duration and rate, got {duration_s:g} s and {fps or 'none'}; remux the video")
+        found = Declared(
+            duration_s,
+            fps,
+            stream.codec_context.width,
+            stream.codec_context.height,
+            stream.codec_context.codec.canonical_name,
+            container.streams.best("audio") is not None,
+            _varies(stream),
+        )
+        if first_frame:
+            next(iter(VideoPass(container, path)))
+    return found
+
+
+def _duration_s(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    return (container.duration or 0) / av.time_base
+
+
+def _varies(stream: av.VideoStream) -> bool:
+    """By the index where it has every frame (mp4, mov), else by the two rates that FFmpeg guesses."""
+    if stream.frames > 1 and len(stream.index_entries) == stream.frames:
+        steps = np.diff([entry.timestamp for entry in stream.index_entries]) * float(stream.time_base)
+        usual = float(np.median(steps))
+        return bool((np.abs(steps - usual) > max(1.5 * float(stream.time_base), APART * usual)).any())
+    mean, usual = stream.average_rate, stream.guessed_rate
+    return bool(mean and usual and abs(mean / usual - 1) > APART)

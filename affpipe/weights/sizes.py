@@ -1,0 +1,67 @@
+"""How large a network is, without loading it: from the headers of its checkpoint, or as published where it is not there yet."""
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from affpipe.errors import WeightsError
+from affpipe.weights.files import read_json
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".task")
+
+
+@dataclass(frozen=True)
+class Network:
+    """Size of a network. parameters: numbers in it. width: of its hidden states, 0 where nobody asks. known: read from a checkpoint."""
+
+    parameters: int
+    width: int = 0
+    known: bool = True
+
+
+# Of the model cards and configurations; for weights that are not on this disk.
+PUBLISHED = {
+    "qwen3-vl-4b": Network(4_440_000_000, 2560, False),
+    "odyssey": Network(319_000_000, 1024, False),
+    "wavlm-large": Network(316_000_000, 1024, False),
+    "wavlm-base": Network(95_000_000, 768, False),
+}
+USUAL = {  # encoder or detector -> the one of the papers, where the name says nothing
+    "qwen3vl": PUBLISHED["qwen3-vl-4b"],
+    "wavlm": PUBLISHED["wavlm-large"],
+    "grada": Network(6_900_000, 256, False),
+    "yolo": Network(3_000_000, 0, False),
+}
+
+
+def network(weights: Path, kind: str) -> Network:
+    """Size of the checkpoint `weights`, a folder or file, of an encoder or detector; as published where it is not there."""
+    if not weights.exists():
+        return PUBLISHED.get(weights.name, USUAL[kind])
+    files = [weights] if weights.is_file() else sorted(p for p in weights.iterdir() if p.suffix in SUFFIXES)
+    exact = [p for p in files if p.suffix == ".safetensors"]  # the others may hold the same again
+    parameters = sum(map(_parameters, exact or files))
+    return Network(parameters, _width(weights) or USUAL[kind].width)
+
+
+def _parameters(path: Path) -> int:
+    if path.suffix != ".safetensors":
+        return path.stat().st_size // 4  # float32, as such files are
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            head = json.loads(file.read(length))
+        return sum(math.prod(tensor["shape"]) for name, tensor in head.items() if name != "__metadata__")
+    except (OSError, ValueError, KeyError, struct.error, OverflowError, MemoryError) as error:
+        raise WeightsError(f"{path}: want a safetensors file, got {error}; fetch the weights again") from None
+
+
+def _width(weights: Path) -> int:
+    """Width of hidden states by the checkpoint's configuration."""
+    path = weights / "config.json"
+    if not path.is_file():
+        return 0
+    config = read_json("weights", path)
+    return int(config.get("text_config", config).get("hidden_size", 0))

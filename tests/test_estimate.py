@@ -1,0 +1,320 @@
+"""What a run takes: proportional to the videos, true to what streams take on disk, less what is there already."""
+
+import json
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import clips
+import numpy as np
+import pytest
+import yaml
+from small_run import Run
+from typer.testing import CliRunner
+
+from affpipe import cli, config, estimate, lengths, sizes
+from affpipe.errors import InputError, MediaError, WeightsError
+from affpipe.jobrecord import JobRecord
+from affpipe.jobs import Context, Job
+from affpipe.lengths import Length, Lengths
+from affpipe.manifest import Row
+from affpipe.media.declared import declared
+from affpipe.plan import Plan
+from affpipe.settings import Settings
+from affpipe.stages import faces as face_stages
+from affpipe.stages import features as feature_stages
+from affpipe.stages import media as media_stages
+from affpipe.weights.sizes import PUBLISHED, network
+
+ROOT = Path(__file__).resolve().parents[1]
+FPS = 25
+RAS = [ROOT / "config.yaml", ROOT / "recipes/ras.yaml"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """Records of jobs are looked for in the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+
+def plan_of(settings: Settings, folder: Path, count: int) -> Plan:
+    rows = []
+    for i in range(count):
+        video, labels = folder / f"v{i}.mp4", folder / f"v{i}.txt"
+        video.write_bytes(f"video {i}".encode())
+        labels.write_text("valence,arousal\n0,0\n")
+        rows.append(Row(f"v{i}", video, "largest", "train" if i % 4 else "validation", {"va": labels}))
+    return Plan(settings, rows)
+
+
+def ras(folder: Path, **change) -> Settings:
+    data: dict = {}
+    for path in RAS:
+        data = config.overlay(data, config.read_yaml(path))
+    return config.parse(config.overlay(data, {"cache": str(folder / "cache"), "weights": str(folder / "weights"), **change}))
+
+
+def same(plan: Plan, frames: int = 9000) -> Lengths:
+    """All videos of one length."""
+    return Lengths({item.id: Length(frames, frames / 30, True, "given") for item in plan.items("frames")})
+
+
+def parts(plan: Plan, long: Lengths) -> dict[str, estimate.Part]:
+    return {part.name: part for part in estimate.of(plan, long)}
+
+
+# ---- laws -------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_twice_the_videos_are_twice_the_hours_and_the_disk(tmp_path, device):
+    one, two = (plan_of(ras(tmp_path, device=device), tmp_path, count) for count in (8, 16))
+    first, second = parts(one, same(one)), parts(two, same(two))
+    assert list(first) == list(second) == [*_in_order(one), "publish"]
+    for name, part in first.items():
+        assert second[name].seconds == pytest.approx(2 * part.seconds), name
+        assert second[name].gpu == part.gpu
+        if not name.startswith("fit "):  # a model has one size
+            assert second[name].disk == pytest.approx(2 * part.disk), name
+            assert second[name].items == 2 * part.items
+
+
+def _in_order(plan: Plan) -> list[str]:
+    return [label for name in plan.names for label in ([f"fit {name}"] if name in plan.settings.models else []) + [name]]
+
+
+def test_twice_the_length_is_twice_the_time_and_about_twice_the_disk(tmp_path):
+    plan = plan_of(ras(tmp_path), tmp_path, 8)
+    short, long = parts(plan, same(plan, 9000)), parts(plan, same(plan, 18000))
+    for name, part in short.items():
+        assert long[name].seconds == pytest.approx(2 * part.seconds, rel=0.02), name  # a window less at the end
+    less, more = (sum(p.disk for n, p in found.items() if not n.startswith("fit ")) for found in (short, long))
+    assert more == pytest.approx(2 * less, rel=0.05)  # a file's head counts once, and its last chunk whole
+
+
+def test_what_runs_on_a_cpu_takes_no_gpu_memory(tmp_path):
+    on_gpu = plan_of(ras(tmp_path), tmp_path, 4)
+    wants = {name for name, part in parts(on_gpu, same(on_gpu)).items() if part.gpu}
+    assert wants == {"faces", "grada", "qwen", "odyssey", *on_gpu.settings.models, *(f"fit {m}" for m in on_gpu.settings.models)}
+    on_cpu = plan_of(ras(tmp_path, device="cpu"), tmp_path, 4)
+    assert not any(part.gpu for part in parts(on_cpu, same(on_cpu)).values())
+
+
+def test_the_large_network_takes_its_weights_and_its_tokens(tmp_path):
+    """Qwen3-VL-4B in bfloat16: 8.9 GB of weights; at 448 x 256 8 x 112 tokens of video a segment, and more pixels take more of all."""
+    plan = plan_of(ras(tmp_path), tmp_path, 4)
+    small = plan_of(ras(tmp_path, features={"qwen": {"min_pixels": 1024, "max_pixels": 448 * 256}}), tmp_path, 4)
+    assert sizes.tokens(small, "qwen") == 8 * 112 + sizes.TEXT_TOKENS
+    assert 8.9e9 < sizes.gpu(small, "qwen") < sizes.gpu(plan, "qwen") < 2 * 8.9e9
+    assert parts(small, same(small))["qwen"].seconds < parts(plan, same(plan))["qwen"].seconds
+
+
+def test_folds_multiply_fits_and_nothing_else(tmp_path):
+    one, folds = (plan_of(ras(tmp_path, cross_fit=k), tmp_path, 8) for k in (0, 5))
+    first, second = parts(one, same(one)), parts(folds, same(folds))
+    assert second["fit grada_transformer"].seconds == pytest.approx(6 * first["fit grada_transformer"].seconds)
+    assert second["grada"] == first["grada"]
+
+
+def test_a_video_without_sound_costs_the_audio_stages_nothing(tmp_path):
+    plan = plan_of(ras(tmp_path), tmp_path, 1)
+    silent = Length(9000, 300.0, False, "declared")
+    count = {name: sizes.rows(plan, name, silent) for name in plan.names}
+    assert {name for name, rows in count.items() if rows == 0} == {"audio", "odyssey", "wavlm_chunks"}
+    assert sizes.disk(plan, "odyssey", plan.items("odyssey")[0], silent) == 0
+
+
+# ---- disk -------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [60, 400, 1900])
+def test_disk_is_within_a_fifth_of_what_streams_take(tmp_path, monkeypatch, count):
+    """Streams as the stages themselves write them, of arrays that are made up where a network would give them."""
+    features = {"mesh": {"encoder": "mesh"}, "log": {"encoder": "logmel"}}
+    models = {"face": {"kind": "transformer", "reads": "mesh"}, "voice": {"kind": "chunk_asp", "reads": "log"}}
+    base = {"features": features, "models": models, "publish": "face", "cache": str(tmp_path / "cache")}
+    plan = plan_of(config.parse(base), tmp_path, 1)
+    item, axis = plan.items("subject")[0], np.arange(count) / FPS
+    ends, rng = axis + 1 / FPS, np.random.default_rng(0)
+
+    job = Job(plan, "frames", plan.items("frames")[0])
+    video = {"width": 640, "height": 360, "audio": {"codec": "aac"}}
+    every = np.ones(count, bool)
+    shown = np.full((count, 1), 0.04, np.float32)
+    job.write(job.header(Fraction(FPS), video=video), values=shown, start_s=axis, end_s=ends, valid=every)
+    crop = rng.bytes(3000)
+    face = {"track": 0, "score": 1.0, "detected": True, "box": np.array([9, 9, 99, 99]), "crop_box": np.array([0, 0, 99, 99]), "crop": crop}
+    job = Job(plan, "faces", plan.items("faces")[0])
+    with job.writing(job.header(Fraction(FPS))) as out:
+        face_stages._write(out, ({**face, "frame": i} for i in range(count)), job.axis())
+    face_stages.subject(Context(plan, "subject"))(Job(plan, "subject", item))
+    job = Job(plan, "landmarks", item)
+    with job.writing(job.header(Fraction(FPS))) as out:
+        for at in range(0, count, face_stages.BLOCK):
+            block = slice(at, min(at + face_stages.BLOCK, count))
+            points = rng.normal(100, 30, (block.stop - at, 478, 3)).astype(np.float32)
+            out.append(values=points, start_s=axis[block], end_s=ends[block], valid=every[block])
+    for name in ("mouth", "speech"):
+        getattr(face_stages, name)(Context(plan, name))(Job(plan, name, item))
+    feature_stages.mesh(Context(plan, "mesh"))(Job(plan, "mesh", item))
+    sound = rng.normal(0, 0.03, round(count / FPS * 16000)).astype(np.float32)  # noise: the least that FLAC can do with sound as loud
+    monkeypatch.setattr(media_stages, "extract", lambda *_, **__: sound)
+    media_stages.audio(Context(plan, "audio"))(Job(plan, "audio", plan.items("audio")[0]))
+    feature_stages.logmel(Context(plan, "log"))(Job(plan, "log", plan.items("log")[0]))
+    job = Job(plan, "face", item)
+    rows = {
+        "values": np.zeros((count, 256), np.float16),
+        "prediction": np.zeros((count, 2), np.float32),
+        "source": np.zeros(count, np.uint8),
+    }
+    job.write(job.header(Fraction(FPS)), start_s=axis, end_s=ends, valid=every, **rows)
+
+    monkeypatch.setattr(sizes, "crop_bytes", lambda *_: len(crop))
+    long = lengths.of(plan).videos["v0"]
+    assert (long.frames, long.source) == (count, "measured")
+    for name in ("frames", "faces", "subject", "landmarks", "mouth", "speech", "mesh", "audio", "log", "face"):
+        real = plan.stream(name, item).stat().st_size
+        assert sizes.disk(plan, name, item, long) == pytest.approx(real, rel=0.35 if name == "audio" else 0.2), name
+
+
+def test_what_is_there_is_measured_and_subtracted(tmp_path):
+    run = Run(tmp_path, streams={f"v{i}": "train" if i else "validation" for i in range(4)}, shards=1)
+    run.index()
+    whole = parts(run.plan, lengths.of(run.plan))
+    assert all(part.left_s == part.left_disk == 0 for name, part in whole.items() if name not in ("audio", "publish"))  # it writes no sound
+    taken = sum(run.plan.stream("mesh", item).stat().st_size for item in run.plan.items("mesh"))
+    assert (whole["mesh"].disk, whole["mesh"].disk_basis, whole["mesh"].time_basis) == (taken, "measured here", "default")
+    for path in run.plan.indexes("mesh"):
+        Path(path).unlink()
+    for item in run.plan.items("mesh")[:1]:
+        run.plan.stream("mesh", item).unlink()
+    less = parts(run.plan, lengths.of(run.plan))["mesh"]
+    assert less.left_disk == pytest.approx(taken / 4)
+    assert less.left_s == pytest.approx(less.seconds / 4)
+    assert less.seconds == pytest.approx(whole["mesh"].seconds)
+
+
+# ---- time -------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_records_of_jobs_come_before_defaults(tmp_path):
+    plan = plan_of(ras(tmp_path), tmp_path, 4)
+    for run, seconds, rows in (("one", 30.0, 1000), ("two", 50.0, 1000)):  # runs of this workspace that share the stage
+        JobRecord("apply_landmarks", key=plan.key("landmarks"), working_s=seconds, rows=rows, made=1).write(
+            Path(f"logs/{run}/apply_landmarks/fit000.json")
+        )
+    JobRecord("apply_mouth", key="another", working_s=999.0, rows=1).write(Path("logs/one/apply_mouth/fit000.json"))
+    found = parts(plan, same(plan))
+    assert found["landmarks"].seconds == pytest.approx(0.04 * 4 * 9000)
+    assert (found["landmarks"].time_basis, found["mouth"].time_basis) == ("measured here", "default")
+
+
+def test_streams_that_are_not_to_be_had_are_not_left(tmp_path):
+    run = Run(tmp_path, streams={"v1": "train", "v2": "validation", "p1": "predict"}, shards=1)  # p1 has no sound
+    run.index()
+    for item in run.plan.items("wavlm"):
+        run.plan.stream("wavlm", item).unlink()
+    found = parts(run.plan, lengths.of(run.plan))["wavlm"]
+    assert found.left_s == pytest.approx(found.seconds * 2 / 3)
+
+
+def test_a_fit_takes_what_its_record_says(tmp_path):
+    run = Run(tmp_path, streams={"v1": "train", "v2": "validation"}, shards=1)
+    record = JobRecord("fit_face", key=run.plan.key("face"), state="done", unit="epochs", total=3, done=3)
+    record.started -= 240
+    record.write(run.plan.record_of_fit("face"))
+    found = parts(run.plan, lengths.of(run.plan))["fit face"]
+    assert (found.seconds, found.left_s, found.time_basis) == (pytest.approx(240, abs=1), 0, "measured here")
+
+
+# ---- lengths ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_lengths_come_from_containers_and_hours_from_a_person(tmp_path):
+    clips.write(tmp_path / "a.mp4", count=50, fps=25)
+    clips.write(tmp_path / "b.mp4", count=100, fps=50)
+    (tmp_path / "c.mp4").write_bytes(b"no video")
+    plan = Plan(ras(tmp_path), [Row(n, tmp_path / f"{n}.mp4", "largest", "predict") for n in "abc"])
+    found = lengths.of(plan)
+    assert (found.videos["a"].frames, found.videos["b"].frames, found.videos["c"].frames) == (50, 100, 75)
+    assert found.videos["a"].seconds == found.videos["c"].seconds == pytest.approx(2)
+    assert found.sources == {"declared": 2, "taken for the mean": 1}
+    assert len(found.faults) == 1
+    assert "c.mp4" in found.faults[0]
+    given = lengths.of(plan, 3.0)
+    assert given.hours == pytest.approx(3)
+    assert given.sources == {"given": 3}
+    assert given.videos["a"].frames == 3600 * lengths.USUAL_FPS
+    opened = lengths.of(plan, opened={tmp_path / "b.mp4": declared(tmp_path / "b.mp4")})
+    assert opened.sources == {"declared": 1, "taken for the mean": 2}
+    with pytest.raises(InputError, match="want a video that opens, got none; mend them, or say --hours"):
+        lengths.of(plan, opened={})
+
+
+def test_a_container_says_its_rate_and_whether_it_varies(tmp_path):
+    clips.write(tmp_path / "even.mp4", count=40, fps=25)
+    pts = [i * 2 + (i > 20) * 3 for i in range(40)]
+    clips.write(tmp_path / "odd.mp4", count=40, fps=25, pts=pts)
+    even, odd = declared(tmp_path / "even.mp4", first_frame=True), declared(tmp_path / "odd.mp4")
+    assert (even.frames, even.fps, even.width, even.height, even.audio, even.variable_rate) == (
+        40,
+        25,
+        clips.WIDTH,
+        clips.HEIGHT,
+        False,
+        False,
+    )
+    assert odd.variable_rate
+    (tmp_path / "text.mp4").write_text("hello")
+    with pytest.raises(MediaError, match="want a readable video"):
+        declared(tmp_path / "text.mp4")
+
+
+# ---- networks ---------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_size_of_a_network_is_read_from_its_checkpoint(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    head = json.dumps({"a": {"dtype": "F32", "shape": [3, 4], "data_offsets": [0, 48]}, "__metadata__": {}}).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + bytes(48))
+    (folder / "pytorch_model.bin").write_bytes(bytes(999))
+    (folder / "config.json").write_text(json.dumps({"text_config": {"hidden_size": 5}}))
+    found = network(folder, "qwen3vl")
+    assert (found.parameters, found.width, found.known) == (12, 5, True)
+    assert network(tmp_path / "odyssey", "wavlm") == PUBLISHED["odyssey"]
+    assert not network(tmp_path / "unheard-of", "grada").known
+    (folder / "model.safetensors").write_bytes(b"short")
+    with pytest.raises(WeightsError, match="want a safetensors file, got"):
+        network(folder, "qwen3vl")
+
+
+@pytest.mark.parametrize("name", ["face", "behaviour", "fused"])
+def test_parameters_of_a_model_are_those_of_its_matrices(tmp_path, name):
+    from affpipe.predictor import Predictor
+
+    settings = config.load([ROOT / "config.yaml"])
+    plan = plan_of(settings, tmp_path, 1)
+    model = settings.models[name]
+    dims = {m: settings.models[m].hidden for m in model.members} or {model.reads: sizes.feature_width(plan, model.reads)}
+    real = sum(p.numel() for p in Predictor(model, dims, None, outputs=2).parameters())
+    assert sizes.parameters(plan, name) == pytest.approx(real, rel=0.25)
+
+
+# ---- the command ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_adds_up(tmp_path):
+    plan = plan_of(ras(tmp_path), tmp_path, 4)
+    rows = "".join(f"{r.stream_id},{r.video.name},{r.partition},{r.labels['va'].name}\n" for r in plan.rows)
+    (tmp_path / "m.csv").write_text(f"stream_id,video,partition,va\n{rows}")
+    settings = plan.settings.model_dump(mode="json") | {"manifest": "m.csv", "data_root": "."}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    words = ["estimate", "--config", "c.yaml", "--hours", "28"]
+    found = json.loads(CliRunner().invoke(cli.app, [*words, "--json"], catch_exceptions=False).output)
+    assert found["media"]["hours"] == pytest.approx(28)
+    assert [part["name"] for part in found["parts"]] == [*_in_order(plan), "publish"]
+    out = CliRunner().invoke(cli.app, words, catch_exceptions=False).output
+    total = sum(part["disk"] for part in found["parts"]) / 1e9
+    assert f"{total:.1f} GB" in next(line for line in out.splitlines() if "in all" in line)
+    assert "Defaults are rough" in " ".join(out.split())

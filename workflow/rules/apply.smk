@@ -2,6 +2,7 @@
 
 Inputs are `ancient`: an index under its name is right whatever its age, so nothing hangs on modification times. A job is told its index and
 nothing else: two recipes that call a feature by different names make the same index by the same command, and neither makes it again.
+Outputs are `update`: one that another workflow on the same store has made since planning is right, and must not be deleted before the job.
 """
 
 for _name in PLAN.names:
@@ -12,7 +13,7 @@ for _name in PLAN.names:
         input:
             ancient(inputs_of(_name)),
         output:
-            f"{PLAN.folder(_name)}/shards/{{shard}}-{{members}}.json",
+            update(f"{PLAN.folder(_name)}/shards/{{shard}}-{{members}}.json"),
         log:
             str(LOGS / f"apply_{_name}" / "{shard}-{members}.log"),
         benchmark:

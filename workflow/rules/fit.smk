@@ -1,4 +1,7 @@
-"""Fit jobs: one a model, on the streams of the group `fit`; with cross-fit one more a fold, on what lies outside of it."""
+"""Fit jobs: one a model, on the streams of the group `fit`; with cross-fit one more a fold, on what lies outside of it.
+
+Outputs are `update`, as those of apply jobs.
+"""
 
 for _model in MODELS:
     for _fold in PLAN.fits(_model):
@@ -10,7 +13,7 @@ for _model in MODELS:
                 ancient(indexes_fitted_on(_model)),
                 ancient([] if _fold is None else PLAN.fitted(_model)),
             output:
-                PLAN.fitted(_model, _fold),
+                update(PLAN.fitted(_model, _fold)),
             params:
                 model=_model,
                 fold="" if _fold is None else f" --fold {_fold}",

@@ -246,38 +246,6 @@ def test_a_dry_run_prints_the_plan_of_the_run(finished, tmp_path):
     assert workspace.planned() == rules(scenario.jobs)
 
 
-FACE = "shards: 1\nfeatures: {qwen3vl: null, wavlm: null}\nmodels: {behaviour: null, voice: null, fused: null}\npublish: face\n"
-
-
-def test_two_workflows_on_one_store_at_once_end_where_one_alone_does(tmp_path):
-    cache, videos = tmp_path / "cache", {"clip1": "train", "clip4": "validation"}
-    pair = [Workspace(tmp_path / name, videos, recipe=f"{FACE}cache: {cache}\n") for name in ("left", "right")]
-    running = [(workspace, workspace.start(*workspace.workflow())) for workspace in pair]
-    for workspace, process in running:
-        assert process.wait(timeout=300) == 0, (workspace.folder / "output.txt").read_text()
-    alone = Workspace(tmp_path / "alone", videos, recipe=FACE)
-    alone.snakemake()
-    for workspace in pair:
-        assert workspace.values(cache) == alone.values()
-        assert workspace.left_over(cache) == []
-    jobs = len(alone.loads())
-    assert jobs <= sum(sum(workspace.loads().values()) for workspace in pair) <= 2 * jobs
-
-
-def test_what_another_workflow_made_since_planning_stays_in_the_store(tmp_path):
-    cache, videos = tmp_path / "cache", {"clip1": "train", "clip4": "validation"}
-    slow, quick = (Workspace(tmp_path / name, videos, recipe=f"{FACE}cache: {cache}\n") for name in ("slow", "quick"))
-    slow.amid(hold=["frames/clip4"])
-    running = slow.start(*slow.workflow("--until", "apply_subject"))
-    slow.wait_for("frames/clip4", running)
-    quick.snakemake("--until", "apply_subject")
-    made = quick.values(cache)
-    slow.go_on("frames/clip4")
-    assert running.wait(timeout=300) == 0
-    assert slow.values(cache) == made
-    assert slow.videos() == {"frames": 2}  # the other one made all that comes after
-
-
 def counts(text: str) -> dict[str, int]:
     """'a 2, b 1' as {"a": 2, "b": 1}; 'fit a' counts 1, as 'publish' does."""
     out: dict[str, int] = {}
@@ -308,7 +276,8 @@ def published(workspace: Workspace) -> dict[str, str]:
 def table() -> str:
     """The scenarios as the page has them."""
     head = "changed", "jobs", "of these load networks", "videos or streams made", "fitted", "other predictions"
-    rows = [(s.name, *(cell or "none" for cell in (s.jobs, s.loads, s.items, s.fits, s.changed.replace(ALL, "all").replace(" ", ", ")))) for s in SCENARIOS]
+    cells = [(s.jobs, s.loads, s.items, s.fits, s.changed.replace(ALL, "all").replace(" ", ", ")) for s in SCENARIOS]
+    rows = [(s.name, *(cell or "none" for cell in own)) for s, own in zip(SCENARIOS, cells, strict=True)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 

@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -213,6 +213,11 @@ def finished(tmp_path_factory) -> Workspace:
 
 
 @pytest.fixture(scope="module")
+def before(finished) -> dict[str, str]:
+    return finished.values()
+
+
+@pytest.fixture(scope="module")
 def after(finished, tmp_path_factory) -> Callable[[Scenario], tuple[Workspace, str]]:
     """Makes a scenario's change in a copy and runs the workflow, once; gives the workspace and what the run printed."""
 
@@ -228,15 +233,17 @@ def after(finished, tmp_path_factory) -> Callable[[Scenario], tuple[Workspace, s
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: re.sub(r"[^a-z0-9]+", "-", s.name.lower()).strip("-"))
-def test_a_change_causes_this_work_and_no_other(finished, after, scenario):
+def test_a_change_causes_this_work_and_no_other(before, after, scenario):
     workspace, text = after(scenario)
     assert jobs_of(text) == rules(scenario.jobs)
     assert ("Nothing to be done" in text) == (not scenario.jobs)
     assert workspace.loads() == counts(scenario.loads)
     assert workspace.videos() == counts(scenario.items)
     assert workspace.fits() == counts(scenario.fits)
-    before, now = published(finished), published(workspace)
-    assert {stream for stream in before | now if before.get(stream) != now.get(stream)} == set(scenario.changed.split())
+    now = workspace.values()
+    old, new = published(before), published(now)
+    assert {stream for stream in old | new if old.get(stream) != new.get(stream)} == set(scenario.changed.split())
+    assert {name: value for name, value in before.items() if name.startswith("cache/")}.items() <= now.items()  # and what was lost is back
     assert workspace.left_over() == []
 
 
@@ -267,10 +274,10 @@ def rules(text: str) -> dict[str, int]:
     return {names[name]: count for name, count in counts(text).items()}
 
 
-def published(workspace: Workspace) -> dict[str, str]:
+def published(values: Mapping[str, str]) -> dict[str, str]:
     """Stream -> digest of its official file in the results of the run `run`."""
     prefix = "results/run/official/va/"
-    return {name.removeprefix(prefix).removesuffix(".txt"): v for name, v in workspace.values().items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix).removesuffix(".txt"): value for name, value in values.items() if name.startswith(prefix)}
 
 
 def table() -> str:

@@ -248,27 +248,25 @@ class Plan:
 
     def items(self, name: str, shard: str | None = None) -> list[Item]:
         """What stage `name` processes, in a shard or in all."""
-        if self.level(name) == "video":
-            return [self._videos[v] for v in (self._videos if shard is None else self.shards[shard])]
-        streams = self._labels if self.level(name) == "label" else self._streams
-        if shard is None:
-            return list(streams.values())
-        return [streams[id] for id in self._ids[shard] if id in streams]
+        level = self.level(name)
+        return list(self._items(level).values()) if shard is None else list(self._shard_items(level)[shard])
 
-    @cached_property
-    def _ids(self) -> dict[str, list[str]]:
-        """Shard -> ids of its streams. Planning asks for the items of every stage and shard, several times."""
-        where = {video: shard for shard, videos in self.shards.items() for video in videos}
-        out: dict[str, list[str]] = {shard: [] for shard in self.shards}
-        for id, item in self._streams.items():
-            out[where[item.row.video_id]].append(id)
+    def _items(self, level: str) -> dict[str, Item]:
+        return {"video": self._videos, "stream": self._streams, "label": self._labels}[level]
+
+    @cache  # noqa: B019 - as above; a plan of hundreds of streams asks for this thousands of times
+    def _shard_items(self, level: str) -> dict[str, list[Item]]:
+        """Shard -> its items, in the order of their ids."""
+        shard_of = {video: shard for shard, videos in self.shards.items() for video in videos}
+        out: dict[str, list[Item]] = {shard: [] for shard in self.shards}
+        for item in self._items(level).values():
+            out[shard_of[item.row.video_id]].append(item)
         return out
 
     def item(self, name: str, other: Item) -> Item:
         """The item of stage `name` that belongs to an item of another stage; of level "label" a KeyError where it has none."""
-        if self.level(name) == "video":
-            return self._videos[other.row.video_id]
-        return (self._labels if self.level(name) == "label" else self._streams)[other.id]
+        level = self.level(name)
+        return self._items(level)[other.row.video_id if level == "video" else other.id]
 
     def labelled(self, item: Item) -> bool:
         """Whether a stream has an annotation for a task of the run."""
@@ -276,7 +274,11 @@ class Plan:
 
     def members(self, name: str, shard: str) -> str:
         """Digest of the items of a shard, as stage `name` sees them."""
-        return digest([[i.id, i.identity] for i in self.items(name, shard)])
+        return self._members(self.level(name), shard)
+
+    @cache  # noqa: B019 - as above
+    def _members(self, level: str, shard: str) -> str:
+        return digest([[i.id, i.identity] for i in self._shard_items(level)[shard]])
 
     # -- paths --
 

@@ -4,7 +4,6 @@ import inspect
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,16 +15,13 @@ UNTIL = ("--until", "apply_frames")
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path / "here", VIDEOS, recipe="name: run\nshards: 1\n")
+    return Workspace(tmp_path / "here", VIDEOS, recipe="shards: 1")
 
 
 def test_a_kill_amid_an_item_loses_that_item_and_the_next_run_makes_it(workspace):
     workspace.amid(hold=["frames/clip4"])
-    held = workspace.events / "held/frames/clip4"
     running = workspace.start(*workspace.workflow(*UNTIL))
-    while not held.exists():
-        assert running.poll() is None
-        time.sleep(0.02)
+    workspace.wait_for("frames/clip4", running)
     (worker,) = (int(line.split()[1]) for line in (workspace.events / "loads").read_text().splitlines())
     assert len(workspace.left_over()) == 1  # what it was writing
     os.kill(worker, signal.SIGKILL)

@@ -63,7 +63,7 @@ class Settings(Section):
     results: str = "results"
     weights: str = "weights"
     device: Literal["cpu", "cuda"] = "cpu"
-    shards: int = Field(16, ge=1, le=1000, description="extraction jobs a stage, in each of the groups fit and rest")
+    shards: int = Field(10, ge=1, le=1000, description="extraction jobs a stage, in each of the groups fit and rest")
     seed: int = Field(42, ge=0, lt=2**32)
     on_error: Literal["stop", "skip"] = "stop"
     cross_fit: int = Field(

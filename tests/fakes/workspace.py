@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +21,10 @@ from affpipe.formats import write_labels
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(__file__).with_name("site")
+POLL_S = 0.02
 FRAMES = 24  # of every fake video, as site/fake_workers.py has them
 VIDEOS = {"clip1": "train", "clip2": "train", "clip3": "train", "clip4": "validation", "clip5": "test", "clip6": "predict"}
-RECIPE = "name: run\nshards: 2\n"
+RECIPE = "name: run\ndata_root: data\nshards: 2\n"
 
 
 class Workspace:
@@ -33,11 +35,11 @@ class Workspace:
     Args:
         folder: made if it is not there; otherwise taken as it is, a copy of another workspace for instance.
         videos: video -> partition; those of train and validation get labels.
-        recipe: settings laid over the repository's config.yaml.
+        recipe: settings laid over the repository's config.yaml and RECIPE.
         cores: of the workflow.
     """
 
-    def __init__(self, folder: Path, videos: Mapping[str, str] = VIDEOS, *, recipe: str = RECIPE, cores: int = 1):
+    def __init__(self, folder: Path, videos: Mapping[str, str] = VIDEOS, *, recipe: str = "", cores: int = 1):
         self.folder, self.cores, self.events = folder, cores, folder / "events"
         if folder.exists():
             return
@@ -45,15 +47,24 @@ class Workspace:
         for name in ("Snakefile", "config.yaml"):
             shutil.copy(ROOT / name, folder)
         shutil.copytree(ROOT / "workflow", folder / "workflow")
-        (folder / "recipe.yaml").write_text(f"data_root: data\n{recipe}")
+        (folder / "base.yaml").write_text(RECIPE)
+        self.settings(recipe)
         self.manifest(videos)
+
+    def copy_package(self) -> Path:
+        """Give the workspace its own copy of the package, the one that runs from now on; return its folder."""
+        return shutil.copytree(ROOT / "affpipe", self.folder / "affpipe", ignore=shutil.ignore_patterns("__pycache__"))
 
     def copy(self, folder: Path) -> "Workspace":
         """A copy of all that is here, times of files included."""
         subprocess.run(["cp", "-a", str(self.folder), str(folder)], check=True)
         return Workspace(folder, cores=self.cores)
 
-    # -- data --
+    # -- what may change --
+
+    def settings(self, recipe: str) -> None:
+        """Lay these settings, YAML, over config.yaml and RECIPE."""
+        (self.folder / "recipe.yaml").write_text(recipe or "{}\n")
 
     def manifest(self, videos: Mapping[str, str]) -> None:
         """Write a manifest of these videos, video -> partition, and what is not there yet of their files."""
@@ -99,7 +110,7 @@ class Workspace:
 
     def workflow(self, *options: str) -> tuple[str, ...]:
         """Arguments of python that run the workflow; options come after the settings files, so that a file may be added to these."""
-        return "-m", "snakemake", "--cores", str(self.cores), "--configfile", "config.yaml", "recipe.yaml", *options
+        return "-m", "snakemake", "--cores", str(self.cores), "--configfile", "config.yaml", "base.yaml", "recipe.yaml", *options
 
     def snakemake(self, *options: str, fails: bool = False) -> str:
         """Run the workflow; return its output."""
@@ -107,13 +118,23 @@ class Workspace:
 
     def planned(self, *options: str) -> dict[str, int]:
         """Jobs that a dry run lists, rule -> count."""
-        text = self.snakemake(*options, "--dry-run")
-        assert "Traceback" not in text
-        return {rule: int(count) for rule, count in re.findall(r"^(apply_\w+|fit_\w+|publish)\s+(\d+)$", text, flags=re.MULTILINE)}
+        return jobs_of(self.snakemake(*options, "--dry-run"))
 
     def amid(self, **wanted: Any) -> None:
         """Say what happens amid items from now on: `delay_s`, `hold`, `fault`, see site/fake_events.py; nothing said, nothing happens."""
         (self.folder / "fakes.json").write_text(json.dumps(wanted))
+
+    def wait_for(self, place: str, running: subprocess.Popen) -> None:
+        """Return once a place that is to be held is reached."""
+        while not (self.events / "held" / place).exists():
+            assert running.poll() is None, (self.folder / "output.txt").read_text()
+            time.sleep(POLL_S)
+
+    def go_on(self, place: str) -> None:
+        """Let a held item go on."""
+        path = self.events / "go" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
 
     # -- what was done --
 
@@ -153,6 +174,12 @@ class Workspace:
         return sorted(
             path for folder in folders for path in folder.rglob("*") if path.name.startswith(".") or path.suffix in (".part", ".tmp")
         )
+
+
+def jobs_of(text: str) -> dict[str, int]:
+    """Rule -> jobs, from the table that Snakemake prints of a plan before a run, or in place of it."""
+    assert "Traceback" not in text
+    return {rule: int(count) for rule, count in re.findall(r"^(apply_\w+|fit_\w+|publish)\s+(\d+)$", text, flags=re.MULTILINE)}
 
 
 def _values(path: Path) -> str:

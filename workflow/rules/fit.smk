@@ -1,4 +1,7 @@
-"""Fit jobs: one a model, on the streams of the group `fit`; with cross-fit one more a fold, on what lies outside of it."""
+"""Fit jobs: one a model, on the streams of the group `fit`; with cross-fit one more a fold, on what lies outside of it.
+
+Outputs are `update`, as those of apply jobs.
+"""
 
 for _model in MODELS:
     for _fold in PLAN.fits(_model):

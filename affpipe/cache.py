@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import store
+from affpipe import disk
 from affpipe.errors import StoreError
 from affpipe.store import FIT, KEY, MODEL, REPAIR, attributes, check, file_name, read_index
 
@@ -60,7 +60,7 @@ def verify(cache: Path) -> Iterator[tuple[Path, str]]:
     the next run of the workflow fills the hole. What a killed job left half written goes too. StoreError where the disk does not read:
     nothing is deleted for that.
     """
-    for path in store.abandoned(cache.rglob(".*.part")):
+    for path in disk.abandoned(cache.rglob(".*.part")):
         path.unlink(missing_ok=True)
         yield path, "deleted: a job was killed while it wrote this"
     for folder in folders(cache):

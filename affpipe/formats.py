@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import files, store
+from affpipe import disk, files
 from affpipe.errors import ManifestError
 from affpipe.frames import SOURCE_NAMES
 from affpipe.tasks import EXPRESSIONS, TASKS
@@ -108,7 +108,7 @@ def write_labels(task: str, path: Path, values: np.ndarray, valid: np.ndarray) -
     t = TASKS[task]
     blank = ",".join([str(t.invalid)] * len(t.columns))
     lines = [",".join(map(VALUE[task].format, row)) if ok else blank for row, ok in zip(values, valid, strict=True)]
-    store.write_text(path, "\n".join([t.header, *lines]) + "\n")
+    disk.write_text(path, "\n".join([t.header, *lines]) + "\n")
 
 
 def surplus_fault(rows: int, frames: int) -> str:
@@ -154,4 +154,4 @@ def write_predictions(
     for i, (time_s, code, ok) in enumerate(zip(times_s, source, valid, strict=True)):
         own = [cell for part in cells for cell in part[i]] if ok else [""] * (len(head) - 2)
         table.writerow([i + 1, f"{time_s:.6f}", *own, SOURCE_NAMES[int(code)]])
-    store.write_text(path, text.getvalue())
+    disk.write_text(path, text.getvalue())

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from affpipe import store
+from affpipe import disk
 from affpipe.errors import AffpipeError, StoreError
 
 log = logging.getLogger("affpipe")
@@ -74,7 +74,7 @@ class JobRecord:
         self.updated = time.time()
         self.seconds = round(self.updated - self.started, 2)
         self.peak_mb = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
-        store.write_text(path, json.dumps(asdict(self), sort_keys=True) + "\n")
+        disk.write_text(path, json.dumps(asdict(self), sort_keys=True) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -92,13 +92,13 @@ class JobRecord:
         """Whether the job's process is there, as far as can be told from here."""
         if self.host != socket.gethostname():
             return time.time() - self.updated < SILENT_S
-        return store.is_running(self.pid)
+        return disk.is_running(self.pid)
 
 
 @contextmanager
 def recording(path: Path, record: JobRecord) -> Iterator[JobRecord]:
     """Keep the record at `path` true while a block runs: `done` at its end, `failed` with the reason where it raises."""
-    store.sweep(path.parent)
+    disk.sweep(path.parent)
     record.write(path)
     over = threading.Event()
 

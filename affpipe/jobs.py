@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import store
+from affpipe import disk, store
 from affpipe.errors import AbsentError, AffpipeError, MediaError, StoreError
 from affpipe.frames import FrameAxis
 from affpipe.jobrecord import JobRecord
@@ -101,7 +101,7 @@ class Job:
     @contextmanager
     def atomic(self) -> Iterator[Path]:
         """A temporary path for the stream, which takes its name in the end; MediaError if the item is not what it was when planned."""
-        with store.atomic(self.path) as part:
+        with disk.atomic(self.path) as part:
             yield part
             self._check_unchanged()
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from affpipe import store
+from affpipe import disk
 from affpipe.jobrecord import JobRecord
 from affpipe.plan import Plan
 from affpipe.store import Entry
@@ -105,7 +105,7 @@ def write(plan: Plan, failures: list[Failure]) -> None:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(HEAD)
     table.writerows(astuple(failure) for failure in failures)
-    store.write_text(path(plan), text.getvalue())
+    disk.write_text(path(plan), text.getvalue())
 
 
 def check_complete(plan: Plan, predicted: Collection[str], failures: list[Failure]) -> None:

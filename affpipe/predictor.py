@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from affpipe import build, frames, store
+from affpipe import build, disk, frames, store
 from affpipe.backbone import Backbone
 from affpipe.errors import StoreError
 from affpipe.sequences import FULL_SCALE, Sequence, cut, widen, windows
@@ -178,7 +178,7 @@ def save(path: Path, predictor: Predictor, record: Mapping[str, Any]) -> None:
     """Write weights and record to one safetensors file, whole or not at all."""
     state = {name: t.detach().cpu().contiguous() for name, t in predictor.state_dict().items()}
     whole = {**record, "dims": predictor.dims, "outputs": predictor.outputs, "sha256": _digest(state)}
-    with store.atomic(path) as part:
+    with disk.atomic(path) as part:
         save_file(state, part, metadata={"affpipe": json.dumps(whole, sort_keys=True)})
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, config, evaluate, formats, jsonfile, latefusion, ledger, metrics, report, sequences, store
+from affpipe import __version__, config, disk, evaluate, formats, jsonfile, latefusion, ledger, metrics, report, sequences
 from affpipe.errors import InputError
 from affpipe.jobs import Job
 from affpipe.latefusion import Study
@@ -55,21 +55,21 @@ def publish(plan: Plan, entries: dict[str, dict[str, Entry]]) -> dict[str, Any]:
         scores[LATE] = {"va": evaluate.score("va", videos, source=source)}
     table = report.compare(plan, entries, scores)
     _remove_others(folder / "models", set(plan.settings.models) - {plan.settings.publish})
-    store.write_text(folder / "scores.json", evaluate.to_json(scores))
-    store.write_text(folder / "scores.csv", evaluate.to_csv(scores))
+    disk.write_text(folder / "scores.json", evaluate.to_json(scores))
+    disk.write_text(folder / "scores.csv", evaluate.to_csv(scores))
     for task in plan.settings.tasks:
         systems = {system: found[task] for system, found in scores.items() if task in found}
-        store.write_text(folder / "by_video" / f"{task}.csv", evaluate.per_video_csv(task, systems))
+        disk.write_text(folder / "by_video" / f"{task}.csv", evaluate.per_video_csv(task, systems))
     _remove_others(folder / "by_video", {f"{task}.csv" for task in plan.settings.tasks})
     failures = ledger.of_run(plan, entries)
     ledger.write(plan, failures)
     ledger.check_complete(plan, {path.stem for path in (folder / "predictions").glob("*.csv")}, failures)
-    store.write_text(folder / "run.json", json.dumps(record(plan), indent=1) + "\n")
+    disk.write_text(folder / "run.json", json.dumps(record(plan), indent=1) + "\n")
     if table is None:
         (folder / "table.csv").unlink(missing_ok=True)
     else:
-        store.write_text(folder / "table.csv", table.to_csv())
-    store.write_text(folder / "report.html", report.render(plan, entries, scores, study, table))
+        disk.write_text(folder / "table.csv", table.to_csv())
+    disk.write_text(folder / "report.html", report.render(plan, entries, scores, study, table))
     done = [i for i, e in entries[plan.settings.publish].items() if e.status == "done"]
     return {"run": plan.run, "streams": done, "without": sorted(set(entries[plan.settings.publish]) - set(done)), "scores": scores}
 
@@ -219,8 +219,8 @@ def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path)
         if truth:
             validation[item.id] = (truth[0], values, truth[1] & valid)
     _remove_others(folder / "predictions", written)
-    store.write_text(folder / "weights.json", json.dumps(_weights(study), indent=1) + "\n")
-    store.write_text(folder / "report.csv", _worth(study))
+    disk.write_text(folder / "weights.json", json.dumps(_weights(study), indent=1) + "\n")
+    disk.write_text(folder / "report.csv", _worth(study))
     return study, validation
 
 

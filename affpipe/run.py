@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from affpipe import cache, config, device, jobs, jsonfile, manifest, resources, store, workers
+from affpipe import cache, config, device, disk, jobs, jsonfile, manifest, resources, store, workers
 from affpipe.errors import InputError, SettingsError, StoreError
 from affpipe.jobrecord import JobRecord, recording
 from affpipe.jobs import Progress
@@ -50,7 +50,7 @@ def _whole(plan: Plan) -> Plan:
 def freeze(settings: Settings, path: Path) -> None:
     """Write resolved settings for jobs to read; the name carries their content, so an existing file is right."""
     if not path.exists():
-        store.write_text(path, json.dumps(settings.model_dump(mode="json"), indent=1) + "\n")
+        disk.write_text(path, json.dumps(settings.model_dump(mode="json"), indent=1) + "\n")
 
 
 def frozen(settings: Path) -> Plan:
@@ -95,8 +95,8 @@ def apply_shard(settings: Path, index: Path, *, threads: int, progress: Progress
     limit_threads(threads)
     plan = frozen(settings)
     stage, shard = plan.of_index(index)
-    store.sweep(index.parent)
-    store.sweep(index.parent.parent)
+    disk.sweep(index.parent)
+    disk.sweep(index.parent.parent)
     record = JobRecord(f"apply_{stage}", shard, plan.key(stage))
     with recording(plan.record(stage, shard), record), mending():
         if resources.of_apply(plan, stage).gpu:
@@ -133,9 +133,10 @@ def fit_model(settings: Path, model: str, out: Path, *, fold: int | None = None,
     limit_threads(threads)
     plan = frozen(settings)
     _check_planned(out, plan.fitted(model, fold))
-    store.sweep(out.parent)
+    disk.sweep(out.parent)
     record = JobRecord(f"fit_{model}", "" if fold is None else f"fold {fold}", plan.key(model), unit="epochs")
-    with recording(plan.record_of_fit(model, fold), record), mending():
+    # A job that outlived its workflow, or another workflow on the cache, may be fitting this: what it makes is then found here.
+    with recording(plan.record_of_fit(model, fold), record), mending(), disk.alone(out.with_suffix(".lock")):
         if resources.of_fit(plan, model).gpu:
             device.claim()
         from affpipe.training import fit, write_fit
@@ -162,12 +163,12 @@ def publish_run(settings: Path, out: Path) -> None:
     plan = frozen(settings)
     _check_planned(out, plan.published())
     for folder in (out.parent, *out.parents[1].rglob("*/")):
-        store.sweep(folder)
+        disk.sweep(folder)
     with mending():
         for other in sorted(out.parent.glob("*.json")):
             other.unlink()
         summary = publish(plan, read_entries(plan, plan.names, list(plan.shards)))
-        store.write_text(out, json.dumps(summary, indent=1, sort_keys=True) + "\n")
+        disk.write_text(out, json.dumps(summary, indent=1, sort_keys=True) + "\n")
         _date_after(out, [index for name in plan.names for index in plan.indexes(name)] + _fitted(plan, plan.settings.models))
 
 

@@ -11,11 +11,9 @@ import importlib.metadata
 import json
 import os
 import re
-import secrets
-import socket
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +22,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from affpipe import __version__, jsonfile, layout
+from affpipe import __version__, disk, jsonfile, layout
 from affpipe.errors import AffpipeError, StoreError
 
 FORMAT = 1
@@ -33,8 +31,6 @@ KEY = re.compile(r"[0-9a-f]{12}")  # what names the folder of a computation
 CHUNK_BYTES = 1 << 18  # of one HDF5 chunk at most: small enough for a window, large enough for a disk
 CHUNK_ROWS = 256  # of one at least, bytes permitting
 ROWS = ("values", "start_s", "end_s", "valid")
-DAY_S = 24 * 3600
-PART = re.compile(r"\.(?P<host>\w*)-(?P<pid>\d+)-[0-9a-f]{8}\.part$", re.ASCII)  # ends the name of a file that is being written
 REPAIR = "run `affpipe cache verify`, then the workflow again"
 
 
@@ -72,95 +68,9 @@ class Header:
         return {**asdict(self), "fps": str(self.fps), "format": FORMAT, "affpipe": __version__, "versions": versions, "created": made}
 
 
-# ---- writing: whole or not at all -------------------------------------------------------------------------------------------------------
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process of this machine is there, and not merely unburied."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def abandoned(parts: Iterable[Path]) -> Iterator[Path]:
-    """Of half-written files, those that nobody writes any more: of a process of this machine that is gone, or a day old."""
-    for path in sorted(parts):
-        writer = PART.search(path.name)
-        try:
-            old = time.time() - path.stat().st_mtime > DAY_S
-        except FileNotFoundError:  # done meanwhile
-            continue
-        if old or (writer and writer["host"] == _host() and not is_running(int(writer["pid"]))):
-            yield path
-
-
-def sweep(folder: Path) -> None:
-    """Remove what killed jobs left half written in a folder."""
-    for path in abandoned(folder.glob(".*.part")):
-        path.unlink(missing_ok=True)
-
-
-def _host() -> str:
-    return re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())
-
-
 def file_name(id: str, identity: str, suffix: str = ".h5") -> str:
     """Name of a stream's file: content in the name, so that a replaced video never reads the old one's values."""
     return f"{id}.{identity[:8]}{suffix}"
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; flush and rename it on success, remove it on any failure.
-
-    Raises StoreError where the disk does not take it.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        remedy = DISK_FAULTS.get(error.errno, "check the setting that names it")
-        raise StoreError(f"{path.parent}: want a folder to write to, got {error.strerror}; {remedy}") from None
-    part = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part")  # who writes it: see `sweep`
-    try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:  # h5py says a full disk with either
-        raise _disk_fault(path, error) or error from None
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-DISK_FAULTS = {
-    errno.ENOSPC: "free space (`affpipe cache gc` shows what no run uses), then run again",
-    errno.EDQUOT: "free space or ask for more quota (`affpipe cache gc` shows what no run uses), then run again",
-    errno.EROFS: "make it writable or choose another folder",
-    errno.EACCES: "make it writable or choose another folder",
-    errno.EPERM: "make it writable or choose another folder",
-    errno.ENOENT: "the folder went away meanwhile: check the disk or mount, then run again",
-    errno.ESTALE: "the folder went away meanwhile: check the disk or mount, then run again",
-    errno.EIO: "check the disk or mount, then run again",
-}
-
-
-def _disk_fault(path: Path, error: BaseException) -> StoreError | None:
-    """What is wrong with the disk that `path` is written to; None if it is something else that failed."""
-    number = error.errno if isinstance(error, OSError) else None
-    if number is None:  # h5py hands on a number only sometimes, but the words of the system always
-        number = next((n for n in DISK_FAULTS if os.strerror(n) in str(error)), None)
-    named = getattr(error, "filename", None)
-    if number not in DISK_FAULTS or (named is not None and Path(os.fsdecode(named)).parent not in (path.parent, *path.parents)):
-        return None
-    return StoreError(f"{path}: want to write it, got {os.strerror(number)}; {DISK_FAULTS[number]}")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    with atomic(path) as part:
-        part.write_text(text, encoding="utf-8")
 
 
 class Writer:
@@ -215,7 +125,7 @@ class Writer:
 def writing(path: Path, header: Header) -> Iterator[Writer]:
     """Write a stream in pieces: `with writing(path, header) as out: out.append(...)`. Nothing is left if the block fails."""
     # v110: metadata have checksums. In the oldest form, h5py's default, one flipped bit can send HDF5 into an endless loop.
-    with atomic(path) as part, h5py.File(part, "w", track_order=True, libver="v110") as file:
+    with disk.atomic(path) as part, h5py.File(part, "w", track_order=True, libver="v110") as file:
         attributes = header.attributes()
         writer = Writer(file)
         yield writer
@@ -378,7 +288,7 @@ class Entry:
 
 def write_index(path: Path, entries: Mapping[str, Entry]) -> None:
     """Write a shard's index."""
-    write_text(path, json.dumps({id: asdict(entry) for id, entry in sorted(entries.items())}, indent=1) + "\n")
+    disk.write_text(path, json.dumps({id: asdict(entry) for id, entry in sorted(entries.items())}, indent=1) + "\n")
 
 
 def _entry(found: Mapping[str, Any]) -> Entry:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import __version__, formats, frames, jsonfile, preflight, store
+from affpipe import __version__, disk, formats, frames, jsonfile, preflight
 from affpipe.errors import InputError, ManifestError
 from affpipe.tasks import TASKS
 from affpipe.template import Template, read_template
@@ -126,7 +126,7 @@ def make(
         ]
         warnings += [fault.text for fault in odd]
         summary = Summary(task, *_paths(task, out), how, tuple(streams), tuple(warnings))
-        store.write_text(aside / "README.txt", _readme(summary, run))
+        disk.write_text(aside / "README.txt", _readme(summary, run))
         _zip(aside / summary.archive.name, aside, sorted(["README.txt", *names]))
         _move(aside, summary)
     finally:
@@ -237,12 +237,12 @@ def _write_texts(task: str, folder: Path, wanted: Template, cells: list[str]) ->
     """Write the flat file and one a stream; return their names in `folder`, the flat one first."""
     flat, each, _ = (path.relative_to(folder) for path in _paths(task, folder))
     rows = map(",".join, zip(wanted.locations, cells, strict=True))
-    store.write_text(folder / flat, "\n".join([wanted.header, *rows]) + "\n")
+    disk.write_text(folder / flat, "\n".join([wanted.header, *rows]) + "\n")
     own: list[list[str]] = [[TASKS[task].header] for _ in wanted.streams]
     for stream, text in zip(wanted.stream.tolist(), cells, strict=True):
         own[stream].append(text)
     for name, lines in zip(wanted.streams, own, strict=True):
-        store.write_text(folder / each / f"{name}.txt", "\n".join(lines) + "\n")
+        disk.write_text(folder / each / f"{name}.txt", "\n".join(lines) + "\n")
     return [str(flat), *(f"{each}/{name}.txt" for name in wanted.streams)]
 
 
@@ -265,7 +265,7 @@ def _readme(summary: Summary, run: str) -> str:
 
 def _zip(path: Path, folder: Path, names: Sequence[str]) -> None:
     """Zip files of a folder, in this order; the same content gives the same bytes."""
-    with store.atomic(path) as part, zipfile.ZipFile(part, "w") as file:
+    with disk.atomic(path) as part, zipfile.ZipFile(part, "w") as file:
         for name in names:
             entry = zipfile.ZipInfo(name, ZIP_TIME)
             entry.compress_type, entry.create_system, entry.external_attr = zipfile.ZIP_DEFLATED, 3, 0o644 << 16

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from affpipe import backbone as backbones
-from affpipe import build, crossfit, judging, sequences, store
+from affpipe import build, crossfit, disk, judging, sequences
 from affpipe import predictor as models
 from affpipe.compat import ensure_torchvision
 from affpipe.device import pick
@@ -319,4 +319,4 @@ def _last(checkpoints: Path) -> Path | None:
 
 def write_fit(path: Path, record: Mapping[str, Any]) -> None:
     """Write the file that tells the workflow that a model is fitted."""
-    store.write_text(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    disk.write_text(path, json.dumps(record, indent=1, sort_keys=True) + "\n")

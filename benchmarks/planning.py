@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import run, store
+from affpipe import disk, run, store
 from affpipe.config import load
 from affpipe.plan import Plan
 from affpipe.store import Entry
@@ -48,8 +48,8 @@ def finish(whole: Plan) -> None:
                 store.write_index(Path(whole.index(name, shard)), entries)
     for model in whole.settings.models:
         for fold in whole.fits(model):
-            store.write_text(Path(whole.fitted(model, fold)), "{}\n")
-    store.write_text(Path(whole.published()), "{}\n")
+            disk.write_text(Path(whole.fitted(model, fold)), "{}\n")
+    disk.write_text(Path(whole.published()), "{}\n")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import config, evaluate, metrics, report, store
+from affpipe import config, disk, evaluate, metrics, report, store
 from affpipe.formats import write_labels
 from affpipe.frames import NEAREST, OBSERVED
 from affpipe.jobs import Context, Job
@@ -203,7 +203,7 @@ class Run:
             "validation_scores": {task: 0.3 + 0.1 * i + 2 * shift for i, task in enumerate(tasks)},
             "by_output": self.fold_scores(width(tasks), fold),
         }
-        store.write_text(Path(plan.fitted(model, fold)), json.dumps(record | {"best": curves[1], "curves": curves}))
+        disk.write_text(Path(plan.fitted(model, fold)), json.dumps(record | {"best": curves[1], "curves": curves}))
 
     def page(self) -> str:
         return report.render(self.plan, self.entries, self.scores)

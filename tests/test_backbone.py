@@ -12,6 +12,7 @@ from learnable import write_labels_of
 
 from affpipe import predictor, sequences, workers
 from affpipe.config import parse
+from affpipe.disk import atomic
 from affpipe.encoders.specs import ENCODERS
 from affpipe.errors import SettingsError
 from affpipe.formats import write_labels
@@ -22,7 +23,7 @@ from affpipe.media.audio import write_flac
 from affpipe.plan import Plan
 from affpipe.predict import fitted
 from affpipe.predictor import model_path
-from affpipe.store import Entry, atomic
+from affpipe.store import Entry
 from affpipe.training import fit, groups
 from affpipe.weights.tiny import make_tiny
 

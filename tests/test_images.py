@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from affpipe import jobs, publish, store, workers
+from affpipe import disk, jobs, publish, workers
 from affpipe.config import overlay, parse
 from affpipe.errors import InputError, ManifestError, MediaError, SettingsError
 from affpipe.faces import images
@@ -448,6 +448,6 @@ def test_there_is_nothing_to_review(two, film):
 def test_videos_of_the_user_have_no_images(two, film):
     plan = plan_of(two, film, {"results": str(two / "results"), "name": "mine"})
     run = two / "results" / "mine"
-    store.write_text(run / "run.json", json.dumps(publish.record(plan)))
+    disk.write_text(run / "run.json", json.dumps(publish.record(plan)))
     with pytest.raises(InputError, match=r"mine: want a run that finds faces in videos, got one with faces\.source: images"):
         predict([film], run, two / "out", subject="largest", progress=lambda *_: None, done=[])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from affpipe import cache, jobs, run, store
+from affpipe import cache, disk, jobs, run, store
 from affpipe.config import overlay, parse
 from affpipe.errors import StoreError
 from affpipe.jobs import Context, Job, Worker
@@ -119,11 +119,11 @@ def test_faults_that_were_skipped_are_forgotten_and_nothing_else(plan):
 
 
 def test_half_written_files_of_dead_processes_are_swept(tmp_path):
-    with store.atomic(tmp_path / "x.h5") as living:
+    with disk.atomic(tmp_path / "x.h5") as living:
         living.write_text("x")
         dead = living.with_name(living.name.replace(f"-{os.getpid()}-", "-999999999-"))
         elsewhere = living.with_name(".y.h5.elsewhere-1-01234567.part")
         for path in (dead, elsewhere):
             path.write_text("x")
-        store.sweep(tmp_path)
+        disk.sweep(tmp_path)
         assert (living.exists(), dead.exists(), elsewhere.exists()) == (True, False, True)

@@ -14,7 +14,7 @@ import pytest
 from clips import Sound, write
 from small_run import Run
 
-from affpipe import config, manifest, newvideo, store
+from affpipe import config, disk, manifest, newvideo, store
 from affpipe.errors import InputError, ManifestError, SettingsError
 from affpipe.importers import folder
 from affpipe.importers.make import make
@@ -179,7 +179,7 @@ def test_new_videos_of_such_names_are_refused_before_anything_is_made(tmp_path):
     run = Run(tmp_path)
     videos = [film(tmp_path / "x" / name) for name in ("Talk.mp4", "talk.mp4")]
     results = tmp_path / "results/small"
-    store.write_text(results / "run.json", json.dumps(record(run.plan)))
+    disk.write_text(results / "run.json", json.dumps(record(run.plan)))
     with pytest.raises(InputError, match=r"want videos of different names, got .*Talk\.mp4, .*talk\.mp4; rename one"):
         newvideo.predict(videos, results, tmp_path / "out", subject="largest", progress=print, done=[])
 

@@ -10,7 +10,7 @@ import yaml
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli, ledger, manifest, status, store
+from affpipe import cli, disk, ledger, manifest, status
 from affpipe.jobrecord import JobRecord
 from affpipe.status import Stage, Status
 from affpipe.store import Entry
@@ -30,7 +30,7 @@ def made(tmp_path, monkeypatch) -> Run:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"sound")
     run.index()
-    store.write_text(Path(run.plan.published()), "{}")
+    disk.write_text(Path(run.plan.published()), "{}")
     return run
 
 
@@ -163,7 +163,7 @@ def test_skipped_faults_are_an_exit_status_of_their_own(made):
     found = status.of(made.plan)
     check_sums(made, found)
     assert (found.faults, found.exit_status, found.failures) == (1, 3, None)
-    store.write_text(ledger.path(made.plan), "stream_id\n")
+    disk.write_text(ledger.path(made.plan), "stream_id\n")
     assert status.of(made.plan).failures == str(ledger.path(made.plan))
 
 

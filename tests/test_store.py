@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from affpipe import cache as caches
-from affpipe import store
+from affpipe import disk, store
 from affpipe.errors import StoreError
 from affpipe.media.audio import write_flac
 from affpipe.store import Entry, Header, Stream
@@ -167,7 +167,7 @@ def test_a_file_has_its_name_only_once_it_is_whole(path):
 
 def test_text_is_written_whole(tmp_path):
     path = tmp_path / "deep" / "a.txt"
-    store.write_text(path, "é\n")
+    disk.write_text(path, "é\n")
     assert path.read_bytes() == "é\n".encode()
     assert list(path.parent.iterdir()) == [path]
 
@@ -296,7 +296,7 @@ def sound(tmp_path) -> Path:
     path = tmp_path / "cache" / "audio" / KEY / store.file_name("one", IDENTITY, ".flac")
     wave = np.sin(np.arange(32000) / 20).astype(np.float32) / 2
     header = replace(HEADER, stage="audio", extra={"samples": 32000})
-    with store.atomic(path) as part:
+    with disk.atomic(path) as part:
         write_flac(part, wave, 16000, json.dumps(header.attributes(), sort_keys=True))
     return path
 

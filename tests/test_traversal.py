@@ -13,7 +13,7 @@ import pytest
 from small_run import Run
 
 from affpipe import cache as caches
-from affpipe import cli, manifest, publish, store, submission
+from affpipe import cli, disk, manifest, publish, store, submission
 from affpipe.config import parse
 from affpipe.errors import InputError, ManifestError, StoreError, WeightsError
 from affpipe.jobs import Context
@@ -109,7 +109,7 @@ def test_weights_in_a_folder_below_are_pinned_within_the_cache(tmp_path):
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "3", '{"digest": 1}', "[" * 100_000], ids=lambda text: text[:9])
 def test_a_pin_that_others_wrote_is_refused_in_one_line(tmp_path, text):
-    store.write_text(tmp_path / "cache/weights/mine.json", text)
+    disk.write_text(tmp_path / "cache/weights/mine.json", text)
     with pytest.raises(WeightsError, match="want the weights") as raised:
         pin(tmp_path / "cache", WeightsRecord("mine", False, "", "", {}))
     assert "\n" not in str(raised.value)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from affpipe import disk
 from affpipe.commands.show import print_table
 from affpipe.errors import InputError
 
@@ -48,7 +49,6 @@ def evaluate(
 ) -> None:
     """Score predictions by the rules of the challenge, pooled and within video, with intervals, beside constants."""
     from affpipe import evaluate as scoring
-    from affpipe import store
     from affpipe.publish import TABLE_HEAD, read_scores, read_table
     from affpipe.tasks import TASKS
 
@@ -75,9 +75,9 @@ def evaluate(
     if published:
         print_table(f"{run}: beside the published table", TABLE_HEAD, published)
     if json is not None:
-        store.write_text(json, scoring.to_json(scores))
+        disk.write_text(json, scoring.to_json(scores))
     if csv is not None:
-        store.write_text(csv, scoring.to_csv(scores))
+        disk.write_text(csv, scoring.to_csv(scores))
 
 
 @app.command()

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from affpipe import store
+from affpipe import disk
 from affpipe.console import size
 from affpipe.doctor.finding import Finding, fault, fine, warning
 
@@ -128,7 +128,7 @@ def locking(folder: Path) -> Finding:
 
 def parts(cache: Path) -> Finding:
     """Half-written files of jobs that were killed."""
-    found = [(path, path.stat().st_size) for path in store.abandoned(cache.rglob(".*.part"))]
+    found = [(path, path.stat().st_size) for path in disk.abandoned(cache.rglob(".*.part"))]
     if not found:
         return fine("half-written files", "none that nobody writes")
     held = size(sum(count for _, count in found))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from affpipe import store
+from affpipe import disk
 from affpipe.errors import ManifestError
 from affpipe.importers import table
 from affpipe.importers.audit import Audit, audit
@@ -37,6 +37,6 @@ def make(collection: Collection, out: Path, *, quick: bool = False, jobs: int = 
     whole = replace(collection, findings=[*collection.findings, *left_out])
     done = audit(whole, quick=quick, jobs=jobs, progress=progress)
     rows, numbers = (out.with_name(f"{out.stem}_audit{suffix}") for suffix in (".csv", ".json"))
-    store.write_text(rows, done.csv())
-    store.write_text(numbers, done.json())
+    disk.write_text(rows, done.csv())
+    disk.write_text(numbers, done.json())
     return Made(out, len(streams), old, rows, numbers, done)

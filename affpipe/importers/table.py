@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-from affpipe import manifest, store
+from affpipe import disk, manifest
 from affpipe.errors import ManifestError
 from affpipe.importers.collection import Collection, Finding, Stream, partition_columns
 from affpipe.manifest import ID_BYTES, NEEDED, OWN_PARTITION, STREAM_ID
@@ -87,7 +87,7 @@ def write(path: Path, content: str, data_root: Path, *, force: bool) -> Path | N
             f"{path}: want no other file in its place, got one that differs; give another --out, or --force to keep it as .old"
         )
     old = None
-    with store.atomic(path) as part:
+    with disk.atomic(path) as part:
         part.write_text(content, encoding="utf-8", newline="")
         manifest.read(part, data_root)
         if before is not None:

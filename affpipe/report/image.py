@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from affpipe import store
+from affpipe import disk
 from affpipe.frames import NEAREST, NONE
 from affpipe.predict import FramePredictions
 from affpipe.report import palette, series
@@ -64,7 +64,7 @@ def trajectories(path: Path, title: str, times_s: np.ndarray, found: FramePredic
             {"loc": "outside lower left", "ncols": COLUMNS, "fontsize": 9} if below else {"loc": "outside upper right", "ncols": len(MARKS)}
         )
         figure.legend(handles.values(), handles.keys(), frameon=False, **place)
-    with warnings.catch_warnings(), store.atomic(path) as part:
+    with warnings.catch_warnings(), disk.atomic(path) as part:
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks is drawn as boxes
         figure.savefig(part, format="png")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import store
+from affpipe import disk
 from affpipe.manifest import Decision
 from affpipe.plan import Plan
 from affpipe.review.collect import StreamView
@@ -59,4 +59,4 @@ def write(path: Path, plan: Plan, views: Iterable[StreamView], found: Mapping[st
             chosen = " ".join(map(str, sorted(view.rule.tracks))) or "none"
             cells |= {"chosen": chosen, "ambiguity": f"{view.ambiguity:.2f}", "why": view.why, "faces": plan.numbering(row)}
         table.writerow(cells)
-    store.write_text(path, out.getvalue())
+    disk.write_text(path, out.getvalue())

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import manifest, store
+from affpipe import disk, manifest
 from affpipe.errors import InputError
 from affpipe.jobs import Progress
 from affpipe.plan import Item, Plan
@@ -54,7 +54,7 @@ def review(settings: Settings, out: Path, *, streams: Sequence[str] = (), comman
     kept = decisions.still_valid(plan, found)
     if kept.dropped and before == path:
         before = out / f"{DECISIONS}.old"
-        store.write_text(before, path.read_text(encoding="utf-8-sig"))
+        disk.write_text(before, path.read_text(encoding="utf-8-sig"))
     videos = _videos(plan, streams)
     sheet, absent, views = Sheet(), [], []
     for done, items in enumerate(videos):
@@ -67,7 +67,7 @@ def review(settings: Settings, out: Path, *, streams: Sequence[str] = (), comman
         sheet.add(video)
     progress("faces review", len(videos), len(videos))
     out.mkdir(parents=True, exist_ok=True)
-    store.write_text(out / SHEET, sheet.html(settings.name, absent, kept.dropped, decisions=str(path), command=command))
+    disk.write_text(out / SHEET, sheet.html(settings.name, absent, kept.dropped, decisions=str(path), command=command))
     decisions.write(path, plan, views, found, kept.decisions)
     count = {status: sum(view.status == status for view in views) for status in ("ambiguous", "decided")}
     faults = [f"{line}: not carried over, decide anew (they are in {before})" for line in kept.dropped]

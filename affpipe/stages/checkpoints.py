@@ -5,9 +5,9 @@ import logging
 from pathlib import Path
 
 from affpipe import jsonfile
+from affpipe.disk import write_text
 from affpipe.errors import WeightsError
 from affpipe.jobs import Context
-from affpipe.store import write_text
 from affpipe.weights import records
 from affpipe.weights.records import WeightsRecord
 

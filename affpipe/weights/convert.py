@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from affpipe.disk import atomic
 from affpipe.errors import WeightsError
-from affpipe.store import atomic
 from affpipe.weights.checkpoint import check_archive, foreign, read
 from affpipe.weights.files import first_line
 

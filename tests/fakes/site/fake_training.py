@@ -11,7 +11,7 @@ from fake_workers import model_path, numbers, read
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from affpipe import store
+from affpipe import disk
 from affpipe.jobs import Job, inherited
 from affpipe.plan import Item, Plan
 from affpipe.store import Entry
@@ -59,7 +59,7 @@ def fit(
         "validation_scores": dict.fromkeys(tasks, score[0]),
         "by_output": score,
     }
-    with store.atomic(path) as part:
+    with disk.atomic(path) as part:
         save_file({"weights": numbers(seed.digest(), 8)}, part, metadata={"affpipe": json.dumps(record, sort_keys=True)})
     return record
 
@@ -87,4 +87,4 @@ def _record(path: Path, key: str) -> dict[str, Any] | None:
 
 def write_fit(path: Path, record: Mapping[str, Any]) -> None:
     """Write the file that tells the workflow that a model is fitted."""
-    store.write_text(path, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    disk.write_text(path, json.dumps(record, indent=1, sort_keys=True) + "\n")

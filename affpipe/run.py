@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,16 @@ def freeze(settings: Settings, path: Path) -> None:
     """Write resolved settings for jobs to read; the name carries their content, so an existing file is right."""
     if not path.exists():
         disk.write_text(path, json.dumps(settings.model_dump(mode="json"), indent=1) + "\n")
+
+
+def bring_to_now(paths: Iterable[str]) -> None:
+    """Date files back that seem to come from the future, as they do where the clock was set back since.
+
+    Snakemake refuses an output that is older than what it was made of, `ancient` or not.
+    """
+    for path in map(Path, paths):
+        if path.exists() and path.stat().st_mtime > time.time():
+            os.utime(path)
 
 
 def frozen(settings: Path) -> Plan:
@@ -105,7 +116,6 @@ def apply_shard(settings: Path, index: Path, *, threads: int, progress: Progress
         made = jobs.apply(plan, stage, plan.items(stage, shard), entries, workers.start, progress, record)
         check_failures(plan, stage, made)
         store.write_index(index, made)
-        _date_after(index, [plan.index(read, shard) for read in plan.reads(stage)] + _fitted(plan, [stage]))
 
 
 @contextmanager
@@ -149,8 +159,6 @@ def fit_model(settings: Path, model: str, out: Path, *, fold: int | None = None,
             progress(stage, done, total)
 
         write_fit(out, fit(plan, model, entries, fold, show))
-        reads = [index for read in plan.learns(model) for index in plan.indexes(read, "fit")]
-        _date_after(out, reads + ([plan.fitted(model)] if fold is not None else []))
 
 
 def publish_run(settings: Path, out: Path) -> None:
@@ -169,18 +177,6 @@ def publish_run(settings: Path, out: Path) -> None:
             other.unlink()
         summary = publish(plan, read_entries(plan, plan.names, list(plan.shards)))
         disk.write_text(out, json.dumps(summary, indent=1, sort_keys=True) + "\n")
-        _date_after(out, [index for name in plan.names for index in plan.indexes(name)] + _fitted(plan, plan.settings.models))
-
-
-def _fitted(plan: Plan, names: Iterable[str]) -> list[str]:
-    return [plan.fitted(name, fold) for name in names if name in plan.settings.models for fold in plan.fits(name)]
-
-
-def _date_after(out: Path, reads: list[str]) -> None:
-    """Snakemake refuses an output that is older than what it was made of: as it is where the clock was set back since."""
-    newest = max((Path(read).stat().st_mtime_ns for read in reads if Path(read).exists()), default=0)
-    if newest > out.stat().st_mtime_ns:
-        os.utime(out, ns=(newest, newest))
 
 
 def _check_planned(out: Path, planned: str) -> None:

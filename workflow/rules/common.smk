@@ -80,6 +80,7 @@ wildcard_constraints:
 
 onstart:
     run.freeze(PLAN.settings, SETTINGS)
+    run.bring_to_now(everything())
 
 
 onsuccess:

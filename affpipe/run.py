@@ -90,7 +90,7 @@ def apply_shard(settings: Path, index: Path, *, threads: int, progress: Progress
     record = JobRecord(f"apply_{stage}", shard, plan.key(stage))
     with recording(plan.record(stage, shard), record), mending():
         if resources.of_apply(plan, stage).gpu:
-            device.claim()
+            record.gpu = device.claim()
         entries = read_entries(plan, plan.reads(stage), [shard])
         made = jobs.apply(plan, stage, plan.items(stage, shard), entries, workers.start, progress, record)
         check_failures(plan, stage, made)
@@ -126,7 +126,7 @@ def fit_model(settings: Path, model: str, out: Path, *, fold: int | None = None,
     record = JobRecord(f"fit_{model}", "" if fold is None else f"fold {fold}", plan.key(model), unit="epochs")
     with recording(plan.record_of_fit(model, fold), record), mending():
         if resources.of_fit(plan, model).gpu:
-            device.claim()
+            record.gpu = device.claim()
         from affpipe.training import fit, write_fit
 
         shards = [s for s in plan.shards if s.startswith("fit")]

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from small_workspace import ROOT
 from snakemake import cli
+from snakemake.resources import Resource
 
 from affpipe.config import load
 
@@ -20,7 +21,7 @@ def content(name: str) -> dict:
 
 def options(*command: str):
     """What Snakemake makes of a command line and the profile that it loads, run from the root of the repository."""
-    return cli.parse_args([*command, "--snakefile", str(ROOT / "workflow/Snakefile")])[1]
+    return cli.parse_args(list(command))[1]
 
 
 @pytest.fixture(autouse=True)
@@ -75,3 +76,17 @@ def test_the_template_of_a_site_names_rules_and_resources_that_there_are():
     assert set().union(*rules.values()) | set(content("site")["default-resources"]) <= OF_SITE
     for wanted in rules.values():
         assert ("gres" in wanted) is (wanted.get("gpu") == 0)  # by one or the other
+
+
+def test_the_template_of_a_site_says_what_it_means_once_its_names_are_filled_in(tmp_path):
+    def value(resource: Resource, attempt: int = 1) -> int | str:
+        return resource.evaluate(None, input=[], attempt=attempt, threads=1, rulename="any", async_run=None).value
+
+    (tmp_path / "config.yaml").write_text(re.sub(r"<([^> ]+)>", r"\1", (PROFILES / "site/config.yaml").read_text(encoding="utf-8")))
+    args = options("--workflow-profile", str(tmp_path))
+    assert value(args.default_resources["slurm_account"]) == "account"
+    rules = args.set_resources
+    assert value(rules["apply_qwen3vl"]["constraint"]) == "a100|h100"
+    assert [value(rules["apply_qwen3vl"]["mem_mb"], attempt) for attempt in (1, 2)] == [48000, 96000]
+    assert value(rules["apply_face"]["slurm_partition"]) == "gpu"
+    assert (value(rules["fit_fused"]["gres"]), value(rules["fit_fused"]["gpu"])) == ("gpu:a100:1", 0)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -92,11 +93,12 @@ def jobs() -> dict[str, list[dict[str, str]]]:
 
 
 def wait_for(found: Callable[[], object], run: subprocess.Popen) -> object:
-    """What `found()` gives once it gives something, while a run goes on."""
+    """What `found()` gives once it gives something, while a run goes on; the run is stopped if that fails."""
     over = time.monotonic() + PATIENCE_S
     while not (it := found()):
-        assert run.poll() is None, end(run, fails=True)
-        assert time.monotonic() < over
+        if run.poll() is not None or time.monotonic() > over:
+            run.kill()
+            pytest.fail(f"waited in vain; the run said: {run.communicate()[0]}")
         time.sleep(0.1)
     return it
 
@@ -110,22 +112,27 @@ def asked(job: dict[str, str]) -> tuple[int, int, int]:
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory) -> Workspace:
-    """The data set, and a run of this machine without a scheduler."""
-    made = Workspace(tmp_path_factory.mktemp("local"), CLIPS, RECIPE)
-    shutil.copytree(made.folder, made.folder.with_name("cluster"))
-    made.snakemake()
-    return made
+def folders(tmp_path_factory) -> tuple[Workspace, OnSlurm]:
+    """The data set twice: for a run of this machine, and for one through SLURM."""
+    here = Workspace(tmp_path_factory.mktemp("local"), CLIPS, RECIPE)
+    return here, OnSlurm(Path(shutil.copytree(here.folder, here.folder.with_name("cluster"))))
 
 
 @pytest.fixture(scope="module")
-def run(local) -> tuple[OnSlurm, str]:
-    """The same through SLURM, and what it said. The job of qwen3vl is cancelled while it works, once."""
-    made = OnSlurm(local.folder.with_name("cluster"))
-    going = made.start()
-    record = wait_for(lambda: made.records().get("apply_qwen3vl"), going)
-    subprocess.run(["scancel", record["slurm_job"]], check=True)
-    return made, end(going)
+def run(folders) -> tuple[OnSlurm, str]:
+    """The workspace after a run through SLURM, and what that said. The job of qwen3vl is cancelled while it works, once.
+
+    The local run goes on beside it: a run through SLURM is mostly waiting.
+    """
+    here, there = folders
+    going = there.start()
+    with ThreadPoolExecutor() as pool:
+        local = pool.submit(here.snakemake)
+        record = wait_for(lambda: there.records().get("apply_qwen3vl"), going)
+        subprocess.run(["scancel", record["slurm_job"]], check=True)
+        said = end(going)
+        local.result()
+    return there, said
 
 
 @pytest.fixture
@@ -135,8 +142,8 @@ def there(run, monkeypatch) -> OnSlurm:
     return run[0]
 
 
-def test_values_are_those_of_a_local_run(local, there):
-    expected = predictions(local)
+def test_values_are_those_of_a_local_run(folders, there):
+    expected = predictions(folders[0])
     assert set(expected) == {"one", "four"}
     assert predictions(there) == expected
 
@@ -203,21 +210,6 @@ def test_jobs_at_once_have_a_gpu_each(tmp_path):
     assert sorted(path.read_text() for path in logs.iterdir()) == ["0\n", "1\n"]
 
 
-def test_a_gpu_that_is_not_there_stops_a_job_at_its_start_with_its_reason(there):
-    """Nothing falls back to the CPU. The reason, and the files that say more, are on the terminal of the run."""
-    before = len(jobs()["apply_qwen3vl"])
-    options = "--config", "device=cuda", "--forcerun", "apply_qwen3vl", "--until", "apply_qwen3vl", "--retries", "1"
-    said = there.snakemake(*options, rules=("apply_frames:gpu=0",), fails=True)
-    tries = jobs()["apply_qwen3vl"][before:]
-    assert [asked(job) for job in tries] == [(1, 24000, 720), (1, 36000, 1080)]
-    assert "affpipe: device: want a CUDA device as set, got none on this node; run on a GPU node or set device: cpu" in said
-    (log,) = Path("logs/small/apply_qwen3vl").glob("*.log")
-    assert f"log: {log} (check log file(s) for error details)" in said
-    assert all(f"logs/slurm/rule_apply_qwen3vl/{log.stem.replace('-', '_')}/{job['JobId']}.log" in said for job in tries)
-    record = there.records()["apply_qwen3vl"]
-    assert (record["state"], record["done"], record["gpu"]) == ("failed", 0, "0")
-
-
 def test_a_shard_each_goes_as_an_array(there):
     """Streams do not hang on the number of shards: the jobs find them, and write indexes."""
     streams = {path: path.stat().st_mtime_ns for path in there.folder.glob("cache/frames/*/*.h5")}
@@ -248,3 +240,18 @@ def test_after_a_cancelled_job_and_one_past_its_time_the_next_run_finishes_with_
     there.snakemake()
     assert predictions(there) == before
     assert list(there.folder.glob("cache/audio/*/one.*"))
+
+
+def test_a_gpu_that_is_not_there_stops_a_job_at_its_start_with_its_reason(there):
+    """Nothing falls back to the CPU. The reason, and the files that say more, are on the terminal of the run."""
+    before = len(jobs()["apply_qwen3vl"])
+    options = "--config", "device=cuda", "--forcerun", "apply_qwen3vl", "--until", "apply_qwen3vl", "--retries", "1"
+    said = there.snakemake(*options, rules=("apply_frames:gpu=0",), fails=True)
+    tries = jobs()["apply_qwen3vl"][before:]
+    assert [asked(job) for job in tries] == [(1, 24000, 720), (1, 36000, 1080)]
+    assert "affpipe: device: want a CUDA device as set, got none on this node; run on a GPU node or set device: cpu" in said
+    (log,) = Path("logs/small/apply_qwen3vl").glob("*.log")
+    assert f"log: {log} (check log file(s) for error details)" in said
+    assert all(f"logs/slurm/rule_apply_qwen3vl/{log.stem.replace('-', '_')}/{job['JobId']}.log" in said for job in tries)
+    record = there.records()["apply_qwen3vl"]
+    assert (record["state"], record["done"], record["gpu"]) == ("failed", 0, "0")

@@ -98,13 +98,13 @@ def configuration(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def daemon(folder: Path, *command: str, user: str = "root") -> Iterator[subprocess.Popen]:
+def daemon(folder: Path, *command: str, user: str = "root") -> Iterator[None]:
     """Run a daemon in the foreground, in a session of its own, while a block runs; it dies with this process, however that ends."""
     leash = "setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--pdeathsig=TERM"
     with log_of(folder, command[0]).open("w") as file:
         process = subprocess.Popen([*leash, *command], stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
-        yield process
+        yield
     finally:
         process.terminate()
         try:
@@ -134,7 +134,7 @@ def ask(*command: str) -> str:
 
 def end_jobs() -> None:
     """Stop all jobs, and wait for their last process."""
-    ask("scancel", "--full", f"--user={os.environ.get('USER', 'root')}")
+    ask("scancel", "--full", "--user=root")
     wait_until(lambda: not ask("squeue", "--noheader"), "an end of all jobs")
 
 

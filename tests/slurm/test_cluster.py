@@ -1,6 +1,8 @@
 """The stand-in cluster takes nothing that is not its own, and leaves nothing behind."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,6 +65,8 @@ def test_daemons_end_with_a_process_that_is_killed_and_the_next_cluster_takes_ov
     while running() and time.monotonic() < over:
         time.sleep(0.1)
     assert running() == set()
+    (state,) = re.findall(r"^StateSaveLocation=(.+)$", (harness.ETC / "slurm.conf").read_text(), re.MULTILINE)
     with harness.cluster():
         pass
+    shutil.rmtree(Path(state).parent)  # all that nobody was left to remove
     assert left() == []

@@ -76,6 +76,11 @@ def install() -> None:
                 raise NoCluster(f"slurm: want {', '.join(missing)}, got from apt-get {command[0]}: {done.stderr.strip()[-300:]}")
 
 
+def ask(*command: str) -> str:
+    """What a program of SLURM prints; nothing where it fails, as while the controller starts."""
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
 @contextmanager
 def configuration(folder: Path) -> Iterator[str]:
     """The files under /etc/slurm while a block runs; the node's name. One that somebody else wrote is left alone: NoCluster."""
@@ -87,6 +92,8 @@ def configuration(folder: Path) -> Iterator[str]:
     for path in texts:
         if path.exists() and not path.read_text(encoding="utf-8").startswith(MARK):
             raise NoCluster(f"{path}: want no configuration of SLURM, got one of this machine; run the test on a machine without")
+    if (ETC / "slurm.conf").exists() and "is UP" in ask("scontrol", "ping"):
+        raise NoCluster("slurm: want one cluster of this kind at a time, got one that runs; wait for it")
     try:
         for path, text in texts.items():
             path.parent.mkdir(exist_ok=True)
@@ -125,11 +132,6 @@ def wait_until(true: Callable[[], bool], what: str) -> None:
         if time.monotonic() > over:
             raise NoCluster(f"slurm: want {what} within {PATIENCE_S} s, got none of it")
         time.sleep(0.1)
-
-
-def ask(*command: str) -> str:
-    """What a program of SLURM prints; nothing where it fails, as while the controller starts."""
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 def end_jobs() -> None:

@@ -55,6 +55,14 @@ def test_a_configuration_of_the_machine_is_left_alone(monkeypatch, tmp_path):
     assert running() == set()
 
 
+def test_a_second_cluster_is_refused_while_one_runs():
+    with harness.cluster():
+        with pytest.raises(harness.NoCluster, match="want one cluster of this kind at a time"), harness.cluster():
+            pass
+        assert harness.ask("sinfo", "--noheader", "--format=%T") == "idle"
+    assert left() == []
+
+
 def test_daemons_end_with_a_process_that_is_killed_and_the_next_cluster_takes_over():
     started = subprocess.Popen([sys.executable, harness.__file__], stdout=subprocess.PIPE, text=True)
     assert "is idle" in started.stdout.readline()

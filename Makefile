@@ -1,10 +1,11 @@
 # make demo: install, render the demo data, run the workflow.   make test: install, run the tests.
+# make test-slurm: run the workflow on a SLURM of one node, which is installed by apt-get (as root) and stopped again.
 PYTHON ?= python3.11
 CORES ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo test test-slurm lint bench clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -29,6 +30,9 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
+
+test-slurm: install
+	$(BIN)/python -m pytest tests/slurm
 
 lint: install
 	$(BIN)/ruff check affpipe tests benchmarks docs envs

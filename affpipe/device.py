@@ -1,5 +1,17 @@
 """The device that networks run on. torch is imported only where one is asked for: planning passes through here."""
 
+import fcntl
+import logging
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affpipe.errors import SettingsError
@@ -7,16 +19,97 @@ from affpipe.errors import SettingsError
 if TYPE_CHECKING:
     import torch
 
+log = logging.getLogger("affpipe")
+
+JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_TASK_ID")  # set within a job of a scheduler, which hands out devices itself
+NAME = r"\d+|(GPU|MIG)-.+"  # of a device in CUDA_VISIBLE_DEVICES
+POLL_S = 1.0
+NONE = "device: want a CUDA device as set, got none on this node; run on a GPU node or set device: cpu"
+_held: dict[str, int] = {}  # device -> file that is locked as long as this process lives
+
 
 def pick(name: str) -> "torch.device":
     """The device of the setting `device`; SettingsError if it asks for a GPU that is not there. Never falls back."""
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("device: want a CUDA device as set, got none on this node; run on a GPU node or set device: cpu")
+        raise SettingsError(NONE)
     return torch.device(name)
 
 
-def claim() -> None:
-    """Make sure, before anything is read, that a job which asked for a GPU has one."""
+def claim() -> str | None:
+    """Give a job that asked for a GPU one, before anything is read and before CUDA is initialised.
+
+    Returns CUDA_VISIBLE_DEVICES as it then is: one device, or None where a scheduler leaves it unset. SettingsError if there is no GPU.
+    """
+    choose()
     pick("cuda")
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def choose() -> None:
+    """Set CUDA_VISIBLE_DEVICES to one device that no other job has, of those that are visible; wait while all are taken.
+
+    What a scheduler gave is left as it is, unless that is several devices: then this is one of the jobs that share its allocation.
+    """
+    job = next((os.environ[name] for name in JOB_IDS if name in os.environ), "")
+    devices = visible() if "CUDA_VISIBLE_DEVICES" in os.environ or not job else None
+    if devices == []:
+        raise SettingsError(NONE)
+    if _held or devices is None or (job and len(devices) == 1):
+        return
+    os.environ["CUDA_VISIBLE_DEVICES"] = _take(devices, job)
+
+
+def visible() -> list[str]:
+    """Names of the devices that CUDA shows: CUDA_VISIBLE_DEVICES up to its first entry that names none, or all of the machine."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if listed is None:
+        # Asked of another process: counting may initialise CUDA, and then it is too late to choose.
+        count = "import torch; print(torch.cuda.device_count())"
+        done = subprocess.run([sys.executable, "-c", count], stdout=subprocess.PIPE, text=True, check=True)
+        return [str(i) for i in range(int(done.stdout))]
+    devices: list[str] = []
+    for name in listed.split(","):
+        if not re.fullmatch(NAME, name.strip()):
+            break
+        devices.append(name.strip())
+    return devices
+
+
+def _take(devices: Sequence[str], job: str) -> str:
+    """The first device whose lock can be had.
+
+    The locks are files in the temporary folder, one a host and device, that all users can open: jobs of two people on one machine do not
+    meet on a GPU as long as they have the same TMPDIR. Within an allocation, where each job may count its devices from 0, they are the
+    allocation's own.
+    """
+    waiting = False
+    while True:
+        for device in devices:
+            name = "-".join(filter(None, ("affpipe-gpu", socket.gethostname(), job, device)))
+            if (file := _lock(Path(tempfile.gettempdir()) / f"{re.sub('[^A-Za-z0-9.-]', '_', name)}.lock")) is not None:
+                _held[device] = file
+                return device
+        if not waiting:
+            log.info("device: all %d GPUs (%s) are taken by other jobs: waiting for one", len(devices), ", ".join(devices))
+            waiting = True
+        time.sleep(POLL_S)
+
+
+def _lock(path: Path) -> int | None:
+    """The file, opened and locked; None where another process has the lock.
+
+    Opened for reading, and created by itself: a file of another user in a sticky folder may be opened, but not by open-or-create.
+    """
+    with suppress(FileExistsError):
+        created = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY)
+        os.fchmod(created, 0o644)
+        os.close(created)
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    return file

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from affpipe.errors import StoreError
+from affpipe.errors import AffpipeError, StoreError
 
 DAY_S = 24 * 3600
 PART = re.compile(r"\.(?P<host>\w*)-(?P<pid>\d+)-[0-9a-f]{8}\.part$", re.ASCII)  # ends the name of a file that is being written
@@ -87,24 +87,34 @@ def atomic(path: Path) -> Iterator[Path]:
         raise StoreError(f"{path.parent}: want a folder to write to, got {error.strerror}; {remedy}") from None
     part = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part")  # who writes it: see `sweep`
     try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except (OSError, RuntimeError) as error:  # h5py says a full disk with either
-        fault = _disk_fault(path, error)
-        if fault is None:
-            raise
-        raise fault from None
+        with telling(path):
+            yield part
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
 
 
-def _disk_fault(path: Path, error: BaseException) -> StoreError | None:
+@contextmanager
+def telling(path: Path) -> Iterator[None]:
+    """Where a block that writes `path` fails for the disk's sake, say so with a StoreError; other errors stay as they are."""
+    try:
+        yield
+    except AffpipeError:
+        raise
+    except Exception as error:  # h5py, safetensors and torch have one of their own for a full disk
+        fault = _disk_fault(path, error)
+        if fault is None:
+            raise
+        raise fault from None
+
+
+def _disk_fault(path: Path, error: Exception) -> StoreError | None:
     """What is wrong with the disk that `path` is written to; None if it is something else that failed."""
     number = error.errno if isinstance(error, OSError) else None
-    if number is None:  # h5py hands on a number only sometimes, but the words of the system always
+    if number is None:  # libraries hand on a number only sometimes, but the words of the system always
         number = next((n for n in FAULTS if os.strerror(n) in str(error)), None)
     named = getattr(error, "filename", None)
     if number not in FAULTS or (named is not None and Path(os.fsdecode(named)).parent != path.parent):  # another file's

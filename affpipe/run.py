@@ -111,7 +111,7 @@ def apply_shard(settings: Path, index: Path, *, threads: int, progress: Progress
     record = JobRecord(f"apply_{stage}", shard, plan.key(stage))
     with recording(plan.record(stage, shard), record), mending():
         if resources.of_apply(plan, stage).gpu:
-            device.claim()
+            record.gpu = device.claim()
         entries = read_entries(plan, plan.reads(stage), [shard])
         made = jobs.apply(plan, stage, plan.items(stage, shard), entries, workers.start, progress, record)
         check_failures(plan, stage, made)
@@ -148,7 +148,7 @@ def fit_model(settings: Path, model: str, out: Path, *, fold: int | None = None,
     # A job that outlived its workflow, or another workflow on the cache, may be fitting this: what it makes is then found here.
     with recording(plan.record_of_fit(model, fold), record), mending(), disk.alone(out.with_suffix(".lock")):
         if resources.of_fit(plan, model).gpu:
-            device.claim()
+            record.gpu = device.claim()
         from affpipe.training import fit, write_fit
 
         shards = [s for s in plan.shards if s.startswith("fit")]

@@ -12,7 +12,7 @@ from statistics import mean
 from affpipe.lengths import Length
 from affpipe.plan import Item, Plan
 from affpipe.settings import ChunkModel
-from affpipe.store import CHUNK_BYTES, CHUNK_ROWS
+from affpipe.store import CHUNK_BLOB, CHUNK_BYTES, CHUNK_ROWS
 from affpipe.tasks import width
 from affpipe.weights.sizes import Network, network
 
@@ -141,7 +141,7 @@ def disk(plan: Plan, name: str, item: Item, length: Length) -> int:
     size = sum(stored(row, count, first) for row in datasets)
     extra = 0
     if name == "faces":
-        size += stored(1, round(count * crop_bytes(plan, item)), first)
+        size += stored(1, round(count * crop_bytes(plan, item)), max(first, CHUNK_BLOB))
         extra = 1
     return size + FILE_BYTES + DATASET_BYTES * max(0, len(datasets) + extra - 5)
 

@@ -30,6 +30,7 @@ MODEL, FIT = "model.safetensors", "fit.json"  # a fitted model, and the file tha
 KEY = re.compile(r"[0-9a-f]{12}")  # what names the folder of a computation
 CHUNK_BYTES = 1 << 18  # of one HDF5 chunk at most: small enough for a window, large enough for a disk
 CHUNK_ROWS = 256  # of one at least, bytes permitting
+CHUNK_BLOB = 1 << 16  # bytes of one of ragged data at least
 ROWS = ("values", "start_s", "end_s", "valid")
 REPAIR = "run `affpipe cache verify`, then the workflow again"
 
@@ -97,18 +98,18 @@ class Writer:
         for name, data in rows.items():
             if isinstance(data, list):
                 flat = np.frombuffer(b"".join(data), np.uint8)
-                begin = self._extend(name, flat)
+                begin = self._extend(name, flat, least=CHUNK_BLOB)
                 lengths_before = np.cumsum([0, *(len(blob) for blob in data)], dtype=np.int64)[:-1]
                 self._extend(f"{name}_offset", begin + lengths_before)
             else:
                 self._extend(name, np.asarray(data))
         self._rows += len(values)
 
-    def _extend(self, name: str, data: np.ndarray) -> int:
+    def _extend(self, name: str, data: np.ndarray, least: int = CHUNK_ROWS) -> int:
         """Append along the first axis, creating the dataset on first use; return the length before."""
         if name not in self._file:
             row_bytes = max(1, int(np.prod(data.shape[1:])) * data.dtype.itemsize)
-            rows = max(1, min(CHUNK_BYTES // row_bytes, max(len(data), CHUNK_ROWS)))  # a chunk is stored whole, however few its rows
+            rows = max(1, min(CHUNK_BYTES // row_bytes, max(len(data), least)))  # a chunk is stored whole, however few its rows
             chunk = (rows, *data.shape[1:])
             shape, limit = (0, *data.shape[1:]), (None, *data.shape[1:])
             self._file.create_dataset(name, shape, data.dtype, chunks=chunk, maxshape=limit, fletcher32=True)

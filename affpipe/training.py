@@ -296,7 +296,8 @@ def _train(module: Fit, data: Windows, folder: Path, device: torch.device, told:
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        trainer.fit(module, datamodule=data, ckpt_path=_last(checkpoints), weights_only=True)
+        with disk.telling(checkpoints):
+            trainer.fit(module, datamodule=data, ckpt_path=_last(checkpoints), weights_only=True)
     state = torch.load(keep.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
     module.load_state_dict(state)
     module.predictor.eval()

@@ -6,6 +6,7 @@ Mono is the plain mean of the channels (libswresample's own downmix depends on t
 floats, which clips); resampling is libswresample's default, whose delay it compensates itself.
 """
 
+import io
 import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -123,12 +124,12 @@ def write_flac(path: Path, samples: np.ndarray, sample_rate_hz: int, comment: st
         raise InputError(f"{path}: want finite float samples (N,), got {samples.dtype} {samples.shape}")
     # Rounded here: libsndfile would scale by 32767 on the way in and by 32768 on the way out.
     coded = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-    try:
-        with soundfile.SoundFile(path, "w", samplerate=sample_rate_hz, channels=1, subtype="PCM_16", format="FLAC") as file:
-            file.comment = comment
-            file.write(coded)
-    except soundfile.LibsndfileError as error:
-        raise MediaError(f"{path}: want to write FLAC, got {error.error_string!r}; check the folder and the free space") from None
+    # By way of memory: of a full disk libsndfile only says "System error".
+    whole = io.BytesIO()
+    with soundfile.SoundFile(whole, "w", samplerate=sample_rate_hz, channels=1, subtype="PCM_16", format="FLAC") as file:
+        file.comment = comment
+        file.write(coded)
+    path.write_bytes(whole.getbuffer())
 
 
 def read_flac(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray:

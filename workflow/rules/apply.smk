@@ -27,4 +27,4 @@ for _name in PLAN.names:
         message:
             f"{_name}: shard {{wildcards.shard}}"
         shell:
-            "{AFFPIPE} job apply --settings {SETTINGS:q} --index {output:q} --threads {threads} > {log:q} 2>&1 " + OR_TELL
+            "{AFFPIPE} job apply --settings {SETTINGS:q} --index {output:q} --threads {threads} > {log:q} 2>&1 " f"{OR_TELL}"

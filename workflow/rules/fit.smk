@@ -29,4 +29,4 @@ for _model in MODELS:
             message:
                 "{params.model}: fit{params.fold}"
             shell:
-                "{AFFPIPE} job fit {params.model}{params.fold} --settings {SETTINGS:q} --out {output:q} --threads {threads} > {log:q} 2>&1 " + OR_TELL
+                "{AFFPIPE} job fit {params.model}{params.fold} --settings {SETTINGS:q} --out {output:q} --threads {threads} > {log:q} 2>&1 " f"{OR_TELL}"

@@ -15,4 +15,4 @@ rule publish:
     message:
         f"publish {PLAN.settings.results}/{PLAN.settings.name}"
     shell:
-        "{AFFPIPE} job publish --settings {SETTINGS:q} --out {output:q} > {log:q} 2>&1 " + OR_TELL
+        "{AFFPIPE} job publish --settings {SETTINGS:q} --out {output:q} > {log:q} 2>&1 " f"{OR_TELL}"

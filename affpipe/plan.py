@@ -252,7 +252,9 @@ class Plan:
         return list(self._items(level).values()) if shard is None else list(self._shard_items(level)[shard])
 
     def _items(self, level: str) -> dict[str, Item]:
-        return {"video": self._videos, "stream": self._streams, "label": self._labels}[level]
+        if level == "video":
+            return self._videos
+        return self._labels if level == "label" else self._streams
 
     @cache  # noqa: B019 - as above; a plan of hundreds of streams asks for this thousands of times
     def _shard_items(self, level: str) -> dict[str, list[Item]]:

@@ -30,7 +30,7 @@ MODEL, FIT = "model.safetensors", "fit.json"  # a fitted model, and the file tha
 KEY = re.compile(r"[0-9a-f]{12}")  # what names the folder of a computation
 CHUNK_BYTES = 1 << 18  # of one HDF5 chunk at most: small enough for a window, large enough for a disk
 CHUNK_ROWS = 256  # of one at least, bytes permitting
-CHUNK_BLOB = 1 << 16  # bytes of one of ragged data at least
+CHUNK_BLOB = 1 << 16  # bytes of one of ragged data that is written in blocks
 ROWS = ("values", "start_s", "end_s", "valid")
 REPAIR = "run `affpipe cache verify`, then the workflow again"
 
@@ -98,7 +98,7 @@ class Writer:
         for name, data in rows.items():
             if isinstance(data, list):
                 flat = np.frombuffer(b"".join(data), np.uint8)
-                begin = self._extend(name, flat, least=CHUNK_BLOB)
+                begin = self._extend(name, flat, least=CHUNK_ROWS if len(flat) else CHUNK_BLOB)  # nothing yet: there will be much
                 lengths_before = np.cumsum([0, *(len(blob) for blob in data)], dtype=np.int64)[:-1]
                 self._extend(f"{name}_offset", begin + lengths_before)
             else:

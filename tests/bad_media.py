@@ -165,7 +165,7 @@ MEDIA = [
             "a header of 16000 x 16000 pixels",
             huge,
             FAILED,
-            "clip.mp4: want frames of at most 67108864 pixels, got 16000x16000",
+            "clip.mp4: want a readable video, got 'no decodable frame of at most 67108864 pixels'",
             "scale it down; a file of a few bytes is damaged or made up",
         ),
         (

@@ -8,9 +8,12 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that wait for a busy core cost more than they give
 
 
+LONG = ("test_workflow.py", "test_faults.py", "test_reruns.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The workflow first: run in parallel by file, it is what the others end before."""
-    items.sort(key=lambda item: item.path.name != "test_workflow.py")
+    """The longest first: run in parallel by file, they are what the others end before."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 def _test_data(folder: str) -> Path:

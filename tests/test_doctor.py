@@ -16,7 +16,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from affpipe import cli
+from affpipe import cli, disk
 from affpipe.doctor import checkpoints, cluster, disks, machine, packages, videos
 from affpipe.doctor.examine import examine
 from affpipe.doctor.finding import FAULT, FINE, WARNING, Finding
@@ -86,7 +86,7 @@ def test_all_that_is_wrong_is_told_at_once(project):
     lock.touch()
     out = CliRunner().invoke(cli.app, ["doctor"], catch_exceptions=False)
     assert out.exit_code == 2
-    assert out.output.splitlines()[-1].split(", ")[1] == "4 faults"
+    assert out.output.splitlines()[-1].split(", ")[1] == "5 faults"  # the cache is one to the settings, too
     text = CliRunner().invoke(cli.app, ["doctor", "--json"], catch_exceptions=False).output
     for words in ("two.mp4", "want weights/mine.pth, got nothing", "Not a directory", "snakemake --unlock"):
         assert words in text, words
@@ -202,14 +202,13 @@ def test_a_file_system_without_locks(project, monkeypatch):
 
 
 def test_half_written_files_of_killed_jobs(project):
-    from affpipe import store
 
     folder = project / "cache/mesh/0123456789ab"
     folder.mkdir(parents=True)
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     for pid in (ended.pid, os.getpid()):
-        (folder / f".a.h5.{store._host()}-{pid}-00000000.part").write_bytes(bytes(1_000_000))
+        (folder / f".a.h5.{disk._host()}-{pid}-00000000.part").write_bytes(bytes(1_000_000))
     found = disks.parts(project / "cache")
     assert found.level == WARNING
     assert found.found.startswith("1 of killed jobs, 1.0 MB")  # the other one is being written
@@ -224,9 +223,11 @@ def test_locks_of_a_killed_run_and_of_one_at_work(project):
     assert machine.locks(project).level == FINE
     lock.touch()
     assert (machine.locks(project).level, "snakemake --unlock" in machine.locks(project).remedy) == (FAULT, True)
-    (project / "snakemake").write_text("import time; time.sleep(60)")
+    (project / "snakemake").write_text("import time; open('started', 'w').close(); time.sleep(60)")
     at_work = subprocess.Popen([sys.executable, "snakemake"], cwd=project)
     try:
+        while not (project / "started").exists():
+            time.sleep(0.01)
         assert machine.locks(project).found == f"a run is at work here, process {at_work.pid}"
     finally:
         at_work.kill()

@@ -149,7 +149,8 @@ def test_videos_whose_names_are_one_where_case_and_form_are_ignored_are_refused(
     for i, name in enumerate(twins):
         film(tmp_path / f"{name}.mp4", FRAMES + i)
         annotate(tmp_path / f"{name}.txt")
-    with pytest.raises(ManifestError, match=r"row 3: .* of row 2 share a name, where case and the form of accents are ignored; rename one"):
+    said = r"row 3: want files of different names, got .* of row 2 .one name where case and the form of accents are ignored.; rename one"
+    with pytest.raises(ManifestError, match=said):
         manifest.read(table(tmp_path / "m.csv", list(twins)), tmp_path)
 
 
@@ -157,7 +158,7 @@ def test_streams_whose_ids_are_one_where_case_is_ignored_are_refused(tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.mp4").write_bytes(b"\0")
     (tmp_path / "m.csv").write_text("stream_id,video,partition\nTalk,a.mp4,predict\ntalk,b.mp4,predict\n")
-    said = r"row 3: stream_id 'talk' stands in row 2 already as 'Talk', which is one name where case is ignored; rename one"
+    said = r"row 3: want each stream_id once, got 'talk' as in row 2 .'Talk' there: one name where case is ignored.; rename one"
     with pytest.raises(ManifestError, match=said):
         manifest.read(tmp_path / "m.csv", tmp_path)
 

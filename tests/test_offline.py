@@ -66,7 +66,7 @@ def main():
     plan = run.plan_from(settings)
     for name in plan.names:
         if name in settings.models:
-            run.fit_model(frozen, name, Path(plan.fitted(name)), threads=1)
+            run.fit_model(frozen, name, Path(plan.fitted(name)), threads=1, progress=lambda *_: None)
         for index in plan.indexes(name):
             run.apply_shard(frozen, Path(index), threads=1, progress=lambda stage, done, total: None)
     run.publish_run(frozen, Path(plan.published()))
@@ -79,7 +79,8 @@ def main():
 
     detector = YoloDetector(save(Path("yolo.pt"), network()))
     detector.detect([np.zeros((64, 64, 3), np.uint8)])
-    states = {name: sorted({e.status for e in plan.entries(name).values()}) for name in plan.names}
+    entries = run.read_entries(plan, plan.names, list(plan.shards))
+    states = {name: sorted({e.status for e in own.values()}) for name, own in entries.items()}
     links = [name for _, name in socket.if_nameindex()]
     Path("done.json").write_text(json.dumps({"states": states, "links": links, "modules": sorted(sys.modules)}))
 

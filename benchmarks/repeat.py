@@ -1,8 +1,9 @@
 """Is a run the same a second time? The demo from nothing, again from nothing, and once more with the machine's file cache emptied.
 
 `python -m benchmarks.repeat` works in the folder of `make demo`, with its data and weights; each arm has a store and results of its own
-in `benchmarks/out/repeat`. Streams are compared dataset by dataset, models and predictions byte by byte. `--slurm` adds an arm through the
-profile of that name, on whatever cluster this machine belongs to, with a GPU asked for by the networks.
+in `benchmarks/out/repeat`. Streams are compared dataset by dataset, models and predictions byte by byte. Arms may be named: `first`,
+`second`, `cold`, and `slurm`, which goes through the profile of that name, on whatever cluster this machine belongs to, with a GPU asked for
+by the networks (`python tests/slurm/cluster.py` makes one of a node). What earlier calls left of other arms is compared too.
 """
 
 import argparse
@@ -22,11 +23,13 @@ import soundfile
 OUT = Path("benchmarks/out/repeat")
 DROP = Path("/proc/sys/vm/drop_caches")
 NETWORKS = ("apply_qwen3vl", "apply_wavlm", "fit_face", "fit_behaviour", "fit_voice", "fit_fused")
-SLURM = ("--workflow-profile", "workflow/profiles/slurm", "--set-resources", *(f"{rule}:gpu=1" for rule in NETWORKS))
+SLURM = ("--workflow-profile", "workflow/profiles/slurm", "--slurm-status-command", "squeue")
+SLURM += ("--slurm-init-seconds-before-status-checks", "5", "--set-resources", *(f"{rule}:gpu=1" for rule in NETWORKS))
+ARMS = ("first", "second", "cold", "slurm")
 
 
-def run(arm: str) -> tuple[dict[str, str], float]:
-    """Run the demo from nothing; file -> digest, and seconds."""
+def run(arm: str) -> None:
+    """Run the demo from nothing, and note the seconds."""
     folder = OUT / arm
     shutil.rmtree(folder, ignore_errors=True)
     if arm == "cold":
@@ -36,7 +39,7 @@ def run(arm: str) -> tuple[dict[str, str], float]:
     settings = ("--config", f"cache={folder}/cache", f"results={folder}/results")
     begun = time.monotonic()
     subprocess.run([sys.executable, "-m", "snakemake", "--quiet", "all", *where, *settings], check=True)
-    return digests(folder), time.monotonic() - begun
+    (folder / "seconds").write_text(f"{time.monotonic() - begun:.0f}")
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -58,17 +61,21 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def main() -> None:
-    """Run the arms, print and keep how many files differ from the first."""
+    """Run the arms, print and keep how many files differ."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--slurm", action="store_true")
-    arms = ["first", "second", *(["cold"] if os.access(DROP, os.W_OK) else []), *(["slurm"] if options.parse_args().slurm else [])]
-    found = {arm: run(arm) for arm in arms}
-    first, _ = found["first"]
+    options.add_argument("arms", nargs="*", choices=ARMS, default=ARMS[:3])
+    for arm in options.parse_args().arms:
+        run(arm)
+    done = {arm: OUT / arm / "seconds" for arm in ARMS if (OUT / arm / "seconds").exists()}
+    found = {arm: digests(OUT / arm) for arm in done}
+    first = next(iter(found.values()))
     table = {}
-    for arm, (files, seconds) in found.items():
+    for arm, files in found.items():
         differ = sorted(name for name in first.keys() | files.keys() if first.get(name) != files.get(name))
-        table[arm] = {"seconds": round(seconds), "files": len(files), "differ": len(differ)}
-        print(f"{arm:<8} {seconds:6.0f} s   {len(files)} files, {len(differ)} differ from the first run {differ[:3] or ''}")
+        table[arm] = {"seconds": int(done[arm].read_text()), "files": len(files), "differ": len(differ)}
+        print(
+            f"{arm:<8} {table[arm]['seconds']:6} s   {len(files)} files, {len(differ)} unlike those of {next(iter(found))} {differ[:3] or ''}"
+        )
     machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "repeat.json").write_text(json.dumps({**machine, "arms": table}, indent=1) + "\n", encoding="utf-8")

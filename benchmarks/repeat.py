@@ -2,8 +2,8 @@
 
 `python -m benchmarks.repeat` works in the folder of `make demo`, with its data and weights; each arm has a store and results of its own
 in `benchmarks/out/repeat`. Streams are compared dataset by dataset, models and predictions byte by byte. Arms may be named: `first`,
-`second`, `cold`, and `slurm`, which goes through the profile of that name, on whatever cluster this machine belongs to, with a GPU asked for
-by the networks (`python tests/slurm/cluster.py` makes one of a node). What earlier calls left of other arms is compared too.
+`second`, `cold`, and `slurm`, which goes through the profile of that name, on whatever cluster this machine belongs to, with a GPU asked
+for by the networks (`python tests/slurm/cluster.py` makes one of a node). What earlier calls left of other arms is compared too.
 """
 
 import argparse
@@ -68,14 +68,12 @@ def main() -> None:
         run(arm)
     done = {arm: OUT / arm / "seconds" for arm in ARMS if (OUT / arm / "seconds").exists()}
     found = {arm: digests(OUT / arm) for arm in done}
-    first = next(iter(found.values()))
+    base, first = next(iter(found.items()))
     table = {}
     for arm, files in found.items():
         differ = sorted(name for name in first.keys() | files.keys() if first.get(name) != files.get(name))
         table[arm] = {"seconds": int(done[arm].read_text()), "files": len(files), "differ": len(differ)}
-        print(
-            f"{arm:<8} {table[arm]['seconds']:6} s   {len(files)} files, {len(differ)} unlike those of {next(iter(found))} {differ[:3] or ''}"
-        )
+        print(f"{arm:<8} {table[arm]['seconds']:6} s   {len(files)} files, {len(differ)} unlike {base} {differ[:3] or ''}")
     machine = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "repeat.json").write_text(json.dumps({**machine, "arms": table}, indent=1) + "\n", encoding="utf-8")

@@ -64,9 +64,9 @@ def abandoned(parts: Iterable[Path]) -> Iterator[Path]:
             yield path
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed jobs left half written in a folder."""
-    for path in abandoned(folder.glob(".*.part")):
+def sweep(folder: Path, *, below: bool = False) -> None:
+    """Remove what killed jobs left half written in a folder, or in all below it too."""
+    for path in abandoned(folder.rglob(".*.part") if below else folder.glob(".*.part")):
         path.unlink(missing_ok=True)
 
 

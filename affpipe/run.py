@@ -170,8 +170,7 @@ def publish_run(settings: Path, out: Path) -> None:
 
     plan = frozen(settings)
     _check_planned(out, plan.published())
-    for folder in (out.parent, *out.parents[1].rglob("*/")):
-        disk.sweep(folder)
+    disk.sweep(out.parents[1], below=True)
     with mending():
         for other in sorted(out.parent.glob("*.json")):
             other.unlink()

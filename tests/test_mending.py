@@ -127,3 +127,10 @@ def test_half_written_files_of_dead_processes_are_swept(tmp_path):
             path.write_text("x")
         disk.sweep(tmp_path)
         assert (living.exists(), dead.exists(), elsewhere.exists()) == (True, False, True)
+        deep = tmp_path / "a/b" / dead.name
+        deep.parent.mkdir(parents=True)
+        deep.write_text("x")
+        disk.sweep(tmp_path)
+        assert deep.exists()
+        disk.sweep(tmp_path, below=True)
+        assert (living.exists(), deep.exists()) == (True, False)

@@ -1,11 +1,12 @@
 # make demo: install, render the demo data, run the workflow.   make test: install, run the tests.
+# make bench: every stage beside its reference, up to 20 minutes.   make bench-quick: that the arms run and agree.
 # make test-slurm: run the workflow on a SLURM of one node, which is installed by apt-get (as root) and stopped again.
 PYTHON ?= python3.11
 CORES ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: help install demo test test-slurm lint bench clean
+.PHONY: help install demo test test-slurm lint bench bench-quick clean
 
 help:
 	@grep -E '^# make' Makefile | sed 's/^# //'
@@ -40,7 +41,10 @@ lint: install
 	$(BIN)/lint-imports
 
 bench: install
-	$(BIN)/python -m benchmarks.controls
+	$(BIN)/python -m benchmarks.speed
+
+bench-quick: install
+	$(BIN)/python -m benchmarks.speed --quick
 
 clean:
 	rm -rf .venv demo weights cache results logs .snakemake

@@ -7,8 +7,10 @@ Each way to decode gives frames in three forms: not converted at all (`count`), 
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -16,18 +18,20 @@ from benchmarks.gpu.rows import LackingError
 
 SIZE, TINY_SIZE, FPS = (1280, 720), (128, 96), 25
 GRAIN = 3.0  # grey levels: a smooth picture has next to no bits to decode
-PASSED_ON = ("-hide_banner", "-loglevel", "error", "-nostdin")
+QUIET = ("-hide_banner", "-loglevel", "error")
 
 
 def pictures(count: int, size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """(H, W, 3) uint8: slow waves of colour with the grain of a camera."""
+    """(H, W, 3) uint8: waves of colour with the grain of a camera; after a second the same again."""
     rng = np.random.default_rng(0)
     width, height = size
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    grain = [rng.normal(0, GRAIN, (height, width, 1)).astype(np.float32) for _ in range(8)]
-    for i in range(count):
-        waves = [127 + 90 * np.sin((x * a + y * b) / width * 6 + i / FPS) for a, b in ((1, 0), (0.5, 1), (-1, 0.7))]
-        yield np.clip(np.stack(waves, axis=-1) + grain[i % len(grain)], 0, 255).astype(np.uint8)
+    drawn = []
+    for i in range(min(count, FPS)):
+        waves = [127 + 90 * np.sin((x * a + y * b) / width * 6 + 2 * np.pi * i / FPS) for a, b in ((1, 0), (0.5, 1), (-1, 0.7))]
+        picture = np.stack(waves, axis=-1) + rng.normal(0, GRAIN, (height, width, 1))
+        drawn.append(np.clip(picture, 0, 255).astype(np.uint8))
+    yield from (drawn[i % FPS] for i in range(count))
 
 
 class PyAV:
@@ -95,12 +99,12 @@ class OpenCV:
         return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
 
 
-class Program:
-    """ffmpeg, through a pipe."""
+class FFmpeg:
+    """The program, through a pipe."""
 
     def write(self, path: Path, count: int, size: tuple[int, int]) -> None:
         raw = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", str(FPS), "-i", "-"]
-        command = ["ffmpeg", "-hide_banner", "-loglevel", "error", "-y", *raw, "-pix_fmt", "yuv420p", str(path)]
+        command = ["ffmpeg", *QUIET, "-y", *raw, "-pix_fmt", "yuv420p", str(path)]
         with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
             for picture in pictures(count, size):
                 process.stdin.write(picture.tobytes())
@@ -109,33 +113,37 @@ class Program:
 
     def count(self, path: Path) -> int:
         say = ["-f", "null", "-progress", "-", "-"]
-        done = subprocess.run(["ffmpeg", *PASSED_ON, "-threads", "1", "-i", str(path), *say], check=True, capture_output=True, text=True)
+        done = subprocess.run(
+            ["ffmpeg", *QUIET, "-nostdin", "-threads", "1", "-i", str(path), *say], check=True, capture_output=True, text=True
+        )
         return int(done.stdout.rpartition("frame=")[2].split()[0])
 
     def rgb(self, path: Path) -> Iterator[np.ndarray]:
-        width, height = self._size(path)
-        return self._read(path, "rgb24", (height, width, 3))
+        with self._read(path, "-f", "image2pipe", "-c:v", "ppm") as pipe:
+            while pipe.readline():  # P6
+                width, height = map(int, pipe.readline().split())
+                pipe.readline()  # 255
+                yield np.frombuffer(pipe.read(width * height * 3), np.uint8).reshape(height, width, 3)
 
     def planes(self, path: Path) -> Iterator[np.ndarray]:
-        width, height = self._size(path)
-        return self._read(path, "yuv420p", (height * 3 // 2, width))
+        with self._read(path, "-f", "yuv4mpegpipe", "-pix_fmt", "yuv420p") as pipe:
+            sizes = {word[:1]: word[1:] for word in pipe.readline().split()}
+            width, height = int(sizes[b"W"]), int(sizes[b"H"])
+            while pipe.readline():  # FRAME
+                yield np.frombuffer(pipe.read(width * height * 3 // 2), np.uint8).reshape(height * 3 // 2, width)
 
     @staticmethod
-    def _size(path: Path) -> tuple[int, int]:
-        show = ["-select_streams", "v:0", "-show_entries", "stream=width,height", "-of", "csv=p=0:s=x"]
-        done = subprocess.run(["ffprobe", "-v", "error", *show, str(path)], check=True, capture_output=True, text=True)
-        width, height = done.stdout.strip().split("x")
-        return int(width), int(height)
-
-    @staticmethod
-    def _read(path: Path, form: str, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-        command = ["ffmpeg", *PASSED_ON, "-threads", "1", "-i", str(path), "-f", "rawvideo", "-pix_fmt", form, "-"]
+    @contextmanager
+    def _read(path: Path, *form: str) -> Iterator[BinaryIO]:
+        command = ["ffmpeg", *QUIET, "-nostdin", "-threads", "1", "-i", str(path), *form, "-"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=2**22) as process:
-            while len(data := process.stdout.read(int(np.prod(shape)))) == np.prod(shape):
-                yield np.frombuffer(data, np.uint8).reshape(shape)
+            try:
+                yield process.stdout
+            finally:
+                process.kill()  # whoever reads may have enough before the end
 
 
-Decoder = PyAV | OpenCV | Program
+Decoder = PyAV | OpenCV | FFmpeg
 
 
 def decoder() -> Decoder:
@@ -144,6 +152,6 @@ def decoder() -> Decoder:
         return PyAV()
     if find_spec("cv2"):
         return OpenCV()
-    if shutil.which("ffmpeg") and shutil.which("ffprobe"):
-        return Program()
+    if shutil.which("ffmpeg"):
+        return FFmpeg()
     raise LackingError("av, cv2 or ffmpeg")

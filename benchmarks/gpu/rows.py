@@ -80,11 +80,12 @@ def _why(error: BaseException) -> tuple[str, bool]:
     if isinstance(error, LackingError):
         return f"needs {error}", False
     cause: BaseException | None = error
-    while cause is not None and isinstance(error, ImportError):  # transformers wraps the one that names the package
-        if isinstance(cause, ModuleNotFoundError) and cause.name and cause.name.partition(".")[0] not in OWN:
-            return f"needs {cause.name.partition('.')[0]}", False
-        cause = cause.__cause__ or cause.__context__
-    return traceback.format_exception_only(error)[-1].strip()[:200], True
+    while isinstance(cause, ImportError):  # transformers wraps the one that names the package
+        package = (cause.name or "").partition(".")[0]
+        if isinstance(cause, ModuleNotFoundError) and package and package not in OWN:
+            return f"needs {package}", False
+        cause = cause.__cause__
+    return traceback.format_exception_only(error)[-1].strip().splitlines()[0][:200], True
 
 
 def markdown(rows: Iterable[Row]) -> str:

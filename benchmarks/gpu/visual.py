@@ -69,7 +69,7 @@ class OnCPU:
 
     def fill(self, buffer: Tensor, i: int, image: np.ndarray, number: int) -> None:
         x, y, side = face(number, *image.shape[:2])
-        buffer[i] = torch.from_numpy(self.letterbox(image[y : y + side, x : x + side], self.encoder.side))
+        buffer.numpy()[i] = self.letterbox(image[y : y + side, x : x + side], self.encoder.side)
 
     def squares(self, buffer: Tensor, numbers: np.ndarray) -> Tensor:
         """(B, 3, side, side) in grey levels, on the device."""
@@ -92,7 +92,7 @@ class OnGPU(OnCPU):
         return (self.decoder.planes or self.decoder.rgb)(self.path)
 
     def fill(self, buffer: Tensor, i: int, image: np.ndarray, number: int) -> None:
-        buffer[i] = torch.from_numpy(image)
+        buffer.numpy()[i] = image
 
     def squares(self, buffer: Tensor, numbers: np.ndarray) -> Tensor:
         frames = buffer.to(self.encoder.device, non_blocking=True)

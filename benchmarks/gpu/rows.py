@@ -58,6 +58,7 @@ def measured(group: str, cases: Iterable[Case], until: float) -> Iterator[Row]:
     while True:
         case = None
         try:
+            _free()  # here, since after a fault of the GPU it fails too
             case = next(pending, None)
             if case is None:
                 return
@@ -67,12 +68,15 @@ def measured(group: str, cases: Iterable[Case], until: float) -> Iterator[Row]:
         except Exception as error:
             reason, failed = _why(error)
             row = Row(group, case.what if case else "all", {}, case.goal if case else None, reason, failed)
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
         yield row
         if case is None:
             return
+
+
+def _free() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _why(error: BaseException) -> tuple[str, bool]:

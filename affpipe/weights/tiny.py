@@ -101,13 +101,18 @@ def _write_qwen3vl(folder: Path, seed: int) -> None:
     model = Qwen3VLForConditionalGeneration(config)
     _draw(model, seed)
     model.save_pretrained(folder)
+    processor().save_pretrained(folder)
+
+
+def processor() -> Qwen3VLProcessor:
+    """Qwen3-VL's own way from frames and text to patches and tokens, with a vocabulary that has the published prompt's words alone."""
     half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "patch_size": 16, "temporal_patch_size": 2, "merge_size": 2}
-    Qwen3VLProcessor(
+    return Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(**half),
-        tokenizer=tokenizer,
+        tokenizer=_tokenizer(),
         video_processor=Qwen3VLVideoProcessor(**half),
         chat_template=CHAT_TEMPLATE,
-    ).save_pretrained(folder)
+    )
 
 
 def _tokenizer() -> Qwen2Tokenizer:

@@ -136,12 +136,19 @@ def scores(task: str, truth: np.ndarray, prediction: np.ndarray, valid: np.ndarr
     truth, prediction = valid_frames(task, "scores", (truth, prediction, valid))
     if len(truth) == 0:
         raise InputError(f"scores: want at least one valid frame, got none of {len(valid)}; are any frames valid?")
-    if task == "va":
-        valence, arousal = (ccc(truth[:, i], prediction[:, i]) for i in range(2))
-        return {"ccc_valence": valence, "ccc_arousal": arousal, "ccc": (valence + arousal) / 2}
-    if task == "expr":
-        return _f1_scores(task, confusion(truth[:, 0], prediction[:, 0]))
-    return _f1_scores(task, unit_counts(truth, prediction))
+    return _scores(task, truth, prediction)
+
+
+def _scores(task: str, truth: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
+    """Of what `valid_frames` gives, n >= 1."""
+    if task != "va":
+        return _f1_scores(task, _counts(task, truth, prediction))
+    valence, arousal = (ccc(truth[:, i], prediction[:, i]) for i in range(2))
+    return {"ccc_valence": valence, "ccc_arousal": arousal, "ccc": (valence + arousal) / 2}
+
+
+def _counts(task: str, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    return confusion(truth[:, 0], prediction[:, 0]) if task == "expr" else unit_counts(truth, prediction)
 
 
 # ---- sets of videos ---------------------------------------------------------------------------------------------------------------------
@@ -149,11 +156,13 @@ def scores(task: str, truth: np.ndarray, prediction: np.ndarray, valid: np.ndarr
 
 def pooled(task: str, videos: Mapping[str, Video]) -> dict[str, float]:
     """Scores over the valid frames of all videos (id -> truth, prediction, valid) as one sequence: the challenge's measure."""
-    kept = [valid_frames(task, name, video) for name, video in videos.items()]
-    if sum(len(truth) for truth, _ in kept) == 0:
-        raise InputError(f"pooled: want at least one valid frame, got none in {len(kept)} videos")
+    if not any(np.any(valid) for *_, valid in videos.values()):
+        raise InputError(f"pooled: want at least one valid frame, got none in {len(videos)} videos")
+    kept = (valid_frames(task, name, video) for name, video in videos.items())
+    if task != "va":  # counts add, and the frames of all videos need not be in memory twice
+        return _f1_scores(task, np.sum([_counts(task, *own) for own in kept], axis=0))
     truth, prediction = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-    return scores(task, truth, prediction, np.ones(len(truth), bool))
+    return _scores(task, truth, prediction)
 
 
 def within_video(task: str, videos: Mapping[str, Video]) -> WithinVideo:
@@ -168,7 +177,7 @@ def within_video(task: str, videos: Mapping[str, Video]) -> WithinVideo:
         if len(truth) < 2:
             left_out.append(name)
         else:
-            table[name] = scores(task, truth, prediction, np.ones(len(truth), bool)) | {"frames": len(truth)}
+            table[name] = _scores(task, truth, prediction) | {"frames": len(truth)}
     means = {}
     for key in KEYS[task]:
         known = [row[key] for row in table.values() if not np.isnan(row[key])]

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from affpipe import build, disk, frames, store
 from affpipe.backbone import Backbone
 from affpipe.errors import StoreError
-from affpipe.sequences import FULL_SCALE, Sequence, cut, widen, windows
+from affpipe.sequences import FULL_SCALE, Sequence, cut, places, widen, windows
 from affpipe.settings import ChunkModel, ModelSettings
 
 FLAT = 1e-6  # a feature that varies less than this is only centred
@@ -142,17 +143,17 @@ def run(predictor: Predictor, sequence: Sequence, device: torch.device) -> Rows:
     s, n = predictor.settings, len(sequence)
     sequence = widen(sequence, predictor.dims)
     cuts = windows(sequence, s)
-    length = max(rows for _, rows in cuts)
+    length = int(cuts[:, 1].max())
     parts: list[list[np.ndarray]] = []
     for i in range(0, len(cuts), s.training.batch_size):
-        batch = cuts[i : i + s.training.batch_size]
-        inputs = {name: cut(data, batch, length).to(device) for name, data in sequence.inputs.items()}
-        output = predictor(inputs, cut(sequence.present, batch, length).to(device))
+        at = places(cuts[i : i + s.training.batch_size], length)
+        inputs = {name: cut(data, at).to(device) for name, data in sequence.inputs.items()}
+        output = predictor(inputs, cut(sequence.present, at).to(device))
         parts.append([t.float().cpu().numpy() for t in output if t is not None])
-    starts = [start for start, _ in cuts]
+    starts, counts = cuts.T.tolist()
     merged = []
     for part in zip(*parts, strict=True):
-        own = [window[:rows] for window, (_, rows) in zip(np.concatenate(part), cuts, strict=True)]  # without padding
+        own = [window[:rows] for window, rows in zip(chain.from_iterable(part), counts, strict=True)]  # without padding
         merged.append(frames.merge(own, starts, n).astype(np.float32))
     return Rows(merged[0], merged[1], merged[2] if len(merged) > 2 else None)
 

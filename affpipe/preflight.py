@@ -182,7 +182,7 @@ def _check_cells(task: str, locations: list[str], cells: list[str], first: int, 
     number = rf"-?(?:0\.[0-9]{{{decimals}}}|1\.0{{{decimals}}})" if decimals else "-?[01]"
     one = re.compile({"va": number, "expr": f"[0-{RANGES['expr'][1]}]", "au": "[01]"}[task])
     whole = re.compile(",".join([one.pattern] * len(TASKS[task].columns)))
-    fit = np.fromiter((whole.fullmatch(text) is not None for text in cells), bool, len(cells))
+    fit = np.fromiter(map(bool, map(whole.fullmatch, cells)), bool, len(cells))
     for row in (row for row in np.flatnonzero(~fit).tolist() if "/" in locations[row]):  # without: said to be no row
         for kind, rest in _wrong(task, cells[row], one, decimals):
             faults.add(row + first, kind, rest)

@@ -114,14 +114,22 @@ def _read_members(job: Job, settings: Fusion) -> Sequence:
                 if settings.inputs == "embedding_and_prediction":
                     values = np.concatenate([values, stream.rows("prediction")], axis=1)
                 codes = stream.rows("source")
-            inputs[name], here = frames.align(values, valid, start_s, end_s, axis.times_s)
+            found, here = frames.align(values, valid, start_s, end_s, axis.times_s)
+            inputs[name] = _narrow(found)
             own = frame_sources(codes, valid, start_s, end_s, axis.times_s)
         else:  # the width is known once a stream that has this modality is packed or the model is loaded
-            inputs[name], here = np.zeros((len(axis), 0), np.float32), np.zeros(len(axis), bool)
+            inputs[name], here = np.zeros((len(axis), 0), np.float16), np.zeros(len(axis), bool)
             own = np.full(len(axis), NONE, np.uint8)
         present.append(here)
         source = own if source is None else source  # the lead, named first, says how the frame was seen
     return Sequence(job.item.id, axis, inputs, np.stack(present, axis=1), source, axis.times_s[:, None], axis.ends_s[:, None], job.random)
+
+
+def _narrow(values: np.ndarray) -> np.ndarray:
+    """float32 as float16 where that loses nothing: embeddings are stored so, and only the mean of rows that overlap is none of them."""
+    whole = torch.from_numpy(values)
+    half = whole.half()
+    return half.numpy() if torch.equal(half.float(), whole) else values
 
 
 def frame_sources(codes: np.ndarray, valid: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, times_s: np.ndarray) -> np.ndarray:
@@ -137,7 +145,7 @@ def widen(sequence: Sequence, dims: dict[str, int]) -> Sequence:
     """Give absent modalities, read as (R, 0), the width that the model has."""
     for name, values in sequence.inputs.items():
         if values.shape[-1] == 0 and name in dims:
-            sequence.inputs[name] = np.zeros((len(values), dims[name]), np.float32)
+            sequence.inputs[name] = np.zeros((len(values), dims[name]), np.float16)  # widens nothing that it is packed with
     return sequence
 
 
@@ -183,22 +191,25 @@ def _counted(sequence: Sequence, settings: ChunkModel) -> tuple[np.ndarray, np.n
     return tuple(edge.ravel() for edge in bins)
 
 
-def windows(sequence: Sequence, settings: ModelSettings) -> list[tuple[int, int]]:
-    """Windows (first row, rows) in which a model sees a stream: every row is in one at least."""
+def windows(sequence: Sequence, settings: ModelSettings) -> np.ndarray:
+    """(W, 2) int64 windows (first row, rows) in which a model sees a stream: every row is in one at least."""
     if isinstance(settings, RAAVModel) and settings.level == "window":
         axis = sequence.axis
         cut = frames.segments(axis.start_s, axis.end_s, length_s=settings.window_s, hop_s=settings.hop_s)
         first, stop = frames.frames_in(axis.times_s, cut[:, 0], cut[:, 1])
-        return [(int(a), int(b - a)) for a, b in zip(first, stop, strict=True) if b > a]
+        return np.stack([first, stop - first], axis=1)[stop > first]
     starts = frames.split(len(sequence), length=settings.window, stride=settings.stride)
-    return [(int(a), min(settings.window, len(sequence) - int(a))) for a in starts]
+    return np.stack([starts, np.minimum(settings.window, len(sequence) - starts)], axis=1)
 
 
 class Packed(Dataset):
-    """Windows of many labelled streams: contiguous arrays with offsets, cut a batch at a time.
+    """Windows of many labelled streams: contiguous arrays with offsets, in the dtypes of the streams, cut a batch at a time.
 
     The inputs of the streams become views of these arrays, so that they are in memory once: they can be most of what there is.
     A window without enough valid labels (half of the outputs of an audio window, else one) is left out.
+
+    Attributes:
+        windows: (W, 2) int64 first row and rows. length: L, rows of the longest.
     """
 
     def __init__(self, sequences: Many[Sequence], targets: Many[tuple[np.ndarray, np.ndarray]], settings: ModelSettings):
@@ -206,31 +217,25 @@ class Packed(Dataset):
         self.present = np.concatenate([s.present for s in sequences])
         self.target = np.concatenate([t for t, _ in targets])  # (rows, C, K)
         self.known = np.concatenate([k for _, k in targets])
-        self.windows: list[tuple[int, int]] = []  # first row, rows
-        offset = 0
+        offsets = np.cumsum([0, *map(len, sequences)])
+        found = np.concatenate([np.add(windows(s, settings), (offset, 0)) for s, offset in zip(sequences, offsets[:-1], strict=True)])
         enough = -(-self.known.shape[1] // 2) if isinstance(settings, ChunkModel) else 1
-        labelled = self.known.any(axis=-1)  # (rows, C): for some task
-        for sequence in sequences:
-            for start, rows in windows(sequence, settings):
-                if labelled[offset + start : offset + start + rows].sum() >= enough:
-                    self.windows.append((offset + start, rows))
-            offset += len(sequence)
-        self.length = max((rows for _, rows in self.windows), default=0)
+        labelled = np.append(0, self.known.any(axis=-1).sum(axis=1)).cumsum()  # outputs before each row that have a label of some task
+        self.windows = found[labelled[found.sum(axis=1)] - labelled[found[:, 0]] >= enough]
+        self.length = int(self.windows[:, 1].max(initial=0))
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def __getitem__(self, indices: list[int]) -> dict[str, Tensor | dict[str, Tensor]]:
         """A batch: inputs (B, L, ...), present (B, L, M), target (B, L, C, K), known (B, L, C, tasks); short windows are padded, masked."""
+        at = places(self.windows[indices], self.length)
         return {
-            "inputs": {name: self._cut(data, indices) for name, data in self.inputs.items()},
-            "present": self._cut(self.present, indices),
-            "target": self._cut(self.target, indices),
-            "known": self._cut(self.known, indices),
+            "inputs": {name: cut(data, at) for name, data in self.inputs.items()},
+            "present": cut(self.present, at),
+            "target": cut(self.target, at),
+            "known": cut(self.known, at),
         }
-
-    def _cut(self, data: np.ndarray, indices: list[int]) -> Tensor:
-        return cut(data, [self.windows[i] for i in indices], self.length)
 
 
 def _gather(name: str, sequences: Many[Sequence]) -> np.ndarray:
@@ -247,10 +252,16 @@ def _gather(name: str, sequences: Many[Sequence]) -> np.ndarray:
     return out
 
 
-def cut(data: np.ndarray, windows: Many[tuple[int, int]], length: int) -> Tensor:
-    """Windows (first row, rows) of an array as a (B, L, ...) tensor, zero-padded; floats become float32."""
-    dtype = np.float32 if data.dtype.kind == "f" else data.dtype
-    out = np.zeros((len(windows), length, *data.shape[1:]), dtype)
-    for i, (start, rows) in enumerate(windows):
-        out[i, :rows] = data[start : start + rows]
-    return torch.from_numpy(out)
+def places(windows: np.ndarray, length: int) -> np.ndarray:
+    """(B, L) int64 row at each place of windows (B, 2) (first row, rows) that are padded to L = length rows; -1 where none is."""
+    step = np.arange(length)
+    return np.where(step < windows[:, 1:], windows[:, :1] + step, -1)
+
+
+def cut(data: np.ndarray, at: np.ndarray) -> Tensor:
+    """Rows of an array (R, ...) at `at` (B, L), zero where that is -1, as a (B, L, ...) tensor; floats become float32."""
+    out = data[at]  # one gather, in C; numpy's, since threads cost more here than they save
+    if at.min(initial=0) < 0:
+        out[at < 0] = 0
+    out = torch.from_numpy(out)
+    return out.float() if out.is_floating_point() else out  # torch's: numpy widens float16 one number at a time

@@ -215,6 +215,67 @@ def test_mamba_starts_with_small_steps():
     assert -5.2 < step.log().mean() < -4.0  # log-uniform between 0.001 and 0.1: mean log 0.01 = -4.6
 
 
+def scanned(length, dtype=torch.float32, batch=2, inner=6, state=3):
+    """Leaves u, step, a, b, c that lie as the block gives them; the row in the middle has step 0, as absent ones have."""
+    generator = torch.Generator().manual_seed(length)
+    u, step, b, c = (torch.randn(batch, length, n, generator=generator, dtype=dtype) for n in (inner, inner, state, state))
+    step = F.softplus(step - 1)
+    step[:, length // 2] = 0
+    a = -torch.rand(inner, state, generator=generator, dtype=dtype) * 4
+    return [x.requires_grad_() for x in (u.transpose(1, 2), step.transpose(1, 2), a, b.transpose(1, 2), c.transpose(1, 2))]
+
+
+def plain_scan(u, step, a, b, c):
+    state, out = torch.zeros(*u.shape[:2], a.shape[1], dtype=u.dtype), []
+    for t in range(u.shape[2]):
+        state = torch.exp(step[:, :, t, None] * a) * state + step[:, :, t, None] * b[:, None, :, t] * u[:, :, t, None]
+        out.append(torch.einsum("ben,bn->be", state, c[:, :, t]))
+    return torch.stack(out, dim=2)
+
+
+@pytest.mark.parametrize("length", [1, 2, 16, 400])
+def test_the_scan_and_its_gradients_are_those_of_a_plain_loop(length):
+    leaves = scanned(length)
+    found, want = mamba.scan(*leaves), plain_scan(*leaves)
+    close(found, want)
+    weights = torch.randn(want.shape, generator=torch.Generator().manual_seed(1))
+    for got, wanted in zip(*(torch.autograd.grad(y, leaves, weights) for y in (found, want)), strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-5 * float(wanted.abs().max()), rtol=0)
+    with torch.no_grad():
+        assert torch.equal(mamba.scan(*leaves), found)
+
+
+@pytest.mark.parametrize("length", [1, 5])
+def test_the_gradient_of_the_scan_is_its_derivative(length):
+    assert torch.autograd.gradcheck(mamba.scan, scanned(length, torch.float64))
+
+
+def test_the_scan_is_in_full_precision_under_autocast():
+    """Also its gradient, and where inputs have been rounded."""
+    leaves = scanned(16)
+    want = mamba.scan(*leaves)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = mamba.scan(*leaves)
+        grads = torch.autograd.grad(found.sum(), leaves)
+    assert torch.equal(found, want)
+    assert all(torch.equal(x, y) for x, y in zip(grads, torch.autograd.grad(want.sum(), leaves), strict=True))
+    rounded = [x.detach().bfloat16() for x in leaves]
+    rounded[2] = leaves[2].detach()  # a weight
+    assert torch.equal(mamba.scan(*rounded), mamba.scan(*(x.float() for x in rounded)))
+
+
+def test_the_scan_keeps_decays_and_states_alone():
+    held, (batch, inner, length, state) = {}, (4, 32, 16, 8)
+
+    def keep(x):
+        held[x.data_ptr()] = x.numel()
+
+    leaves = scanned(length, batch=batch, inner=inner, state=state)
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: keep(x) or x, lambda x: x):
+        mamba.scan(*leaves)
+    assert sum(held.values()) == 2 * batch * inner * length * state + sum(x.numel() for x in leaves)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(mamba.selective_scan_fn is None or not torch.cuda.is_available(), reason="needs mamba_ssm and a CUDA device")
 def test_fused_scan_agrees_with_the_loop():

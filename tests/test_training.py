@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,67 @@ def test_a_short_stream_is_padded_and_masked(plan):
     assert batch["present"][:, :, 0].sum(dim=1).tolist() == [120, FRAMES]
     assert not batch["known"][0, 120:].any()
     assert (batch["inputs"]["mesh"][0, 120:] == 0).all()
+
+
+def stream(id: str, rows: int, dtype: type, rng: np.random.Generator) -> tuple[sequences.Sequence, tuple[np.ndarray, np.ndarray]]:
+    """Random rows, 32 a second, not all present, and their targets, not all known."""
+    axis = frames.FrameAxis(np.arange(rows) / 32, Fraction(32))
+    inputs = {"x": rng.normal(size=(rows, 5)).astype(dtype), "y": rng.normal(size=(rows, 2, 3)).astype(np.float32)}
+    present = rng.random((rows, 2)) < 0.8
+    sequence = sequences.Sequence(id, axis, inputs, present, np.full(rows, OBSERVED, np.uint8), axis.times_s[:, None], axis.ends_s[:, None])
+    return sequence, (rng.normal(size=(rows, 1, 2)).astype(np.float32), rng.random((rows, 1, 1)) < 0.02)
+
+
+@pytest.mark.parametrize("dtypes", [(np.float16, np.float16), (np.float16, np.float32)], ids=["half", "mixed"])
+@pytest.mark.parametrize("level", ["frame", "window"])
+def test_a_batch_is_what_a_plain_loop_over_streams_gives(level, dtypes):
+    """Bit by bit, at the end of the array too, with streams shorter than a window between longer ones."""
+    rng = np.random.default_rng(3)
+    settings = RAAVModel(reads=("x",), audio="y", priors=(1.0,), level=level, window=40, stride=15, window_s=40 / 32, hop_s=15 / 32)
+    streams = [stream(str(i), rows, dtypes[i % 2], rng) for i, rows in enumerate((90, 7, 40, 163, 41))]
+    whole = [{name: values.copy() for name, values in s.inputs.items()} for s, _ in streams]
+    packed = Packed([s for s, _ in streams], [t for _, t in streams], settings)
+    assert packed.inputs["x"].dtype == np.result_type(*dtypes)
+
+    want = []
+    for own, (sequence, (target, known)) in zip(whole, streams, strict=True):
+        n = len(target)
+        for start in sorted({*range(0, max(n - 40, 0) + 1, 15), max(n - 40, 0)}) if level == "frame" else range(0, n, 15):
+            if level == "window" and start and start - 15 + 40 >= n:
+                break  # the one before reaches the end
+            part = slice(start, min(start + 40, n))
+            if known[part].any():
+                want.append([values[part] for values in (own["x"], own["y"], sequence.present, target, known)])
+    assert len(packed) == len(want) > 12
+
+    order = rng.permutation(len(want)).tolist()
+    for indices in (order[:8], order[8:], [len(want) - 1]):
+        batch = packed[indices]
+        got = (batch["inputs"]["x"], batch["inputs"]["y"], batch["present"], batch["target"], batch["known"])
+        for k, tensor in enumerate(got):
+            padded = np.zeros((len(indices), 40, *tensor.shape[2:]), bool if want[0][k].dtype == bool else np.float32)
+            for row, i in zip(padded, indices, strict=True):
+                row[: len(want[i][k])] = want[i][k]
+            assert tensor.dtype == torch.from_numpy(padded).dtype
+            np.testing.assert_array_equal(tensor.numpy(), padded)
+
+
+def test_members_are_half_as_large_where_that_loses_nothing(plan):
+    """One row a frame is its stored value; the mean of two that overlap is none."""
+    fit_and_apply(plan, ("face", "behaviour", "voice"))
+    settings = plan.settings.models["fused"]
+    found = {i.id: sequences.read(Job(plan, "fused", i), settings) for i in plan.items("fused")}
+    assert {name: values.dtype for name, values in found["a"].inputs.items()} == {
+        "face": np.float16,
+        "behaviour": np.float32,
+        "voice": np.float32,
+    }
+    silent = sequences.widen(found["d"], {"voice": 16})
+    assert silent.inputs["voice"].shape == (FRAMES, 16)
+    assert np.result_type(found["a"].inputs["face"], silent.inputs["voice"]) == np.float16  # it widens nothing
+    whole, again = np.full((3, 2), 0.1, np.float32), np.full((3, 2), 0.1, np.float16)
+    assert sequences._narrow(whole) is whole
+    np.testing.assert_array_equal(sequences._narrow(again.astype(np.float32)), again)
 
 
 def test_windows_without_labels_are_left_out(plan):
@@ -458,12 +520,12 @@ def test_windows_of_seconds_follow_the_clock_and_not_the_count_of_frames(plan):
     (item,) = [i for i in plan.items("fused") if i.id == "a"]
     sequence = sequences.read(Job(plan, "fused", item), plan.settings.models["fused"])
     raav = RAAVModel(reads=("face", "behaviour"), audio="voice", window_s=4.0, hop_s=2.0)
-    assert sequences.windows(sequence, raav) == [(0, 100), (50, 100), (100, 100)]
+    assert sequences.windows(sequence, raav).tolist() == [[0, 100], [50, 100], [100, 100]]
     slow = np.concatenate([sequence.axis.times_s[:100], 4.0 + 2 * (sequence.axis.times_s[100:] - 4.0)])  # half the rate from 4 s on
     late = replace(sequence, axis=frames.FrameAxis(slow, FPS))
-    assert sequences.windows(late, raav) == [(0, 100), (50, 75), (100, 50), (125, 50), (150, 50)]
+    assert sequences.windows(late, raav).tolist() == [[0, 100], [50, 75], [100, 50], [125, 50], [150, 50]]
     frame = raav.model_copy(update={"level": "frame", "window": 150, "stride": 50})
-    assert sequences.windows(sequence, frame) == [(0, 150), (50, 150)]
+    assert sequences.windows(sequence, frame).tolist() == [[0, 150], [50, 150]]
 
 
 def test_windows_of_different_lengths_merge_to_their_mean(plan):
@@ -475,7 +537,7 @@ def test_windows_of_different_lengths_merge_to_their_mean(plan):
     found = predictor.run(model, sequence, torch.device("cpu"))
     total, count = np.zeros((FRAMES, 2)), np.zeros(FRAMES)
     for first, rows in sequences.windows(sequence, settings):
-        part = {n: torch.from_numpy(v[None, first : first + rows]) for n, v in sequence.inputs.items()}
+        part = {n: torch.from_numpy(v[None, first : first + rows]).float() for n, v in sequence.inputs.items()}
         with torch.no_grad():
             out = model(part, torch.from_numpy(sequence.present[None, first : first + rows]))
         total[first : first + rows] += out.prediction[0, :, 0].numpy()

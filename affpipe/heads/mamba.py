@@ -10,10 +10,12 @@ Shapes: B batch, T rows, D input width, H hidden width, E inner width (expand ·
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from affpipe.heads.blocks import check_stream, keep, projection, regression
 
@@ -25,20 +27,55 @@ except ImportError:  # compiles for CUDA only
 STEP_MIN, STEP_MAX, STEP_FLOOR = 0.001, 0.1, 1e-4  # step sizes at initialisation, in rows
 
 
+class _Scan(torch.autograd.Function):
+    """`scan` with its gradient by hand: a recurrence forward and one backward, of one kernel a step; all else for all steps at once.
+
+    Time comes first, so that a step is one piece of memory, and E last, so that kernels run along it. It keeps what autograd would keep of
+    the loop: decays and states, (T, B, N, E) each.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        """u and step (T, B, 1, E), a (N, E), b (T, B, N, 1), c (T, B, 1, N) -> y (T, B, 1, E)."""
+        with _exact(u):
+            decay = (step * a).exp_()
+            states = b @ (step * u)  # what drives each state, to which the one before is added
+            rows = states.unbind()
+            for t, decay_t in enumerate(decay.unbind()[1:], 1):
+                rows[t].addcmul_(decay_t, rows[t - 1])
+            ctx.save_for_backward(u, step, a, b, c, decay, states)
+            return c @ states
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        u, step, a, b, c, decay, states = ctx.saved_tensors
+        with _exact(u):
+            of_c = grad @ states.mT
+            x = c.mT @ grad  # (T, B, N, E) gradient of the states, to which that through the next one is added
+            rows = x.unbind()
+            for t, decay_t in reversed(list(enumerate(decay.unbind()[1:], 1))):
+                rows[t - 1].addcmul_(decay_t, rows[t])
+            of_b, of_drive = x @ (step * u).mT, b.mT @ x
+            of_u, of_step = of_drive * step, of_drive * u
+            x = x[1:].mul_(states[:-1]).mul_(decay[1:])  # gradient of step · a; the first state has none before it
+            of_step[1:] += (x * a).sum(dim=2, keepdim=True)
+            return of_u, of_step, x.mul_(step[1:]).sum(dim=(0, 1)), of_b, of_c
+
+
+def _exact(x: Tensor) -> torch.autocast:
+    """No autocast: a long product of decays does not survive half precision."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 def scan(u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """Selective scan: s_t = exp(step_t a) s_{t-1} + step_t b_t u_t and y_t = s_t · c_t, from s = 0.
 
-    Args: u and step (B, E, T), a (E, N), b and c (B, N, T). Returns y (B, E, T).
+    Args: u and step (B, E, T), a (E, N), b and c (B, N, T). Returns y (B, E, T) in the dtype of a, in which it is computed.
     """
-    decay = (step.unsqueeze(-1) * a[:, None, :]).exp()  # (B, E, T, N)
-    drive = (step * u).unsqueeze(-1) * b.transpose(1, 2).unsqueeze(1)  # (B, E, T, N)
-    state = u.new_zeros(*u.shape[:2], a.shape[1])  # (B, E, N)
-    rows = []
-    # unbind, not an index per step: the gradient of an index fills a tensor of full length each time.
-    for decay_t, drive_t, c_t in zip(decay.unbind(2), drive.unbind(2), c.unbind(2), strict=True):
-        state = decay_t * state + drive_t
-        rows.append((state * c_t.unsqueeze(1)).sum(dim=-1))  # (B, E); no einsum, which autocast would run in half precision
-    return torch.stack(rows, dim=-1)
+    u, step, b, c = (x.to(a.dtype).permute(2, 0, 1).contiguous() for x in (u, step, b, c))  # (T, B, E or N)
+    y = _Scan.apply(u.unsqueeze(2), step.unsqueeze(2), a.T.contiguous(), b.unsqueeze(3), c.unsqueeze(2))
+    return y.squeeze(2).permute(1, 2, 0)
 
 
 class MambaBlock(nn.Module):

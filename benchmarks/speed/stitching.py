@@ -1,0 +1,50 @@
+"""Predictions of overlapping windows (L = 400, every 150) averaged back to frames: 600 streams of 5,000 frames, two numbers each.
+
+reference: a dict of lists keyed by frame, filled row by row, and a mean for each. ours: `frames.merge`, as `predictor.run` calls it.
+"""
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from affpipe import frames
+from benchmarks.speed.arms import DisagreeError, Row, ratio, take_turns
+
+LENGTH, STRIDE, FRAMES = 400, 150, 5000
+GOAL = 100.0
+TOLERANCE = 1e-6
+
+
+def rows(*, quick: bool) -> list[Row]:
+    streams, rounds = (4, 1) if quick else (600, 2)
+    starts = frames.split(FRAMES, length=LENGTH, stride=STRIDE).tolist()
+    rng = np.random.default_rng(0)
+    windows = [list(rng.uniform(-1, 1, (len(starts), LENGTH, 2)).astype(np.float32)) for _ in range(streams)]
+
+    def reference() -> list[np.ndarray]:
+        return [_by_frame(own, starts) for own in windows]
+
+    def ours() -> list[np.ndarray]:
+        return [frames.merge(own, starts, FRAMES).astype(np.float32) for own in windows]
+
+    costs, outputs = take_turns({"reference": reference, "ours": ours}, units=1, rounds=rounds, compare=_compare)
+    what = f"windows of {LENGTH} every {STRIDE} back to {streams * FRAMES / 1e6:g} M frames"
+    return [Row(what, "run", costs, "times less CPU", ratio(costs), GOAL, outputs)]
+
+
+def _by_frame(windows: list[np.ndarray], starts: list[int]) -> np.ndarray:
+    """One stream in the reference's way."""
+    found: dict[int, list[np.ndarray]] = defaultdict(list)
+    for window, start in zip(windows, starts, strict=True):
+        for i, row in enumerate(window):
+            found[start + i].append(row)
+    return np.stack([np.mean(found[frame], axis=0) for frame in range(len(found))])
+
+
+def _compare(outputs: dict[str, Any]) -> str:
+    want, got = (np.stack(outputs[name]) for name in ("reference", "ours"))
+    worst = float(np.abs(want - got).max())
+    if want.dtype != got.dtype or worst > TOLERANCE:
+        raise DisagreeError(f"stitching: differs by {worst:.1e}, want {TOLERANCE:g}")
+    return f"within {worst:.0e}: the reference adds in float32"

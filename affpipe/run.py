@@ -103,17 +103,19 @@ def apply_shard(settings: Path, index: Path, *, threads: int, progress: Progress
 
     With `on_error: stop` a fault of any stream fails the job after the other streams are done; with `skip` the index records it.
     """
-    limit_threads(threads)
     plan = frozen(settings)
     stage, shard = plan.of_index(index)
+    need = resources.of_apply(plan, stage)
+    abreast = threads if need.threads > 1 else 1  # videos; then a thread each
+    limit_threads(threads // abreast)
     disk.sweep(index.parent)
     disk.sweep(index.parent.parent)
     record = JobRecord(f"apply_{stage}", shard, plan.key(stage))
     with recording(plan.record(stage, shard), record), mending():
-        if resources.of_apply(plan, stage).gpu:
+        if need.gpu:
             record.gpu = device.claim()
         entries = read_entries(plan, plan.reads(stage), [shard])
-        made = jobs.apply(plan, stage, plan.items(stage, shard), entries, workers.start, progress, record)
+        made = jobs.apply(plan, stage, plan.items(stage, shard), entries, workers.start, progress, record, threads=abreast)
         check_failures(plan, stage, made)
         store.write_index(index, made)
 

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -81,15 +81,16 @@ class Writer:
         extra: plain JSON that is known only when all rows are; it goes into the header's `extra`.
     """
 
-    def __init__(self, file: h5py.File):
+    def __init__(self, file: h5py.File, before_rows: Callable[[], None]):
         self.extra: dict[str, Any] = {}
-        self._file = file
+        self._file, self._before_rows = file, before_rows
         self._rows = 0
 
     def append(
         self, *, values: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, valid: np.ndarray, **more: np.ndarray | list[bytes]
     ) -> None:
         """Add n rows; every array has n along its first axis. A list of bytes becomes ragged data."""
+        self._before_rows()
         rows: dict[str, Any] = {"values": values, "start_s": np.asarray(start_s, np.float64), "end_s": np.asarray(end_s, np.float64)}
         rows |= {"valid": np.asarray(valid, bool), **more}
         lengths = {name: len(data) for name, data in rows.items()}
@@ -123,12 +124,16 @@ class Writer:
 
 
 @contextmanager
-def writing(path: Path, header: Header) -> Iterator[Writer]:
-    """Write a stream in pieces: `with writing(path, header) as out: out.append(...)`. Nothing is left if the block fails."""
+def writing(path: Path, header: Header, *, before_rows: Callable[[], None] = lambda: None) -> Iterator[Writer]:
+    """Write a stream in pieces: `with writing(path, header) as out: out.append(...)`. Nothing is left if the block fails.
+
+    Args:
+        before_rows: called before rows are added; it may raise, to give the stream up.
+    """
     # v110: metadata have checksums. In the oldest form, h5py's default, one flipped bit can send HDF5 into an endless loop.
     with disk.atomic(path) as part, h5py.File(part, "w", track_order=True, libver="v110") as file:
         attributes = header.attributes()
-        writer = Writer(file)
+        writer = Writer(file, before_rows)
         yield writer
         attributes["extra"] = {**attributes["extra"], **writer.extra}
         file.attrs["affpipe"] = json.dumps(attributes, sort_keys=True)

@@ -5,28 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from affpipe import cache, disk, jobs, run, store
-from affpipe.config import overlay, parse
 from affpipe.errors import StoreError
 from affpipe.jobs import Context, Job, Worker
-from affpipe.manifest import Row
 from affpipe.plan import Plan
 from affpipe.store import Entry
 
-ROOT = Path(__file__).resolve().parents[1]
-DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
 NAMES = ("a", "b", "c")
 
 
 @pytest.fixture
-def plan(tmp_path) -> Plan:
+def plan(small_plan) -> Plan:
     """Frames of three videos in the store, in one shard, with their index."""
-    for name in NAMES:
-        (tmp_path / f"{name}.mp4").write_bytes(name.encode())
-    settings = parse(overlay(DEFAULT, {"cache": str(tmp_path / "cache"), "shards": 1}))
-    plan = Plan(settings, [Row(n, tmp_path / f"{n}.mp4", "largest", "predict") for n in NAMES])
+    plan = small_plan(NAMES, shards=1)
     store.write_index(index(plan), jobs.apply(plan, "frames", plan.items("frames"), {}, stage, lambda *_: None))
     return plan
 

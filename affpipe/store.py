@@ -69,6 +69,16 @@ class Header:
         return {**asdict(self), "fps": str(self.fps), "format": FORMAT, "affpipe": __version__, "versions": versions, "created": made}
 
 
+def names(folder: Path) -> set[str]:
+    """Names in a folder, by one look at it: thousands of questions for single files take long on a network file system."""
+    try:
+        return set(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except OSError as error:
+        raise _unreadable(folder, error) from None
+
+
 def file_name(id: str, identity: str, suffix: str = ".h5") -> str:
     """Name of a stream's file: content in the name, so that a replaced video never reads the old one's values."""
     return f"{id}.{identity[:8]}{suffix}"

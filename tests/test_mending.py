@@ -41,7 +41,7 @@ def frames_of(plan: Plan, id: str) -> Path:
 
 
 def read(plan: Plan) -> dict[str, Entry]:
-    with run.mending():
+    with cache.mending():
         entries = run.read_entries(plan, ["frames"], ["rest000"])["frames"]
         for item in plan.items("audio"):
             with Job(plan, "audio", item).open("frames") as stream:
@@ -82,6 +82,15 @@ def test_a_damaged_index_is_dropped_and_the_streams_stay(plan, text):
         read(plan)
     assert not index(plan).exists()
     assert all(frames_of(plan, name).exists() for name in NAMES)
+
+
+def test_what_makes_way_is_said_also_where_the_log_is_quiet(plan, caplog):
+    caplog.set_level("ERROR", logger="affpipe")
+    frames_of(plan, "b").write_bytes(b"")
+    with pytest.raises(StoreError):
+        read(plan)
+    assert f"{frames_of(plan, 'b')}: deleted" in caplog.text
+    assert f"{index(plan)}: dropped" in caplog.text
 
 
 def test_a_disk_that_does_not_read_costs_nothing(plan, monkeypatch):

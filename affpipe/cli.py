@@ -13,6 +13,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,  # panels and colours would be half of the time that help takes
     help="Talking-face videos in, per-frame affect predictions out.",
 )
 app.add_typer(check.app)

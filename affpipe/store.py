@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ from affpipe import __version__, disk, jsonfile, layout
 from affpipe.errors import AffpipeError, StoreError
 
 FORMAT = 1
+PACKAGES = ("numpy", "h5py", "av", "mediapipe", "torch", "transformers")  # whose versions a stream names
 MODEL, FIT = "model.safetensors", "fit.json"  # a fitted model, and the file that tells the workflow of it
 KEY = re.compile(r"[0-9a-f]{12}")  # what names the folder of a computation
 CHUNK_BYTES = 1 << 18  # of one HDF5 chunk at most: small enough for a window, large enough for a disk
@@ -64,9 +66,13 @@ class Header:
 
     def attributes(self) -> dict[str, Any]:
         """Plain JSON form, with versions and creation time added."""
-        versions = {p: importlib.metadata.version(p) for p in ("numpy", "h5py", "av", "mediapipe", "torch", "transformers")}
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        return {**asdict(self), "fps": str(self.fps), "format": FORMAT, "affpipe": __version__, "versions": versions, "created": made}
+        return {**asdict(self), "fps": str(self.fps), "format": FORMAT, "affpipe": __version__, "versions": _versions(), "created": made}
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {package: importlib.metadata.version(package) for package in PACKAGES}
 
 
 def names(folder: Path) -> set[str]:

@@ -263,9 +263,8 @@ def test_the_stage_makes_the_same_streams_of_several_videos_at_a_time(files, tmp
     record(weights / "face.pt", name="face.pt", source="a test")
     found = []
     for threads in (1, 3):
-        plan = small_plan(
-            "abcde", weights=str(weights), faces={"detector": "yolo", "weights": "face.pt", "every": 2, **HOW, "nms_iou": 0.01}
-        )
+        faces = {"detector": "yolo", "weights": "face.pt", "every": 2, **HOW, "nms_iou": 0.01}
+        plan = small_plan("abcde", weights=str(weights), faces=faces)
         for i, row in enumerate(plan.rows):
             blots, ticks = pictures(3 + i, (320, 320)), np.arange(3 + i)
             write_film(row.video, blots, ticks, Fraction(1, 25), fps=Fraction(25), size=(320, 320), sound=None)

@@ -1,6 +1,6 @@
 """What grows with the number of streams, and how: `python -m benchmarks.scale [--streams 60 200 600] [--minutes 15]`.
 
-The real workflow with its real stages, on as many videos as asked for, all alike: one rendered clip of a second (25 frames, 256x256), which
+The real workflow with its real stages, on as many videos as asked for, all alike: one rendered clip of two seconds (24 frames), which
 a few bytes at its end make another video each time. No checkpoints, so that networks are small beside what is around them: frames, audio,
 faces in every fifth frame, subject, landmarks, mouth, speech, mesh, logmel, two heads and their fusion of two epochs each. Two shards a
 group, however many streams: jobs grow, and not their number.
@@ -21,10 +21,11 @@ import time
 from collections.abc import Mapping
 from contextlib import chdir
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from affpipe.demo.clips import PAL, Clip
+from affpipe.demo.clips import Clip
 from affpipe.demo.render import render_clip
 from affpipe.jobrecord import JobRecord
 from benchmarks.planning import videos
@@ -33,7 +34,7 @@ from benchmarks.speed.__main__ import machine
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "benchmarks/out/scale.json"
 CORES = 2
-CLIP = Clip("clip", "train", 1, PAL, (256, 256))
+CLIP = Clip("clip", "train", 2, Fraction(12), (256, 256))
 FILES = ("config.yaml", "scale.yaml")
 RECIPE = """
 name: scale
@@ -43,9 +44,9 @@ faces: {every: 5}
 features: {qwen3vl: null, wavlm: null, logmel: {encoder: logmel}}
 models:
   behaviour: null
-  face: {window: 25, stride: 25, training: {epochs: 2}}
+  face: {window: 24, stride: 24, training: {epochs: 2}}
   voice: {reads: logmel, speech_only: false, training: {epochs: 2}}
-  fused: {reads: [face, voice], window: 25, stride: 25, training: {epochs: 2}}
+  fused: {reads: [face, voice], window: 24, stride: 24, training: {epochs: 2}}
 """
 
 

@@ -346,10 +346,11 @@ def test_a_job_of_a_stage_looks_at_the_videos_of_its_shard_alone(data, monkeypat
     monkeypatch.setattr(planning, "fingerprint", lambda path: looked.append(path.stem) or fingerprint(path))
     for name in ("frames", "speech", "wavlm"):
         for shard, videos in whole.shards.items():
-            plan = data.plan()
+            plan, index = data.plan(), Path(whole.index(name, shard))
             looked.clear()
-            assert plan.of_index(Path(whole.index(name, shard))) == (name, shard)
-            assert [plan.stream(read, item) for read in plan.reads(name) for item in plan.items(name, shard)]
+            assert plan.of_index(index) == (name, shard)
+            for item in plan.items(name, shard):
+                assert all(plan.stream(read, item).name.startswith(item.id) for read in (name, *plan.reads(name)))
             assert sorted(looked) == videos
 
 

@@ -1,7 +1,7 @@
 """An apply job: one stage over one shard, each stream written when done.
 
 A stage is a module function `stage(context) -> worker`; the context loads what is heavy once, the worker makes one stream. Streams that are
-in the store under the right key and identity are skipped, so a killed job loses the one in progress.
+in the store under the right key and identity are skipped, so a killed job loses what is in progress.
 """
 
 import logging

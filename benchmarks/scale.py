@@ -6,7 +6,7 @@ faces in every fifth frame, subject, landmarks, mouth, speech, mesh, logmel, two
 group, however many streams: jobs grow, and not their number.
 
 Each size runs from nothing in a folder of its own, which is removed afterwards. Its figures go to benchmarks/out/scale.json when it is
-through, and what is there is not run again (--again runs all). A size that would take longer than is left of --minutes, going by the one
+through, and what is there is not run again (--again runs all). A size that would take longer than is left of --minutes, going by those
 before, is left out. All three take about 12 minutes on two cores with nothing else running.
 """
 
@@ -36,6 +36,8 @@ OUT = ROOT / "benchmarks/out/scale.json"
 CORES = 2
 CLIP = Clip("clip", "train", 2, Fraction(12), (256, 256))
 FILES = ("config.yaml", "scale.yaml")
+TIMES = ("run, s", "CPU, s", "plan, s", "nothing to do, s", "publish, s")
+HEAD = ("streams", *TIMES, "MB: apply, fit, any", "cache, MB", "files", "a stream more")
 RECIPE = """
 name: scale
 data_root: data
@@ -56,7 +58,7 @@ class Size:
 
     Attributes:
         run_s, cpu_s: of the whole run, by the clock and of all cores.
-        plan_s: of `snakemake -n` beforehand; again_s: of `snakemake` when there is nothing to do.
+        plan_s: of `snakemake -n` beforehand; again_s: of `snakemake` when there is nothing to do; publish_s: of the job that publishes.
         apply_mb, fit_mb, most_mb: memory of the largest apply job, of the largest fit, of the largest process of all.
         cache_mb, files: of the cache. stage_s: stage -> seconds of work on its items, without the start of its jobs.
     """
@@ -66,6 +68,7 @@ class Size:
     cpu_s: float
     plan_s: float
     again_s: float
+    publish_s: float
     apply_mb: float
     fit_mb: float
     most_mb: float
@@ -119,6 +122,8 @@ def measure(folder: Path, streams: int) -> Size:
         run_s, cpu_s, most_mb = workflow()
         again_s, _, _ = workflow()
         records = [record for path in Path("logs/scale").glob("*/*.json") if (record := JobRecord.read(path))]
+        (published,) = Path("logs/scale/publish").glob("*.tsv")
+        publish_s = float(published.read_text().splitlines()[1].split("\t")[0])
         files = [path for path in Path("cache").rglob("*") if path.is_file()]
         cache_mb = sum(path.stat().st_size for path in files) / 1e6
     apply, fit = ([r for r in records if r.job.startswith(kind)] for kind in ("apply_", "fit_"))
@@ -127,22 +132,17 @@ def measure(folder: Path, streams: int) -> Size:
         name = record.job.removeprefix("apply_")
         stage_s[name] = round(stage_s.get(name, 0) + record.working_s, 2)
     apply_mb, fit_mb = (max(record.peak_mb for record in found) for found in (apply, fit))
-    seconds = [round(value, 1) for value in (run_s, cpu_s, plan_s, again_s)]
+    seconds = [round(value, 1) for value in (run_s, cpu_s, plan_s, again_s, publish_s)]
     return Size(streams, *seconds, *(round(value) for value in (apply_mb, fit_mb, most_mb)), round(cache_mb, 1), len(files), stage_s)
 
 
 def table(sizes: list[Size]) -> str:
     """A row a size in Markdown; of what should grow in proportion, also what a stream more costs since the size before."""
-    head = ("streams", "run, s", "CPU, s", "plan, s", "nothing to do, s", "MB: apply, fit, any", "cache, MB", "files", "a stream more")
-    rows = [head, ("---",) * len(head)]
+    rows = [HEAD, ("---",) * len(HEAD)]
     for before, size in zip([None, *sizes], sizes, strict=False):
-        memory = ", ".join(str(round(mb)) for mb in (size.apply_mb, size.fit_mb, size.most_mb))
-        rows.append(
-            (
-                *map(str, (size.streams, size.run_s, size.cpu_s, size.plan_s, size.again_s, memory, size.cache_mb, size.files)),
-                "" if before is None else more(before, size),
-            )
-        )
+        seconds = map(str, (size.run_s, size.cpu_s, size.plan_s, size.again_s, size.publish_s))
+        memory = ", ".join(str(mb) for mb in (size.apply_mb, size.fit_mb, size.most_mb))
+        rows.append((str(size.streams), *seconds, memory, str(size.cache_mb), str(size.files), more(before, size) if before else ""))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -153,6 +153,15 @@ def more(a: Size, b: Size) -> str:
     return f"{(b.cpu_s - a.cpu_s) / n:.2f} CPU s, {mb / n:.2f} MB, {files / n:.1f} files, {1000 * planned / n:.1f} ms to plan"
 
 
+def expected_s(known: Mapping[int, float], streams: int) -> float:
+    """Seconds that a run of so many streams may take, by the line through the two largest that are known, or in proportion to one."""
+    sizes = sorted(known)[-2:]
+    if len(sizes) < 2:
+        return sum(known[size] * streams / size for size in sizes)
+    a, b = sizes
+    return known[b] + (known[b] - known[a]) * (streams - b) / (b - a)
+
+
 def main() -> None:
     """Run what is missing, print all."""
     options = argparse.ArgumentParser(description=__doc__.partition(":")[0])
@@ -160,18 +169,18 @@ def main() -> None:
     options.add_argument("--minutes", type=float, default=15, help="no size is begun that would take longer")
     options.add_argument("--again", action="store_true", help="also what benchmarks/out/scale.json has")
     chosen = options.parse_args()
-    until, slow = time.monotonic() + 60 * chosen.minutes, 0.0  # slow: seconds a stream, of the size before
+    until = time.monotonic() + 60 * chosen.minutes
     found: dict[str, Any] = json.loads(OUT.read_text())["sizes"] if OUT.exists() and not chosen.again else {}
     for streams in sorted(chosen.streams):
-        if str(streams) not in found and time.monotonic() + slow * streams > until:
-            print(f"{streams} streams would take about {slow * streams / 60:.0f} minutes: left out", file=sys.stderr)
-            continue
         if str(streams) not in found:
+            takes_s = expected_s({int(name): size["run_s"] for name, size in found.items() if int(name) < streams}, streams)
+            if time.monotonic() + takes_s > until:
+                print(f"{streams} streams would take about {takes_s / 60:.0f} minutes: left out", file=sys.stderr)
+                continue
             with tempfile.TemporaryDirectory() as folder:
                 found[str(streams)] = asdict(measure(Path(folder), streams))
             OUT.parent.mkdir(parents=True, exist_ok=True)
             OUT.write_text(json.dumps({"machine": machine(), "sizes": found}, indent=1) + "\n")
-        slow = found[str(streams)]["run_s"] / streams
     print(table([Size(**found[name]) for name in sorted(found, key=int)]))
 
 

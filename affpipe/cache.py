@@ -1,12 +1,16 @@
 """The whole store: what lies in it, whether it is sound, what nobody uses."""
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from affpipe import disk
 from affpipe.errors import StoreError
 from affpipe.store import FIT, KEY, MODEL, REPAIR, attributes, check, file_name, read_index
+
+log = logging.getLogger("affpipe")
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,17 @@ def mend(path: Path) -> list[str]:
         return [f"{path}: dropped"] if _removed(path) else []
     found = list(_verify_stream(path)) if path.exists() else []
     return [f"{file}: {what}" for file, what in (*found, *_verify_indexes((path.parent / "shards").glob("*.json")))]
+
+
+@contextmanager
+def mending() -> Iterator[None]:
+    """Where a block finds a file of the store missing or damaged, make way for it and say so: who runs it again makes it again."""
+    try:
+        yield
+    except StoreError as error:
+        for done in mend(error.damaged) if error.damaged else ():
+            log.error("%s", done)
+        raise
 
 
 def _verify_stream(path: Path) -> Iterator[tuple[Path, str]]:

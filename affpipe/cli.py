@@ -13,6 +13,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,  # panels and colours would be half of the time that help takes
     help="Talking-face videos in, per-frame affect predictions out.",
 )
 app.add_typer(check.app)
@@ -38,7 +39,7 @@ def main() -> None:
     except (MemoryError, RuntimeError) as error:
         if not _wants_memory(error):
             raise
-        what = " ".join(str(error).split()) or "no more"
+        what = " ".join(" ".join([str(error), *getattr(error, "__notes__", ())]).split()) or "no more"
         sys.exit(_fail(AffpipeError(f"memory: want more than there is, got {what}; give the job more (mem_mb), or lower batch_size")))
     except KeyboardInterrupt:
         print("affpipe: stopped; run the same command again to go on", file=sys.stderr)

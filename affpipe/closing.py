@@ -1,6 +1,5 @@
 """What a run says at its end, on the terminal of the person who started it."""
 
-import csv
 import sys
 from pathlib import Path
 
@@ -12,17 +11,15 @@ def finished(plan: Plan) -> None:
     """Say what was predicted and what is missing. The exit status is 0: faults get this far only where the settings say to skip them."""
     if not Path(plan.published()).is_file():  # only a part of the workflow was asked for
         return
-    path = ledger.path(plan)
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    failed = {row["stream_id"] for row in rows if row["status"] == "failed"}
-    without = {row["stream_id"] for row in rows if row["predicted"] == "no"}
+    failures = ledger.read(plan)
+    failed = {failure.stream_id for failure in failures if failure.status == "failed"}
+    without = {failure.stream_id for failure in failures if failure.predicted == "no"}
     done = len(plan.rows) - len(without)
     say = f"{done} of {len(plan.rows)} streams predicted"
     if failed:
         say += f", {len(failed)} with faults that were skipped (exit status 0, as on_error is skip)"
-    if rows:
-        say += f"; {path} says what is missing, why, and what to do"
+    if failures:
+        say += f"; {ledger.path(plan)} says what is missing, why, and what to do"
     print(f"affpipe: {say}", file=sys.stderr)
 
 

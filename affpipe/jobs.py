@@ -1,13 +1,13 @@
 """An apply job: one stage over one shard, each stream written when done.
 
 A stage is a module function `stage(context) -> worker`; the context loads what is heavy once, the worker makes one stream. Streams that are
-in the store under the right key and identity are skipped, so a killed job loses the one in progress.
+in the store under the right key and identity are skipped, so a killed job loses what is in progress.
 """
 
 import logging
-import time
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from affpipe import disk, store
+from affpipe.abreast import StoppedError, each
 from affpipe.errors import AbsentError, AffpipeError, MediaError, StoreError
 from affpipe.frames import FrameAxis
 from affpipe.jobrecord import JobRecord
@@ -41,10 +42,14 @@ class Context:
 
 
 class Job:
-    """One item of a stage: opens what the stage reads, writes what it makes."""
+    """One item of a stage: opens what the stage reads, writes what it makes.
 
-    def __init__(self, plan: Plan, name: str, item: Item):
-        self.plan, self.name, self.item = plan, name, item
+    Args:
+        stop: once it is set, what is being written is dropped at the next rows with StoppedError.
+    """
+
+    def __init__(self, plan: Plan, name: str, item: Item, stop: threading.Event | None = None):
+        self.plan, self.name, self.item, self.stop = plan, name, item, stop or threading.Event()
         self.path = plan.stream(name, item)
         self._random: set[str] = set()
 
@@ -108,7 +113,7 @@ class Job:
     @contextmanager
     def writing(self, header: store.Header) -> Iterator[store.Writer]:
         """Write the stream in pieces; MediaError as for `atomic`."""
-        with store.writing(self.path, header) as out:
+        with store.writing(self.path, header, before_rows=self._check_going_on) as out:
             yield out
             self._check_unchanged()
 
@@ -116,6 +121,10 @@ class Job:
         """Write the stream at once."""
         with self.writing(header) as out:
             out.append(**rows)
+
+    def _check_going_on(self) -> None:
+        if self.stop.is_set():
+            raise StoppedError(f"{self.name}: {self.item.id}")
 
     def _check_unchanged(self) -> None:
         """A file replaced while it was read must not give its values to the name of the one before."""
@@ -175,8 +184,10 @@ def apply(
     stage: Callable[[Context], Worker],
     progress: Progress,
     record: JobRecord | None = None,
+    *,
+    threads: int = 1,
 ) -> dict[str, Entry]:
-    """Apply a stage to items and return what became of each; faults of one item never lose another.
+    """Apply a stage to items and return what became of each, in their order; faults of one item never lose another.
 
     StoreError, at once, where a stream that is read has to be made again or the disk takes no more.
 
@@ -184,23 +195,16 @@ def apply(
         entries: for each stage that this one reads, its items' entries.
         stage: loads what is heavy, once, and only if there is anything to make.
         record: kept up to date.
+        threads: each makes an item at a time; what becomes of the items does not depend on it. With more than one, the worker is called by
+            several at once.
     """
     out: dict[str, Entry] = {}
     worker: Worker | None = None
+    stop = threading.Event()
     record = record or JobRecord(f"apply_{name}")
     record.total = len(items)
-    for item in items:
-        progress(name, record.done, record.total)
-        entry = inherited(plan, name, item, entries) or present(plan, name, item)
-        if entry is not None and entry.status == "done":
-            record.there += 1
-        elif entry is None:
-            worker = worker or stage(Context(plan, name))
-            begun = time.monotonic()
-            entry = _make(plan, name, item, worker)
-            record.working_s += time.monotonic() - begun
-            record.made += entry.status == "done"
-            record.rows += entry.rows
+
+    def settle(item: Item, entry: Entry) -> None:
         if entry.status != "done":
             log.warning("%s: %s: %s: %s", name, item.id, entry.status, entry.reason)
             record.absent += entry.status == "absent"
@@ -209,16 +213,38 @@ def apply(
             record.faults[item.id] = entry.reason
         out[item.id] = entry
         record.done += 1
+
+    def missing() -> Iterator[Item]:
+        """Items that are to be made; those that need not be are settled on the way."""
+        nonlocal worker
+        for item in items:
+            progress(name, record.done, record.total)
+            entry = inherited(plan, name, item, entries) or present(plan, name, item)
+            if entry is None:
+                worker = worker or stage(Context(plan, name))
+                yield item
+            else:
+                record.there += entry.status == "done"
+                settle(item, entry)
+
+    def make(item: Item) -> Entry:
+        return _make(Job(plan, name, item, stop), worker)
+
+    with closing(each(make, missing(), threads, stop)) as made:
+        for item, entry, seconds in made:
+            record.working_s += seconds
+            record.made += entry.status == "done"
+            record.rows += entry.rows
+            settle(item, entry)
     progress(name, record.total, record.total)
     log.info(
         "%s: %d made, %d there already, %d not to be had, %d failed; %.1f s of work, %d rows, in %s",
         *(name, record.made, record.there, record.absent, record.failed, record.working_s, record.rows, plan.folder(name)),
     )
-    return out
+    return {item.id: out[item.id] for item in items}
 
 
-def _make(plan: Plan, name: str, item: Item, worker: Worker) -> Entry:
-    job = Job(plan, name, item)
+def _make(job: Job, worker: Worker) -> Entry:
     try:
         worker(job)
         return Entry("done", job.path.name, _rows(job.path, store.attributes(job.path)))
@@ -228,6 +254,9 @@ def _make(plan: Plan, name: str, item: Item, worker: Worker) -> Entry:
         raise
     except AffpipeError as error:
         return Entry("failed", reason=str(error))
+    except Exception as error:  # a bug, or memory: of several items at once a traceback would not say which it was
+        error.add_note(f"{job.name}: {job.item.id}")
+        raise
 
 
 def blank(rows: int, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:

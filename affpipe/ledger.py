@@ -108,6 +108,12 @@ def write(plan: Plan, failures: list[Failure]) -> None:
     disk.write_text(path(plan), text.getvalue())
 
 
+def read(plan: Plan) -> list[Failure]:
+    """The ledger of a finished run."""
+    with path(plan).open(newline="", encoding="utf-8") as file:
+        return [Failure(**row) for row in csv.DictReader(file)]
+
+
 def check_complete(plan: Plan, predicted: Collection[str], failures: list[Failure]) -> None:
     """RuntimeError, which is a bug, if a stream of the manifest is neither predicted nor in the ledger, or is both.
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import formats, jobs, report, store, workers
+from affpipe import cache, formats, jobs, report, store, workers
 from affpipe.errors import InputError, MediaError
 from affpipe.files import instead_of_file
 from affpipe.jobs import Progress
@@ -27,7 +27,8 @@ class Predicted:
 def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress: Progress, done: list[Predicted]) -> None:
     """Write `<out>/<video>.csv` and `.png` for each video and add it to `done`.
 
-    MediaError at the end names every video that could not be predicted; the others are written first.
+    MediaError at the end names every video that could not be predicted; the others are written first. StoreError where a file of the store
+    is damaged: it is out of the way then, and the same call, or for a model the workflow, makes it again.
     """
     if subject not in SUBJECTS:
         raise InputError(f"predict: want --subject one of {', '.join(SUBJECTS)}, got {subject!r}")
@@ -45,16 +46,17 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
         if not path.is_file():  # nothing is written into a folder that is not the run's cache
             raise InputError(f"{run}: want the cache in which its models were fitted, got no {path}; predict where the run was made")
     entries: dict[str, dict[str, Entry]] = {}
-    for name in plan.names:
-        entries[name] = jobs.apply(plan, name, plan.items(name), entries, workers.start, progress)
     failed = []
-    for item in plan.items(settings.publish):
-        entry = entries[settings.publish][item.id]
-        if entry.status == "done":
-            without = {model: entries[model][item.id].reason for model in settings.models if entries[model][item.id].status != "done"}
-            done.append(Predicted(_write(plan, item, out), without, _random(plan, item)))
-        else:
-            failed.append(entry.reason if item.row.video.name in entry.reason else f"{item.row.video}: {entry.reason}")
+    with cache.mending():
+        for name in plan.names:
+            entries[name] = jobs.apply(plan, name, plan.items(name), entries, workers.start, progress)
+        for item in plan.items(settings.publish):
+            entry = entries[settings.publish][item.id]
+            if entry.status == "done":
+                without = {model: entries[model][item.id].reason for model in settings.models if entries[model][item.id].status != "done"}
+                done.append(Predicted(_write(plan, item, out), without, _random(plan, item)))
+            else:
+                failed.append(entry.reason if item.row.video.name in entry.reason else f"{item.row.video}: {entry.reason}")
     if failed:
         raise MediaError("; ".join(failed))
 

@@ -165,7 +165,7 @@ class Plan:
     @cached_property
     def labels(self) -> str:
         """Digest of all that models are fitted on: streams, their identities, partitions and annotation files."""
-        tasks, fits = self.settings.tasks, [i for i in self._labels.values() if i.row.fits]
+        tasks, fits = self.settings.tasks, [self._item("label", id) for id, row in self._rows["label"].items() if row.fits]
         return digest([[i.id, i.identity, [i.row.partition_of(task) for task in tasks], i.row.person] for i in fits])
 
     # -- fits --
@@ -204,29 +204,29 @@ class Plan:
     # -- items --
 
     @cached_property
-    def _videos(self) -> dict[str, Item]:
-        first = {row.video_id: row for row in reversed(self.rows)}
-        return {id: Item(id, fingerprint(row.video), row) for id, row in sorted(first.items())}
+    def _rows(self) -> dict[str, dict[str, Row]]:
+        """Level -> id -> its (first) row of the manifest, by id."""
+        videos = {row.video_id: row for row in reversed(self.rows)}
+        streams = {row.stream_id: row for row in self.rows}
+        labels = {id: row for id, row in streams.items() if any(task in self.settings.tasks for task in row.labels)}
+        return {level: dict(sorted(rows.items())) for level, rows in (("video", videos), ("stream", streams), ("label", labels))}
 
-    @cached_property
-    def _streams(self) -> dict[str, Item]:
-        rows = sorted(self.rows, key=lambda r: r.stream_id)
-        return {row.stream_id: Item(row.stream_id, self._of_stream(row), row, self._curated.get(row.stream_id)) for row in rows}
+    @cache  # noqa: B019 - as above
+    def _item(self, level: str, id: str) -> Item:
+        """An item, made when it is asked for: its files are looked at, and a job need not look at those of other shards."""
+        row = self._rows[level][id]
+        if level == "video":
+            return Item(id, fingerprint(row.video), row)
+        if level == "label":
+            return Item(id, self._of_labels(self._item("stream", id)), row)
+        return Item(id, self._of_stream(row), row, self._curated.get(id))
 
     def _of_stream(self, row: Row) -> str:
         tracks = self._curated.get(row.stream_id)
-        choice = [self._videos[row.video_id].identity, row.subject if tracks is None else tracks]
+        choice = [self._item("video", row.video_id).identity, row.subject if tracks is None else tracks]
         if self.settings.faces.source == "images":
             choice.append(images.fingerprint(row.images))
         return digest(choice, 16)
-
-    @cached_property
-    def _labels(self) -> dict[str, Item]:
-        return {
-            item.id: Item(item.id, self._of_labels(item), item.row)
-            for item in self._streams.values()
-            if any(task in self.settings.tasks for task in item.row.labels)
-        }
 
     def _of_labels(self, stream: Item) -> str:
         files = {task: path for task, path in stream.row.labels.items() if task in self.settings.tasks}
@@ -237,42 +237,37 @@ class Plan:
     def identity_now(self, name: str, item: Item) -> str:
         """Identity of an item of stage `name` by the files as they are now; it stays what it was where the stage reads streams alone."""
         if self.level(name) == "label":
-            return self._of_labels(self._streams[item.id])
+            return self._of_labels(self._item("stream", item.id))
         if self.level(name) == "video":
             return fingerprint(item.row.video)
         return self._of_stream(item.row) if name == "faces" else item.identity
 
     def numbering(self, row: Row) -> str:
         """For what the track numbers of a row's video hold: these settings of detection and this content. ASCII, and no number to Excel."""
-        return f"faces/{self.key('faces')}/{self._videos[row.video_id].identity[:8]}"
+        return f"faces/{self.key('faces')}/{self._item('video', row.video_id).identity[:8]}"
 
     def items(self, name: str, shard: str | None = None) -> list[Item]:
         """What stage `name` processes, in a shard or in all."""
         level = self.level(name)
-        return list(self._items(level).values()) if shard is None else list(self._shard_items(level)[shard])
-
-    def _items(self, level: str) -> dict[str, Item]:
-        if level == "video":
-            return self._videos
-        return self._labels if level == "label" else self._streams
+        return [self._item(level, id) for id in (self._rows[level] if shard is None else self._shard_ids(level)[shard])]
 
     @cache  # noqa: B019 - as above; a plan of hundreds of streams asks for this thousands of times
-    def _shard_items(self, level: str) -> dict[str, list[Item]]:
-        """Shard -> its items, in the order of their ids."""
+    def _shard_ids(self, level: str) -> dict[str, list[str]]:
+        """Shard -> ids of its items, in order."""
         shard_of = {video: shard for shard, videos in self.shards.items() for video in videos}
-        out: dict[str, list[Item]] = {shard: [] for shard in self.shards}
-        for item in self._items(level).values():
-            out[shard_of[item.row.video_id]].append(item)
+        out: dict[str, list[str]] = {shard: [] for shard in self.shards}
+        for id, row in self._rows[level].items():
+            out[shard_of[row.video_id]].append(id)
         return out
 
     def item(self, name: str, other: Item) -> Item:
         """The item of stage `name` that belongs to an item of another stage; of level "label" a KeyError where it has none."""
         level = self.level(name)
-        return self._items(level)[other.row.video_id if level == "video" else other.id]
+        return self._item(level, other.row.video_id if level == "video" else other.id)
 
     def labelled(self, item: Item) -> bool:
         """Whether a stream has an annotation for a task of the run."""
-        return item.id in self._labels
+        return item.id in self._rows["label"]
 
     def members(self, name: str, shard: str) -> str:
         """Digest of the items of a shard, as stage `name` sees them."""
@@ -280,7 +275,7 @@ class Plan:
 
     @cache  # noqa: B019 - as above
     def _members(self, level: str, shard: str) -> str:
-        return digest([[i.id, i.identity] for i in self._shard_items(level)[shard]])
+        return digest([[i.id, i.identity] for i in (self._item(level, id) for id in self._shard_ids(level)[shard])])
 
     # -- paths --
 
@@ -323,7 +318,7 @@ class Plan:
         parts = [self.key(m) for m in sorted(self.settings.models)] + [self.members("subject", s) for s in self.shards]
         tasks, rows = self.settings.tasks, sorted(self.rows, key=lambda r: r.stream_id)
         partitions = [[row.stream_id, row.partition, [row.partition_of(task) for task in tasks]] for row in rows]
-        parts += [[i.id, i.identity] for i in self._labels.values()]
+        parts += [[i.id, i.identity] for i in (self._item("label", id) for id in self._rows["label"])]
         s = self.settings
         later = [s.publish, {name: [model.smooth.spec(), model.decode.spec()] for name, model in s.models.items()}]
         later += [section and section.spec() for section in (s.late_fusion, s.reference)]

@@ -4,8 +4,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,20 +79,20 @@ def read_entries(plan: Plan, reads: Iterable[str], shards: list[str]) -> dict[st
     """
     out: dict[str, dict[str, Entry]] = {}
     for read in reads:
-        out[read] = {}
+        out[read], there = {}, store.names(plan.folder(read))
         for shard in shards:
             if items := plan.items(read, shard):
-                out[read] |= _checked(plan, read, items, Path(plan.index(read, shard)))
+                out[read] |= _checked(plan, read, items, Path(plan.index(read, shard)), there)
     return out
 
 
-def _checked(plan: Plan, read: str, items: list[Item], index: Path) -> dict[str, Entry]:
+def _checked(plan: Plan, read: str, items: list[Item], index: Path, there: set[str]) -> dict[str, Entry]:
     entries = store.read_index(index)
     if entries.keys() != {item.id for item in items}:
         raise StoreError(f"{index}: want the items of its shard, got {', '.join(entries)}; {store.REPAIR}", damaged=index)
     for item in items:
         path, entry = plan.stream(read, item), entries[item.id]
-        if entry.status == "done" and not path.is_file():
+        if entry.status == "done" and path.name not in there and not path.is_file():  # a listing over a network may be late
             raise StoreError(f"{path}: want the stream that {index.name} names, got no file; {store.REPAIR}", damaged=path)
     return entries
 
@@ -103,30 +102,21 @@ def apply_shard(settings: Path, index: Path, *, threads: int, progress: Progress
 
     With `on_error: stop` a fault of any stream fails the job after the other streams are done; with `skip` the index records it.
     """
-    limit_threads(threads)
     plan = frozen(settings)
     stage, shard = plan.of_index(index)
+    need = resources.of_apply(plan, stage)
+    abreast = threads if need.threads > 1 else 1  # videos; then a thread each
+    limit_threads(threads // abreast)
     disk.sweep(index.parent)
     disk.sweep(index.parent.parent)
     record = JobRecord(f"apply_{stage}", shard, plan.key(stage))
-    with recording(plan.record(stage, shard), record), mending():
-        if resources.of_apply(plan, stage).gpu:
+    with recording(plan.record(stage, shard), record), cache.mending():
+        if need.gpu:
             record.gpu = device.claim()
         entries = read_entries(plan, plan.reads(stage), [shard])
-        made = jobs.apply(plan, stage, plan.items(stage, shard), entries, workers.start, progress, record)
+        made = jobs.apply(plan, stage, plan.items(stage, shard), entries, workers.start, progress, record, threads=abreast)
         check_failures(plan, stage, made)
         store.write_index(index, made)
-
-
-@contextmanager
-def mending() -> Iterator[None]:
-    """Where a block finds a file of the store missing or damaged, make way for it, so that one more run of the workflow makes it again."""
-    try:
-        yield
-    except StoreError as error:
-        for done in cache.mend(error.damaged) if error.damaged else ():
-            log.warning("%s", done)
-        raise
 
 
 def check_failures(plan: Plan, stage: str, made: dict[str, Entry]) -> None:
@@ -146,7 +136,7 @@ def fit_model(settings: Path, model: str, out: Path, *, fold: int | None = None,
     disk.sweep(out.parent)
     record = JobRecord(f"fit_{model}", "" if fold is None else f"fold {fold}", plan.key(model), unit="epochs")
     # A job that outlived its workflow, or another workflow on the cache, may be fitting this: what it makes is then found here.
-    with recording(plan.record_of_fit(model, fold), record), mending(), disk.alone(out.with_suffix(".lock")):
+    with recording(plan.record_of_fit(model, fold), record), cache.mending(), disk.alone(out.with_suffix(".lock")):
         if resources.of_fit(plan, model).gpu:
             record.gpu = device.claim()
         from affpipe.training import fit, write_fit
@@ -171,7 +161,7 @@ def publish_run(settings: Path, out: Path) -> None:
     plan = frozen(settings)
     _check_planned(out, plan.published())
     disk.sweep(out.parents[1], below=True)
-    with mending():
+    with cache.mending():
         for other in sorted(out.parent.glob("*.json")):
             other.unlink()
         summary = publish(plan, read_entries(plan, plan.names, list(plan.shards)))

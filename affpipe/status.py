@@ -4,7 +4,6 @@ It reads names alone: the indexes of the plan, the names of the streams in the s
 time, of a run on any node that shares the folders.
 """
 
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,7 +108,7 @@ def of(plan: Plan) -> Status:
 
 def _streams(plan: Plan, name: str) -> Stage:
     """Streams of a stage: those of an index as it says, those of a shard without one by what is in the store."""
-    stage, there = Stage(name, "streams", 0), _names(plan.folder(name))
+    stage, there = Stage(name, "streams", 0), store.names(plan.folder(name))
     made, working_s = 0, 0.0
     for shard in plan.shards:
         items = plan.items(name, shard)
@@ -132,14 +131,6 @@ def _streams(plan: Plan, name: str) -> Stage:
             made, working_s = made + record.made, working_s + record.working_s
     _time(stage, working_s / made if made else None)
     return stage
-
-
-def _names(folder: Path) -> set[str]:
-    """Names in a folder, by one look at it: thousands of questions for single files take long on a network file system."""
-    try:
-        return set(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
 
 
 def _entries(index: Path) -> dict[str, Entry] | None:

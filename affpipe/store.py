@@ -12,10 +12,11 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ from affpipe import __version__, disk, jsonfile, layout
 from affpipe.errors import AffpipeError, StoreError
 
 FORMAT = 1
+PACKAGES = ("numpy", "h5py", "av", "mediapipe", "torch", "transformers")  # whose versions a stream names
 MODEL, FIT = "model.safetensors", "fit.json"  # a fitted model, and the file that tells the workflow of it
 KEY = re.compile(r"[0-9a-f]{12}")  # what names the folder of a computation
 CHUNK_BYTES = 1 << 18  # of one HDF5 chunk at most: small enough for a window, large enough for a disk
@@ -64,9 +66,23 @@ class Header:
 
     def attributes(self) -> dict[str, Any]:
         """Plain JSON form, with versions and creation time added."""
-        versions = {p: importlib.metadata.version(p) for p in ("numpy", "h5py", "av", "mediapipe", "torch", "transformers")}
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        return {**asdict(self), "fps": str(self.fps), "format": FORMAT, "affpipe": __version__, "versions": versions, "created": made}
+        return {**asdict(self), "fps": str(self.fps), "format": FORMAT, "affpipe": __version__, "versions": _versions(), "created": made}
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {package: importlib.metadata.version(package) for package in PACKAGES}
+
+
+def names(folder: Path) -> set[str]:
+    """Names in a folder, by one look at it: thousands of questions for single files take long on a network file system."""
+    try:
+        return set(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except OSError as error:
+        raise _unreadable(folder, error) from None
 
 
 def file_name(id: str, identity: str, suffix: str = ".h5") -> str:
@@ -81,15 +97,16 @@ class Writer:
         extra: plain JSON that is known only when all rows are; it goes into the header's `extra`.
     """
 
-    def __init__(self, file: h5py.File):
+    def __init__(self, file: h5py.File, before_rows: Callable[[], None]):
         self.extra: dict[str, Any] = {}
-        self._file = file
+        self._file, self._before_rows = file, before_rows
         self._rows = 0
 
     def append(
         self, *, values: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, valid: np.ndarray, **more: np.ndarray | list[bytes]
     ) -> None:
         """Add n rows; every array has n along its first axis. A list of bytes becomes ragged data."""
+        self._before_rows()
         rows: dict[str, Any] = {"values": values, "start_s": np.asarray(start_s, np.float64), "end_s": np.asarray(end_s, np.float64)}
         rows |= {"valid": np.asarray(valid, bool), **more}
         lengths = {name: len(data) for name, data in rows.items()}
@@ -123,12 +140,16 @@ class Writer:
 
 
 @contextmanager
-def writing(path: Path, header: Header) -> Iterator[Writer]:
-    """Write a stream in pieces: `with writing(path, header) as out: out.append(...)`. Nothing is left if the block fails."""
+def writing(path: Path, header: Header, *, before_rows: Callable[[], None] = lambda: None) -> Iterator[Writer]:
+    """Write a stream in pieces: `with writing(path, header) as out: out.append(...)`. Nothing is left if the block fails.
+
+    Args:
+        before_rows: called before rows are added; it may raise, to give the stream up.
+    """
     # v110: metadata have checksums. In the oldest form, h5py's default, one flipped bit can send HDF5 into an endless loop.
     with disk.atomic(path) as part, h5py.File(part, "w", track_order=True, libver="v110") as file:
         attributes = header.attributes()
-        writer = Writer(file)
+        writer = Writer(file, before_rows)
         yield writer
         attributes["extra"] = {**attributes["extra"], **writer.extra}
         file.attrs["affpipe"] = json.dumps(attributes, sort_keys=True)

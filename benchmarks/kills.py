@@ -25,7 +25,7 @@ from fakes.workspace import Workspace
 OUT = Path("benchmarks/out/kills")
 KINDS = ("worker killed", "worker at its time limit", "workflow killed")
 DELAY_S = 0.1  # of every item, so that moments within items are many
-AT_RANDOM = ("--rerun-incomplete",)  # after a kill Snakemake wants to be told
+AGAIN = "--rerun-incomplete"  # after a kill Snakemake wants to be told
 
 
 def jobs(workspace: Workspace) -> list[int]:
@@ -93,13 +93,13 @@ def main() -> None:
             workspace.cores = 2
             workspace.amid(delay_s={"*": DELAY_S})
             while kills.total() < chosen.kills:
-                process, kind = workspace.start(*workspace.workflow(*AT_RANDOM)), draw.choice(KINDS)
+                process, kind = workspace.start(*workspace.workflow(AGAIN)), draw.choice(KINDS)
                 struck = disturb(workspace, process, kind, draw, longest_s=whole_s / 3)
                 settle(workspace, process)
                 if not struck:
                     break
                 kills[kind] += 1
-            workspace.snakemake(*AT_RANDOM)
+            workspace.snakemake(AGAIN)
             found = workspace.values()
             wrong += sum(found.get(name) != digest for name, digest in want.items()) + len(found.keys() - want.keys())
             again += made_twice(workspace)

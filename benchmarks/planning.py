@@ -1,6 +1,6 @@
 """How long a plan of 600 streams takes, and how often a stage would load its networks: `python -m benchmarks.planning`.
 
-The settings are those of config.yaml with the default number of shards; videos are 20 MB each, nearly all of them zeros that take no space.
+The settings are those of config.yaml with the default number of shards; videos are 20 MB each.
 A plan (`snakemake -n`) is timed for an empty store and for one that holds everything, whose indexes are written here. Prints rows of the
 table in README.md.
 """
@@ -17,7 +17,6 @@ from pathlib import Path
 
 from affpipe import disk, run, store
 from affpipe.config import load
-from affpipe.plan import Plan
 from affpipe.store import Entry
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -27,6 +26,7 @@ from fakes.workspace import Workspace
 PARTITIONS = {"train": 0.6, "validation": 0.1, "test": 0.25, "predict": 0.05}
 VIDEO_BYTES = 20_000_000
 DEFAULT_SHARDS = "shards: null"  # the default in place of that of the recipe
+FILES = ("config.yaml", "base.yaml", "recipe.yaml")  # settings of a workspace
 
 
 def videos(count: int) -> dict[str, str]:
@@ -39,8 +39,17 @@ def videos(count: int) -> dict[str, str]:
     return out
 
 
-def finish(whole: Plan) -> None:
-    """Write all that a plan looks for: indexes, files that say that a model is fitted, and that the run is published."""
+def prepare(folder: Path, streams: int) -> Workspace:
+    """A workspace of so many videos of 20 MB, nearly all of them zeros that take no space."""
+    workspace = Workspace(folder, videos(streams), recipe=DEFAULT_SHARDS)
+    for video in (workspace.folder / "data").glob("*.mp4"):
+        os.truncate(video, VIDEO_BYTES)
+    return workspace
+
+
+def finish_here() -> None:
+    """Write all that a plan of this folder looks for: indexes, files that say that a model is fitted, and that the run is published."""
+    whole = run.plan_from(load([Path(name) for name in FILES]))
     for name in whole.names:
         for shard in whole.shards:
             if items := whole.items(name, shard):
@@ -82,13 +91,11 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3, help="the quickest counts")
     parsed = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        workspace = Workspace(Path(folder) / "planning", videos(parsed.streams), recipe=DEFAULT_SHARDS)
+        workspace = prepare(Path(folder) / "planning", parsed.streams)
         os.chdir(workspace.folder)
-        for video in Path("data").glob("*.mp4"):
-            os.truncate(video, VIDEO_BYTES)
         for store_is in ("empty", "finished"):
             if store_is == "finished":
-                finish(run.plan_from(load([Path(name) for name in ("config.yaml", "base.yaml", "recipe.yaml")])))
+                finish_here()
             found = [plan(workspace) for _ in range(parsed.repeat)]
             wall_s, cpu_s, memory_mb = min(p.wall_s for p in found), min(p.cpu_s for p in found), max(p.memory_mb for p in found)
             print(f"| {store_is} | {sum(found[0].jobs.values())} | {found[0].loads} | {wall_s:.1f} | {cpu_s:.1f} | {memory_mb:.0f} |")

@@ -1,12 +1,18 @@
 """Fixtures that several test modules share."""
 
 import os
+from collections.abc import Callable, Iterable
+from itertools import count
 from pathlib import Path
 
 import pytest
+import yaml
+
+from affpipe.config import overlay, parse
+from affpipe.manifest import Row
+from affpipe.plan import Plan
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that wait for a busy core cost more than they give
-
 
 LONG = ("test_workflow.py", "test_faults.py", "test_reruns.py")
 
@@ -14,6 +20,23 @@ LONG = ("test_workflow.py", "test_faults.py", "test_reruns.py")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: run in parallel by file, they are what the others end before."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+@pytest.fixture
+def small_plan(tmp_path: Path) -> Callable[..., Plan]:
+    """Makes plans: of videos to predict, whose names are their bytes, with config.yaml and what is laid over it; a folder each."""
+    default = yaml.safe_load((Path(__file__).resolve().parents[1] / "config.yaml").read_text())
+    number = count()
+
+    def make(names: Iterable[str], **over: object) -> Plan:
+        folder = tmp_path / f"plan{next(number)}"
+        folder.mkdir()
+        for name in names:
+            (folder / f"{name}.mp4").write_bytes(name.encode())
+        settings = parse(overlay(default, {"cache": str(folder / "cache"), **over}))
+        return Plan(settings, [Row(name, folder / f"{name}.mp4", "largest", "predict") for name in names])
+
+    return make
 
 
 def _test_data(folder: str) -> Path:

@@ -121,7 +121,7 @@ def test_a_partition_without_streams_is_a_fault(project):
 
 def test_weights_that_are_missing_altered_other_ones_or_random(project):
     weights, cache = project / "weights", project / "cache"
-    for name, random in {"good": False, "dice": True, "altered": False, "other": False, "unrecorded": False}.items():
+    for name, random in {"good": False, "dice": True, "altered": False, "other": False, "cut": False, "unrecorded": False}.items():
         (weights / name).mkdir()
         (weights / name / "x.bin").write_text(name)
         if name != "unrecorded":
@@ -129,15 +129,17 @@ def test_weights_that_are_missing_altered_other_ones_or_random(project):
     (weights / "altered/x.bin").write_text("something else")
     (cache / "weights").mkdir(parents=True)
     (cache / "weights/other.json").write_text(json.dumps({"name": "other", "digest": "0"}))
-    names = ["good", "dice", "altered", "other", "unrecorded", "wavlm-base", "mine.pth"]
+    (cache / "weights/cut.json").write_text('{"name": "cut", ')
+    names = ["good", "dice", "altered", "other", "cut", "unrecorded", "wavlm-base", "mine.pth"]
     found = list(checkpoints.check([weights / n for n in names], cache, 60))
     by_text = {name: only(f for f in found if f"weights/{name}" in f.found) for name in names}
     levels = {name: f.level for name, f in by_text.items()}
-    bad = dict.fromkeys(("altered", "other", "unrecorded", "wavlm-base"), FAULT)
+    bad = dict.fromkeys(("altered", "other", "cut", "unrecorded", "wavlm-base"), FAULT)
     assert levels == {"good": FINE, "mine.pth": FINE, "dice": WARNING} | bad
     assert by_text["wavlm-base"].remedy == "affpipe weights fetch wavlm-base"
     assert "want sha256" in by_text["altered"].found
     assert "the weights that" in by_text["other"].found
+    assert by_text["cut"].remedy == "delete the file if you know them"
 
 
 def test_only_the_weights_that_a_run_loads_are_wanted():

@@ -1,6 +1,7 @@
 """GRADA: the published keys, sizes and preprocessing; what reaches the network is the detector's box and nothing else."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -159,6 +160,15 @@ def test_batch_size_and_company_change_nothing(tiny: Path) -> None:
             np.testing.assert_allclose(again, part, atol=2e-5)
     backwards = grada.load(tiny, **CPU, side=64, batch_size=4).extract(crops[::-1])
     np.testing.assert_allclose(backwards.embedding[::-1], whole.embedding, atol=2e-5)
+
+
+def test_several_threads_may_call_it_at_the_same_time(tiny: Path) -> None:
+    encoder = grada.load(tiny, **CPU, side=64, batch_size=2)
+    work = [[picture(60, 50 + i)] * (1 + i % 3) for i in range(12)]
+    with ThreadPoolExecutor(4) as pool:
+        for crops, found in zip(work, pool.map(encoder.extract, work), strict=True):
+            for one, other in zip(encoder.extract(crops), found, strict=True):
+                np.testing.assert_array_equal(one, other)
 
 
 def test_no_crops_are_no_rows(tiny: Path) -> None:

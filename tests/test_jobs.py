@@ -21,11 +21,8 @@ NAMES = ("a", "b", "c")
 
 
 @pytest.fixture
-def plan(tmp_path) -> Plan:
-    for name in NAMES:
-        (tmp_path / f"{name}.mp4").write_bytes(name.encode())
-    settings = parse(overlay(DEFAULT, {"cache": str(tmp_path / "cache")}))
-    return Plan(settings, [Row(n, tmp_path / f"{n}.mp4", "largest", "predict") for n in NAMES])
+def plan(small_plan) -> Plan:
+    return small_plan(NAMES)
 
 
 class Stage:

@@ -5,28 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from affpipe import cache, disk, jobs, run, store
-from affpipe.config import overlay, parse
 from affpipe.errors import StoreError
 from affpipe.jobs import Context, Job, Worker
-from affpipe.manifest import Row
 from affpipe.plan import Plan
 from affpipe.store import Entry
 
-ROOT = Path(__file__).resolve().parents[1]
-DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
 NAMES = ("a", "b", "c")
 
 
 @pytest.fixture
-def plan(tmp_path) -> Plan:
+def plan(small_plan) -> Plan:
     """Frames of three videos in the store, in one shard, with their index."""
-    for name in NAMES:
-        (tmp_path / f"{name}.mp4").write_bytes(name.encode())
-    settings = parse(overlay(DEFAULT, {"cache": str(tmp_path / "cache"), "shards": 1}))
-    plan = Plan(settings, [Row(n, tmp_path / f"{n}.mp4", "largest", "predict") for n in NAMES])
+    plan = small_plan(NAMES, shards=1)
     store.write_index(index(plan), jobs.apply(plan, "frames", plan.items("frames"), {}, stage, lambda *_: None))
     return plan
 
@@ -49,7 +41,7 @@ def frames_of(plan: Plan, id: str) -> Path:
 
 
 def read(plan: Plan) -> dict[str, Entry]:
-    with run.mending():
+    with cache.mending():
         entries = run.read_entries(plan, ["frames"], ["rest000"])["frames"]
         for item in plan.items("audio"):
             with Job(plan, "audio", item).open("frames") as stream:
@@ -90,6 +82,15 @@ def test_a_damaged_index_is_dropped_and_the_streams_stay(plan, text):
         read(plan)
     assert not index(plan).exists()
     assert all(frames_of(plan, name).exists() for name in NAMES)
+
+
+def test_what_makes_way_is_said_also_where_the_log_is_quiet(plan, caplog):
+    caplog.set_level("ERROR", logger="affpipe")
+    frames_of(plan, "b").write_bytes(b"")
+    with pytest.raises(StoreError):
+        read(plan)
+    assert f"{frames_of(plan, 'b')}: deleted" in caplog.text
+    assert f"{index(plan)}: dropped" in caplog.text
 
 
 def test_a_disk_that_does_not_read_costs_nothing(plan, monkeypatch):

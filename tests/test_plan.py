@@ -9,8 +9,10 @@ import pytest
 import yaml
 
 from affpipe import manifest
+from affpipe import plan as planning
 from affpipe.config import overlay, parse
 from affpipe.errors import ManifestError, StoreError
+from affpipe.media.identity import fingerprint
 from affpipe.plan import MODELS, STAGES, Plan, canonical, digest
 from affpipe.settings import MEDIA_STAGES
 from affpipe.tasks import VA
@@ -337,6 +339,19 @@ def test_an_index_names_its_stage_and_shard(data):
     for name in plan.names:
         for shard in plan.shards:
             assert plan.of_index(Path(plan.index(name, shard))) == (name, shard)
+
+
+def test_a_job_of_a_stage_looks_at_the_videos_of_its_shard_alone(data, monkeypatch):
+    whole, looked = data.plan(), []
+    monkeypatch.setattr(planning, "fingerprint", lambda path: looked.append(path.stem) or fingerprint(path))
+    for name in ("frames", "speech", "wavlm"):
+        for shard, videos in whole.shards.items():
+            plan, index = data.plan(), Path(whole.index(name, shard))
+            looked.clear()
+            assert plan.of_index(index) == (name, shard)
+            for item in plan.items(name, shard):
+                assert all(plan.stream(read, item).name.startswith(item.id) for read in (name, *plan.reads(name)))
+            assert sorted(looked) == videos
 
 
 def test_two_names_of_one_feature_have_one_index(data):

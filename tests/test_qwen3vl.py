@@ -3,6 +3,7 @@
 import shutil
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -139,6 +140,16 @@ def test_rows_are_independent_of_the_batch(tiny: Path, clips, batch_size: int) -
     assert np.abs(alone[:, 0] - alone[:, 3]).max(axis=1).min() > 0.01  # rows do differ
     np.testing.assert_allclose(_stacked(encoder.extract(*clips)), alone, atol=1e-5)
     np.testing.assert_allclose(_stacked(encoder.extract(clips[0][::-1], clips[1][::-1])), alone[:, ::-1], atol=1e-5)
+
+
+def test_several_threads_may_call_it_at_the_same_time(tiny: Path, clips) -> None:
+    encoder = _load(tiny, description_tokens=3)
+    work = [([clip], [times]) for clip, times in zip(*clips, strict=True)]
+    alone = [encoder.extract(*clip) for clip in work]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda clip: encoder.extract(*clip), work))
+    np.testing.assert_array_equal(*(np.stack([_stacked(found) for found in each]) for each in (alone, together)))
+    assert [found.descriptions for found in alone] == [found.descriptions for found in together]
 
 
 def test_what_runs_together_is_of_one_size(tiny: Path, clips, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,15 @@ def test_faces_ask_for_one_where_their_detector_is_a_network():
     assert resources.of_apply(plan(device="cuda", faces={"detector": "yolo"}), "faces") == NETWORKS["yolo"]
 
 
+def test_several_videos_at_a_time_are_for_networks_on_a_gpu_that_decode_as_they_go():
+    faces = {"detector": "yolo"}
+    found = plan(device="cuda", faces=faces)
+    assert {name for name in found.names if resources.of_apply(found, name).threads > 1} == {"faces", "qwen3vl"}
+    at_cpu = plan(faces=faces)
+    assert {resources.of_apply(at_cpu, name).threads for name in at_cpu.names} == {1}
+    assert {resources.of_fit(found, model).threads for model in found.settings.models} == {1}
+
+
 @pytest.mark.parametrize(("model", "need"), [("face", FIT), ("voice", LARGE_FIT), ("fused", LARGE_FIT)])
 def test_fits_that_hold_more_ask_for_more(model, need):
     assert resources.of_fit(plan(device="cuda"), model) == need

@@ -4,6 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,9 @@ import pytest
 import torch
 import yaml
 
+from affpipe import jobs
 from affpipe.config import overlay, parse
+from affpipe.demo.film import write_film
 from affpipe.errors import InputError, SettingsError, WeightsError
 from affpipe.faces.yolo import YoloDetector, prepare
 from affpipe.jobs import Context, Job
@@ -119,6 +124,17 @@ def test_a_batch_changes_nothing_even_with_frames_of_different_sizes(files):
     for got, frame in zip(all_, frames, strict=True):
         np.testing.assert_allclose(table(got), table(single.detect([frame])[0]), atol=1e-3)
     assert single.detect([]) == []
+
+
+def test_several_threads_may_call_it_at_the_same_time(files):
+    """With frames of different sizes, of which the network keeps the grid."""
+    detector = YoloDetector(files[DETECT], **HOW)
+    work = [[frame] for size in (FRAME, (640, 360), (320, 320)) for frame in pictures(4, size)]
+    alone = [table(detector.detect(frames)[0]) for frames in work]
+    with ThreadPoolExecutor(4) as pool:
+        together = [table(found[0]) for found in pool.map(detector.detect, work)]
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_of_several_classes_only_faces_count(tmp_path):
@@ -238,3 +254,26 @@ def test_the_stage_uses_it_and_says_that_its_weights_are_random(files, media, tm
         assert set(found.rows("frame")[found.rows("detected")]) <= {0, 25, 50, 74}
         assert len(found) > 0
     assert (plan.cache / "weights" / "face.pt.json").exists()
+
+
+def test_the_stage_makes_the_same_streams_of_several_videos_at_a_time(files, tmp_path, small_plan):
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    shutil.copy(files[DETECT], weights / "face.pt")
+    record(weights / "face.pt", name="face.pt", source="a test")
+    found = []
+    for threads in (1, 3):
+        faces = {"detector": "yolo", "weights": "face.pt", "every": 2, **HOW, "nms_iou": 0.01}
+        plan = small_plan("abcde", weights=str(weights), faces=faces)
+        for i, row in enumerate(plan.rows):
+            blots, ticks = pictures(3 + i, (320, 320)), np.arange(3 + i)
+            write_film(row.video, blots, ticks, Fraction(1, 25), fps=Fraction(25), size=(320, 320), sound=None)
+        plan = Plan(plan.settings, plan.rows)  # the videos are others now
+        entries: dict = {}
+        for name, stage in (("frames", media_stages.frames), ("faces", stages.faces)):
+            entries[name] = jobs.apply(plan, name, plan.items(name), entries, stage, lambda *_: None, threads=threads)
+        with ExitStack() as opened:
+            streams = [opened.enter_context(Job(plan, "subject", item).open("faces")) for item in plan.items("subject")]
+            found.append((entries, [{name: stream.rows(name).tobytes() for name in stream.names} for stream in streams]))
+    assert found[0] == found[1]
+    assert all(entry.rows > 0 for entry in found[0][0]["faces"].values())

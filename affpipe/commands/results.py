@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from affpipe import disk
 from affpipe.commands.show import print_table
 from affpipe.errors import InputError
 
@@ -48,6 +47,7 @@ def evaluate(
     csv: Annotated[Path | None, typer.Option(help="write figures and intervals here, a row each")] = None,
 ) -> None:
     """Score predictions by the rules of the challenge, pooled and within video, with intervals, beside constants."""
+    from affpipe import disk
     from affpipe import evaluate as scoring
     from affpipe.publish import TABLE_HEAD, read_scores, read_table
     from affpipe.tasks import TASKS

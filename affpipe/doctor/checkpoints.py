@@ -1,6 +1,5 @@
 """The weights of a run: there, whole, the ones that the cache began with."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
 from affpipe.doctor.pool import Late, each
 from affpipe.errors import WeightsError
 from affpipe.settings import Settings
+from affpipe.stages.checkpoints import begun_with
 from affpipe.weights import records
 from affpipe.weights.catalog import CATALOG
 from affpipe.weights.records import WeightsRecord
@@ -60,8 +60,11 @@ def _judged(path: Path, found: WeightsRecord | str, cache: Path) -> Finding:
         return fine("weights", f"{path}: no checksums yet, they are recorded at first use")
     if isinstance(found, str):
         return of_error("weights", WeightsError(found))
-    pin = cache / "weights" / f"{found.name}.json"
-    if pin.exists() and json.loads(pin.read_text(encoding="utf-8"))["digest"] != found.digest:
+    try:
+        known = begun_with(cache, found.name)
+    except WeightsError as error:
+        return of_error("weights", error)
+    if known not in (None, found.digest):
         return fault("weights", f"{path}: want the weights that {cache} began with, got others", "give the new ones another name")
     if found.random:
         return warning("weights", f"{path}: as recorded, but random: what comes of them means nothing", "for real data set published ones")

@@ -13,6 +13,7 @@ The paper counts 7.9 M parameters, which is about EfficientNet-B1 with its Image
 network has 6,844,202.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -66,7 +67,7 @@ class GradaNet(nn.Module):
 
 
 class Grada:
-    """The encoder."""
+    """The encoder. Several threads may call it at the same time."""
 
     spec = GRADA
     dim = DIM
@@ -77,6 +78,7 @@ class Grada:
         self.dtype = network.regression.weight.dtype
         self.mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
         self.std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
+        self._alone = threading.Lock()  # one batch at a time is in the GPU's memory, however many threads
 
     def extract(self, crops: Sequence[np.ndarray]) -> Embedded:
         """Embed N face crops, each (h, w, 3) uint8 RGB of any size, in order.
@@ -95,8 +97,9 @@ class Grada:
 
     @torch.inference_mode()
     def _embed(self, pictures: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        x = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2) / 255  # (B, 3, side, side)
-        return self.network(((x - self.mean) / self.std).to(self.dtype))
+        with self._alone:
+            x = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2) / 255  # (B, 3, side, side)
+            return self.network(((x - self.mean) / self.std).to(self.dtype))
 
 
 def letterbox(image: np.ndarray, side: int) -> np.ndarray:

@@ -24,6 +24,7 @@ frame between 100352 and 602112 pixels; here once, to multiples of 32, with the 
 vision marks round the whole video, which neither the model's training nor transformers 4 had; it is taken off before tokenisation.
 """
 
+import threading
 from collections.abc import Hashable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -109,7 +110,7 @@ def alike(keys: Iterable[Hashable], size: int) -> list[list[int]]:
 
 
 class Qwen3VL:
-    """The encoder; `dim` is the width of its embeddings."""
+    """The encoder; `dim` is the width of its embeddings. Several threads may call it at the same time."""
 
     spec = QWEN3VL
 
@@ -140,6 +141,7 @@ class Qwen3VL:
         self.dim: int = model.config.text_config.hidden_size
         self.text = self._chat(prompt)
         self.ends = set(processor.tokenizer.convert_tokens_to_ids(ENDS))
+        self._alone = threading.Lock()  # tokenizers and networks of transformers are not made to be shared
 
     @torch.inference_mode()
     def extract(self, clips: Sequence[np.ndarray], times_s: Sequence[np.ndarray]) -> Behaviour:
@@ -157,14 +159,15 @@ class Qwen3VL:
             self._check(clip, times)
         pooled = np.empty((len(EMBEDDINGS), len(clips), self.dim), np.float32)
         texts = [""] * len(clips)
-        for group in alike([clip.shape for clip in clips], self.batch_size):
-            rows = [self._inputs(clips[i], times_s[i]) for i in group]
-            for same in alike([row["input_ids"].shape[1] for row in rows], self.batch_size if self.head is None else 1):
-                hidden, seen, cache = self.forward([rows[j] for j in same])
-                places = [group[j] for j in same]
-                pooled[:, places] = pool(hidden, seen).cpu()
-                if self.head is not None:
-                    texts[places[0]] = self._describe(hidden, cache)
+        with self._alone:
+            for group in alike([clip.shape for clip in clips], self.batch_size):
+                rows = [self._inputs(clips[i], times_s[i]) for i in group]
+                for same in alike([row["input_ids"].shape[1] for row in rows], self.batch_size if self.head is None else 1):
+                    hidden, seen, cache = self.forward([rows[j] for j in same])
+                    places = [group[j] for j in same]
+                    pooled[:, places] = pool(hidden, seen).cpu()
+                    if self.head is not None:
+                        texts[places[0]] = self._describe(hidden, cache)
         return Behaviour(*pooled, texts)
 
     def forward(self, rows: Sequence[dict[str, Tensor]]) -> tuple[Tensor, Tensor, Cache | None]:

@@ -12,6 +12,7 @@ import atexit
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ AGAIN = "put a YOLO face checkpoint (.pt of ultralytics) there"
 
 
 class YoloDetector:
-    """Faces by the network of a .pt file, or of a folder with one such file."""
+    """Faces by the network of a .pt file, or of a folder with one such file. Several threads may call it at the same time."""
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class YoloDetector:
         from ultralytics.data.augment import LetterBox
 
         self._letterbox = LetterBox(image_side, auto=True, stride=stride)
+        self._alone = threading.Lock()  # the network keeps the grid of the size that it saw last
 
     def detect(self, frames: list[np.ndarray]) -> list[list[Detection]]:
         """Faces of each (H, W, 3) uint8 RGB frame, best score first; boxes are clipped to the frame.
@@ -90,15 +92,16 @@ class YoloDetector:
 
         x = torch.from_numpy(np.stack([self._letterbox(image=frame) for frame in frames])).to(self.device)
         x = x.permute(0, 3, 1, 2).contiguous().float() / 255  # (N, 3, h, w)
-        found = non_max_suppression(
-            self._net(x),
-            self._min_score,
-            self._nms_iou,
-            classes=[self._face],
-            nc=self._classes,
-            end2end=self._net.end2end,
-            max_time_img=float("inf"),
-        )
+        with self._alone:
+            found = non_max_suppression(
+                self._net(x),
+                self._min_score,
+                self._nms_iou,
+                classes=[self._face],
+                nc=self._classes,
+                end2end=self._net.end2end,
+                max_time_img=float("inf"),
+            )
         size = frames[0].shape[:2]
         rows = [f[:, :5].float().cpu() for f in found]  # (n, 5) box, score
         return [clip(scale_boxes(x.shape[2:], row[:, :4].clone(), size).numpy(), row[:, 4].tolist(), size) for row in rows]

@@ -12,6 +12,7 @@ What happens to damage:
 """
 
 import struct
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -33,6 +34,7 @@ LARGEST_PIXELS = 1 << 26
 LIMITS = {"max_pixels": str(LARGEST_PIXELS)}
 # What FFmpeg opens and is no video: any text file, played as a terminal; a list, whose own bytes say nothing of the videos that it names.
 NO_VIDEO = {"tty": "text", "concat": "a list of files", "hls": "a list of files", "dash": "a list of files"}
+LOGGING = threading.Lock()  # the level of FFmpeg's log is that of the whole process
 
 
 def unreadable(path: Path, reason: str) -> MediaError:
@@ -74,15 +76,16 @@ def check_length(path: Path, length_s: float) -> None:
 
 def _reason(path: Path, error: av.FFmpegError) -> str:
     # Logging stays off while decoding (its callback takes the GIL on decoder threads), so the reason is asked for by a second try.
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.ERROR)
-    try:
-        with av.logging.Capture():
-            _open(path).close()
-    except av.FFmpegError as again:
-        return words(again)
-    finally:
-        av.logging.set_level(level)
+    with LOGGING:
+        level = av.logging.get_level()
+        av.logging.set_level(av.logging.ERROR)
+        try:
+            with av.logging.Capture():
+                _open(path).close()
+        except av.FFmpegError as again:
+            return words(again)
+        finally:
+            av.logging.set_level(level)
     return words(error)
 
 

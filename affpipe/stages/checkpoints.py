@@ -34,17 +34,23 @@ def checkpoint(context: Context) -> tuple[Path, tuple[str, ...]]:
     return path, (name,) if found.random else ()
 
 
-def _begun_with(path: Path) -> str:
+def begun_with(cache: Path, name: str) -> str | None:
+    """Digest of the weights of that name that a cache was begun with, None if it has seen none; WeightsError where its file is damaged."""
+    path = _pin_path(cache, name)
     try:
-        return jsonfile.read(path)["digest"]
+        return jsonfile.read(path)["digest"] if path.exists() else None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: want the weights that this cache began with, got {error}; delete the file if you know them") from None
 
 
 def pin(cache: Path, record: WeightsRecord) -> None:
     """Remember the weights that a cache was begun with; WeightsError if others come under the same name, whose values would mix."""
-    path = cache / "weights" / f"{record.name}.json"
-    if not path.exists():
+    path, known = _pin_path(cache, record.name), begun_with(cache, record.name)
+    if known is None:
         write_text(path, json.dumps({"name": record.name, "digest": record.digest}) + "\n")
-    elif _begun_with(path) != record.digest:
+    elif known != record.digest:
         raise WeightsError(f"{path}: want the weights {record.name} that this cache began with, got others; give the new ones another name")
+
+
+def _pin_path(cache: Path, name: str) -> Path:
+    return cache / "weights" / f"{name}.json"

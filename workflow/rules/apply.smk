@@ -19,7 +19,7 @@ for _name in PLAN.names:
             logs(f"apply_{_name}"),
         benchmark:
             logs(f"apply_{_name}").replace(".log", ".tsv")
-        threads: 1
+        threads: resources.of_apply(PLAN, _name).threads
         resources:
             gpu=resources.of_apply(PLAN, _name).gpu,
             mem_mb=need_of_apply("mem_mb", _name),

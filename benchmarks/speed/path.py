@@ -122,7 +122,7 @@ def rows(*, quick: bool) -> list[Row]:
             "ours": staged(video, folder / "ours", faces={}, grada={}),
             "fast": staged(video, folder / "fast", faces={"every": 5}, grada=backend),
         }
-        costs, outputs = take_turns(arms, units=25 * seconds, rounds=1 if quick else 3, compare=compare)
+        costs, outputs = take_turns(arms, units=25 * seconds, rounds=1 if quick else 2, compare=compare)
     what = f"video to face stream, {25 * seconds} frames of 1280x720"
     fast = f"reference / fast (every: 5{', openvino' if backend else ''})"
     return [

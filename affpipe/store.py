@@ -12,7 +12,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -238,10 +238,19 @@ class Stream:
 
     def blob(self, name: str, row: int) -> bytes:
         """Ragged bytes of one row."""
+        return self.blobs(name, [row])[0]
+
+    def blobs(self, name: str, rows: Sequence[int]) -> list[bytes]:
+        """Ragged bytes of rows, in their order; what lies between the first and the last is read as one piece."""
+        if len(rows) == 0:
+            return []
+        first, stop = int(np.min(rows)), int(np.max(rows)) + 1
         with self._faults():
-            offset = self._file[f"{name}_offset"]
-            stop = offset[row + 1] if row + 1 < len(offset) else len(self._file[name])
-            return self._file[name][offset[row] : stop].tobytes()
+            offset = self._file[f"{name}_offset"][first : stop + 1]
+            if len(offset) == stop - first:  # the last row ends where the data ends
+                offset = np.append(offset, len(self._file[name]))
+            data = self._file[name][offset[0] : offset[-1]].tobytes()
+            return [data[offset[i] - offset[0] : offset[i + 1] - offset[0]] for i in np.asarray(rows) - first]
 
 
 def _unreadable(path: Path, error: OSError) -> StoreError:

@@ -1,6 +1,7 @@
 """GRADA: the published keys, sizes and preprocessing; what reaches the network is the detector's box and nothing else."""
 
 import io
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -183,15 +184,79 @@ def test_crops_of_another_kind_are_refused(tiny: Path, crop: np.ndarray) -> None
         grada.load(tiny, **CPU, side=64).extract([picture(9, 9), crop])
 
 
-def test_bfloat16_gives_the_direction_of_float32(tiny: Path, media: Path) -> None:
+def real_faces(media: Path) -> list[np.ndarray]:
+    """The speaker's face of three clips, at two moments."""
     from affpipe.media.decode import frames
 
     clips = ("grid_bbaf2n.mpg", "grid_brbk7n.mpg", "grid_id2_vcd_swwp2s.mpg")
-    shots = [image for clip in clips for _, _, image in frames(media / clip, backend="pyav", wanted=np.array([10]))]
-    crops = [image[80:260, 100:260] for image in shots]  # the speaker's face
-    exact, half = (grada.load(tiny, device=CPU["device"], dtype=d, side=96).extract(crops) for d in (torch.float32, torch.bfloat16))
-    cosine = [a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in zip(exact.embedding, half.embedding, strict=True)]
-    assert min(cosine) > 0.99
+    shots = [image for clip in clips for _, _, image in frames(media / clip, backend="pyav", wanted=np.array([10, 50]))]
+    return [image[80:260, 100:260] for image in shots]
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (a * b).sum(axis=1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_bfloat16_gives_the_direction_of_float32(tiny: Path, media: Path, backend: str) -> None:
+    """The batch norms hold statistics of pictures, so that random weights neither fade nor saturate, and faces differ from one another."""
+    if backend == "openvino":
+        pytest.importorskip("openvino")
+    faces = real_faces(media)
+    half = grada.load(tiny, device=CPU["device"], dtype=torch.bfloat16, backend=backend).extract(faces).embedding
+    exact = grada.load(tiny, **CPU).extract(faces).embedding
+    assert cosines(exact[:-2], exact[2:]).max() < 0.99
+    assert cosines(exact, half).min() >= 0.999
+    assert not np.array_equal(exact, half)
+
+
+def test_openvino_differs_from_torch_by_rounding(tiny: Path) -> None:
+    pytest.importorskip("openvino")
+    crops = [picture(40 + 9 * i, 70 - 5 * i) for i in range(5)]
+    want = grada.load(tiny, **CPU, side=64).extract(crops)
+    for size in (2, 5):  # of a batch: the last one is shorter
+        encoder = grada.load(tiny, **CPU, side=64, batch_size=size, backend="openvino")
+        for part, same in zip(encoder.extract(crops), want, strict=True):
+            np.testing.assert_allclose(part, same, atol=5e-5)
+    assert [part.shape for part in encoder.extract([])] == [(0, 256), (0, 8), (0, 2)]
+
+
+def test_openvino_that_is_not_installed_is_refused_in_one_line(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(
+        SettingsError, match=r"grada: backend openvino wants the package openvino, got none; pip install affpipe\[openvino\]"
+    ):
+        grada.load(tiny, **CPU, backend="openvino")
+
+
+def test_openvino_on_a_gpu_is_refused(tmp_path: Path, tiny: Path) -> None:
+    plan = settings(tmp_path, tiny, backend="openvino")
+    assert plan.features["grada"].spec() == settings(tmp_path, tiny).features["grada"].spec()  # it differs by rounding, as a device does
+    with pytest.raises(
+        SettingsError, match=r"features\.grada\.backend: openvino runs on a CPU, got device cuda; set torch, or device: cpu"
+    ):
+        parse({**plan.model_dump(mode="json"), "device": "cuda"})
+
+
+def test_folded_batch_norms_change_rounding_alone(state: dict[str, torch.Tensor]) -> None:
+    nets = [GradaNet().eval() for _ in range(2)]
+    for net in nets:
+        net.load_state_dict(state)
+        net.double()
+    grada.fold(nets[1])
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in nets[1].modules())
+    x = torch.from_numpy(np.stack([picture(64, 64) for _ in range(2)])).permute(0, 3, 1, 2).double() / 128 - 1
+    with torch.no_grad():
+        for folded, whole in zip(nets[1](x), nets[0](x), strict=True):
+            torch.testing.assert_close(folded, whole, atol=1e-10, rtol=0)
+
+
+def test_pixels_are_normalised_as_published() -> None:
+    every = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
+    got = grada.Prepared(GradaNet(), torch.float32).normalise(torch.from_numpy(every))
+    want = (every / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    np.testing.assert_allclose(got.numpy(), want.transpose(0, 3, 1, 2), atol=1e-6)
+    assert got.is_contiguous(memory_format=torch.channels_last)
 
 
 # --- checkpoints --------------------------------------------------------------------------------------------------------------------

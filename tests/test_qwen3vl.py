@@ -273,6 +273,19 @@ def test_the_pixel_cap_is_kept(tiny: Path, shape: tuple[int, int, int]) -> None:
     assert (inputs["input_ids"] == encoder.processor.video_token_id).sum() == pairs * rows * columns // 4
 
 
+@pytest.mark.parametrize("shape", [(16, 360, 640), (1, 333, 517), (5, 64, 64), (2, 31, 40)])
+def test_patches_are_those_of_the_library_to_the_bit(tiny: Path, shape: tuple[int, int, int]) -> None:
+    """Resized here, before the library has sorted colours."""
+    encoder = _load(tiny, min_pixels=20 * 32 * 32, max_pixels=40 * 32 * 32)
+    clip = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    got = encoder._inputs(clip, np.arange(len(clip)) / 4)
+    pair = clip.repeat(2, axis=0) if len(clip) == 1 else clip
+    size = {"shortest_edge": encoder.min_pixels * len(pair), "longest_edge": encoder.max_pixels * len(pair)}
+    want = encoder.processor.video_processor([pair], do_sample_frames=False, size=size, cap_pixels_per_frame=False, return_tensors="pt")
+    for name in ("pixel_values_videos", "video_grid_thw"):
+        assert torch.equal(got[name], want[name])
+
+
 def test_other_input_is_refused(tiny: Path) -> None:
     encoder, clip, times = _load(tiny), np.zeros((3, 40, 40, 3), np.uint8), np.arange(3.0)
     for bad in (clip.astype(np.float32), clip[0], clip[..., :1], clip[:0], np.zeros((17, 40, 40, 3), np.uint8)):

@@ -90,6 +90,8 @@ def test_rows_come_back_as_they_went_in_however_they_were_cut(path, dtype, block
         assert (stream.start_s.dtype, stream.valid.dtype) == (np.float64, bool)
         assert stream.rows("frame").dtype == np.int64
         assert [stream.blob("crop", i) for i in range(40)] == want["crop"]
+        for some in ([], [39], [0], [3, 4, 9], [9, 3, 39, 3], range(40)):
+            assert stream.blobs("crop", some) == [want["crop"][i] for i in some]
         np.testing.assert_array_equal(stream.rows("values", 5, 9), want["values"][5:9])
         assert stream.shape_of("values") == (40, 2)
 

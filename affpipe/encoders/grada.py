@@ -16,14 +16,16 @@ network has 6,844,202.
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from affpipe.compat import ensure_torchvision
+from affpipe.encoders.openvino import compiled
 from affpipe.encoders.specs import GRADA
 from affpipe.errors import InputError, WeightsError
 from affpipe.weights.checkpoint import SAFE, read, read_safe
@@ -66,19 +68,62 @@ class GradaNet(nn.Module):
         return x, self.classifier(x), self.regression(x).flip(-1)  # it was trained on arousal, valence
 
 
+class Prepared(nn.Module):
+    """A network that takes pixels: their scaling, which is ImageNet's, as one product and one sum a value."""
+
+    def __init__(self, network: GradaNet, dtype: torch.dtype):
+        super().__init__()
+        self.network = network.to(dtype, memory_format=torch.channels_last)
+        self.dtype = dtype
+        mean, std = np.array(MEAN), np.array(STD)
+        self.register_buffer("scale", torch.tensor(1 / (255 * std), dtype=torch.float32))
+        self.register_buffer("shift", torch.tensor(-mean / std, dtype=torch.float32))
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """(B, side, side, 3) uint8 to (B, 3, side, side) float32, which lies in memory as it did."""
+        side = pixels.shape[2]
+        x = pixels.flatten(2).float()  # (B, side, 3 side): by whole rows, since three values are too few for a loop
+        x = x.mul_(self.scale.repeat(side)).add_(self.shift.repeat(side))
+        return x.unflatten(2, (side, 3)).permute(0, 3, 1, 2)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, side, side, 3) uint8 RGB to what `GradaNet.forward` gives."""
+        return self.network(self.normalise(pixels).to(self.dtype))
+
+
+def fold(network: GradaNet) -> GradaNet:
+    """The network with its convolutions' batch norms worked into their weights: equal but for rounding, and one pass less over each map."""
+    for block in network.modules():
+        if isinstance(block, nn.Sequential) and len(block) > 1 and isinstance(block[1], nn.BatchNorm2d):
+            block[0], block[1] = fuse_conv_bn_eval(block[0], block[1]), nn.Identity()
+    return network
+
+
 class Grada:
     """The encoder. Several threads may call it at the same time."""
 
     spec = GRADA
     dim = DIM
 
-    def __init__(self, network: GradaNet, *, device: torch.device, side: int = 240, batch_size: int = 32):
-        self.network = network.eval().to(device)
+    def __init__(
+        self,
+        network: GradaNet,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        side: int = 240,
+        batch_size: int = 32,
+        backend: Literal["torch", "openvino"] = "torch",
+    ):
+        """Takes over a float32 network. `backend` "openvino" is for CPUs alone; SettingsError where its package is not installed."""
         self.device, self.side, self.batch_size = device, side, batch_size
-        self.dtype = network.regression.weight.dtype
-        self.mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
-        self.std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
         self._alone = threading.Lock()  # one batch at a time is in the GPU's memory, however many threads
+        network = fold(network.eval())
+        if backend == "openvino":
+            example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+            self.run = compiled(self.spec.name, Prepared(network, torch.float32), example, dtype=dtype)
+        else:
+            self.run = Prepared(network, dtype).to(device)
 
     def extract(self, crops: Sequence[np.ndarray]) -> Embedded:
         """Embed N face crops, each (h, w, 3) uint8 RGB of any size, in order.
@@ -91,15 +136,15 @@ class Grada:
         out = Embedded(*(np.empty((len(crops), width), np.float32) for width in (DIM, len(EMOTIONS), 2)))
         for i in range(0, len(crops), self.batch_size):
             batch = slice(i, i + self.batch_size)
-            for rows, found in zip(out, self._embed(np.stack([letterbox(crop, self.side) for crop in crops[batch]])), strict=True):
+            for rows, found in zip(out, self._embed([letterbox(crop, self.side) for crop in crops[batch]]), strict=True):
                 rows[batch] = found.float().cpu().numpy()
         return out
 
     @torch.inference_mode()
-    def _embed(self, pictures: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    def _embed(self, pictures: list[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
+        pixels = torch.from_numpy(np.stack(pictures))  # (B, side, side, 3) uint8: a quarter of what floats are to copy
         with self._alone:
-            x = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2) / 255  # (B, 3, side, side)
-            return self.network(((x - self.mean) / self.std).to(self.dtype))
+            return self.run(pixels.to(self.device))
 
 
 def letterbox(image: np.ndarray, side: int) -> np.ndarray:
@@ -117,11 +162,14 @@ def letterbox(image: np.ndarray, side: int) -> np.ndarray:
     return out
 
 
-def load(path: Path, *, device: torch.device, dtype: torch.dtype, side: int = 240, batch_size: int = 32) -> Grada:
+def load(path: Path, **options: Any) -> Grada:
     """The encoder with the weights of a .pth or .safetensors file, or of the one in a folder. Runs no code of the checkpoint.
 
     A state dict may lie alone under "state_dict", and all its names may begin with "module.", as nn.DataParallel saves them; nothing else
     is unwrapped or left out. Raises WeightsError where the file is none or a key is missing, left over or of another shape.
+
+    Args:
+        options: those of `Grada`.
     """
     weights = _weights(_file(path))
     # Made without memory or random draws; `assign` then puts the weights in place, so a key left out would stay without a value.
@@ -132,7 +180,7 @@ def load(path: Path, *, device: torch.device, dtype: torch.dtype, side: int = 24
     except RuntimeError as error:
         reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])[:300]
         raise WeightsError(f"{GRADA.name}: {path} is no GRADA checkpoint: {reason}; correct the path, or get the file again") from None
-    return Grada(network.to(dtype), device=device, side=side, batch_size=batch_size)
+    return Grada(network.float(), **options)
 
 
 def _file(path: Path) -> Path:

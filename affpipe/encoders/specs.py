@@ -27,7 +27,7 @@ class EncoderSpec:
 
 
 MESH = EncoderSpec("mesh", "face", "stream", ("landmarks",), 1)
-GRADA = EncoderSpec("grada", "face", "stream", ("faces", "subject"), 1)
+GRADA = EncoderSpec("grada", "face", "stream", ("faces", "subject"), 2)
 QWEN3VL = EncoderSpec("qwen3vl", "behaviour", "video", ("frames",), 2)
 WAVLM = EncoderSpec("wavlm", "audio", "video", ("audio",), 1)
 LOGMEL = EncoderSpec("logmel", "audio", "video", ("audio",), 1)

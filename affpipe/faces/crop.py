@@ -38,8 +38,8 @@ def cut(frame: np.ndarray, box: np.ndarray, margin: float, max_side: int) -> tup
     left, top, right, bottom = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
     if left >= right or top >= bottom:
         raise InputError(f"crop: box {np.asarray(box).tolist()} lies outside of the {width}x{height} frame")
-    crop = np.zeros((y1 - y0, x1 - x0, 3), np.uint8)
-    crop[top - y0 : bottom - y0, left - x0 : right - x0] = frame[top:bottom, left:right]
+    beyond = top - y0, y1 - bottom, left - x0, x1 - right
+    crop = cv2.copyMakeBorder(frame[top:bottom, left:right], *beyond, cv2.BORDER_CONSTANT)  # a copy, black outside
     if len(crop) > max_side:
         crop = cv2.resize(crop, (max_side, max_side), interpolation=cv2.INTER_AREA)
     return crop, crop_box
@@ -49,7 +49,7 @@ def encode_jpeg(crop: np.ndarray, quality: int) -> bytes:
     """An (H, W, 3) uint8 RGB crop as JPEG; quality 1 to 100."""
     if crop.dtype != np.uint8 or crop.ndim != 3 or crop.shape[2] != 3 or not 1 <= quality <= 100:
         raise InputError(f"encode_jpeg: want uint8 (H, W, 3) and quality 1-100, got {crop.dtype} {crop.shape}, {quality}")
-    return cv2.imencode(".jpg", crop[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    return cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
@@ -71,7 +71,7 @@ def decode_jpeg(data: bytes) -> np.ndarray:
     height, width = jpeg_size(data) or (0, 0)
     if max(height, width) > LARGEST_SIDE or data.count(SCAN) > MOST_SCANS:
         raise StoreError(f"decode_jpeg: want at most {LARGEST_SIDE} pixels a side and {MOST_SCANS} scans, got {width}x{height}; {REMEDY}")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if height and width else None
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if height and width else None
     if image is None:
         raise StoreError(f"decode_jpeg: {len(data)} bytes are no image; {REMEDY}")
-    return np.ascontiguousarray(image[:, :, ::-1])
+    return image

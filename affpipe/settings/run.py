@@ -95,6 +95,8 @@ class Settings(Section):
                 raise ValueError(f"features.{name}: the name is that of a stage; choose another")
             if self.features[name].encoder == "wavlm" and self.audio.sample_rate_hz != WAVLM_RATE_HZ:
                 raise ValueError(f"features.{name}: WavLM hears {WAVLM_RATE_HZ} Hz, got audio.sample_rate_hz {self.audio.sample_rate_hz}")
+            if getattr(self.features[name], "backend", "torch") == "openvino" and self.device != "cpu":
+                raise ValueError(f"features.{name}.backend: openvino runs on a CPU, got device {self.device}; set torch, or device: cpu")
             margin = getattr(self.features[name], "margin", 0)
             if margin > self.faces.crop_margin:
                 raise ValueError(f"features.{name}.margin: want at most faces.crop_margin {self.faces.crop_margin}, got {margin}")

@@ -197,17 +197,14 @@ def landmarks(context: Context) -> Worker:
             row = who.rows("row")
             for block in blocks(len(row), BLOCK):
                 values, valid = blank(len(row[block]), (POINTS, 3)), np.zeros(len(row[block]), bool)
-                for i in np.flatnonzero(row[block] >= 0):
-                    points = mesh.landmarks(_crop(found, int(row[block][i])))
+                seen = np.flatnonzero(row[block] >= 0)
+                for i, crop in zip(seen, found.blobs("crop", row[block][seen]), strict=True):
+                    points = mesh.landmarks(cropping.decode_jpeg(crop))
                     if points is not None:
                         values[i], valid[i] = points, True
                 out.append(values=values, start_s=who.start_s[block], end_s=who.end_s[block], valid=valid)
 
     return work
-
-
-def _crop(found: Stream, row: int) -> np.ndarray:
-    return cropping.decode_jpeg(found.blob("crop", row))
 
 
 def _area(mesh: Stream, block: slice) -> np.ndarray:

@@ -40,15 +40,16 @@ def grada(context: Context) -> Worker:
 
     s = context.settings
     path, random = checkpoint(context)
-    encoder = load(path, **_place(context), side=s.side, batch_size=s.batch_size)
+    encoder = load(path, **_place(context), side=s.side, batch_size=s.batch_size, backend=s.backend)
 
     def work(job: Job) -> None:
         with job.open("subject") as who, job.open("faces") as found, job.writing(job.header(who.fps, random=random)) as out:
             row, box, crop_box = who.rows("row"), found.rows(), found.rows("crop_box")
             for block in blocks(len(row), FACES):
                 seen, parts = row[block] >= 0, {}
-                crops = (decode_jpeg(found.blob("crop", int(i))) for i in row[block][seen])
-                faces = [inner(crop, crop_box[i], box[i], s.margin) for i, crop in zip(row[block][seen], crops, strict=True)]
+                rows = row[block][seen]
+                crops = map(decode_jpeg, found.blobs("crop", rows))
+                faces = [inner(crop, crop_box[i], box[i], s.margin) for i, crop in zip(rows, crops, strict=True)]
                 for name, part in zip(("values", "emotion", "va"), encoder.extract(faces), strict=True):
                     parts[name] = blank(len(seen), part.shape[1:])
                     parts[name][seen] = part

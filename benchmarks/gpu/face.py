@@ -12,7 +12,6 @@ from benchmarks.gpu.rows import Case
 
 SIDE, TINY_SIDE, BATCHES = 240, 64, (32, 64, 128, 256)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-FORMATS = {"": torch.contiguous_format, ", channels last": torch.channels_last}
 FACES = (120, 300)  # pixels of the sides of a face before it is resized
 FRAME = (720, 1280, 3)
 
@@ -27,23 +26,22 @@ def cases(at: Place) -> Iterator[Case]:
         yield Case(f"YOLOv8n, frames/s of 720p, batch {batch}, letterbox and suppression included", lambda b=batch: _yolo(at, b))
 
 
-def grada(at: Place, dtype: torch.dtype, memory_format: torch.memory_format, batch: int):
+def grada(at: Place, dtype: torch.dtype, batch: int):
     """The encoder of the pipeline."""
     from affpipe.encoders.grada import Grada, GradaNet
 
     torch.manual_seed(0)
-    network = GradaNet().to(at.device, dtype).to(memory_format=memory_format)
-    return Grada(network.requires_grad_(False), device=at.device, side=TINY_SIDE if at.tiny else SIDE, batch_size=batch)
+    side = TINY_SIDE if at.tiny else SIDE
+    return Grada(GradaNet().requires_grad_(False), device=at.device, dtype=dtype, side=side, batch_size=batch)
 
 
 def _squares(at: Place, batch: int) -> dict[str, float]:
     """uint8 on the host to numbers on the host."""
     works = {}
     for name, dtype in DTYPES.items():
-        for kind, memory_format in FORMATS.items():
-            encoder = grada(at, dtype, memory_format, batch)
-            pictures = np.random.default_rng(0).integers(0, 256, (batch, encoder.side, encoder.side, 3), dtype=np.uint8)
-            works[name + kind] = lambda e=encoder, p=pictures: [found.float().cpu() for found in e._embed(p)]
+        encoder = grada(at, dtype, batch)
+        pictures = list(np.random.default_rng(0).integers(0, 256, (batch, encoder.side, encoder.side, 3), dtype=np.uint8))
+        works[name] = lambda e=encoder, p=pictures: [found.float().cpu() for found in e._embed(p)]
     figures: dict[str, float] = {}
     with at.peak(figures):
         took = at.in_turn(works)
@@ -54,7 +52,7 @@ def _crops(at: Place, batch: int) -> dict[str, float]:
     """`extract`, crops of all sizes."""
     rng = np.random.default_rng(0)
     crops = [rng.integers(0, 256, (*rng.integers(*FACES, 2), 3), dtype=np.uint8) for _ in range(batch)]
-    encoders = {name: grada(at, dtype, torch.contiguous_format, batch) for name, dtype in DTYPES.items()}
+    encoders = {name: grada(at, dtype, batch) for name, dtype in DTYPES.items()}
     took = at.in_turn({name: lambda e=encoder: e.extract(crops) for name, encoder in encoders.items()})
     return {name: batch / seconds for name, seconds in took.items()}
 

@@ -72,13 +72,12 @@ class OnCPU:
         buffer.numpy()[i] = self.letterbox(image[y : y + side, x : x + side], self.encoder.side)
 
     def squares(self, buffer: Tensor, numbers: np.ndarray) -> Tensor:
-        """(B, 3, side, side) in grey levels, on the device."""
-        return buffer.to(self.encoder.device, non_blocking=True).permute(0, 3, 1, 2)
+        """(B, side, side, 3) in grey levels, on the device."""
+        return buffer.to(self.encoder.device, non_blocking=True)
 
     @torch.inference_mode()
     def embed(self, buffer: Tensor, numbers: np.ndarray) -> Tensor:
-        encoder = self.encoder
-        return encoder.network(((self.squares(buffer, numbers) / 255 - encoder.mean) / encoder.std).to(encoder.dtype))[0]
+        return self.encoder.run(self.squares(buffer, numbers))[0]
 
 
 class OnGPU(OnCPU):
@@ -98,14 +97,14 @@ class OnGPU(OnCPU):
         frames = buffer.to(self.encoder.device, non_blocking=True)
         if frames.ndim == 4:  # RGB
             height, width = frames.shape[1:3]
-            return _sample(frames.permute(0, 3, 1, 2), self._grid(numbers, height, width)).clamp(0, 255)
+            return _sample(frames.permute(0, 3, 1, 2), self._grid(numbers, height, width)).clamp(0, 255).permute(0, 2, 3, 1)
         height, width = frames.shape[1] * 2 // 3, frames.shape[2]
         grid = self._grid(numbers, height, width)
         luma = frames[:, None, :height]
         chroma = frames[:, height:].reshape(-1, 2, height // 2, width // 2)  # two of its rows lie in one of the buffer
         colours = torch.cat([_sample(luma, grid), _sample(chroma, grid)], dim=1)  # (B, 3, side, side)
         colours = colours - colours.new_tensor(BLACK).view(1, 3, 1, 1)
-        return torch.einsum("rc,bchw->brhw", colours.new_tensor(TO_RGB), colours).clamp(0, 255)
+        return torch.einsum("rc,bchw->bhwr", colours.new_tensor(TO_RGB), colours).clamp(0, 255)
 
     def _grid(self, numbers: np.ndarray, height: int, width: int) -> Tensor:
         """Where the pixels of each frame's square lie: (B, side, side, 2) in [-1, 1]."""
@@ -129,7 +128,7 @@ def _sample(planes: Tensor, grid: Tensor) -> Tensor:
 
 def _measure(at: Place, decoder: film.Decoder, path: Path, frames: int, threads: int) -> dict[str, float]:
     batch = TINY_BATCH if at.tiny else BATCH
-    encoder = grada(at, torch.bfloat16, torch.channels_last, batch)
+    encoder = grada(at, torch.bfloat16, batch)
     ways = {"CPU": OnCPU(decoder, path, encoder), "GPU": OnGPU(decoder, path, encoder)}
     apart = _compare(ways, batch)
     works = {"decode": lambda: _decode(decoder, path, threads)}

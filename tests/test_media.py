@@ -286,7 +286,7 @@ def test_unusable_files(tmp_path):
         frame.sample_rate = 16000
         stream = out.add_stream("pcm_s16le", rate=16000, layout="mono")
         out.mux(stream.encode(frame))
-    calls = (probe, lambda p: list(decode.frames(p)), lambda p: audio.extract(p, FrameAxis(np.zeros(1), Fraction(25))))
+    calls = (probe, lambda p: list(decode.frames(p)), lambda p: list(audio.extract(p, FrameAxis(np.zeros(1), Fraction(25)))))
     for name in ("absent.mp4", ".", "empty.mp4", "noise.mp4", "words.mp4", "words.txt", "sound.wav"):
         path = tmp_path / name
         for call in calls:

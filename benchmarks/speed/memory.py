@@ -14,10 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from affpipe import config, run
 from affpipe.plan import Plan
 from benchmarks.speed import inputs
 from benchmarks.speed.arms import MB, Cost, DisagreeError, Row
+from benchmarks.speed.workspace import tiny_weights, workspace
 
 STAGES = ("frames", "audio", "vad", "faces", "subject", "landmarks", "mouth", "speech", "mesh", "grada", "qwen3vl", "wavlm", "logmel")
 QUICK = ("frames", "audio")
@@ -29,20 +29,6 @@ from pathlib import Path
 atexit.register(lambda: print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]))
 runpy.run_module("affpipe", run_name="__main__")
 """
-FEATURES = {
-    "mesh": {"encoder": "mesh"},
-    "grada": {"encoder": "grada", "weights": "grada-tiny", "side": 64},
-    "qwen3vl": {"encoder": "qwen3vl", "weights": "qwen3vl-tiny", "max_pixels": 9216},
-    "wavlm": {"encoder": "wavlm", "weights": "wavlm-tiny"},
-    "logmel": {"encoder": "logmel"},
-}
-SETTINGS = {
-    "shards": 1,
-    "vad": {"model": "silero"},
-    "features": FEATURES,
-    "models": {"voice": {"kind": "chunk_asp", "reads": "wavlm"}},
-    "publish": "voice",
-}
 
 
 def rows(*, quick: bool) -> list[Row]:
@@ -52,8 +38,11 @@ def rows(*, quick: bool) -> list[Row]:
     out = []
     with tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights"
-        subprocess.run([sys.executable, "-m", "affpipe", "weights", "tiny", str(weights)], check=True, stdout=subprocess.DEVNULL)
-        plans = {arm: _workspace(Path(folder) / str(seconds), seconds, weights) for arm, seconds in arms.items()}
+        tiny_weights(weights)
+        plans = {
+            arm: workspace(Path(folder) / str(seconds), inputs.film(seconds, inputs.SMALL, fps=FPS), weights)
+            for arm, seconds in arms.items()
+        }
         for stage in QUICK if quick else STAGES:
             costs, counts = {}, {}
             for arm, plan in plans.items():
@@ -64,21 +53,6 @@ def rows(*, quick: bool) -> list[Row]:
             done = ", ".join(f"{count} rows of {arm}" for arm, count in counts.items())
             out.append(Row(f"memory of {stage}", "process", costs, f"{long} : {short}", figure, 1.1, done, at_most=True))
     return out
-
-
-def _workspace(folder: Path, seconds: int, weights: Path) -> Plan:
-    """A folder with manifest and settings of a film and of the shortest one."""
-    folder.mkdir()
-    films = {"train": inputs.film(seconds, inputs.SMALL, fps=FPS), "validation": inputs.film(1, inputs.SMALL, fps=FPS)}
-    lines = [f"{partition},{film.resolve()},{partition},labels.txt" for partition, film in films.items()]
-    (folder / "data_manifest.csv").write_text("\n".join(["stream_id,video,partition,va", *lines]) + "\n")
-    (folder / "labels.txt").write_text("valence,arousal\n0,0\n")
-    places = {name: str(folder / name) for name in ("cache", "results")}
-    settings = config.parse(
-        SETTINGS | places | {"manifest": str(folder / "data_manifest.csv"), "data_root": str(folder), "weights": str(weights)}
-    )
-    (folder / "settings.json").write_text(settings.model_dump_json())
-    return run.plan_from(settings)
 
 
 def _apply(plan: Plan, stage: str) -> tuple[Cost, int]:

@@ -69,12 +69,12 @@ class Job:
         self._random |= set(stream.attributes["random"])
         return stream
 
-    def sound(self) -> np.ndarray:
-        """(N,) float32 samples of the video's audio track, sample 0 at its first frame."""
+    def sound(self) -> store.Sound:
+        """The video's audio track, sample 0 at its first frame."""
         item = self.plan.item("audio", self.item)
         path = self.plan.stream("audio", item)
         store.check(path, key=self.plan.key("audio"), identity=item.identity)
-        return store.sound(path)
+        return store.Sound(path)
 
     @property
     def random(self) -> tuple[str, ...]:

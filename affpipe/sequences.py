@@ -89,7 +89,7 @@ def _read_windows(job: Job, settings: ChunkModel) -> Sequence:
         feature = job.plan.settings.features[settings.reads]
         length_s = feature.length_s
         cut = frames.segments(axis.start_s, axis.end_s, length_s=length_s, hop_s=feature.hop_s)
-        track = np.round(job.sound() * FULL_SCALE).astype(np.int16)  # exact: the file has 16 bits
+        track = np.round(job.sound()[:] * FULL_SCALE).astype(np.int16)  # exact: the file has 16 bits
         rate = job.plan.settings.audio.sample_rate_hz
         waves, samples = audio.windows(track, cut[:, 0] - axis.start_s, length_s=length_s, sample_rate_hz=rate)
         inputs = {settings.reads: waves, "steps": samples}

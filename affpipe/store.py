@@ -33,6 +33,7 @@ KEY = re.compile(r"[0-9a-f]{12}")  # what names the folder of a computation
 CHUNK_BYTES = 1 << 18  # of one HDF5 chunk at most: small enough for a window, large enough for a disk
 CHUNK_ROWS = 256  # of one at least, bytes permitting
 CHUNK_BLOB = 1 << 16  # bytes of one of ragged data that is written in blocks
+SOUND = 1 << 20  # samples that are checked at once
 ROWS = ("values", "start_s", "end_s", "valid")
 REPAIR = "run `affpipe cache verify`, then the workflow again"
 
@@ -287,18 +288,38 @@ def check(path: Path, *, key: str, identity: str, deep: bool = False) -> dict[st
             for name in stream.names:
                 stream.rows(name)
     elif deep:
-        sound(path)
+        track = Sound(path)
+        for start in range(0, len(track), SOUND):
+            track[start : start + SOUND]
     return found
 
 
-def sound(path: Path) -> np.ndarray:
-    """(N,) float32 samples of a stored audio track."""
-    from affpipe.media.audio import read_flac
+class Sound:
+    """A stored audio track, read where it is cut: `sound[start:stop]` is float32 (n,), as of an array that held it all."""
 
-    try:
-        return read_flac(path)
-    except AffpipeError as error:
-        raise StoreError(f"{path}: want a whole audio track, got {error}; {REPAIR}", damaged=path) from None
+    def __init__(self, path: Path):
+        from affpipe.media.audio import flac_samples
+
+        self.path = path
+        with self._faults():
+            self._samples = flac_samples(path)
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except AffpipeError as error:
+            raise StoreError(f"{self.path}: want a whole audio track, got {error}; {REPAIR}", damaged=self.path) from None
+
+    def __len__(self) -> int:
+        return self._samples
+
+    def __getitem__(self, cut: slice) -> np.ndarray:
+        from affpipe.media.audio import read_flac
+
+        start, stop, _ = cut.indices(self._samples)
+        with self._faults():
+            return read_flac(self.path, start, max(start, stop))
 
 
 # ---- indexes ----------------------------------------------------------------------------------------------------------------------------

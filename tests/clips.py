@@ -65,6 +65,7 @@ def write(
     mirror: bool = False,
     size: tuple[int, int] = (WIDTH, HEIGHT),
     sound: Sound | None = None,
+    pixels: str = "yuv420p",
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
 ) -> Path:
@@ -73,14 +74,14 @@ def write(
     Args:
         pts: of each frame in units of time_base; by default `count` frames at `fps` from start_s.
         rotation_deg: counter-clockwise turn written as the display matrix; mirror: left and right swapped after that.
-        codec: of the video; libx264 writes B-frames.
+        codec, pixels: of the video; libx264 writes B-frames.
     """
     if pts is None:
         pts = [round((Fraction(start_s) + i / Fraction(fps)) / time_base) for i in range(count)]
     with av.open(str(path), "w", options={"avoid_negative_ts": "disabled", **(container_options or {})}) as out:
         video = out.add_stream(codec, rate=fps, options=options or {})
         video.width, video.height = size
-        video.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        video.pix_fmt = "yuvj420p" if codec == "mjpeg" else pixels
         video.codec_context.time_base = time_base
         video.time_base = time_base
         video.codec_context.thread_count = 1

@@ -84,7 +84,7 @@ def write_media(plan: Plan, item) -> None:
     job = Job(plan, "audio", plan.item("audio", item))
     header = job.header(FPS, samples=len(t), sample_rate_hz=RATE, start_s=0.0)
     with atomic(job.path) as part:
-        write_flac(part, (0.3 * loud * np.sin(2 * np.pi * 220 * t)).astype(np.float32), RATE, json.dumps(header.attributes()))
+        write_flac(part, [(0.3 * loud * np.sin(2 * np.pi * 220 * t)).astype(np.float32)], RATE, json.dumps(header.attributes()))
 
 
 def entries(plan: Plan) -> dict[str, dict[str, Entry]]:

@@ -235,7 +235,7 @@ def test_json_is_read_up_to_the_limit(tmp_path, monkeypatch):
 
 def test_a_track_that_declares_hours_beyond_its_bytes_is_refused(tmp_path):
     path = tmp_path / "x.flac"
-    write_flac(path, np.zeros(16000, np.float32), 16000, "{}")
+    write_flac(path, [np.zeros(16000, np.float32)], 16000, "{}")
     data = bytearray(path.read_bytes())
     data[21] |= 0x0F  # the number of samples: 36 bits of the first block
     data[22:26] = b"\xff" * 4
@@ -248,7 +248,7 @@ def test_a_track_that_declares_hours_beyond_its_bytes_is_refused(tmp_path):
 @pytest.mark.parametrize("seconds", [0.01, 1, 600])
 def test_silence_is_no_bomb(tmp_path, seconds):
     """Nothing is shorter in FLAC."""
-    write_flac(tmp_path / "x.flac", np.zeros(int(16000 * seconds), np.float32), 16000, "{}")
+    write_flac(tmp_path / "x.flac", [np.zeros(int(16000 * seconds), np.float32)], 16000, "{}")
     assert len(read_flac(tmp_path / "x.flac")) == int(16000 * seconds)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -216,6 +217,55 @@ def test_threads_do_not_change_a_sound_file(plain):
         assert np.array_equal(a[2], b[2])
 
 
+def converted(path: Path) -> list[np.ndarray]:
+    """An independent conversion: each frame by a converter of its own."""
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize("size", [(96, 64), (104, 66), (120, 70)])
+def test_pictures_do_not_depend_on_those_before(tmp_path, size):
+    """Neither by the memory they lie in nor by how the converter was set up: here for other colours, then for other pixels."""
+    plain = {"count": 6, "size": size}
+    parts = [
+        clips.write(tmp_path / "a.ts", **plain),
+        clips.write(tmp_path / "b.ts", **plain, options={"colorspace": "bt709", "color_range": "pc"}),
+        clips.write(tmp_path / "c.ts", **plain, pixels="yuv444p"),
+    ]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    want = converted(path)
+    assert not np.array_equal(want[0], want[6])
+    got = [image for _, _, image in decode.frames(path)]  # all held together
+    assert np.array_equal(got, want)
+
+
+def test_a_reader_that_stops_early_closes_the_file(plain):
+    def is_open() -> bool:
+        return any(Path(f"/proc/self/fd/{fd}").resolve() == plain.resolve() for fd in os.listdir("/proc/self/fd"))
+
+    running = decode.frames(plain)
+    _, _, image = next(running)
+    assert is_open()
+    running.close()
+    assert not is_open()
+    assert clips.number(image) == 0  # outlives what it came from
+    for index, _, _ in decode.frames(plain):
+        if index == 3:
+            break
+    assert not is_open()
+
+
+def test_pixels_that_cannot_be_converted_are_told_of_with_the_name(plain, monkeypatch):
+    def refuse(*_, **__):
+        raise av.error.ArgumentError(22, "Invalid argument")
+
+    monkeypatch.setattr(decode, "VideoReformatter", lambda: SimpleNamespace(reformat=refuse))
+    with pytest.raises(MediaError, match="Invalid argument in the pixels of frame 0") as error:
+        next(decode.frames(plain))
+    assert one_line(error, plain)
+
+
 def test_facts_are_json(plain):
     info = probe(plain)
     facts = json.loads(json.dumps(info.facts()))
@@ -236,7 +286,7 @@ def test_unusable_files(tmp_path):
         frame.sample_rate = 16000
         stream = out.add_stream("pcm_s16le", rate=16000, layout="mono")
         out.mux(stream.encode(frame))
-    calls = (probe, lambda p: list(decode.frames(p)), lambda p: audio.extract(p, FrameAxis(np.zeros(1), Fraction(25))))
+    calls = (probe, lambda p: list(decode.frames(p)), lambda p: list(audio.extract(p, FrameAxis(np.zeros(1), Fraction(25)))))
     for name in ("absent.mp4", ".", "empty.mp4", "noise.mp4", "words.mp4", "words.txt", "sound.wav"):
         path = tmp_path / name
         for call in calls:

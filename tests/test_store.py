@@ -299,7 +299,7 @@ def sound(tmp_path) -> Path:
     wave = np.sin(np.arange(32000) / 20).astype(np.float32) / 2
     header = replace(HEADER, stage="audio", extra={"samples": 32000})
     with disk.atomic(path) as part:
-        write_flac(part, wave, 16000, json.dumps(header.attributes(), sort_keys=True))
+        write_flac(part, [wave], 16000, json.dumps(header.attributes(), sort_keys=True))
     return path
 
 
@@ -307,6 +307,15 @@ def test_an_audio_track_says_what_it_is(sound):
     assert store.check(sound, key=KEY, identity=IDENTITY, deep=True)["extra"] == {"samples": 32000}
     assert "want key" in refused(sound, key="a" * 12)
     assert "want identity" in refused(sound, identity="x")
+
+
+def test_an_audio_track_is_cut_like_an_array(sound):
+    track = store.Sound(sound)
+    whole = track[:]
+    assert len(track) == len(whole) == 32000
+    assert np.abs(whole - np.sin(np.arange(32000) / 20) / 2).max() < 1 / 32768
+    for cut in (slice(0, 9), slice(5000, 20001), slice(31990, 32010), slice(32000, 33000), slice(9, 3)):
+        assert np.array_equal(track[cut], whole[cut])
 
 
 @pytest.mark.parametrize("keep", [0, 20, 0.6])
@@ -318,7 +327,7 @@ def test_a_cut_audio_track_is_refused(sound, keep):
 
 @pytest.mark.parametrize("comment", ["hello", "5", "{}", "[1]"])
 def test_audio_of_another_program_is_refused(sound, comment):
-    write_flac(sound, np.zeros(100, np.float32), 16000, comment)
+    write_flac(sound, [np.zeros(100, np.float32)], 16000, comment)
     assert "want a stored audio track" in refused(sound)
 
 

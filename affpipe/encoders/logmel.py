@@ -45,7 +45,7 @@ class LogMel:
         n_mels: int = 64,
         min_hz: float = 125.0,
         max_hz: float = 7500.0,
-        batch_size: int = 64,
+        batch_size: int = 8,
     ):
         if not 0 <= min_hz < max_hz <= sample_rate_hz / 2 or n_mels < 1 or not 0 < hop_s <= window_s:
             raise InputError(

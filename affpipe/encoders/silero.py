@@ -67,16 +67,16 @@ class Silero:
     def extract(self, samples: np.ndarray) -> np.ndarray:
         """Probability of speech in mono 16 kHz sound (N,) float32 in [-1, 1], as (ceil(N / 512),) float32; step r begins at sample 512 r.
 
-        Raises InputError for anything else.
+        samples: an array, or what is cut like one: a minute of it is read at a time. Raises InputError for anything else.
         """
-        if samples.dtype != np.float32 or samples.ndim != 1 or not np.isfinite(samples).all():
-            raise InputError(f"silero: want finite float32 samples (N,), got {samples.dtype} {samples.shape}; decode the audio again")
         count = -(-len(samples) // STEP)
         out, state = np.empty(count, np.float32), None
         for first in range(0, count, BLOCK):
             stop = min(first + BLOCK, count)
             begin, end = first * STEP - CONTEXT, stop * STEP
             piece = samples[max(begin, 0) : end]
+            if piece.dtype != np.float32 or piece.ndim != 1 or not np.isfinite(piece).all():
+                raise InputError(f"silero: want finite float32 samples (N,), got {piece.dtype} {piece.shape}; decode the audio again")
             piece = np.pad(piece, (max(-begin, 0), max(end - len(samples), 0)))
             steps = torch.from_numpy(piece).to(self.device).unfold(0, CONTEXT + STEP, STEP)  # (R, CONTEXT + STEP)
             found, state = self.network(steps, state)

@@ -10,12 +10,16 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from affpipe.errors import InputError, MediaError
 from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
 
 Frames = Iterator[tuple[int, float, np.ndarray]]
 BACKENDS = ("pyav", "decord")
+# glibc returns the memory of a picture to the system when it is freed, unless a larger block was freed before, and the next picture's pages
+# are faulted in one by one, which takes longer than converting it. Blocks from 32 MB on do not count.
+LARGER = 31 << 20  # bytes
 
 
 def frames(path: Path, *, backend: str = "pyav", wanted: np.ndarray | None = None, threads: int = 1) -> Frames:
@@ -25,9 +29,10 @@ def frames(path: Path, *, backend: str = "pyav", wanted: np.ndarray | None = Non
         path: the video.
         backend: "pyav" or "decord".
         wanted: (K,) strictly increasing frame indices; only these are converted and yielded, and the pass stops after the last one.
-        threads: decoder threads, 0 for as many as there are cores. On a sound file the frames do not depend on it; with more than one, what
-            a decoder makes of damaged data varies from run to run.
+        threads: of decoder and conversion, 0 for as many as there are cores. On a sound file the frames do not depend on it; with more than
+            one, what a decoder makes of damaged data varies from run to run.
 
+    Each image is its own memory: who gets it may keep it. Closing the iterator closes the file.
     Raises MediaError for a video that cannot be read, InputError for a wanted frame that the video does not have.
     """
     if backend not in BACKENDS:
@@ -54,12 +59,18 @@ def orient(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
 def _pyav(path: Path, wanted: list[int] | None, threads: int) -> Frames:
     remaining = iter(wanted or ())
     target = next(remaining, None)
+    np.empty(LARGER, np.uint8)  # freed at once
+    reformatter = VideoReformatter()  # a frame's own one would be set up anew for each
     with open_media(path) as container:
         video = VideoPass(container, path, threads=threads)
         for index, time_s, frame in video:
             if wanted is not None and index != target:
                 continue
-            yield index, time_s, orient(frame.to_ndarray(format="rgb24"), video.matrix)
+            try:
+                picture = reformatter.reformat(frame, format="rgb24", threads=threads)
+            except av.FFmpegError as error:
+                raise unreadable(path, f"{words(error)} in the pixels of frame {index}") from None
+            yield index, time_s, orient(picture.to_ndarray(), video.matrix)
             target = next(remaining, None)
             if wanted is not None and target is None:
                 return

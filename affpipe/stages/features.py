@@ -12,7 +12,7 @@ from affpipe.frames import FrameAxis, frames_in, segments
 from affpipe.jobs import Context, Job, Worker, blank, blocks
 from affpipe.stages.checkpoints import checkpoint
 
-FRAMES, FACES, WINDOWS = 4096, 256, 64  # rows between two writes: what is held in memory at once
+FRAMES, FACES, WINDOWS = 512, 256, 16  # rows between two writes: what is held in memory at once
 
 
 def mesh(context: Context) -> Worker:
@@ -172,12 +172,12 @@ def _windowed(context: Context, encoder, random: tuple[str, ...]) -> Worker:
 
     def work(job: Job) -> None:
         axis = job.axis()
-        samples = job.sound()
+        sound = job.sound()
         cut = segments(axis.start_s, axis.end_s, length_s=s.length_s, hop_s=s.hop_s)
         begin_s = cut[:, 0] - axis.start_s
         with job.writing(job.header(axis.fps, random=random)) as out:
-            for block in blocks(len(cut), WINDOWS):
-                waves, lengths = windows(samples, begin_s[block], length_s=s.length_s, sample_rate_hz=rate)
+            for block in blocks(len(cut), max(WINDOWS, encoder.batch_size)):
+                waves, lengths = windows(sound, begin_s[block], length_s=s.length_s, sample_rate_hz=rate)
                 steps = np.array([encoder.frame_count(int(n)) for n in lengths], np.int32)
                 values = _half(job, "values", encoder.extract(waves, lengths))
                 out.append(values=values, steps=steps, start_s=cut[block, 0], end_s=cut[block, 1], valid=steps > 0)

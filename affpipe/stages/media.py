@@ -7,7 +7,7 @@ import numpy as np
 
 from affpipe.frames import FrameAxis
 from affpipe.jobs import Context, Job, Worker
-from affpipe.media.audio import extract, write_flac
+from affpipe.media.audio import extract, length, write_flac
 from affpipe.media.probe import probe
 
 log = logging.getLogger("affpipe")
@@ -38,10 +38,10 @@ def audio(context: Context) -> Worker:
     def work(job: Job) -> None:
         axis = job.axis()
         shifted = FrameAxis(axis.times_s - offset_s, axis.fps)  # sound moved later is sound looked for earlier
-        samples = extract(job.video, shifted, sample_rate_hz=rate)
-        header = job.header(axis.fps, samples=len(samples), sample_rate_hz=rate, start_s=axis.start_s)
+        blocks = extract(job.video, shifted, sample_rate_hz=rate)
+        header = job.header(axis.fps, samples=length(shifted, rate), sample_rate_hz=rate, start_s=axis.start_s)
         with job.atomic() as part:
-            write_flac(part, samples, rate, json.dumps(header.attributes(), sort_keys=True))
+            write_flac(part, blocks, rate, json.dumps(header.attributes(), sort_keys=True))
 
     return work
 
@@ -57,10 +57,10 @@ def vad(context: Context) -> Worker:
 
     def work(job: Job) -> None:
         axis = job.axis()
-        samples = job.sound()
-        found = detector.extract(samples)
+        sound = job.sound()
+        found = detector.extract(sound)
         first = np.arange(len(found)) * STEP
-        start_s, end_s = (axis.start_s + at / RATE_HZ for at in (first, np.minimum(first + STEP, len(samples))))
+        start_s, end_s = (axis.start_s + at / RATE_HZ for at in (first, np.minimum(first + STEP, len(sound))))
         header = job.header(axis.fps, columns=("probability",))
         job.write(header, values=found[:, None], start_s=start_s, end_s=end_s, valid=np.ones(len(found), bool))
 

@@ -74,7 +74,7 @@ def _audio(job: Job, seed: bytes) -> None:
     with job.atomic() as part:
         part.write_bytes(b"half a track")
         fake_events.amid(f"{job.name}/{job.item.id}")
-        write_flac(part, samples, rate, json.dumps(header.attributes(), sort_keys=True))
+        write_flac(part, [samples], rate, json.dumps(header.attributes(), sort_keys=True))
 
 
 def _model(job: Job) -> None:
@@ -109,7 +109,7 @@ def read(job: Job, reads: tuple[str, ...]) -> Iterator[bytes]:
             continue
         yield name.encode()
         if name == "audio":
-            yield job.sound().tobytes()
+            yield job.sound()[:].tobytes()
         else:
             with job.open(name) as stream:
                 yield from (stream.rows(dataset).tobytes() for dataset in sorted(stream.names))

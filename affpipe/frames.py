@@ -94,14 +94,15 @@ def merge(windows: Sequence[np.ndarray], starts: Sequence[int], n: int) -> np.nd
     What lies beyond n is dropped.
     """
     total = np.zeros((n, *windows[0].shape[1:]), np.float64)
-    count = np.zeros(n, np.int64)
-    for window, start in zip(windows, starts, strict=True):
-        stop = min(start + len(window), n)
-        total[start:stop] += window[: stop - start]
-        count[start:stop] += 1
+    first = np.minimum(starts, n)
+    stop = np.minimum(first + [len(window) for window in windows], n)
+    for window, a, b in zip(windows, first.tolist(), stop.tolist(), strict=True):
+        total[a:b] += window[: b - a]
+    count = np.cumsum(np.bincount(first, minlength=n + 1) - np.bincount(stop, minlength=n + 1))[:n]  # windows that cover each row
     if (count == 0).any():
         raise InputError(f"merge: row {int(np.argmin(count))} of {n} is covered by no window")
-    return total / count.reshape(-1, *[1] * (total.ndim - 1))
+    total /= count.reshape(-1, *[1] * (total.ndim - 1))
+    return total
 
 
 def align(

@@ -260,7 +260,7 @@ def places(windows: np.ndarray, length: int) -> np.ndarray:
 
 def cut(data: np.ndarray, at: np.ndarray) -> Tensor:
     """Rows of an array (R, ...) at `at` (B, L), zero where that is -1, as a (B, L, ...) tensor; floats become float32."""
-    out = data[at]  # one gather, in C; numpy's, since threads cost more here than they save
+    out = data.take(at, axis=0)  # one gather, in C; numpy's, since threads cost more here than they save
     if at.min(initial=0) < 0:
         out[at < 0] = 0
     out = torch.from_numpy(out)

@@ -80,6 +80,20 @@ def test_overlaps_are_averaged_and_what_lies_beyond_the_end_is_dropped():
     assert merge(windows, np.array([0, 2]), 4).ravel().tolist() == [1.0, 2.0, 4.0, 7.0]
 
 
+def test_merge_is_the_mean_of_a_plain_loop_bit_by_bit():
+    """Windows of any lengths, in any order, and past the end."""
+    rng = np.random.default_rng(0)
+    starts = [*rng.permutation(60).tolist(), 0, 55, 60, 70]
+    windows = [rng.normal(size=(int(rows), 2)).astype(np.float32) for rows in rng.integers(1, 9, len(starts))]
+    total, count = np.zeros((60, 2)), [0] * 60
+    for window, start in zip(windows, starts, strict=True):
+        for i, row in enumerate(window):
+            if start + i < 60:
+                total[start + i] += row
+                count[start + i] += 1
+    np.testing.assert_array_equal(merge(windows, starts, 60), total / np.array(count)[:, None])
+
+
 def test_merge_refuses_a_hole():
     with pytest.raises(InputError, match="row 2 of 5 is covered by no window"):
         merge(np.ones((2, 2, 1)), np.array([0, 3]), 5)

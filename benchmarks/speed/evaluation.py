@@ -25,7 +25,7 @@ TOLERANCE = 1e-9
 
 
 def rows(*, quick: bool) -> list[Row]:
-    streams, frames, rounds = (4, 5000, 1) if quick else (600, 5000, 2)
+    streams, frames, rounds = (4, 5000, 1) if quick else (600, 5000, 1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write(folder, streams, frames)

@@ -8,6 +8,7 @@ comparison, as is what the reference alone does at random (whole layers and stre
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,18 +27,16 @@ ensure_torchvision()
 
 from transformers import WavLMConfig, WavLMModel  # noqa: E402
 
-TOP, SECONDS, RATE, WIDTH = 4, 4, 16_000, LARGE["hidden_size"]
+TOP, RATE, WIDTH = 4, 16_000, LARGE["hidden_size"]
 CONFIG = LARGE | {"activation_dropout": 0.0}  # microsoft/wavlm-large's; the others are the defaults
 TOLERANCE = 0.01  # the states that enter the top layers pass through float16
 
 
 def rows(*, quick: bool) -> list[Row]:
-    windows, rounds = (1, 1) if quick else (2, 3)
+    windows, seconds, layers, rounds = (1, 1, 6, 1) if quick else (2, 4, LARGE["num_hidden_layers"], 2)
     torch.manual_seed(0)
-    whole = WavLMModel(WavLMConfig(**CONFIG))
-    encoder = WavLM(
-        deepcopy(whole), device=torch.device("cpu"), scale=None, layer=CONFIG["num_hidden_layers"] - TOP, top=Top.take(whole, TOP)
-    )
+    whole = WavLMModel(WavLMConfig(**CONFIG | {"num_hidden_layers": layers}))
+    encoder = WavLM(deepcopy(whole), device=torch.device("cpu"), scale=None, layer=layers - TOP, top=Top.take(whole, TOP))
     trunk, top = split(encoder, TOP)
     settings = ChunkModel(reads="wavlm", cache_frozen=False)
     fresh = Predictor(settings, {"wavlm": WIDTH}, Backbone(top, trunk, WIDTH, ()), outputs=2)
@@ -45,9 +44,9 @@ def rows(*, quick: bool) -> list[Row]:
     stored.model = fresh.model
     reference = _Published(whole, fresh.model)
 
-    sound = torch.randint(-3000, 3000, (windows, 1, SECONDS * RATE), dtype=torch.int16)
+    sound = torch.randint(-3000, 3000, (windows, 1, seconds * RATE), dtype=torch.int16)
     target = torch.rand(windows, 1, settings.chunks, 2) * 2 - 1
-    samples, present = torch.full((windows, 1), SECONDS * RATE), torch.ones(windows, 1, 1, dtype=torch.bool)
+    samples, present = torch.full((windows, 1), seconds * RATE), torch.ones(windows, 1, 1, dtype=torch.bool)
     states = trunk(sound[:, 0] / FULL_SCALE, samples[:, 0])[:, None]
     inputs = {"wavlm": sound, "steps": samples}, {"wavlm": states, "steps": trunk.frames(samples[:, 0])[:, None]}
     answers: dict[str, tuple[nn.Module, Callable[[], Tensor]]] = {
@@ -56,28 +55,35 @@ def rows(*, quick: bool) -> list[Row]:
         "cached": (stored, lambda: stored(inputs[1], present).prediction),
     }
 
-    def step(name: str) -> tuple[float, list[Tensor]]:
+    def train(mode: bool) -> None:
+        for model, _ in answers.values():
+            model.train(mode)
+
+    def step(name: str) -> float:
         model, predict = answers[name]
         model.zero_grad()
         loss = (predict() - target).square().mean()
         loss.backward()
+        return loss.item()
+
+    def gradients(name: str) -> list[Tensor]:
         layers = whole.encoder.layers[-TOP:] if name == "reference" else top.layers
-        return loss.item(), [p.grad.clone() for n, p in layers.named_parameters() if "rel_attn_embed" not in n]
+        return [p.grad.clone() for n, p in layers.named_parameters() if "rel_attn_embed" not in n]
 
     def compare(_: dict[str, Any]) -> str:
-        with _Still(*(model for model, _ in answers.values())):
-            return _agree({name: step(name) for name in answers})
+        train(False)
+        found = {name: (step(name), gradients(name)) for name in answers}
+        train(True)
+        return _agree(found)
 
-    for model, _ in answers.values():
-        model.train()
-    costs, outputs = take_turns({n: lambda n=n: step(n)[0] for n in answers}, units=windows, rounds=rounds, compare=compare)
-    what = f"WavLM-Large, top {TOP} layers trained, {windows} windows of {SECONDS} s"
-    figure = "times less CPU"
+    train(True)
+    costs, outputs = take_turns({n: partial(step, n) for n in answers}, units=windows, rounds=rounds, compare=compare)
+    what = f"WavLM of {layers} layers, top {TOP} trained, {windows} windows of {seconds} s"
+    goals = {what: ("ours", 2.5), f"{what}, cached states": ("cached", 9.0)}
     return [
-        Row(what, "window and step", {k: costs[k] for k in ("reference", "ours")}, figure, ratio(costs), 2.5, outputs),
-        Row(f"{what}, cached states", "window and step", {"reference": costs["reference"], "ours": costs["cached"]}, figure,
-            ratio(costs, fast="cached"), 9.0, outputs),
-    ]  # fmt: skip
+        Row(text, "window and step", {n: costs[n] for n in ("reference", own)}, "times less CPU", ratio(costs, fast=own), goal, outputs)
+        for text, (own, goal) in goals.items()
+    ]
 
 
 class _Published(nn.Module):
@@ -93,21 +99,6 @@ class _Published(nn.Module):
         sound = (sound - sound.mean(dim=1, keepdim=True)) / (sound.var(dim=1, keepdim=True, correction=0) + 1e-7).sqrt()
         states = self.whole(sound).last_hidden_state
         return self.head(states, torch.ones(states.shape[:2], dtype=torch.bool))[0]
-
-
-class _Still:
-    """Nothing at random in models while in this context."""
-
-    def __init__(self, *models: nn.Module):
-        self.models = models
-
-    def __enter__(self) -> None:
-        for model in self.models:
-            model.eval()
-
-    def __exit__(self, *_: object) -> None:
-        for model in self.models:
-            model.train()
 
 
 def _agree(found: dict[str, tuple[float, list[Tensor]]]) -> str:

@@ -3,7 +3,8 @@
 reference: one pickle keyed by the path of a frame, with float32 rows; for each window a loop over its frames, a stack, padding, and the
 windows of a batch stacked. It holds the first videos only (100,000 frames), which are cheaper to look up than all; reading the pickle
 does not count. ours: `Packed`, float16 rows of all videos, windows from anywhere. floor: as many rows that lie together, copied and
-widened to float32 into memory that is there.
+widened to float32 into memory that is there, without masks and targets. All in one thread, as in a loader's worker: threads that wait for
+each other would be counted too.
 """
 
 from collections.abc import Callable
@@ -26,6 +27,7 @@ Batches = list[dict[str, Any]]
 
 
 def rows(*, quick: bool) -> list[Row]:
+    torch.set_num_threads(1)
     frames, part, windows, rounds = (60_000, 20_000, 160, 1) if quick else (3_000_000, 100_000, 1600, 5)
     settings = TransformerModel(reads="grada", window=LENGTH, stride=STRIDE)
     streams, targets = _streams(frames)

@@ -19,7 +19,11 @@ from typing import Any
 from benchmarks.speed import table
 
 OUT = Path("benchmarks/out/speed.json")
-NAMES = ()
+NAMES = (
+    *("decode", "segments", "combined", "crops", "efficientnet", "path"),
+    *("windows", "stitching", "evaluation", "mamba", "wavlm"),
+    *("memory", "startup", "planning"),
+)
 THREADS = 2
 PACKAGES = ("av", "torch", "transformers", "mediapipe", "h5py", "numpy")
 

@@ -1,6 +1,5 @@
 """The device that networks run on. torch is imported only where one is asked for: planning passes through here."""
 
-import ctypes
 import fcntl
 import logging
 import os
@@ -15,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from affpipe import memory
 from affpipe.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ log = logging.getLogger("affpipe")
 JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_TASK_ID")  # set within a job of a scheduler, which hands out devices itself
 NAME = r"\d+|(GPU|MIG)-.+"  # of a device in CUDA_VISIBLE_DEVICES
 POLL_S = 1.0
-MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # of glibc's mallopt
-KEPT_BYTES = 2**30
 NONE = "device: want a CUDA device as set, got none on this node; run on a GPU node or set device: cpu"
 _held: dict[str, int] = {}  # device -> file that is locked as long as this process lives
 
@@ -38,19 +36,8 @@ def pick(name: str) -> "torch.device":
     if name == "cuda" and not torch.cuda.is_available():
         raise SettingsError(NONE)
     if name == "cpu":
-        keep_memory()
+        memory.keep()
     return torch.device(name)
-
-
-def keep_memory(size: int = KEPT_BYTES) -> None:
-    """Let this process keep freed blocks of up to `size` bytes for its next ones, where the C library is glibc.
-
-    By itself it returns what is larger than 32 MB, as are the maps of a batch of pictures, and gets it again, zeroed page by page, for the
-    next layer: a third of the time of a convolutional network on a CPU.
-    """
-    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
-        mallopt(MMAP_THRESHOLD, size)
-        mallopt(TRIM_THRESHOLD, size)
 
 
 def claim() -> str | None:

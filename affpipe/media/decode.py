@@ -12,14 +12,12 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from affpipe import memory
 from affpipe.errors import InputError, MediaError
 from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
 
 Frames = Iterator[tuple[int, float, np.ndarray]]
 BACKENDS = ("pyav", "decord")
-# glibc returns the memory of a picture to the system when it is freed, unless a larger block was freed before, and the next picture's pages
-# are faulted in one by one, which takes longer than converting it. Blocks from 32 MB on do not count.
-LARGER = 31 << 20  # bytes
 
 
 def frames(path: Path, *, backend: str = "pyav", wanted: np.ndarray | None = None, threads: int = 1) -> Frames:
@@ -59,7 +57,7 @@ def orient(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
 def _pyav(path: Path, wanted: list[int] | None, threads: int) -> Frames:
     remaining = iter(wanted or ())
     target = next(remaining, None)
-    np.empty(LARGER, np.uint8)  # freed at once
+    memory.keep()
     reformatter = VideoReformatter()  # a frame's own one would be set up anew for each
     with open_media(path) as container:
         video = VideoPass(container, path, threads=threads)

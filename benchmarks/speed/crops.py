@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from affpipe import device, store
+from affpipe import memory, store
 from affpipe.compat import ensure_torchvision
 from affpipe.encoders.grada import MEAN, STD, Prepared, letterbox
 from affpipe.faces import crop as cropping
@@ -117,7 +117,7 @@ def _row(*, folder: Path, count: int, start: str, quick: bool) -> Row:
     images = [Image.fromarray(crop) for crop in crops]
 
     def reference() -> list[torch.Tensor]:
-        device.keep_memory(GLIBC_BYTES)
+        memory.keep(GLIBC_BYTES)
         found = save() if start == "frame" else crop_boxes
         opened = images if start == "decoded" else (Image.open(file).convert("RGB") for file in files)
         faces = map(face_of, opened, found, boxes)
@@ -125,7 +125,7 @@ def _row(*, folder: Path, count: int, start: str, quick: bool) -> Row:
         return [torch.stack(inputs[batch]) for batch in batches(count)]
 
     def ours() -> list[torch.Tensor]:
-        device.keep_memory()
+        memory.keep()
         found = keep() if start == "frame" else kept_boxes
         decoded = crops
         if start != "decoded":

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from affpipe import device
+from affpipe import memory
 from affpipe.encoders import grada
 from affpipe.encoders.grada import DIM, MEAN, STD, GradaNet, letterbox
 from affpipe.media.decode import frames
@@ -62,7 +62,7 @@ def rows(*, quick: bool) -> list[Row]:
     published, path, cpu = network(), make_tiny(WEIGHTS)[2], torch.device("cpu")
 
     def reference():
-        device.keep_memory(GLIBC_BYTES)
+        memory.keep(GLIBC_BYTES)
         with torch.no_grad():
             return published(normal)
 
@@ -70,7 +70,7 @@ def rows(*, quick: bool) -> list[Row]:
         encoder = grada.load(path, device=cpu, side=SIDE, **options)
 
         def run():
-            device.keep_memory()
+            memory.keep()
             with torch.inference_mode():
                 return encoder.run(pixels)
 

@@ -16,7 +16,7 @@ from affpipe.demo.voice import speak
 
 FOLDER = Path("benchmarks/out/inputs")
 SEED = 7
-GRAIN = 3.0  # standard deviation of the grain, in grey levels: without it a drawn picture has next to no bits to decode
+GRAIN = 2.5  # standard deviation of the grain, in grey levels: without it a drawn picture has next to no bits to decode
 GRAINS = 16  # different pictures of grain
 DRAWN_S = 20  # of a longer film: then the same pictures again
 WIDE, SMALL = (1280, 720), (320, 256)

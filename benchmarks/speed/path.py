@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from affpipe import device, jobs, workers
+from affpipe import jobs, memory, workers
 from affpipe.config import parse
 from affpipe.faces.detect import MediaPipeDetector
 from affpipe.manifest import Row as Video
@@ -44,7 +44,7 @@ def published(video: Path, folder: Path) -> Arm:
     detector, net = MediaPipeDetector(), network()
 
     def run() -> np.ndarray:
-        device.keep_memory(GLIBC_BYTES)
+        memory.keep(GLIBC_BYTES)
         for name in ("frames", "crops"):
             rmtree(folder / name, ignore_errors=True)
             (folder / name).mkdir(parents=True)
@@ -92,7 +92,7 @@ def staged(plan: Plan) -> Arm:
     started = {name: workers.start(jobs.Context(plan, name)) for name in STAGES}
 
     def run() -> np.ndarray:
-        device.keep_memory()
+        memory.keep()
         for name, worker in started.items():
             job = jobs.Job(plan, name, plan.items(name)[0])
             worker(job)

@@ -152,4 +152,4 @@ def _row(*, folder: Path, count: int, start: str, quick: bool) -> Row:
     costs, outputs = take_turns(arms, units=count, rounds=1 if quick else 4, compare=compare)
     what = {"frame": "frame and box to input", "kept": "kept JPEG to input", "decoded": "decoded crop to input"}[start]
     goal = 5 if start == "frame" else None
-    return Row(f"{what}, {count} faces of 1280x720", "face", costs, "reference / ours", ratio(costs), goal, outputs)
+    return Row(f"{what}, {count} faces of 1280x720", "face", costs, "reference : ours", ratio(costs), goal, outputs)

@@ -81,7 +81,7 @@ def rows(*, quick: bool) -> list[Row]:
         arms["openvino"] = arm(dtype=torch.float32, backend="openvino")
     costs, outputs = take_turns(arms, units=count, rounds=1 if quick else 5, compare=compare)
     what = f"EfficientNet-B1, {count} faces of {SIDE} pixels"
-    out = [Row(what, "face", costs, "reference / ours", ratio(costs), 2.9, outputs)]
+    out = [Row(what, "face", costs, "reference : ours", ratio(costs), 2.9, outputs)]
     if "openvino" in costs:
-        out.append(Row(what, "face", costs, "reference / openvino", ratio(costs, fast="openvino"), 6, outputs))
+        out.append(Row(what, "face", costs, "reference : openvino", ratio(costs, fast="openvino"), 6, outputs))
     return out

@@ -44,7 +44,7 @@ def rows(*, quick: bool) -> list[Row]:
 
 def _row(what: str, arms: dict[str, Arm], rounds: int, compare: Callable[[dict[str, Any]], str]) -> Row:
     costs, outputs = take_turns(arms, units=1, rounds=rounds, compare=compare)
-    return Row(what, "run", costs, "times less CPU", ratio(costs), None, outputs)
+    return Row(what, "run", costs, "reference : ours", ratio(costs), None, outputs)
 
 
 def _write(folder: Path, streams: int, frames: int) -> None:

@@ -149,8 +149,8 @@ def rows(*, quick: bool) -> list[Row]:
         }
         costs, outputs = take_turns(arms, units=25 * seconds, rounds=1 if quick else 2, compare=partial(compare, plans))
     what = f"video to face stream, {25 * seconds} frames of 1280x720"
-    fast = f"reference / fast (every: 5{', openvino' if backend else ''})"
+    fast = f"reference : fast (every: 5{', openvino' if backend else ''})"
     return [
-        Row(what, "frame", costs, "reference / ours", ratio(costs), 5, outputs),
+        Row(what, "frame", costs, "reference : ours", ratio(costs), 5, outputs),
         Row(what, "frame", costs, fast, ratio(costs, fast="fast"), None, outputs),
     ]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from affpipe import disk
 from affpipe.errors import StoreError
-from affpipe.store import FIT, KEY, MODEL, REPAIR, attributes, check, file_name, read_index
+from affpipe.indexes import read_index
+from affpipe.store import FIT, KEY, MODEL, REPAIR, attributes, check, file_name
 
 log = logging.getLogger("affpipe")
 

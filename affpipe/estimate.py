@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import sizes, store
+from affpipe import sizes
 from affpipe.errors import StoreError
+from affpipe.indexes import Entry, read_index
 from affpipe.jobrecord import JobRecord
 from affpipe.lengths import Lengths
 from affpipe.plan import Item, Plan
 from affpipe.settings import ChunkModel
-from affpipe.store import Entry
 
 MEASURED, DEFAULT, ARITHMETIC = "measured here", "default", "arithmetic"
 
@@ -139,7 +139,7 @@ def _entries(plan: Plan, name: str) -> dict[str, Entry]:
     out: dict[str, Entry] = {}
     for index in plan.indexes(name):
         with suppress(StoreError):  # not there yet, or one that the next run drops
-            out |= store.read_index(Path(index))
+            out |= read_index(Path(index))
     return out
 
 

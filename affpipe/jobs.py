@@ -19,9 +19,10 @@ from affpipe import disk, store
 from affpipe.abreast import StoppedError, each
 from affpipe.errors import AbsentError, AffpipeError, MediaError, StoreError
 from affpipe.frames import FrameAxis
+from affpipe.indexes import Entry
 from affpipe.jobrecord import JobRecord
 from affpipe.plan import Item, Plan
-from affpipe.store import Entry, Stream
+from affpipe.store import Stream
 
 log = logging.getLogger("affpipe")
 Progress = Callable[[str, int, int], None]  # stage, items done, items in all

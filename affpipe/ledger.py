@@ -10,9 +10,9 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from affpipe import disk
+from affpipe.indexes import Entry
 from affpipe.jobrecord import JobRecord
 from affpipe.plan import Plan
-from affpipe.store import Entry
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from pathlib import Path
 from affpipe import cache, formats, jobs, report, store, workers
 from affpipe.errors import InputError, MediaError
 from affpipe.files import instead_of_file
+from affpipe.indexes import Entry
 from affpipe.jobs import Progress
 from affpipe.manifest import SUBJECTS, Row, check_video_name, folded
 from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
 from affpipe.predictor import model_path
 from affpipe.publish import read_run
-from affpipe.store import Entry
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ import numpy as np
 
 from affpipe import __version__, config, disk, evaluate, formats, jsonfile, latefusion, ledger, metrics, report, sequences
 from affpipe.errors import InputError
+from affpipe.indexes import Entry
 from affpipe.jobs import Job
 from affpipe.latefusion import Study
 from affpipe.metrics import Video
 from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
 from affpipe.settings import Settings
-from affpipe.store import KEY, Entry
+from affpipe.store import KEY
 from affpipe.tasks import TASKS
 
 LATE = "late_fusion"  # its name among the scored systems, and its folder

@@ -10,11 +10,11 @@ from typing import Any
 
 from affpipe import cache, config, device, disk, jobs, jsonfile, manifest, resources, store, workers
 from affpipe.errors import InputError, SettingsError, StoreError
+from affpipe.indexes import Entry, read_index, write_index
 from affpipe.jobrecord import JobRecord, recording
 from affpipe.jobs import Progress
 from affpipe.plan import Item, Plan
 from affpipe.settings import Settings
-from affpipe.store import Entry
 
 log = logging.getLogger("affpipe")
 
@@ -87,7 +87,7 @@ def read_entries(plan: Plan, reads: Iterable[str], shards: list[str]) -> dict[st
 
 
 def _checked(plan: Plan, read: str, items: list[Item], index: Path, there: set[str]) -> dict[str, Entry]:
-    entries = store.read_index(index)
+    entries = read_index(index)
     if entries.keys() != {item.id for item in items}:
         raise StoreError(f"{index}: want the items of its shard, got {', '.join(entries)}; {store.REPAIR}", damaged=index)
     for item in items:
@@ -116,7 +116,7 @@ def apply_shard(settings: Path, index: Path, *, threads: int, progress: Progress
         entries = read_entries(plan, plan.reads(stage), [shard])
         made = jobs.apply(plan, stage, plan.items(stage, shard), entries, workers.start, progress, record, threads=abreast)
         check_failures(plan, stage, made)
-        store.write_index(index, made)
+        write_index(index, made)
 
 
 def check_failures(plan: Plan, stage: str, made: dict[str, Entry]) -> None:

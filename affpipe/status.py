@@ -10,9 +10,9 @@ from typing import Any
 
 from affpipe import ledger, store
 from affpipe.errors import StoreError
+from affpipe.indexes import Entry, read_index
 from affpipe.jobrecord import JobRecord
 from affpipe.plan import Plan
-from affpipe.store import Entry
 
 FINISHED, UNFINISHED, WITH_FAULTS = 0, 1, 3  # exit statuses
 
@@ -135,7 +135,7 @@ def _streams(plan: Plan, name: str) -> Stage:
 
 def _entries(index: Path) -> dict[str, Entry] | None:
     try:
-        return store.read_index(index)
+        return read_index(index)
     except StoreError:  # none yet, or one that the next run drops
         return None
 

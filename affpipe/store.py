@@ -83,7 +83,7 @@ def names(folder: Path) -> set[str]:
     except (FileNotFoundError, NotADirectoryError):
         return set()
     except OSError as error:
-        raise _unreadable(folder, error) from None
+        raise unreadable(folder, error) from None
 
 
 def file_name(id: str, identity: str, suffix: str = ".h5") -> str:
@@ -177,7 +177,7 @@ class Stream:
             self._file = h5py.File(path, "r")
         except OSError as error:
             if error.errno not in (None, errno.ENOENT):  # HDF5's own complaints have no number
-                raise _unreadable(path, error) from None
+                raise unreadable(path, error) from None
             what = "no file" if not path.exists() else " ".join(str(error).split("(")[-1].rstrip(")").split())
             raise StoreError(f"{path}: want a stored stream, got {what}; {REPAIR}", damaged=path) from None
         with self._faults():
@@ -198,7 +198,7 @@ class Stream:
         except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:  # h5py has one for each kind of damage
             self._file.close()
             if getattr(error, "errno", None) is not None:
-                raise _unreadable(self.path, error) from None
+                raise unreadable(self.path, error) from None
             raise StoreError(f"{self.path}: want a whole stream, got {' '.join(str(error).split())}; {REPAIR}", damaged=self.path) from None
         except StoreError:
             self._file.close()
@@ -254,7 +254,8 @@ class Stream:
             return [data[offset[i] - offset[0] : offset[i + 1] - offset[0]] for i in np.asarray(rows) - first]
 
 
-def _unreadable(path: Path, error: OSError) -> StoreError:
+def unreadable(path: Path, error: OSError) -> StoreError:
+    """The error of a file that is there and cannot be read."""
     return StoreError(
         f"{path}: want to read it, got {os.strerror(error.errno)}; make it readable, remove it, or check the disk; then run again"
     )
@@ -320,44 +321,3 @@ class Sound:
         start, stop, _ = cut.indices(self._samples)
         with self._faults():
             return read_flac(self.path, start, max(start, stop))
-
-
-# ---- indexes ----------------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What became of one stream: a file with rows, or the reason why there is none.
-
-    status: "done"; "absent" (nothing to make, no fault); "failed" (a fault, with the reason).
-    """
-
-    status: str
-    file: str = ""
-    rows: int = 0
-    reason: str = ""
-
-
-def write_index(path: Path, entries: Mapping[str, Entry]) -> None:
-    """Write a shard's index."""
-    disk.write_text(path, json.dumps({id: asdict(entry) for id, entry in sorted(entries.items())}, indent=1) + "\n")
-
-
-def _entry(found: Mapping[str, Any]) -> Entry:
-    """ValueError or TypeError for what no job wrote: its file lies beside the index."""
-    entry = Entry(**found)
-    texts = all(isinstance(text, str) for text in (entry.status, entry.file, entry.reason))
-    if not texts or entry.file == ".." or Path(entry.file).name != entry.file:
-        raise ValueError(f"the entry {str(dict(found))[:80]}")
-    return entry
-
-
-def read_index(path: Path) -> dict[str, Entry]:
-    """Read a shard's index; StoreError names the file and the remedy."""
-    try:
-        return {id: _entry(entry) for id, entry in jsonfile.read(path).items()}
-    except (ValueError, TypeError, AttributeError, FileNotFoundError) as error:
-        what = getattr(error, "strerror", None) or error
-        raise StoreError(f"{path}: want an index of streams, got {what}; {REPAIR}", damaged=path) from None
-    except OSError as error:
-        raise _unreadable(path, error) from None

@@ -24,13 +24,13 @@ from affpipe.compat import ensure_torchvision
 from affpipe.device import pick
 from affpipe.encoders.augment import augment
 from affpipe.errors import ManifestError, StoreError, WeightsError
+from affpipe.indexes import Entry
 from affpipe.jobs import Job, Progress, inherited
 from affpipe.plan import Item, Plan
 from affpipe.predict import fitted
 from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import FULL_SCALE, Packed, Sequence
 from affpipe.settings import ChunkModel, ModelSettings, Training
-from affpipe.store import Entry
 from affpipe.tasks import width
 from affpipe.weights.checkpoint import read as read_checkpoint
 

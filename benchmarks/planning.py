@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import disk, run, store
+from affpipe import disk, run
 from affpipe.config import load
-from affpipe.store import Entry
+from affpipe.indexes import Entry, write_index
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -54,7 +54,7 @@ def finish_here() -> None:
         for shard in whole.shards:
             if items := whole.items(name, shard):
                 entries = {item.id: Entry("done", whole.stream(name, item).name, 1) for item in items}
-                store.write_index(Path(whole.index(name, shard)), entries)
+                write_index(Path(whole.index(name, shard)), entries)
     for model in whole.settings.models:
         for fold in whole.fits(model):
             disk.write_text(Path(whole.fitted(model, fold)), "{}\n")

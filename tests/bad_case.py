@@ -17,6 +17,7 @@ import clips
 from affpipe import jobs, run, store, workers
 from affpipe.errors import AffpipeError
 from affpipe.importers.check import check
+from affpipe.indexes import Entry
 from affpipe.plan import Plan
 
 FRAMES = 12  # of each clip
@@ -153,7 +154,7 @@ def find_faces(folder: Path) -> Said:
 
 def _stages(plan: Plan, stream: str, names: tuple[str, ...]) -> Said:
     """What the stages' indexes say of one stream: the first that has failed, or else is absent, or else what the log warns of."""
-    entries: dict[str, dict[str, store.Entry]] = {}
+    entries: dict[str, dict[str, Entry]] = {}
     with _log() as warnings:
         for name in names:
             items = [item for item in plan.items(name) if item.row.stream_id == stream]

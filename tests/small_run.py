@@ -9,11 +9,11 @@ import numpy as np
 from affpipe import config, disk, evaluate, metrics, report, store
 from affpipe.formats import write_labels
 from affpipe.frames import NEAREST, OBSERVED
+from affpipe.indexes import Entry, write_index
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
 from affpipe.plan import Item, Plan
 from affpipe.stages.labels import labels
-from affpipe.store import Entry
 from affpipe.tasks import width
 
 T, FPS = 150, 25
@@ -213,4 +213,4 @@ class Run:
         for name in self.plan.names:
             for shard in self.plan.shards:
                 own = {i.id: self.entries[name][i.id] for i in self.plan.items(name, shard)}
-                store.write_index(Path(self.plan.index(name, shard)), own)
+                write_index(Path(self.plan.index(name, shard)), own)

@@ -12,10 +12,10 @@ import pytest
 from affpipe import jobs, store
 from affpipe.abreast import StoppedError, each
 from affpipe.errors import AbsentError, MediaError, StoreError
+from affpipe.indexes import Entry, write_index
 from affpipe.jobrecord import JobRecord
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Plan
-from affpipe.store import Entry
 
 LONG_S = 20.0  # no test waits so long, unless it fails
 
@@ -102,7 +102,7 @@ def test_nothing_depends_on_how_many(small_plan, threads):
     for count in (1, threads):
         plan, record = small_plan("abcdefgh"), JobRecord("apply_frames")
         made = apply(plan, Stage(amid), count, record)
-        store.write_index(plan.folder("frames") / "index.json", made)
+        write_index(plan.folder("frames") / "index.json", made)
         index = (plan.folder("frames") / "index.json").read_bytes()
         counts = (record.done, record.total, record.made, record.there, record.absent, record.failed, record.rows, record.faults)
         found.append((list(made.items()), index, counts, content(plan)))

@@ -17,13 +17,13 @@ from affpipe.encoders.specs import ENCODERS
 from affpipe.errors import SettingsError
 from affpipe.formats import write_labels
 from affpipe.frames import FrameAxis
+from affpipe.indexes import Entry
 from affpipe.jobs import Context, Job
 from affpipe.manifest import read
 from affpipe.media.audio import write_flac
 from affpipe.plan import Plan
 from affpipe.predict import fitted
 from affpipe.predictor import model_path
-from affpipe.store import Entry
 from affpipe.training import fit, groups
 from affpipe.weights.tiny import make_tiny
 

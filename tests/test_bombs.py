@@ -28,6 +28,7 @@ from affpipe import jsonfile, predictor, store
 from affpipe.config import parse
 from affpipe.errors import AffpipeError, MediaError, SettingsError, StoreError, WeightsError
 from affpipe.faces import crop, images
+from affpipe.indexes import read_index
 from affpipe.media import reader
 from affpipe.media.audio import read_flac, write_flac
 from affpipe.media.decode import frames as decode
@@ -215,7 +216,7 @@ def sparse(path: Path, size: int = 1 << 40) -> Path:
 def test_an_index_settings_or_a_record_of_absurd_size_or_depth_are_refused(tmp_path, make):
     path = tmp_path / "x.json"
     make(path)
-    refused(lambda: store.read_index(path), StoreError, "want an index of streams, got")
+    refused(lambda: read_index(path), StoreError, "want an index of streams, got")
     refused(lambda: frozen(path), SettingsError, "want resolved settings, got")
     if not path.is_symlink():
         refused(lambda: read_json("who", path), WeightsError, "is damaged")

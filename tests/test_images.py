@@ -19,6 +19,7 @@ from affpipe.errors import InputError, ManifestError, MediaError, SettingsError
 from affpipe.faces import images
 from affpipe.faces.crop import cut, decode_jpeg, encode_jpeg
 from affpipe.faces.detect import MediaPipeDetector
+from affpipe.indexes import Entry
 from affpipe.jobs import Job
 from affpipe.manifest import Row
 from affpipe.media.decode import frames as decode
@@ -26,7 +27,7 @@ from affpipe.newvideo import predict
 from affpipe.plan import Plan
 from affpipe.review.review import review
 from affpipe.stages.features import inner
-from affpipe.store import Entry, Stream
+from affpipe.store import Stream
 from tests import clips
 
 DEFAULT = yaml.safe_load((Path(__file__).resolve().parents[1] / "config.yaml").read_text())

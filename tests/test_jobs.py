@@ -10,10 +10,10 @@ import yaml
 from affpipe import jobs, store
 from affpipe.config import overlay, parse
 from affpipe.errors import AbsentError, MediaError, StoreError
+from affpipe.indexes import Entry
 from affpipe.jobs import Context, Job, Worker
 from affpipe.manifest import Row
 from affpipe.plan import Item, Plan
-from affpipe.store import Entry
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())

@@ -10,11 +10,11 @@ import pytest
 from affpipe import frames, jobs, labels, workers
 from affpipe.config import parse
 from affpipe.frames import FrameAxis
+from affpipe.indexes import Entry
 from affpipe.jobs import Job
 from affpipe.manifest import Row
 from affpipe.plan import Plan
 from affpipe.sequences import frame_labels
-from affpipe.store import Entry
 from affpipe.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, slices, width
 
 FPS = Fraction(30000, 1001)

@@ -4,9 +4,9 @@ import pytest
 from small_run import EVIL, Run
 
 from affpipe import ledger
+from affpipe.indexes import Entry
 from affpipe.jobrecord import JobRecord
 from affpipe.ledger import Failure
-from affpipe.store import Entry
 
 DAMAGED = "t+1.mp4: want a readable video, got text; copy it again"
 

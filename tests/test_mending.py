@@ -8,9 +8,9 @@ import pytest
 
 from affpipe import cache, disk, jobs, run, store
 from affpipe.errors import StoreError
+from affpipe.indexes import Entry, write_index
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Plan
-from affpipe.store import Entry
 
 NAMES = ("a", "b", "c")
 
@@ -19,7 +19,7 @@ NAMES = ("a", "b", "c")
 def plan(small_plan) -> Plan:
     """Frames of three videos in the store, in one shard, with their index."""
     plan = small_plan(NAMES, shards=1)
-    store.write_index(index(plan), jobs.apply(plan, "frames", plan.items("frames"), {}, stage, lambda *_: None))
+    write_index(index(plan), jobs.apply(plan, "frames", plan.items("frames"), {}, stage, lambda *_: None))
     return plan
 
 
@@ -113,7 +113,7 @@ def test_a_damaged_model_goes_with_the_record_of_its_fit(tmp_path):
 
 def test_faults_that_were_skipped_are_forgotten_and_nothing_else(plan):
     faulty = index(plan).with_name("rest001-0123456789ab.json")
-    store.write_index(faulty, {"x": Entry("failed", reason="no"), "y": Entry("done", "y.h5", 3)})
+    write_index(faulty, {"x": Entry("failed", reason="no"), "y": Entry("done", "y.h5", 3)})
     assert cache.retry([index(plan), faulty, faulty.with_name("none.json")]) == [faulty]
     assert index(plan).exists()
     assert not faulty.exists()

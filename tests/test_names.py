@@ -18,11 +18,12 @@ from affpipe import config, disk, manifest, newvideo, store
 from affpipe.errors import InputError, ManifestError, SettingsError
 from affpipe.importers import folder
 from affpipe.importers.make import make
+from affpipe.indexes import Entry, read_index
 from affpipe.jobs import Context, Job
 from affpipe.plan import Plan
 from affpipe.publish import record
 from affpipe.stages import media
-from affpipe.store import Entry, Stream
+from affpipe.store import Stream
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "ran"  # what any of these names would make, were it run
@@ -89,7 +90,7 @@ def test_the_workflow_runs_on_names_and_folders_of_any_kind(tmp_path):
     for stage, suffix in {"frames": "h5", "audio": "flac", "labels": "h5"}.items():
         (key,) = (tmp_path / "disk" / stage).iterdir()
         (index,) = (key / "shards").iterdir()
-        entries = store.read_index(index)
+        entries = read_index(index)
         assert {entry.status for entry in entries.values()} == {"done"}
         assert set(entries) == ({f"s{i}" for i in range(len(names))} if stage == "labels" else set(names))
         assert {path.name for path in key.glob(f"*.{suffix}")} == {entry.file for entry in entries.values()}

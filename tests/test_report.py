@@ -12,9 +12,9 @@ from small_run import EVIL, EXPERTS, SETTINGS, STREAMS, Run
 
 from affpipe import config, report
 from affpipe.errors import StoreError
+from affpipe.indexes import Entry
 from affpipe.latefusion import Half, Study
 from affpipe.report import rulegraph, timeline
-from affpipe.store import Entry
 
 
 @pytest.fixture(scope="module")

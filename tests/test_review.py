@@ -16,6 +16,7 @@ from affpipe.config import overlay, parse
 from affpipe.errors import InputError, ManifestError, StoreError
 from affpipe.faces.crop import cut, encode_jpeg
 from affpipe.faces.subject import RULES, choose
+from affpipe.indexes import Entry, write_index
 from affpipe.jobs import Context, Job
 from affpipe.plan import Plan
 from affpipe.review.review import Outcome, review
@@ -330,7 +331,7 @@ def test_a_reason_of_a_failed_stage_is_said_and_escaped(data):
     data.fill()
     plan = data.plan()
     shard = next(s for s, videos in plan.shards.items() if "not made" in videos)
-    store.write_index(Path(plan.index("frames", shard)), {"not made": store.Entry("failed", reason="<b>broken</b> & cut off")})
+    write_index(Path(plan.index("frames", shard)), {"not made": Entry("failed", reason="<b>broken</b> & cut off")})
     data.review()
     assert "frames: <b>broken</b> & cut off" in data.page().text
 

@@ -11,9 +11,9 @@ from small_run import Run
 from typer.testing import CliRunner
 
 from affpipe import cli, disk, ledger, manifest, status
+from affpipe.indexes import Entry
 from affpipe.jobrecord import JobRecord
 from affpipe.status import Stage, Status
-from affpipe.store import Entry
 
 HEAVY = ("torch", "transformers", "mediapipe", "cv2", "av", "lightning", "scipy", "matplotlib")
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,8 +14,9 @@ import pytest
 from affpipe import cache as caches
 from affpipe import disk, store
 from affpipe.errors import StoreError
+from affpipe.indexes import Entry, read_index, write_index
 from affpipe.media.audio import write_flac
-from affpipe.store import Entry, Header, Stream
+from affpipe.store import Header, Stream
 
 KEY, IDENTITY = "0123456789ab", "fedcba9876543210"
 HEADER = Header(
@@ -339,8 +340,8 @@ ENTRIES = {"two": Entry("absent", reason="two: no sound"), "one": Entry("done", 
 
 def test_an_index_comes_back_in_order_of_ids(tmp_path):
     path = tmp_path / "shards" / "fit000-0.json"
-    store.write_index(path, ENTRIES)
-    assert store.read_index(path) == ENTRIES
+    write_index(path, ENTRIES)
+    assert read_index(path) == ENTRIES
     assert list(json.loads(path.read_text())) == sorted(ENTRIES)
 
 
@@ -351,14 +352,14 @@ def test_an_index_that_is_none_is_refused(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(StoreError) as caught:
-        store.read_index(path)
+        read_index(path)
     assert str(caught.value).startswith(f"{path}: want an index of streams, got ")
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_missing_index_is_named(tmp_path):
     with pytest.raises(StoreError, match=r"a\.json: want an index of streams, got No such file"):
-        store.read_index(tmp_path / "a.json")
+        read_index(tmp_path / "a.json")
 
 
 # ---- the whole cache --------------------------------------------------------------------------------------------------------------------
@@ -366,8 +367,8 @@ def test_a_missing_index_is_named(tmp_path):
 
 def test_verify_finds_nothing_in_a_sound_cache(stored, sound):
     cache = stored.parents[2]
-    store.write_index(stored.parent / "shards/fit000-0.json", {"one": Entry("done", stored.name, 40), "two": Entry("absent", reason="x")})
-    store.write_index(sound.parent / "shards/fit000-0.json", {"one": Entry("done", sound.name, 32000)})
+    write_index(stored.parent / "shards/fit000-0.json", {"one": Entry("done", stored.name, 40), "two": Entry("absent", reason="x")})
+    write_index(sound.parent / "shards/fit000-0.json", {"one": Entry("done", sound.name, 32000)})
     assert list(caches.verify(cache)) == []
     assert [(f.stage, f.key, len(f.files), len(f.indexes)) for f in caches.folders(cache)] == [("audio", KEY, 1, 1), ("mesh", KEY, 1, 1)]
 
@@ -394,8 +395,8 @@ def test_verify_deletes_what_is_damaged_and_drops_indexes_with_holes(stored, sou
     content = bytearray(sound.read_bytes())
     content[len(content) // 2] ^= 255
     sound.write_bytes(content)
-    store.write_index(folder / "shards/fit000-0.json", {"one": Entry("done", stored.name, 40)})
-    store.write_index(folder / "shards/fit001-0.json", {"cut": Entry("done", cut.name, 40), "other": Entry("done", renamed.name, 40)})
+    write_index(folder / "shards/fit000-0.json", {"one": Entry("done", stored.name, 40)})
+    write_index(folder / "shards/fit001-0.json", {"cut": Entry("done", cut.name, 40), "other": Entry("done", renamed.name, 40)})
     (folder / "shards/rest000-0.json").write_text("{")
     said = dict(caches.verify(cache))
     assert set(said) == {cut, renamed, misplaced, sound, folder / "shards/fit001-0.json", folder / "shards/rest000-0.json"}

@@ -16,11 +16,12 @@ from affpipe import cache as caches
 from affpipe import cli, disk, manifest, publish, store, submission
 from affpipe.config import parse
 from affpipe.errors import InputError, ManifestError, StoreError, WeightsError
+from affpipe.indexes import Entry, read_index, write_index
 from affpipe.jobs import Context
 from affpipe.newvideo import predict
 from affpipe.plan import Plan
 from affpipe.stages.checkpoints import checkpoint, pin
-from affpipe.store import Entry, Header
+from affpipe.store import Header
 from affpipe.weights import records
 from affpipe.weights.records import RECORD, WeightsRecord
 
@@ -215,9 +216,9 @@ def test_a_stream_that_calls_itself_a_path_is_deleted_and_nothing_else(tmp_path,
 @pytest.mark.parametrize("file", ["../../../elsewhere/x.h5", "/etc/passwd", "shards/x", ".", "..", 3, None], ids=repr)
 def test_an_index_names_files_beside_it(tmp_path, elsewhere, file):
     path = tmp_path / "cache/mesh" / KEY / "shards/fit000-0.json"
-    store.write_index(path, {"one": Entry("done", file)})
+    write_index(path, {"one": Entry("done", file)})
     with pytest.raises(StoreError, match="want an index of streams, got the entry") as raised:
-        store.read_index(path)
+        read_index(path)
     assert "\n" not in str(raised.value)
     with untouched(elsewhere):
         assert [found for found, _ in caches.verify(tmp_path / "cache")] == [path]

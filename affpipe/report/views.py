@@ -8,9 +8,9 @@ from typing import Any
 
 from affpipe import jobs
 from affpipe.errors import StoreError
+from affpipe.indexes import Entry
 from affpipe.manifest import PARTITIONS
 from affpipe.plan import Item, Plan
-from affpipe.store import Entry
 
 Entries = Mapping[str, Mapping[str, Entry]]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import store
 from affpipe.errors import InputError
 from affpipe.faces.subject import Choice, choose, choose_tracks
+from affpipe.indexes import read_index
 from affpipe.manifest import Decision, Row
 from affpipe.plan import Item, Plan
 from affpipe.review.tracks import AMBIGUOUS, Faces, Track, ambiguity, doubts, tracks, why
@@ -71,7 +71,7 @@ def missing(plan: Plan, item: Item) -> str:
             continue
         shard = next(s for s, videos in plan.shards.items() if item.row.video_id in videos)
         index = Path(plan.index(stage, shard))
-        entry = store.read_index(index).get(item.row.video_id) if index.exists() else None
+        entry = read_index(index).get(item.row.video_id) if index.exists() else None
         return f"{stage}: {entry.reason}" if entry and entry.reason else f"{stage}: not made yet"
     return ""
 

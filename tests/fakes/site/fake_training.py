@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from affpipe import disk
+from affpipe.indexes import Entry
 from affpipe.jobs import Job, inherited
 from affpipe.plan import Item, Plan
-from affpipe.store import Entry
 from affpipe.tasks import TASKS, width
 
 

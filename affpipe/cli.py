@@ -39,8 +39,9 @@ def main() -> None:
     except (MemoryError, RuntimeError) as error:
         if not _wants_memory(error):
             raise
-        what = " ".join(" ".join([str(error), *getattr(error, "__notes__", ())]).split()) or "no more"
-        sys.exit(_fail(AffpipeError(f"memory: want more than there is, got {what}; give the job more (mem_mb), or lower batch_size")))
+        what = " ".join(str(error).split()) or "no more"
+        who = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))  # the item
+        sys.exit(_fail(AffpipeError(f"{who}memory: want more than there is, got {what}; give the job more (mem_mb), or lower batch_size")))
     except KeyboardInterrupt:
         print("affpipe: stopped; run the same command again to go on", file=sys.stderr)
         sys.exit(130)

@@ -158,7 +158,7 @@ def test_disk_is_within_a_fifth_of_what_streams_take(tmp_path, monkeypatch, coun
         getattr(face_stages, name)(Context(plan, name))(Job(plan, name, item))
     feature_stages.mesh(Context(plan, "mesh"))(Job(plan, "mesh", item))
     sound = rng.normal(0, 0.03, round(count / FPS * 16000)).astype(np.float32)  # noise: the least that FLAC can do with sound as loud
-    monkeypatch.setattr(media_stages, "extract", lambda *_, **__: sound)
+    monkeypatch.setattr(media_stages, "extract", lambda *_, **__: [sound])
     media_stages.audio(Context(plan, "audio"))(Job(plan, "audio", plan.items("audio")[0]))
     feature_stages.logmel(Context(plan, "log"))(Job(plan, "log", plan.items("log")[0]))
     job = Job(plan, "face", item)

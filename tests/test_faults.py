@@ -226,7 +226,7 @@ def test_a_video_replaced_while_it_is_read_is_read_again(workspace, sound, tmp_p
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("memory", "affpipe: memory: want more than there is, got no more; give the job more (mem_mb), or lower batch_size"),
+        ("memory", "affpipe: wavlm: clip3: memory: want more than there is, got no more; give the job more (mem_mb), or lower batch_size"),
         ("kill", "killed by signal 9, most likely for want of memory; give it more mem_mb, then run again"),
     ],
 )

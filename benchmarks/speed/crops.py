@@ -24,8 +24,8 @@ from affpipe.faces import crop as cropping
 from affpipe.faces.detect import MediaPipeDetector
 from affpipe.media.decode import frames
 from affpipe.stages.features import inner
-from benchmarks.speed.arms import DisagreeError, Row, ratio, take_turns
-from benchmarks.speed.efficientnet import GLIBC_BYTES, SIDE, network
+from benchmarks.speed.arms import GLIBC_BYTES, DisagreeError, Row, ratio, take_turns
+from benchmarks.speed.efficientnet import SIDE, network
 from benchmarks.speed.inputs import film
 
 ensure_torchvision()

@@ -17,13 +17,12 @@ from affpipe.encoders import grada
 from affpipe.encoders.grada import DIM, MEAN, STD, GradaNet, letterbox
 from affpipe.media.decode import frames
 from affpipe.weights.tiny import make_tiny
-from benchmarks.speed.arms import Arm, DisagreeError, Row, ratio, take_turns
+from benchmarks.speed.arms import GLIBC_BYTES, Arm, DisagreeError, Row, ratio, take_turns
 from benchmarks.speed.inputs import film
 
 WEIGHTS = Path("benchmarks/out/weights")
 SIDE, BATCH = 240, 32
 FACE = slice(180, 540), slice(460, 820)  # of the film: about the head
-GLIBC_BYTES = 2**25  # what glibc keeps of itself, at most
 CLOSE = 1e-4
 COSINE = 0.99  # of bfloat16, with random weights and drawn faces; tests ask for 0.999 on real ones
 

@@ -30,9 +30,9 @@ from affpipe.faces.detect import MediaPipeDetector
 from affpipe.manifest import Row as Video
 from affpipe.plan import Plan
 from affpipe.store import Stream
-from benchmarks.speed.arms import Arm, DisagreeError, Row, ratio, take_turns
+from benchmarks.speed.arms import GLIBC_BYTES, Arm, DisagreeError, Row, ratio, take_turns
 from benchmarks.speed.crops import BATCH, batches, face_of, published_input, square_crop
-from benchmarks.speed.efficientnet import GLIBC_BYTES, WEIGHTS, network
+from benchmarks.speed.efficientnet import WEIGHTS, network
 from benchmarks.speed.inputs import film
 
 STAGES = ("frames", "faces", "subject", "grada")

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from affpipe import memory
 from affpipe.frames import OBSERVED, FrameAxis
 from affpipe.sequences import Packed, Sequence
 from affpipe.settings import TransformerModel
-from benchmarks.speed.arms import DisagreeError, Row, ratio, take_turns
+from benchmarks.speed.arms import GLIBC_BYTES, DisagreeError, Row, ratio, take_turns
 
 LENGTH, STRIDE, WIDTH, BATCH = 400, 150, 256, 8
 FPS = 25
@@ -39,9 +40,11 @@ def rows(*, quick: bool) -> list[Row]:
     anywhere[: 2 * BATCH] = inside[: 2 * BATCH]  # these are compared
 
     def reference() -> Batches:
+        memory.keep(GLIBC_BYTES)
         return _each(inside, lambda batch: _collate([_sample(data, paths, *packed.windows[i]) for i in batch]))
 
     def ours() -> Batches:
+        memory.keep()  # as a fit does
         return _each(anywhere, lambda batch: packed[batch.tolist()])
 
     out, rows16 = torch.empty(BATCH * LENGTH, WIDTH), torch.from_numpy(packed.inputs["grada"])

@@ -27,7 +27,7 @@ COMPARED = 10  # every so many frames are kept for the comparison
 
 def rows(*, quick: bool) -> list[Row]:
     """The ratio to the reference, and the share of the floor."""
-    path = inputs.film(20)
+    path = inputs.film(2 if quick else 20)
     count = QUICK_FRAMES if quick else 25 * SECONDS
     arms = {"reference": lambda: _dumped(path, count), "ours": lambda: _ours(path, count), "floor": lambda: _decoded(path, count)}
     costs, outputs = take_turns(arms, units=count, rounds=1 if quick else 5, compare=lambda found: _compare(path, found))

@@ -12,38 +12,10 @@ import torch
 
 from affpipe.encoders.qwen3vl import EMBEDDINGS, Qwen3VL, pool
 from affpipe.weights.tiny import make_tiny
+from benchmarks.gpu.qwen import TEXT, VISION
 
 from transformers import AutoProcessor, Qwen3VLConfig, Qwen3VLForConditionalGeneration  # isort: skip  # after affpipe.compat
 
-TEXT = {
-    "attention_bias": False,
-    "head_dim": 128,
-    "hidden_act": "silu",
-    "hidden_size": 2560,
-    "intermediate_size": 9728,
-    "max_position_embeddings": 262144,
-    "num_attention_heads": 32,
-    "num_hidden_layers": 36,
-    "num_key_value_heads": 8,
-    "rms_norm_eps": 1e-6,
-    "rope_parameters": {"mrope_interleaved": True, "mrope_section": [24, 20, 20], "rope_type": "default", "rope_theta": 5000000},
-    "tie_word_embeddings": True,
-    "vocab_size": 151936,
-}
-VISION = {
-    "deepstack_visual_indexes": [5, 11, 17],
-    "depth": 24,
-    "hidden_act": "gelu_pytorch_tanh",
-    "hidden_size": 1024,
-    "in_channels": 3,
-    "intermediate_size": 4096,
-    "num_heads": 16,
-    "num_position_embeddings": 2304,
-    "out_hidden_size": 2560,
-    "patch_size": 16,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-}
 LAYERS = {"text": 2, "vision": 2, "deepstack": [0, 1]}
 
 

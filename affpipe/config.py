@@ -1,12 +1,13 @@
 """The only reader of config.yaml and of recipes.
 
 Several YAML files are laid over each other, later ones winning key by key, and the result over the defaults of `settings`. A key set to
-null is as if it had never been set, so a recipe can take out what the files below it put in.
+null is as if it had never been set, so a recipe can take out what the files below it put in; where a setting has a default and may be off
+(`clip_norm: null`), null is off.
 """
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -30,9 +31,34 @@ def overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def without_null(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The mapping without the keys, at any depth, that are null."""
-    return {k: without_null(v) if isinstance(v, Mapping) else v for k, v in data.items() if v is not None}
+def without_null(data: Mapping[str, Any], section: Any = Settings) -> dict[str, Any]:
+    """The mapping of a section without what is null, at any depth, but for settings that null switches off, and for unknown keys."""
+    out = {}
+    for key, value in data.items():
+        field = getattr(section, "model_fields", {}).get(key)
+        if value is None and field is not None and (not _off(field) or field.default is None):
+            continue
+        out[key] = _inside(field.annotation, value) if field is not None and isinstance(value, Mapping) else value
+    return out
+
+
+def _off(field: Any) -> bool:
+    """Whether a setting may be none."""
+    return type(None) in get_args(field.annotation)
+
+
+def _inside(annotation: Any, value: Mapping[str, Any]) -> dict[str, Any]:
+    """`without_null` for what a field holds: a section, or sections by name, of which those that are null are taken out."""
+    if get_origin(annotation) is not dict:
+        return without_null(value, _section(annotation))
+    out = {}
+    for name, own in value.items():
+        if isinstance(own, Mapping):
+            tag = own.get("encoder", own.get("kind"))
+            out[name] = without_null(own, _TAGGED.get(tag) if isinstance(tag, str) else _section(annotation))
+        elif own is not None:
+            out[name] = own
+    return out
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

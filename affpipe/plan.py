@@ -34,7 +34,7 @@ STAGES = {  # name -> (level, stages read, revision); `speech` also reads `vad` 
     "mouth": ("stream", ("landmarks",), 1),
     "speech": ("stream", ("mouth",), 1),
 }
-RESULTS = 2  # the same of what a run publishes: its files, not the values in them
+RESULTS = 2  # the same of what a run publishes: its files, and how their values come of the models' streams
 MODELS = {"transformer": 4, "mamba": 4, "chunk_asp": 3, "dcmmoe": 3, "raav": 3}
 
 
@@ -159,8 +159,10 @@ class Plan:
         return digest([*parts, self.labels] if name in self.settings.models else parts)
 
     def inputs(self, name: str) -> dict[str, str]:
-        """Keys of the streams that `name` reads, in the order in which it reads them."""
-        return {self.kind(read): self.key(read) for read in self.reads(name)}
+        """Keys of the streams that `name` reads, by kind; where it reads several of one kind, by kind and name."""
+        reads = self.reads(name)
+        kinds = [self.kind(read) for read in reads]
+        return {kind if kinds.count(kind) == 1 else f"{kind} {read}": self.key(read) for kind, read in zip(kinds, reads, strict=True)}
 
     @cached_property
     def labels(self) -> str:

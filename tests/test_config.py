@@ -11,6 +11,7 @@ import yaml
 from affpipe import config
 from affpipe.config import Settings, load, overlay, parse
 from affpipe.errors import SettingsError
+from affpipe.settings import Section, later, speed
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -278,11 +279,52 @@ def leaves(data: Any, path: str = "") -> set[str]:
     return {leaf for key, value in data.items() for leaf in leaves(value, f"{path}.{key}" if path else key)}
 
 
+def late(section: Section, path: str = "") -> set[str]:
+    """Leaves of the settings that were added later and have their default."""
+    out: set[str] = set()
+    for name, field in type(section).model_fields.items():
+        value, here = getattr(section, name), f"{path}{name}"
+        if (field.json_schema_extra or {}).get("later") and value == field.default:
+            out |= leaves(value.model_dump(mode="json") if isinstance(value, Section) else value, here)
+        elif isinstance(value, Section):
+            out |= late(value, f"{here}.")
+        elif isinstance(value, dict):
+            out |= {leaf for key, own in value.items() if isinstance(own, Section) for leaf in late(own, f"{here}.{key}.")}
+    return out
+
+
 def test_a_spec_leaves_out_what_alters_no_stream_and_nothing_else(default):
     s = parse(default)
-    assert leaves(s.model_dump(mode="json")) - leaves(s.spec()) == UNKEYED
+    assert leaves(s.model_dump(mode="json")) - leaves(s.spec()) == UNKEYED | late(s)
     assert leaves(s.spec()) < leaves(s.model_dump(mode="json"))
     assert s.features["wavlm"].spec() == s.spec()["features"]["wavlm"]
+
+
+class Part(Section):
+    size: int = 1
+    batch: int = speed(8)
+
+
+class Whole(Section):
+    parts: tuple[Part, ...] = (Part(), Part(size=2))
+    named: dict[str, list[Part]] = {"a": [Part()]}  # noqa: RUF012 - pydantic copies it
+    weights: dict[str, float] = {"x": 0.5}  # noqa: RUF012 - pydantic copies it
+    place: Path = Path("here")
+    new: float | None = later(0.5)
+    inner: Part = later(Part())
+
+
+def test_a_spec_goes_into_lists_and_mappings_of_sections_and_of_plain_values():
+    own = {"parts": [{"size": 1}, {"size": 2}], "named": {"a": [{"size": 1}]}, "weights": {"x": 0.5}, "place": "here"}
+    assert Whole().spec() == own
+    assert Whole(parts=(Part(batch=2), Part(size=2, batch=3)), named={"a": [Part(batch=4)]}).spec() == own
+    assert Whole(named={"a": []}, weights={}).spec() == own | {"named": {"a": []}, "weights": {}}
+
+
+def test_a_setting_added_later_is_in_the_spec_only_where_it_is_not_its_default():
+    assert Whole(new=0.5, inner=Part(size=1)).spec() == Whole().spec()
+    assert Whole(new=None).spec() == Whole().spec() | {"new": None}
+    assert Whole(inner=Part(size=3, batch=9)).spec() == Whole().spec() | {"inner": {"size": 3}}
 
 
 # ---- schema -----------------------------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def keys(recipe: str, folder: Path) -> dict[str, str]:
     """Stage, feature or model of a recipe -> its key, and `run` -> the key of what is published."""
     layers = [] if recipe == "default" else [*OVER.get(recipe, []), recipe]
     settings = config.load([ROOT / "config.yaml", *(ROOT / "recipes" / f"{name}.yaml" for name in layers)])
-    settings = settings.model_copy(update={"manifest": str(folder / "manifest.csv"), "data_root": str(folder), "cache": str(folder / "cache")})
+    settings = settings.model_copy(update={"cache": str(folder / "cache")})
     plan = Plan(settings, manifest.read(folder / "manifest.csv", folder))
     return {name: plan.key(name) for name in plan.names} | {"run": plan.run}
 

@@ -105,6 +105,20 @@ def test_a_setting_changes_the_keys_of_what_it_alters_and_no_other(data, what):
     assert changed(data.plan(), data.plan(change)) == effect
 
 
+def test_either_of_two_features_of_one_encoder_moves_the_key_of_what_reads_both(data, monkeypatch):
+    one = Plan.reads
+    monkeypatch.setattr(Plan, "reads", lambda self, name: ("frames", "wavlm", "second") if name == "voice" else one(self, name))
+    second = {"encoder": "wavlm", "weights": "wavlm-tiny", "layer": 1}
+
+    def voice(change: dict[str, Any]) -> str:
+        plan = data.plan(overlay({"features": {"second": second}}, {"features": change}))
+        assert set(plan.inputs("voice")) == {"frames", "wavlm wavlm", "wavlm second"}
+        return plan.key("voice")
+
+    assert len({voice({}), voice({"second": {"layer": 2}}), voice({"wavlm": {"normalise": "waveform"}})}) == 3
+    assert data.plan({"features": {"second": second}}).inputs("fused").keys() == {"frames", "face", "behaviour", "voice"}
+
+
 @pytest.mark.parametrize("what", ["smoothing", "late fusion", "a published table", "what is published"])
 def test_what_is_made_of_predictions_is_published_anew(data, what):
     assert data.plan().published() != data.plan(EFFECTS[what][0]).published()

@@ -1,6 +1,6 @@
 """Typed settings: what may be set, its default and its limits. Defaults exist only here."""
 
-from affpipe.settings.base import Name, Section, after, speed
+from affpipe.settings.base import Name, Section, after, later, speed
 from affpipe.settings.features import DATASETS, Feature, Grada, LogMel, Mesh, Qwen3VL, WavLM
 from affpipe.settings.media import Audio, Faces, Frames, Landmarks, Mouth, Speech, Subject, Vad, Windowed
 from affpipe.settings.models import (
@@ -63,5 +63,6 @@ __all__ = [
     "WavLM",
     "Windowed",
     "after",
+    "later",
     "speed",
 ]

@@ -1,7 +1,8 @@
 """Typed settings: what may be set, its default and its limits. Defaults exist only here.
 
 A setting marked with `speed()` changes how fast a value is made, never the value, and so stays out of keys; one marked with `after()`
-changes what is published, and so stays out of the keys of streams and models.
+changes what is published, and so stays out of the keys of streams and models. A field added to a released section is `later()`: it stays
+out of the key while it has its default, and its default does what the code did before. So no key moves when a setting is added.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,11 @@ def after(default: Any, **limits: Any) -> Any:
     return Field(default, json_schema_extra={"keyed": False}, **limits)
 
 
+def later(default: Any, **limits: Any) -> Any:
+    """A field added to a released section: part of the key where it differs from its default, which does what the code did before."""
+    return Field(default, json_schema_extra={"later": True}, **limits)
+
+
 class Section(BaseModel):
     """Base of all settings: immutable, and an unknown key is an error."""
 
@@ -29,13 +35,20 @@ class Section(BaseModel):
 
     def spec(self) -> dict[str, Any]:
         """The part that alters values, as plain JSON types: what a key hashes."""
-        dump = self.model_dump(mode="json")
+        dump, out = self.model_dump(mode="json"), {}
         for name, field in type(self).model_fields.items():
-            value = getattr(self, name)
-            if not (field.json_schema_extra or {}).get("keyed", True):
-                del dump[name]
-            elif isinstance(value, Section):
-                dump[name] = value.spec()
-            elif isinstance(value, Mapping):
-                dump[name] |= {key: section.spec() for key, section in value.items()}
-        return dump
+            marks, value = field.json_schema_extra or {}, getattr(self, name)
+            if marks.get("keyed", True) and not (marks.get("later") and value == field.get_default(call_default_factory=True)):
+                out[name] = _spec(value, dump[name])
+        return out
+
+
+def _spec(value: Any, dump: Any) -> Any:
+    """A setting's part of a key: of the sections in it, also within mappings and lists, their own; of all else what JSON has for it."""
+    if isinstance(value, Section):
+        return value.spec()
+    if isinstance(value, Mapping):
+        return {key: _spec(of, own) for of, (key, own) in zip(value.values(), dump.items(), strict=True)}
+    if isinstance(value, list | tuple):
+        return [_spec(of, own) for of, own in zip(value, dump, strict=True)]
+    return dump

@@ -117,18 +117,61 @@ def align(
     Returns:
         (T, ...) float32, zero where no valid row covers the frame, and (T,) bool: True where one does.
     """
+    rows = np.flatnonzero(valid)
+    frame, at = _pairs(*frames_in(times_s, start_s[rows], end_s[rows]))
+    return _weighted(values, valid, len(times_s), frame, rows[at], np.ones(len(frame)))
+
+
+def interpolate(
+    values: np.ndarray, valid: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, axis: FrameAxis, *, rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bring the rows of overlapping windows to the frame axis: linearly within each window, then the mean over windows.
+
+    A frame between the start of a window's first valid row and the end of its last one looks, with the middle of the time that it is shown,
+    between the middles of these rows; before the first and behind the last middle that row is held. At a constant rate this is how Team
+    RAS's public code stretches four seconds over the frames of a window; it squeezes all four into a last window that is shorter, where
+    here each keeps its time.
+
+    Args: as `align`; rows: of each window, one window after another, (W rows, ...) in all. Returns as `align`.
+    """
+    middle_s, shown_s = (start_s + end_s) / 2, (axis.times_s + axis.ends_s) / 2
+    frame, low, high, share = [], [], [], []
+    for window in np.arange(len(values)).reshape(-1, rows):
+        own = window[valid[window]]
+        if len(own):
+            here = slice(*(int(edge) for edge in frames_in(axis.times_s, start_s[own[0]], end_s[own[-1]])))
+            after = np.searchsorted(middle_s[own], shown_s[here])
+            low_, high_ = own[np.maximum(after - 1, 0)], own[np.minimum(after, len(own) - 1)]
+            gap_s = middle_s[high_] - middle_s[low_]
+            frame.append(np.arange(here.start, here.stop))
+            low.append(low_)
+            high.append(high_)
+            share.append(np.divide(shown_s[here] - middle_s[low_], gap_s, out=np.zeros(len(low_)), where=gap_s > 0))
+    if not frame:
+        return _weighted(values, valid, len(axis), *(np.zeros(0, np.int64),) * 2, np.zeros(0))
+    part = np.concatenate(share)
+    return _weighted(values, valid, len(axis), np.tile(np.concatenate(frame), 2), np.concatenate([*low, *high]), np.append(1 - part, part))
+
+
+def _pairs(first: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The frames [first, stop) of each of N rows, one row after another, and which row each belongs to."""
+    length = np.maximum(stop - first, 0)
+    row = np.repeat(np.arange(len(length)), length)
+    return first[row] + np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length), row
+
+
+def _weighted(
+    values: np.ndarray, valid: np.ndarray, frames: int, frame: np.ndarray, row: np.ndarray, weight: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted mean of rows for each frame, of entries (frame, row, weight); see `align` for what it returns."""
     from scipy import sparse  # here: most jobs and all planning import this module for its axis alone
 
-    rows = np.flatnonzero(valid)
-    first, stop = frames_in(times_s, start_s[rows], end_s[rows])
-    length = np.maximum(stop - first, 0)
-    frame = np.repeat(first - np.concatenate([[0], np.cumsum(length)[:-1]]), length) + np.arange(length.sum())
-    cover = sparse.csr_matrix((np.ones(len(frame)), (frame, np.repeat(rows, length))), shape=(len(times_s), len(values)))
+    cover = sparse.csr_matrix((weight, (frame, row)), shape=(frames, len(values)))
     count = np.asarray(cover.sum(axis=1)).ravel()
     width = int(np.prod(values.shape[1:]))  # reshape(R, -1) cannot tell it where R is 0
     flat = np.where(valid[:, None], values.reshape(len(values), width).astype(np.float64), 0.0)
-    out = (cover @ flat) / np.maximum(count, 1)[:, None]
-    return out.reshape(len(times_s), *values.shape[1:]).astype(np.float32), count > 0
+    out = (cover @ flat) / np.where(count > 0, count, 1)[:, None]
+    return out.reshape(frames, *values.shape[1:]).astype(np.float32), count > 0
 
 
 def pool(values: np.ndarray, valid: np.ndarray, first: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ in the store under the right key and identity are skipped, so a killed job loses
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -158,19 +158,24 @@ def _rows(path: Path, attributes: dict[str, Any]) -> int:
         return len(stream)
 
 
-def inherited(plan: Plan, name: str, item: Item, entries: dict[str, dict[str, Entry]]) -> Entry | None:
+def inherited(
+    plan: Plan, name: str, item: Item, entries: Mapping[str, Mapping[str, Entry]], reads: Iterable[str] | None = None
+) -> Entry | None:
     """The reason why this item cannot be made, taken from what it reads; None if it can.
 
-    A fault anywhere below is passed on. What is absent is passed on too, except to a fusion, which does with the modalities that are there.
+    A fault anywhere below is passed on. What is absent is passed on too, except to a fusion, which does with the modalities that are there,
+    and hears nothing where no mouth was found.
+
+    Args: reads: stages, if others than those that applying `name` reads.
     """
-    states = {read: entries[read][plan.item(read, item).id] for read in plan.reads(name)}
+    states = {read: entries[read][plan.item(read, item).id] for read in reads or plan.reads(name)}
     for entry in states.values():
         if entry.status == "failed":
             return entry
     optional = plan.settings.models[name].members if name in plan.settings.models else ()
     absent = {read: entry for read, entry in states.items() if entry.status == "absent"}
     for read, entry in absent.items():
-        if read not in optional:
+        if not optional or read not in (*optional, "speech"):
             return entry
     if optional and all(m in absent for m in optional):
         return Entry("absent", reason="; ".join(dict.fromkeys(e.reason for e in absent.values())))

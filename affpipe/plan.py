@@ -117,11 +117,12 @@ class Plan:
             return ENCODERS[self.settings.features[name].encoder].reads
         model = self.settings.models[name]
         lead = model.members or (model.reads if getattr(model, "cache_frozen", True) else "audio",)
-        return ("frames", *lead, *(("speech",) if getattr(model, "speech_only", False) else ()))
+        return ("frames", *lead, *(("speech",) if getattr(model, "speech_only", "never") == "always" else ()))
 
     def learns(self, model: str) -> tuple[str, ...]:
-        """Stages whose streams a fit of `model` reads."""
-        return (*self.reads(model), "labels")
+        """Stages whose streams a fit of `model` reads: what it is applied to, and what chooses and labels the training rows."""
+        chooses = getattr(self.settings.models[model], "speech_only", "never") == "training"
+        return (*self.reads(model), *(("speech",) if chooses else ()), "labels")
 
     def spec(self, name: str) -> dict[str, Any]:
         """The part of the settings that alters the stage's values."""
@@ -159,8 +160,8 @@ class Plan:
         return digest([*parts, self.labels] if name in self.settings.models else parts)
 
     def inputs(self, name: str) -> dict[str, str]:
-        """Keys of the streams that `name` reads, by kind; where it reads several of one kind, by kind and name."""
-        reads = self.reads(name)
+        """Keys of the streams that `name`, or the fit of a model, reads, by kind; where it reads several of one kind, by kind and name."""
+        reads = [read for read in self.learns(name) if read != "labels"] if name in self.settings.models else self.reads(name)
         kinds = [self.kind(read) for read in reads]
         return {kind if kinds.count(kind) == 1 else f"{kind} {read}": self.key(read) for kind, read in zip(kinds, reads, strict=True)}
 

@@ -89,17 +89,17 @@ class FramePredictions:
 
 
 def to_frames(stream: Stream, axis: FrameAxis, tasks: Sequence[str], settings: ModelSettings, use: str = "whole") -> FramePredictions:
-    """A model's stream on the frame axis: outputs of covering rows are averaged, uncovered frames take the nearest frame's; then decoded.
+    """A model's stream on the frame axis: outputs of covering rows are averaged or interpolated, uncovered frames take the nearest's.
 
-    Source: Team RAS, sec. 3.2 (expansion of segments); for what follows see `decoding`.
+    Then they are decoded, see `decoding`. Source: Team RAS, sec. 3.2 (expansion of segments).
 
     Args:
         use: whose outputs a stream outside of training has, see `settings.CrossValidation`.
     """
     raw, thresholds = outputs(stream, tasks, use)
-    times = stream.start_s, stream.end_s, axis.times_s
-    raw, covered = frames.align(raw, stream.valid, *times)
-    source = sequences.frame_sources(stream.rows("source"), stream.valid, *times)
+    times = stream.start_s, stream.end_s
+    raw, covered = sequences.on_frames(raw, stream.valid, *times, axis, settings)
+    source = sequences.frame_sources(stream.rows("source"), stream.valid, *times, axis.times_s)
     if covered.any():
         raw = raw[frames.nearest(covered)]
         source = np.where(~covered & (source == NONE), NEAREST, source).astype(np.uint8)

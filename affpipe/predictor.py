@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from affpipe import build, disk, frames, store
 from affpipe.backbone import Backbone
 from affpipe.errors import StoreError
-from affpipe.sequences import FULL_SCALE, Sequence, cut, places, widen, windows
+from affpipe.sequences import FULL_SCALE, Sequence, cut, places, tensor, widen, windows
 from affpipe.settings import ChunkModel, ModelSettings
 
 FLAT = 1e-6  # a feature that varies less than this is only centred
@@ -79,11 +79,11 @@ class Predictor(nn.Module):
             getattr(self, f"mean_{name}").copy_(torch.from_numpy(mean))
             getattr(self, f"deviation_{name}").copy_(torch.from_numpy(np.where(deviation < FLAT, 1, deviation)))
 
-    def forward(self, inputs: Mapping[str, Tensor], present: Tensor) -> Output:
-        """Inputs name -> (B, L, ...) and present (B, L, M) bool to an Output."""
+    def forward(self, inputs: Mapping[str, Tensor], present: Tensor, heard: Tensor | None = None) -> Output:
+        """Inputs name -> (B, L, ...) and present (B, L, M) bool to an Output; `heard` (B, K) bool where the last input is (B, K, D)."""
         x = {name: self._scale(name, inputs[name]) for name in self.dims}
         if self.settings.members:
-            fused = self.model(x, present)
+            fused = self.model(x, present) if heard is None else self.model(x, present, heard)
             return Output(fused.prediction.unsqueeze(2), fused.embedding.unsqueeze(2), fused.gate)
         (rows,) = x.values()
         if isinstance(self.settings, ChunkModel):
@@ -148,7 +148,9 @@ def run(predictor: Predictor, sequence: Sequence, device: torch.device) -> Rows:
     for i in range(0, len(cuts), s.training.batch_size):
         at = places(cuts[i : i + s.training.batch_size], length)
         inputs = {name: cut(data, at).to(device) for name, data in sequence.inputs.items()}
-        output = predictor(inputs, cut(sequence.present, at).to(device))
+        inputs |= {name: tensor(data[i : i + len(at)]).to(device) for name, data in sequence.own.items()}
+        heard = None if sequence.heard is None else tensor(sequence.heard[i : i + len(at)]).to(device)
+        output = predictor(inputs, cut(sequence.present, at).to(device), heard)
         parts.append([t.float().cpu().numpy() for t in output if t is not None])
     starts, counts = cuts.T.tolist()
     merged = []
@@ -160,6 +162,8 @@ def run(predictor: Predictor, sequence: Sequence, device: torch.device) -> Rows:
 
 def _real(sequence: Sequence, name: str, m: int) -> np.ndarray:
     """(n, D) rows of an input that were observed; of an audio window without its padding."""
+    if name in sequence.own:
+        return sequence.own[name][sequence.heard]
     values = sequence.inputs[name][sequence.present[:, m]]
     if "steps" not in sequence.inputs:
         return values

@@ -1,10 +1,10 @@
 """What a model sees: the streams of an item as arrays, labels at the model's own rate, and the windows of many streams as one packed array.
 
-Shapes: R rows of the stream that leads, M inputs, C outputs a row (1, or the chunks of an audio window), L rows a window.
+Shapes: R rows of the stream that leads, M inputs, C outputs a row (1, or the chunks of an audio window), L rows a window, W windows.
 """
 
 from collections.abc import Sequence as Many
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from affpipe import frames
 from affpipe import labels as pooling
+from affpipe.faces.mouth import SLACK_S
 from affpipe.frames import NEAREST, NONE, OBSERVED, FrameAxis
 from affpipe.jobs import Job
 from affpipe.media import audio
@@ -33,6 +34,8 @@ class Sequence:
         present: (R, M) bool in the order of `inputs`. source: (R,) uint8, see `frames`.
         start_s, end_s: (R, C) interval of each output; empty (end <= start) beyond the end of the video.
         random: checkpoints with random weights behind the inputs.
+        own: name -> (W, K, D), an input that comes a few rows a window and not on the rows; the last of the M. Its column of `present` says
+            where the rows are covered, `heard` (W, K) bool which of its own rows are there.
     """
 
     id: str
@@ -43,6 +46,8 @@ class Sequence:
     start_s: np.ndarray
     end_s: np.ndarray
     random: tuple[str, ...] = ()
+    own: dict[str, np.ndarray] = field(default_factory=dict)
+    heard: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.present)
@@ -58,11 +63,16 @@ class Sequence:
         return replace(self, inputs={name: values[rows] for name, values in self.inputs.items()}, **own)
 
 
-def read(job: Job, settings: ModelSettings) -> Sequence:
-    """The input of a model for the item of `job`."""
+def read(job: Job, settings: ModelSettings, *, fitting: bool = False) -> Sequence:
+    """The input of a model for the item of `job`; with `fitting` for training, where `speech_only` may leave out more."""
     if isinstance(settings, Fusion):
-        return _read_members(job, settings)
-    return _read_windows(job, settings) if isinstance(settings, ChunkModel) else _read_rows(job, settings)
+        return _read_members(job, settings, fitting)
+    return _read_windows(job, settings, fitting) if isinstance(settings, ChunkModel) else _read_rows(job, settings)
+
+
+def _chosen(settings: ModelSettings, fitting: bool) -> bool:
+    """Whether windows are chosen by the mouth."""
+    return settings.speech_only == "always" or (fitting and settings.speech_only == "training")
 
 
 def _read_rows(job: Job, settings: ModelSettings) -> Sequence:
@@ -78,7 +88,7 @@ def _read_rows(job: Job, settings: ModelSettings) -> Sequence:
     )
 
 
-def _read_windows(job: Job, settings: ChunkModel) -> Sequence:
+def _read_windows(job: Job, settings: ChunkModel, fitting: bool) -> Sequence:
     axis = job.axis()
     if settings.cache_frozen:
         with job.open(settings.reads) as stream:
@@ -94,9 +104,8 @@ def _read_windows(job: Job, settings: ChunkModel) -> Sequence:
         waves, samples = audio.windows(track, cut[:, 0] - axis.start_s, length_s=length_s, sample_rate_hz=rate)
         inputs = {settings.reads: waves, "steps": samples}
         valid, start_s, end_s = samples > 0, cut[:, 0], cut[:, 1]
-    if settings.speech_only:
-        with job.open("speech") as windows:  # on the same grid: the settings see to that
-            valid = valid & (windows.rows()[:, windows.attributes["columns"].index("retained")] > 0)
+    if _chosen(settings, fitting):
+        valid = valid & (_speech(job, "retained")[0] > 0)
     step_s = length_s / settings.chunks
     start_s = start_s[:, None] + step_s * np.arange(settings.chunks)  # (R, C)
     end_s = np.minimum(start_s + step_s, end_s[:, None])
@@ -104,25 +113,63 @@ def _read_windows(job: Job, settings: ChunkModel) -> Sequence:
     return Sequence(job.item.id, axis, inputs, valid[:, None], source, start_s, end_s, job.random)
 
 
-def _read_members(job: Job, settings: Fusion) -> Sequence:
+def _speech(job: Job, *columns: str) -> list[np.ndarray]:
+    """Columns (W,) of the stage `speech`, whose windows are those of the sound: the settings see to one grid."""
+    with job.open("speech") as windows:
+        rows, names = windows.rows(), windows.attributes["columns"]
+    return [rows[:, names.index(column)] for column in columns]
+
+
+def _read_members(job: Job, settings: Fusion, fitting: bool) -> Sequence:
     axis = job.axis()
-    inputs, present, source = {}, [], None
+    inputs, present, source, own, heard = {}, [], None, {}, None
     for name in settings.members:
+        model, hears = job.plan.settings.models[name], name == getattr(settings, "audio", None)
+        each = getattr(model, "chunks", 1)
         if job.has(name):
             with job.open(name) as stream:
                 values, valid, start_s, end_s = stream.rows(), stream.valid, stream.start_s, stream.end_s
                 if settings.inputs == "embedding_and_prediction":
                     values = np.concatenate([values, stream.rows("prediction")], axis=1)
                 codes = stream.rows("source")
-            found, here = frames.align(values, valid, start_s, end_s, axis.times_s)
-            inputs[name] = _narrow(found)
-            own = frame_sources(codes, valid, start_s, end_s, axis.times_s)
+            if hears and _chosen(settings, fitting):
+                valid = valid & np.repeat(_open_mouth(job, settings, len(valid) // each), each)
+            found, here = on_frames(values, valid, start_s, end_s, axis, model)
+            code = frame_sources(codes, valid, start_s, end_s, axis.times_s)
         else:  # the width is known once a stream that has this modality is packed or the model is loaded
-            inputs[name], here = np.zeros((len(axis), 0), np.float16), np.zeros(len(axis), bool)
-            own = np.full(len(axis), NONE, np.uint8)
+            cuts = len(frames.segments(axis.start_s, axis.end_s, length_s=settings.window_s, hop_s=settings.hop_s)) if hears else 0
+            values, valid = np.zeros((cuts * each, 0), np.float16), np.zeros(cuts * each, bool)
+            found, here = np.zeros((len(axis), 0), np.float16), np.zeros(len(axis), bool)
+            code = np.full(len(axis), NONE, np.uint8)
+        if hears and settings.audio_rows == "window":
+            first, stop = _in_windows(axis, settings)
+            own = {
+                name: values.reshape(len(first), each, -1)[stop > first].astype(np.float16 if values.dtype == np.float16 else np.float32)
+            }
+            heard = valid.reshape(len(first), each)[stop > first]
+        else:
+            inputs[name] = _narrow(found) if found.dtype == np.float32 else found
         present.append(here)
-        source = own if source is None else source  # the lead, named first, says how the frame was seen
-    return Sequence(job.item.id, axis, inputs, np.stack(present, axis=1), source, axis.times_s[:, None], axis.ends_s[:, None], job.random)
+        source = code if source is None else source  # the lead, named first, says how the frame was seen
+    times = axis.times_s[:, None], axis.ends_s[:, None]
+    return Sequence(job.item.id, axis, inputs, np.stack(present, axis=1), source, *times, job.random, own, heard)
+
+
+def _open_mouth(job: Job, settings: RAAVModel, windows: int) -> np.ndarray:
+    """(W,) bool: windows in which the mouth was open and seen for long enough; none where no mouth was found in the whole video."""
+    if not job.has("speech"):
+        return np.zeros(windows, bool)
+    open_s, coverage = _speech(job, "open_s", "coverage")
+    return (open_s >= settings.min_open_s - SLACK_S) & (coverage >= settings.min_coverage - SLACK_S)
+
+
+def on_frames(
+    values: np.ndarray, valid: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, axis: FrameAxis, settings: ModelSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of a model on the frames, as its setting `expand` says; see `frames.align` and `frames.interpolate`."""
+    if getattr(settings, "expand", "constant") == "linear":
+        return frames.interpolate(values, valid, start_s, end_s, axis, rows=settings.chunks)
+    return frames.align(values, valid, start_s, end_s, axis.times_s)
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:
@@ -142,16 +189,19 @@ def frame_sources(codes: np.ndarray, valid: np.ndarray, start_s: np.ndarray, end
 
 
 def widen(sequence: Sequence, dims: dict[str, int]) -> Sequence:
-    """Give absent modalities, read as (R, 0), the width that the model has."""
-    for name, values in sequence.inputs.items():
-        if values.shape[-1] == 0 and name in dims:
-            sequence.inputs[name] = np.zeros((len(values), dims[name]), np.float16)  # widens nothing that it is packed with
+    """Give absent modalities, read with a width of 0, the width that the model has."""
+    for part in (sequence.inputs, sequence.own):
+        for name, values in part.items():
+            if values.shape[-1] == 0 and name in dims:
+                part[name] = np.zeros((*values.shape[:-1], dims[name]), np.float16)  # widens nothing that it is packed with
     return sequence
 
 
 def widths(sequences: Many[Sequence]) -> dict[str, int]:
     """Width of each input over all streams."""
-    return {n: max(s.inputs[n].shape[-1] for s in sequences) for n in sequences[0].inputs if n != "steps"}
+    first = sequences[0]
+    of_rows = {n: max(s.inputs[n].shape[-1] for s in sequences) for n in first.inputs if n != "steps"}
+    return of_rows | {n: max(s.own[n].shape[-1] for s in sequences) for n in first.own}
 
 
 def frame_labels(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -194,12 +244,16 @@ def _counted(sequence: Sequence, settings: ChunkModel) -> tuple[np.ndarray, np.n
 def windows(sequence: Sequence, settings: ModelSettings) -> np.ndarray:
     """(W, 2) int64 windows (first row, rows) in which a model sees a stream: every row is in one at least."""
     if isinstance(settings, RAAVModel) and settings.level == "window":
-        axis = sequence.axis
-        cut = frames.segments(axis.start_s, axis.end_s, length_s=settings.window_s, hop_s=settings.hop_s)
-        first, stop = frames.frames_in(axis.times_s, cut[:, 0], cut[:, 1])
+        first, stop = _in_windows(sequence.axis, settings)
         return np.stack([first, stop - first], axis=1)[stop > first]
     starts = frames.split(len(sequence), length=settings.window, stride=settings.stride)
     return np.stack([starts, np.minimum(settings.window, len(sequence) - starts)], axis=1)
+
+
+def _in_windows(axis: FrameAxis, settings: RAAVModel) -> tuple[np.ndarray, np.ndarray]:
+    """First and past-the-last frame of each window of seconds; none in a hole of the axis that is longer than a window."""
+    cut = frames.segments(axis.start_s, axis.end_s, length_s=settings.window_s, hop_s=settings.hop_s)
+    return frames.frames_in(axis.times_s, cut[:, 0], cut[:, 1])
 
 
 class Packed(Dataset):
@@ -221,21 +275,31 @@ class Packed(Dataset):
         found = np.concatenate([np.add(windows(s, settings), (offset, 0)) for s, offset in zip(sequences, offsets[:-1], strict=True)])
         enough = -(-self.known.shape[1] // 2) if isinstance(settings, ChunkModel) else 1
         labelled = np.append(0, self.known.any(axis=-1).sum(axis=1)).cumsum()  # outputs before each row that have a label of some task
-        self.windows = found[labelled[found.sum(axis=1)] - labelled[found[:, 0]] >= enough]
+        kept = labelled[found.sum(axis=1)] - labelled[found[:, 0]] >= enough
+        self.windows = found[kept]
         self.length = int(self.windows[:, 1].max(initial=0))
+        self.own = {name: np.concatenate([s.own[name] for s in sequences])[kept] for name in sequences[0].own}
+        self.heard = np.concatenate([s.heard for s in sequences])[kept] if self.own else None
 
     def __len__(self) -> int:
         return len(self.windows)
 
     def __getitem__(self, indices: list[int]) -> dict[str, Tensor | dict[str, Tensor]]:
-        """A batch: inputs (B, L, ...), present (B, L, M), target (B, L, C, K), known (B, L, C, tasks); short windows are padded, masked."""
+        """A batch: inputs (B, L, ...), present (B, L, M), target (B, L, C, K), known (B, L, C, tasks); short windows are padded, masked.
+
+        Inputs of a few rows a window are (B, K, D), and then there is `heard` (B, K).
+        """
         at = places(self.windows[indices], self.length)
-        return {
+        batch = {
             "inputs": {name: cut(data, at) for name, data in self.inputs.items()},
             "present": cut(self.present, at),
             "target": cut(self.target, at),
             "known": cut(self.known, at),
         }
+        if self.heard is not None:
+            batch["inputs"] |= {name: tensor(data[indices]) for name, data in self.own.items()}
+            batch["heard"] = tensor(self.heard[indices])
+        return batch
 
 
 def _gather(name: str, sequences: Many[Sequence]) -> np.ndarray:
@@ -263,5 +327,10 @@ def cut(data: np.ndarray, at: np.ndarray) -> Tensor:
     out = data.take(at, axis=0)  # one gather, in C; numpy's, since threads cost more here than they save
     if at.min(initial=0) < 0:
         out[at < 0] = 0
-    out = torch.from_numpy(out)
+    return tensor(out)
+
+
+def tensor(data: np.ndarray) -> Tensor:
+    """An array as a tensor; floats become float32."""
+    out = torch.from_numpy(data)
     return out.float() if out.is_floating_point() else out  # torch's: numpy widens float16 one number at a time

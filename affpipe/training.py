@@ -70,7 +70,7 @@ class Fit(pl.LightningModule):
             torch.manual_seed(self.seed * 100_003 + self.current_epoch)
 
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
-        output = self.predictor(self._augment(batch["inputs"]), batch["present"])
+        output = self.predictor(self._augment(batch["inputs"]), batch["present"], batch.get("heard"))
         loss = self.loss(output.prediction, batch["target"], batch["known"])
         self._losses.append(loss.detach())
         return loss
@@ -239,12 +239,12 @@ def _labelled(
     for item in plan.items(name):
         if not (item.row.labelled(plan.settings.tasks, partition) and wanted(item)):
             continue
-        reason = inherited(plan, name, item, entries) or entries["labels"][item.id]
-        if reason.status != "done":
+        reason = inherited(plan, name, item, entries, plan.learns(name) if partition == "train" else (*plan.reads(name), "labels"))
+        if reason is not None:
             log.warning("%s: %s: left out of %s: %s", name, item.id, partition, reason.reason)
             continue
         job = Job(plan, name, item)
-        sequence = sequences.read(job, settings)
+        sequence = sequences.read(job, settings, fitting=partition == "train")
         target, known = sequences.labels(job, sequence, settings, partition)
         usable = sequence.usable.any()
         if isinstance(settings, ChunkModel):  # rows stand alone, and are large

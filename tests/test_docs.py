@@ -34,7 +34,8 @@ def test_every_section_of_settings_has_its_table(settings):
         below = section.__subclasses__()
         return set().union(*map(leaves, below)) if below else {section}
 
-    assert leaves(Section) <= {model for model, _, _ in settings.SECTIONS.values()}
+    ours = {section for section in leaves(Section) if section.__module__.startswith("affpipe.")}
+    assert ours <= {model for model, _, _ in settings.SECTIONS.values()}
 
 
 def test_no_meaning_is_left_over(settings):

@@ -20,11 +20,16 @@ class Fused(NamedTuple):
     gate: Tensor
 
 
-def check_streams(who: str, streams: Mapping[str, Tensor], present: Tensor, dims: Mapping[str, int]) -> None:
-    """Raise InputError unless streams are (B, T, D_m) for each name of `dims` (name -> D_m) and present is (B, T, M) bool."""
+def check_streams(
+    who: str, streams: Mapping[str, Tensor], present: Tensor, dims: Mapping[str, int], own: Mapping[str, Tensor] | None = None
+) -> None:
+    """Raise InputError unless streams are (B, T, D_m) for each name of `dims` (name -> D_m) and present is (B, T, M) bool.
+
+    Args: own: name -> (B, A) bool, presence of a stream that is (B, A, D_m), rows of its own.
+    """
     if set(streams) != set(dims):
         raise InputError(f"{who}: want streams {', '.join(dims)}, got {', '.join(streams)}; give zeros for an absent one")
     if present.ndim != 3 or present.shape[-1] != len(dims):
         raise InputError(f"{who}: want present (B, T, {len(dims)}), got {tuple(present.shape)}")
     for i, (name, dim) in enumerate(dims.items()):
-        check_stream(f"{who}: {name}", streams[name], present[..., i], dim)
+        check_stream(f"{who}: {name}", streams[name], (own or {}).get(name, present[..., i]), dim)

@@ -6,8 +6,8 @@ transformer encoder and a regression head. Where the paper is silent, as in its 
 GELU; B_a = LN(latents + Attn(latents, audio, audio)); pre-norm encoder layers with GELU and without positions; a head of LayerNorm,
 Linear, GELU, Dropout, Linear. That code normalises z_vis before the cross-attention too; the paper's formula does not, nor do we.
 
-Audio comes on the frames like the other streams, repeated over the frames that a row covers: a row weighs as much as what it covers.
-Presence, per frame:
+Audio comes as a few rows of the window's own (as in the public code: four seconds, four rows), or on the frames like the other streams,
+where it is repeated over the frames that a row covers, and a row weighs as much as what it covers. Presence, per frame:
 - the softmax runs over the visual modalities that are present; with none, gate and z_vis are zero and the frame is heard only: z_0 is
   what the latents say. Since the encoder has no positions, the frames of a window that are only heard share one prediction;
 - with no audio in the whole window, z_0 = LN(z_vis);
@@ -90,19 +90,22 @@ class RAAV(nn.Module):
             nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, outputs)
         )
 
-    def forward(self, streams: Mapping[str, Tensor], present: Tensor) -> Fused:
+    def forward(self, streams: Mapping[str, Tensor], present: Tensor, heard: Tensor | None = None) -> Fused:
         """Fuse and predict every frame.
 
         Args:
             streams: modality -> (B, T, D_m); what stands in absent rows changes nothing.
             present: (B, T, M) bool, True where the modality was observed.
+            heard: (B, A) bool where the audio is (B, A, D), A rows of each window's own: which of them are there. The last column of
+                `present` then says at which frames there is sound.
 
         Returns:
             prediction (B, T, O), unbounded, and embedding (B, T, H), both zero where nothing is present; gate (B, T, V), which sums to
             1 over the visual modalities that are present, zero where none is.
         """
-        check_streams("RAAV", streams, present, self.dims)
+        check_streams("RAAV", streams, present, self.dims, {} if heard is None else {self.audio: heard})
         here = dict(zip(self.dims, present.unbind(dim=-1), strict=True))  # modality -> (B, T)
+        here |= {} if heard is None else {self.audio: heard}
         states = {m: keep(self.project[m](keep(streams[m], here[m])), here[m]) for m in self.dims}  # modality -> (B, T, H)
 
         gate = self._weigh(states, present[..., :-1])  # (B, T, V)
@@ -122,7 +125,7 @@ class RAAV(nn.Module):
         return scores.masked_fill(~present, torch.finfo(scores.dtype).min).softmax(dim=-1) * present
 
     def _hear(self, seen: Tensor, audio: Tensor, present: Tensor) -> Tensor:
-        """What the latents, having read the audio (B, T, H) where present (B, T), say to each frame (B, T, H); zero without audio."""
+        """What the latents, having read the audio (B, A or T, H) where present (B, A or T), say to each frame (B, T, H); zero without."""
         latents = self.latents.expand(len(audio), -1, -1)  # (B, K, H)
         latents = self.norm_latents(latents + self.listen(latents, audio, present))
         any_audio = present.any(dim=1, keepdim=True).expand(-1, latents.shape[1])  # (B, K)

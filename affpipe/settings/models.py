@@ -1,11 +1,13 @@
 """Settings of the models: heads on one stream, fusions of heads, how they are fitted."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from affpipe.settings.base import Name, Section, after
+from affpipe.settings.base import Name, Section, after, later
 from affpipe.settings.training import Augment, Training
+
+SpeechOnly = Literal["always", "training", "never"]
 
 
 class Smooth(Section):
@@ -119,7 +121,13 @@ class ChunkModel(SequenceModel):
         description="labels of a chunk: of the frames shown in it, or by the published rule, which counts frames at the nominal rate",
     )
     attention_hidden: int = Field(128, ge=1)
-    speech_only: bool = Field(True, description="leave out windows that the stage `speech` did not retain, in training and after it")
+    speech_only: SpeechOnly = Field(
+        "always",
+        description="leave out windows that the stage `speech` did not retain: always, in training alone, or never",
+    )
+    expand: Literal["linear", "constant"] = later(
+        "constant", description="predictions and embeddings from chunks to frames: linear within a window, or constant within a chunk"
+    )
     cache_frozen: bool = Field(True, description="read the feature; else run the encoder's frozen layers on the sound at every step")
     augment: Augment | None = Field(None, description="of the sound, in training; needs cache_frozen: false")
 
@@ -128,6 +136,16 @@ class ChunkModel(SequenceModel):
         if self.augment and self.cache_frozen:
             raise ValueError("augment changes the sound, which a model that reads cached states never hears; set cache_frozen: false")
         return self
+
+    @field_validator("speech_only", mode="before")
+    @classmethod
+    def _of_before(cls, value: Any):
+        return {True: "always", False: "never"}[value] if isinstance(value, bool) else value
+
+    def spec(self) -> dict[str, Any]:
+        """With `always` and `never` as they were written before there was a third: no key moved by the change."""
+        dump = super().spec()
+        return dump | {"speech_only": {"always": True, "never": False}.get(self.speech_only, self.speech_only)}
 
 
 class Fusion(SequenceModel):
@@ -163,6 +181,14 @@ class RAAVModel(Fusion):
     level: Literal["window", "frame"] = Field("window", description="a sequence is `window_s` seconds of frames, or `window` frames")
     window_s: float = Field(4.0, gt=0)
     hop_s: float = Field(2.0, gt=0)
+    audio_rows: Literal["frames", "window"] = later(
+        "frames",
+        description="what it hears in a window: the audio model's rows on the frames, those of overlapping windows averaged, or the "
+        "rows of the window itself; these want level: window on the grid of the audio model",
+    )
+    speech_only: SpeechOnly = later("never", description="hear only windows with an open mouth: always, in training alone, or never")
+    min_open_s: float = later(1.0, ge=0, description="with `speech_only`: least time of an open mouth in a window")
+    min_coverage: float = later(0.80, ge=0, le=1, description="with `speech_only`: least part of a window in which the mouth was seen")
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -176,6 +202,8 @@ class RAAVModel(Fusion):
             raise ValueError(f"priors: want a positive one for each of {list(self.reads)}, in sum 1, got {list(self.priors)}")
         if self.hop_s > self.window_s:
             raise ValueError(f"want hop_s of at most window_s, got {self.hop_s} > {self.window_s}")
+        if self.audio_rows == "window" and self.level != "window":
+            raise ValueError(f"audio_rows: window wants level: window, got {self.level}; set audio_rows: frames")
         return self
 
 

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from affpipe.settings.base import Name, Section, after
 from affpipe.settings.features import DATASETS, Feature, LogMel, WavLM
 from affpipe.settings.media import Audio, Faces, Frames, Landmarks, Mouth, Speech, Subject, Vad
-from affpipe.settings.models import ChunkModel, ModelSettings, SequenceModel
+from affpipe.settings.models import ChunkModel, ModelSettings, RAAVModel, SequenceModel
 from affpipe.tasks import TASKS
 
 WAVLM_RATE_HZ = 16000
@@ -143,6 +143,8 @@ class Settings(Section):
                 raise ValueError(f"models.{name}.reads: a model is named twice in {list(model.members)}")
             if not model.members:
                 self._check_input(name, model, self.features[model.reads])
+            elif isinstance(model, RAAVModel):
+                self._check_audio(name, model)
         if self.late_fusion and "va" not in self.tasks:
             raise ValueError(f"late_fusion: it weighs valence and arousal, got the tasks {list(self.tasks)}; add va, or set null")
         if self.late_fusion and "late_fusion" in self.models:
@@ -179,14 +181,34 @@ class Settings(Section):
             raise ValueError(f"models.{name}.cache_frozen: only wavlm runs within a model, got {model.reads!r}; leave it true")
         if chunked and model.standardise and (getattr(feature, "trained_layers", 0) or not model.cache_frozen):
             raise ValueError(f"models.{name}.standardise: the layers of features.{model.reads} want their input as it is; leave it false")
-        if chunked and model.speech_only:
-            grids = [(s.length_s, s.hop_s) for s in (feature, self.speech)]
-            if grids[0] != grids[1]:
-                raise ValueError(
-                    f"models.{name}: speech_only wants features.{model.reads} and speech on one grid, got length_s, hop_s {grids[0]} and "
-                    f"{grids[1]}; make them equal, or set speech_only: false"
-                )
+        if chunked and model.speech_only != "never":
+            self._check_grid(f"models.{name}: speech_only", f"features.{model.reads}", feature)
         if not chunked:
             datasets = DATASETS.get(feature.encoder, ("values",))
             if model.dataset not in datasets:
                 raise ValueError(f"models.{name}.dataset: want one of {list(datasets)} of {feature.encoder}, got {model.dataset!r}")
+
+    def _check_audio(self, name: str, model: RAAVModel) -> None:
+        """What RAAV hears in a window is a window of its audio model."""
+        if model.audio_rows == "frames" and model.speech_only == "never":
+            return
+        heard, where = self.models[model.audio], f"models.{name}"
+        if not isinstance(heard, ChunkModel):
+            what = "audio_rows: window" if model.audio_rows == "window" else f"speech_only: {model.speech_only}"
+            raise ValueError(f"{where}.audio: {what} wants a model of audio windows (chunk_asp), got {model.audio!r}, a {heard.kind}")
+        feature = self.features[heard.reads]
+        if model.audio_rows == "window" and (feature.length_s, feature.hop_s) != (model.window_s, model.hop_s):
+            raise ValueError(
+                f"{where}: audio_rows: window wants window_s, hop_s as length_s, hop_s of features.{heard.reads}, got "
+                f"{(model.window_s, model.hop_s)} and {(feature.length_s, feature.hop_s)}; make them equal, or set audio_rows: frames"
+            )
+        if model.speech_only != "never":
+            self._check_grid(f"{where}: speech_only", f"features.{heard.reads}", feature)
+
+    def _check_grid(self, who: str, where: str, feature: Section) -> None:
+        grids = [(s.length_s, s.hop_s) for s in (feature, self.speech)]
+        if grids[0] != grids[1]:
+            raise ValueError(
+                f"{who} wants {where} and speech on one grid, got length_s, hop_s {grids[0]} and {grids[1]}; make them equal, or set "
+                "speech_only: never"
+            )

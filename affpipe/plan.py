@@ -132,7 +132,7 @@ class Plan:
             return getattr(self.settings, name).spec()
         if name in self.settings.features:
             return self.settings.features[name].spec()
-        model, out = self.settings.models[name], {"seed": self.settings.seed, "tasks": list(self.settings.tasks)}
+        model, out = self.settings.models[name], {"seed": self.seed(name), "tasks": list(self.settings.tasks)}
         if self.folds(name):
             out["cross_validation" if self.settings.cross_validation else "cross_fit"] = self.folds(name)
         if not getattr(model, "cache_frozen", True):  # it runs the encoder itself
@@ -178,6 +178,11 @@ class Plan:
         if self.settings.cross_validation:
             return self.settings.cross_validation.folds
         return self.settings.cross_fit if self.fused(model) else 0
+
+    def seed(self, model: str) -> int:
+        """Seed of a model's fits."""
+        own = self.settings.models[model].training.seed
+        return self.settings.seed if own is None else own
 
     def fused(self, model: str) -> bool:
         """Whether a fusion reads the model."""

@@ -98,16 +98,26 @@ def to_frames(stream: Stream, axis: FrameAxis, tasks: Sequence[str], settings: M
     """
     raw, thresholds = outputs(stream, tasks, use)
     times = stream.start_s, stream.end_s
-    raw, covered = sequences.on_frames(raw, stream.valid, *times, axis, settings)
+    raw, covered = spread(raw, stream.valid, *times, axis, settings)
     source = sequences.frame_sources(stream.rows("source"), stream.valid, *times, axis.times_s)
     if covered.any():
-        raw = raw[frames.nearest(covered)]
         source = np.where(~covered & (source == NONE), NEAREST, source).astype(np.uint8)
     valid = np.full(len(axis), covered.any())
     values, chances = {}, {}
     for task, at in slices(tasks).items():
         values[task], chances[task] = _decode(task, raw[:, at], valid, settings, thresholds)
     return FramePredictions(values, {task: p for task, p in chances.items() if p is not None}, valid, source)
+
+
+def spread(
+    raw: np.ndarray, valid: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, axis: FrameAxis, settings: ModelSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """A model's raw outputs (N, O) at its own rate as (T, O) on the frames, and (T,) bool which of them a row covers.
+
+    The others have what the nearest of them has; where no row covers any frame all are zero.
+    """
+    raw, covered = sequences.on_frames(raw, valid, start_s, end_s, axis, settings)
+    return (raw[frames.nearest(covered)] if covered.any() else raw), covered
 
 
 def outputs(stream: Stream, tasks: Sequence[str], use: str) -> tuple[np.ndarray, np.ndarray]:

@@ -213,6 +213,16 @@ def frame_labels(job: Job) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {task: (values[:, at[task]], known[:, i]) for i, task in enumerate(tasks) if task in job.item.row.labels}
 
 
+def known_frames(job: Job, partition: str) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of all frames, (T, K) and (T, tasks) bool known, of the tasks for which the stream is in `partition`."""
+    tasks, found = job.plan.settings.tasks, frame_labels(job)
+    first, _ = next(iter(found.values()))
+    out, known = np.zeros((len(first), width(tasks, "columns"))), np.zeros((len(first), len(tasks)), bool)
+    for task in job.item.row.labelled(tasks, partition):
+        out[:, slices(tasks, "columns")[task]], known[:, tasks.index(task)] = found[task]
+    return out, known
+
+
 def labels(job: Job, sequence: Sequence, settings: ModelSettings, partition: str) -> tuple[np.ndarray, np.ndarray]:
     """Labels at the rate of the model's outputs, of the tasks for which the stream is in `partition`.
 

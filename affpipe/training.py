@@ -10,7 +10,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from affpipe import backbone as backbones
-from affpipe import build, crossfit, disk, judging, sequences
+from affpipe import build, crossfit, disk, judging, sequences, smoothing
 from affpipe import predictor as models
 from affpipe.compat import ensure_torchvision
 from affpipe.device import pick
@@ -27,11 +27,11 @@ from affpipe.errors import ManifestError, StoreError, WeightsError
 from affpipe.indexes import Entry
 from affpipe.jobs import Job, Progress, inherited
 from affpipe.plan import Item, Plan
-from affpipe.predict import fitted
+from affpipe.predict import fitted, spread
 from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import FULL_SCALE, Packed, Sequence
 from affpipe.settings import ChunkModel, ModelSettings, Training
-from affpipe.tasks import width
+from affpipe.tasks import slices, width
 from affpipe.weights.checkpoint import read as read_checkpoint
 
 ensure_torchvision()  # lightning looks for torchvision
@@ -42,7 +42,15 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAverag
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 log = logging.getLogger("affpipe")
 MONITOR = "validation_score"
-Labelled = tuple[Sequence, np.ndarray, np.ndarray]  # input, target (R, C, K), known (R, C, tasks)
+
+
+class Labelled(NamedTuple):
+    """A stream to fit or judge with: its input, target (R, C, K) and known (R, C, tasks); of its frames (T, K) and (T, tasks) if scored."""
+
+    sequence: Sequence
+    target: np.ndarray
+    known: np.ndarray
+    of_frames: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class Fit(pl.LightningModule):
@@ -84,7 +92,7 @@ class Fit(pl.LightningModule):
         return inputs | {name: sound.unsqueeze(1)}
 
     def validation_step(self, batch: Any, _: int) -> None:
-        """Predict every validation stream whole; the score is the mean of the tasks' measures at the model's own rate."""
+        """Predict every validation stream whole; the score is the mean of the tasks' measures on its rows, or on its frames."""
         own = judging.scores(self.tasks, *self.outputs(self.trainer.datamodule.validation))
         score = float(np.mean(list(own.values())))
         self.log(MONITOR, score, batch_size=1)
@@ -96,10 +104,23 @@ class Fit(pl.LightningModule):
             log.info("epoch %d: training loss %.4f, validation score %.4f, learning rate %.1e", self.current_epoch, loss, score, rate)
 
     def outputs(self, streams: list[Labelled]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Raw outputs (N, O), target (N, K) and known (N, tasks) of all rows of labelled streams."""
-        raw = [models.run(self.predictor, sequence, self.device).prediction for sequence, *_ in streams]
-        parts = (raw, [t for _, t, _ in streams], [k for *_, k in streams])
-        return tuple(np.concatenate([a.reshape(-1, a.shape[-1]) for a in part]) for part in parts)
+        """Raw outputs (N, O), target (N, K) and known (N, tasks) of all rows, or frames, of labelled streams."""
+        with torch.autocast(self.device.type, enabled=False):  # as it will be applied
+            parts = zip(*map(self._judged_on, streams), strict=True)
+            return tuple(np.concatenate(part) for part in parts)
+
+    def _judged_on(self, stream: Labelled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        sequence = stream.sequence
+        raw = _flat(models.run(self.predictor, sequence, self.device).prediction)
+        if self.settings.score == "rows":
+            return raw, _flat(stream.target), _flat(stream.known)
+        times = sequence.usable.ravel(), sequence.start_s.ravel(), sequence.end_s.ravel()
+        raw, _ = spread(raw, *times, sequence.axis, self.predictor.settings)
+        smooth = self.settings.score_smooth
+        if "va" in self.tasks and smooth.filter != "none":
+            at, widths = slices(self.tasks)["va"], (smooth.valence_frames, smooth.arousal_frames)
+            raw[:, at] = smoothing.smooth(raw[:, at], np.ones(len(raw), bool), filter=smooth.filter, frames=widths)
+        return raw, *stream.of_frames
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimiser = torch.optim.AdamW(groups(self.predictor, self.settings), weight_decay=self.settings.weight_decay)
@@ -110,6 +131,11 @@ class Fit(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.curves = json.loads(checkpoint["curves"])
+
+
+def _flat(rows: np.ndarray) -> np.ndarray:
+    """(R, C, D) -> (R C, D)."""
+    return rows.reshape(-1, rows.shape[-1])
 
 
 def groups(predictor: Predictor, s: Training) -> list[dict[str, Any]]:
@@ -124,9 +150,14 @@ def groups(predictor: Predictor, s: Training) -> list[dict[str, Any]]:
 def schedule(optimiser: torch.optim.Optimizer, s: Training) -> torch.optim.lr_scheduler.LRScheduler:
     """Learning rates by epoch: lowered where the validation score stalls, or warmed up and then held, or lowered along a cosine."""
     if s.schedule == "plateau":
-        held = [0.0, s.backbone_learning_rate if s.plateau_groups == "head" else 0.0]  # a rate at its least stays
+        least = [s.plateau_least_rate, s.backbone_learning_rate if s.plateau_groups == "head" else s.plateau_least_rate]
         return torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimiser, mode="max", factor=s.plateau_factor, patience=s.plateau_patience, min_lr=held[: len(optimiser.param_groups)]
+            optimiser,
+            mode="max",
+            factor=s.plateau_factor,
+            patience=s.plateau_patience,
+            threshold=s.plateau_threshold,
+            min_lr=least[: len(optimiser.param_groups)],
         )
 
     def factor(epoch: int) -> float:
@@ -179,7 +210,8 @@ def fit(
     train = _labelled(plan, name, entries, "train", lambda item: fold is None or plan.fold(name, item) != fold)
     outside = _labelled(plan, name, entries, "validation")
     validation = _labelled(plan, name, entries, "train", lambda item: plan.fold(name, item) == fold) if held_out else outside
-    pl.seed_everything(plan.settings.seed, verbose=False)
+    seed = plan.seed(name)
+    pl.seed_everything(seed, verbose=False)
     device = pick(plan.settings.device)
     backbone = backbones.load(plan, name)
     dims = {settings.reads: backbone.dim} if backbone else sequences.widths([s for s, *_ in train])
@@ -190,14 +222,14 @@ def fit(
     predictor = Predictor(settings, dims, backbone, outputs=width(tasks))
     if settings.standardise:
         predictor.measure([s for s, *_ in train])
-    packed = Packed([s for s, *_ in train], [(t, k) for _, t, k in train], settings)
+    packed = Packed([s.sequence for s in train], [(s.target, s.known) for s in train], settings)
     log.info("%s: %d windows of %d streams, %d validation streams", name, len(packed), len(train), len(validation))
     if not len(packed):
         raise ManifestError(f"{name}: want labelled windows in partition train, got none; check the annotations")
     loss = build.loss(tasks, settings.training.loss, packed.target, packed.known)
-    module = Fit(predictor, settings, plan.settings.seed, tasks, loss)
+    module = Fit(predictor, settings, seed, tasks, loss)
     told = Epochs(f"fit {name}", progress) if progress else None
-    best = _train(module, Windows(packed, validation, settings.training.batch_size, plan.settings.seed), folder, device, told)
+    best = _train(module, Windows(packed, validation, settings.training.batch_size, seed), folder, device, told)
     record = {
         "model": name,
         "key": key,
@@ -246,16 +278,17 @@ def _labelled(
         job = Job(plan, name, item)
         sequence = sequences.read(job, settings, fitting=partition == "train")
         target, known = sequences.labels(job, sequence, settings, partition)
+        of_frames = sequences.known_frames(job, partition) if settings.training.score == "frames" else None
         usable = sequence.usable.any()
         if isinstance(settings, ChunkModel):  # rows stand alone, and are large
             rows = known.any(axis=(1, 2))
             sequence, target, known = sequence.only(rows), target[rows], known[rows]
         if len(sequence):
-            out.append((sequence, target, known))
+            out.append(Labelled(sequence, target, known, of_frames))
         else:
             what = "no label on what there is" if usable else "nothing that the model can use"
             log.warning("%s: %s: left out of %s: %s", name, item.id, partition, what)
-    if not any(known.any() for *_, known in out):
+    if not any(stream.known.any() for stream in out):
         raise ManifestError(
             f"{name}: want labelled frames in partition {partition}, got none that the model can use; the log says of each stream why"
         )
@@ -290,6 +323,7 @@ def _train(module: Fit, data: Windows, folder: Path, device: torch.device, told:
             max_epochs=module.settings.epochs,
             callbacks=[*callbacks, *([told] if told else [])],
             gradient_clip_val=module.settings.clip_norm,
+            precision=precision(module.settings, device),
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
             logger=False,
@@ -302,6 +336,13 @@ def _train(module: Fit, data: Windows, folder: Path, device: torch.device, told:
     module.load_state_dict(state)
     module.predictor.eval()
     return max(module.curves, key=lambda c: c[MONITOR])
+
+
+def precision(s: Training, device: torch.device) -> str:
+    """Lightning's word for the precision of training; float16 comes with a scaled loss, bfloat16 needs none."""
+    if s.precision == "float32":
+        return "32-true"
+    return "16-mixed" if device.type == "cuda" else "bf16-mixed"
 
 
 def _last(checkpoints: Path) -> Path | None:

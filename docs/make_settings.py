@@ -140,7 +140,6 @@ MEANING = {
     "Training.plateau_factor": "learning rate times this on a plateau of validation CCC",
     "Training.plateau_patience": "epochs without a better CCC before that",
     "Training.stop_patience": "epochs without a better CCC before the end",
-    "Training.clip_norm": "largest norm of the gradient",
     "Loss.va_weight": "of the loss of valence and arousal in the sum over the run's tasks",
     "Loss.expr_weight": "of the loss of expressions",
     "Loss.au_weight": "of the loss of action units",

@@ -13,11 +13,10 @@ from affpipe.settings.models import (
     ModelSettings,
     RAAVModel,
     SequenceModel,
-    Smooth,
     TransformerModel,
 )
 from affpipe.settings.run import MEDIA_STAGES, WAVLM_RATE_HZ, CrossValidation, LateFusion, PublishedRow, Reference, Settings
-from affpipe.settings.training import Augment, AULoss, ExprLoss, Loss, Training, VALoss
+from affpipe.settings.training import Augment, AULoss, ExprLoss, Loss, Smooth, Training, VALoss
 
 __all__ = [
     "DATASETS",

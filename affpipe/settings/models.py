@@ -5,24 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from affpipe.settings.base import Name, Section, after, later
-from affpipe.settings.training import Augment, Training
+from affpipe.settings.training import Augment, Smooth, Training
 
 SpeechOnly = Literal["always", "training", "never"]
-
-
-class Smooth(Section):
-    """A centred filter over the frames of a prediction, its ends held (Team RAS, public code)."""
-
-    filter: Literal["none", "mean", "median"] = "none"
-    valence_frames: int = Field(1, ge=1)
-    arousal_frames: int = Field(1, ge=1)
-
-    @model_validator(mode="after")
-    def _odd(self):
-        for name in ("valence_frames", "arousal_frames"):
-            if getattr(self, name) % 2 == 0:
-                raise ValueError(f"{name}: want an odd number, which has a middle, got {getattr(self, name)}")
-        return self
 
 
 class Decode(Section):

@@ -1,10 +1,10 @@
-"""Settings of how models are fitted: losses, optimiser, augmentation."""
+"""Settings of how models are fitted: losses, optimiser, what chooses the epoch, augmentation."""
 
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from affpipe.settings.base import Section
+from affpipe.settings.base import Section, later
 
 
 class VALoss(Section):
@@ -64,6 +64,21 @@ class Loss(Section):
     au_weight: float = Field(1.0, gt=0)
 
 
+class Smooth(Section):
+    """A centred filter over the frames of a prediction, its ends held (Team RAS, public code)."""
+
+    filter: Literal["none", "mean", "median"] = "none"
+    valence_frames: int = Field(1, ge=1)
+    arousal_frames: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _odd(self):
+        for name in ("valence_frames", "arousal_frames"):
+            if getattr(self, name) % 2 == 0:
+                raise ValueError(f"{name}: want an odd number, which has a middle, got {getattr(self, name)}")
+        return self
+
+
 class Training(Section):
     """How a model is fitted (Team RAS, sec. 4.2, where a value is given there)."""
 
@@ -77,8 +92,22 @@ class Training(Section):
     plateau_factor: float = Field(0.1, gt=0, lt=1)
     plateau_patience: int = Field(5, ge=0)
     plateau_groups: Literal["all", "head"] = Field("all", description="whose rate a plateau lowers; head: not the encoder's layers")
+    plateau_threshold: float = later(
+        1e-4, ge=0, lt=1, description="least gain over the best score so far that ends a plateau, as a part of it"
+    )
+    plateau_least_rate: float = later(0.0, ge=0, description="below which a plateau lowers no rate")
     stop_patience: int = Field(15, ge=1)
-    clip_norm: float = Field(1.0, gt=0)
+    clip_norm: float | None = Field(1.0, gt=0, description="greatest norm of all gradients of a step; null: gradients stay as they are")
+    precision: Literal["float32", "mixed"] = later(
+        "float32",
+        description="mixed: forward passes of training in float16 with a scaled loss on CUDA, in bfloat16 on a CPU; weights and all that "
+        "comes after stay float32",
+    )
+    score: Literal["rows", "frames"] = later(
+        "rows", description="on what the epoch is chosen: rows of the model's own rate, or all labelled frames, brought there as published"
+    )
+    score_smooth: Smooth = later(Smooth(), description="with score: frames, the filter over valence and arousal before they are scored")
+    seed: int | None = later(None, ge=0, lt=2**32, description="of this model's fits; none: that of the run")
     ema_decay: float | None = Field(None, gt=0, lt=1, description="of the moving average of the weights, a step; it is what is kept")
     loss: Loss = Loss()
 
@@ -86,6 +115,8 @@ class Training(Section):
     def _warmup(self):
         if self.warmup_epochs and self.schedule == "plateau":
             raise ValueError(f"warmup_epochs: only cosine and constant warm up, got {self.warmup_epochs} with plateau; set 0")
+        if self.score_smooth.filter != "none" and self.score == "rows":
+            raise ValueError("score_smooth: it filters frames, got score: rows; set score: frames")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs: want fewer than epochs, got {self.warmup_epochs} of {self.epochs}")
         return self

@@ -33,6 +33,7 @@ class Sequence:
         present: (R, M) bool in the order of `inputs`. source: (R,) uint8, see `frames`.
         start_s, end_s: (R, C) interval of each output; empty (end <= start) beyond the end of the video.
         random: checkpoints with random weights behind the inputs.
+        needed: the input without which a row has no answer; None where any input will do.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Sequence:
     start_s: np.ndarray
     end_s: np.ndarray
     random: tuple[str, ...] = ()
+    needed: str | None = None
 
     def __len__(self) -> int:
         return len(self.present)
@@ -50,7 +52,8 @@ class Sequence:
     @property
     def usable(self) -> np.ndarray:
         """(R, C) bool: outputs that something present stands behind."""
-        return self.present.any(axis=1)[:, None] & (self.end_s > self.start_s)
+        here = self.present.any(axis=1) if self.needed is None else self.present[:, list(self.inputs).index(self.needed)]
+        return here[:, None] & (self.end_s > self.start_s)
 
     def only(self, rows: np.ndarray) -> "Sequence":
         """The rows where `rows` (R,) bool is True."""
@@ -115,14 +118,17 @@ def _read_members(job: Job, settings: Fusion) -> Sequence:
                     values = np.concatenate([values, stream.rows("prediction")], axis=1)
                 codes = stream.rows("source")
             found, here = frames.align(values, valid, start_s, end_s, axis.times_s)
-            inputs[name] = _narrow(found)
             own = frame_sources(codes, valid, start_s, end_s, axis.times_s)
+            if settings.fill == "nearest" and here.any():
+                found, own, here = found[frames.nearest(here)], np.where(here, own, NEAREST).astype(np.uint8), np.ones_like(here)
+            inputs[name] = _narrow(found)
         else:  # the width is known once a stream that has this modality is packed or the model is loaded
             inputs[name], here = np.zeros((len(axis), 0), np.float16), np.zeros(len(axis), bool)
             own = np.full(len(axis), NONE, np.uint8)
         present.append(here)
         source = own if source is None else source  # the lead, named first, says how the frame was seen
-    return Sequence(job.item.id, axis, inputs, np.stack(present, axis=1), source, axis.times_s[:, None], axis.ends_s[:, None], job.random)
+    times = axis.times_s[:, None], axis.ends_s[:, None]
+    return Sequence(job.item.id, axis, inputs, np.stack(present, axis=1), source, *times, job.random, settings.needed)
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:
@@ -198,7 +204,8 @@ def windows(sequence: Sequence, settings: ModelSettings) -> np.ndarray:
         cut = frames.segments(axis.start_s, axis.end_s, length_s=settings.window_s, hop_s=settings.hop_s)
         first, stop = frames.frames_in(axis.times_s, cut[:, 0], cut[:, 1])
         return np.stack([first, stop - first], axis=1)[stop > first]
-    starts = frames.split(len(sequence), length=settings.window, stride=settings.stride)
+    tail = getattr(settings, "tail", "shifted")
+    starts = frames.split(len(sequence), length=settings.window, stride=settings.stride, tail=tail)
     return np.stack([starts, np.minimum(settings.window, len(sequence) - starts)], axis=1)
 
 

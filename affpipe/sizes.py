@@ -101,7 +101,7 @@ def feature_width(plan: Plan, name: str) -> int:
 
 
 def parameters(plan: Plan, name: str) -> int:
-    """Parameters of a model, those of its matrices: biases and norms are left out. Of encoder layers within it about as many as there are."""
+    """Parameters of a model, those of its matrices: biases and norms are left out. Encoder layers within it are in round figures."""
     model = plan.settings.models[name]
     outputs, hidden = width(plan.settings.tasks), model.hidden
     if model.members:

@@ -41,7 +41,8 @@ class Block(nn.Module):
         self.dropout, self.norm = nn.Dropout(dropout), nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
-        """(B, T, H), (B, T) bool -> (B, T, H); absent rows of x are zero, those of the result too."""
+        """(B, T, H), (B, T) bool -> (B, T, H); rows where present is False hold zeros."""
+        x = keep(x, present)
         u, gate = self.in_proj(x).chunk(2, dim=-1)  # (B, T, H) each; no bias, so u is zero in absent rows
         u = F.silu(self.conv(u.transpose(1, 2))[..., : x.shape[1]]).transpose(1, 2)  # cut the right padding: causal
         y = self._recur(u, F.softplus(self.D + self.step(u)), self.drive(u), self.read(u), present)
@@ -99,7 +100,7 @@ class Ras2026Head(nn.Module):
             embedding: (B, T, H), what the last block gives, zero in absent rows.
         """
         check_stream("Ras2026Head", x, present, self.dim)
-        x = keep(self.project(keep(x, present)), present)  # (B, T, D) -> (B, T, H)
+        x = self.project(keep(x, present))  # (B, T, D) -> (B, T, H)
         for block in self.blocks:
             x = block(x, present)
         return keep(self.head(x), present), x

@@ -380,6 +380,17 @@ def test_the_state_of_the_public_block_decays_at_first_and_can_grow():
     assert sizes[1][-1] > 1e15
 
 
+def test_the_public_block_drops_its_branch():
+    model, x = ras2026_block(dropout=0.5).train(), torch.randn(1, 16, HIDDEN, generator=torch.Generator().manual_seed(1))
+    said, present = [], torch.ones(1, 16, dtype=torch.bool)
+    model.out_proj.register_forward_hook(lambda *parts: said.append(parts[-1]))
+    torch.manual_seed(3)
+    found = model(x, present)
+    torch.manual_seed(3)
+    close(found, F.layer_norm(model.D * x + F.dropout(said[0], 0.5, training=True), (HIDDEN,)))
+    assert (found - model.eval()(x, present)).abs().max() > 0.01
+
+
 def test_the_recurrence_of_the_public_block_is_in_full_precision_under_autocast():
     model, generator = ras2026_block(), torch.Generator().manual_seed(1)
     u, step, b, c = (torch.rand(2, 16, n, generator=generator) for n in (HIDDEN, HIDDEN, 4, 4))

@@ -1,11 +1,11 @@
 """Name -> builder: the one place that turns settings into models and losses. Heavy imports sit inside the builders."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from affpipe.settings import AULoss, ExprLoss, Loss, ModelSettings, VALoss
+from affpipe.settings import Attention, AULoss, ExprLoss, Loss, ModelSettings, VALoss
 from affpipe.tasks import EXPRESSIONS, slices
 
 if TYPE_CHECKING:
@@ -15,16 +15,22 @@ if TYPE_CHECKING:
 def _transformer(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
     from affpipe.heads.transformer import TransformerHead
 
-    sizes = {"hidden": s.hidden, "layers": s.layers, "heads": s.heads, "feedforward": s.feedforward}
-    kind = {"positions": s.positions, "second_residual": s.second_residual}
-    return TransformerHead(dims[s.reads], **sizes, **kind, dropout=s.dropout, outputs=outputs)
+    return TransformerHead(dims[s.reads], **_stack(s), embedding=s.embedding, outputs=outputs)
+
+
+def _stack(s: Attention) -> dict[str, Any]:
+    """Keywords of a model that is a stack of attention layers, or several."""
+    names = ("hidden", "layers", "heads", "feedforward", "dropout", "positions", "position_dropout", "second_residual")
+    return {name: getattr(s, name) for name in (*names, "activation", "dropout_on", "start")}
 
 
 def _mamba(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
     from affpipe.heads.mamba import MambaHead
+    from affpipe.heads.mamba_ras2026 import Ras2026Head
 
     sizes = {"hidden": s.hidden, "layers": s.layers, "state": s.state, "kernel": s.kernel, "head_hidden": s.head_hidden}
-    return MambaHead(dims[s.reads], **sizes, dropout=s.dropout, outputs=outputs)
+    head = Ras2026Head if s.block == "ras2026" else MambaHead
+    return head(dims[s.reads], **sizes, dropout=s.dropout, start=s.start, outputs=outputs)
 
 
 def _chunk_asp(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
@@ -37,18 +43,21 @@ def _chunk_asp(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.M
 def _dcmmoe(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
     from affpipe.fusion.dcmmoe import DCMMOE
 
-    sizes = {"hidden": s.hidden, "layers": s.layers, "heads": s.heads, "feedforward": s.feedforward}
-    kind = {"positions": s.positions, "second_residual": s.second_residual}
-    return DCMMOE({m: dims[m] for m in s.reads}, **sizes, **kind, dropout=s.dropout, outputs=outputs)
+    return DCMMOE({m: dims[m] for m in s.reads}, **_stack(s), outputs=outputs)
+
+
+def _cross_attention(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
+    from affpipe.fusion.cross_attention import CrossAttention
+
+    return CrossAttention({m: dims[m] for m in s.reads}, query=s.query, context=s.context, **_stack(s), outputs=outputs)
 
 
 def _raav(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
     from affpipe.fusion.raav import RAAV
 
     sizes = {"hidden": s.hidden, "latents": s.latents, "layers": s.layers, "heads": s.heads, "feedforward": s.feedforward}
-    return RAAV(
-        {m: dims[m] for m in s.members}, visual=s.reads, priors=s.priors, audio=s.audio, **sizes, dropout=s.dropout, outputs=outputs
-    )
+    reads = {"visual": s.reads, "priors": s.priors, "audio": s.audio, "compat": s.compat}
+    return RAAV({m: dims[m] for m in s.members}, **reads, **sizes, dropout=s.dropout, outputs=outputs)
 
 
 def loss(tasks: Sequence[str], settings: Loss, target: np.ndarray, known: np.ndarray) -> "nn.Module":
@@ -93,6 +102,7 @@ MODELS: dict[str, Callable[[ModelSettings, Mapping[str, int], int], "nn.Module"]
     "mamba": _mamba,
     "chunk_asp": _chunk_asp,
     "dcmmoe": _dcmmoe,
+    "cross_attention": _cross_attention,
     "raav": _raav,
 }
 

@@ -42,10 +42,11 @@ ROW_S = {
     "qwen3vl": 0.15,  # P: the frames of a 4 s segment in one sequential pass
     "wavlm": 2e-2,  # D, less the network
     "logmel": 2e-3,  # A
-    "transformer": 1e-3,  # D, as the next four: applying a model to a row
+    "transformer": 1e-3,  # D, as the next five (cross_attention: as dcmmoe): applying a model to a row
     "mamba": 2e-2,
     "chunk_asp": 2e-3,
     "dcmmoe": 1e-3,
+    "cross_attention": 1e-3,
     "raav": 1e-3,
     "publish": 7e-4,  # D, a frame
 }

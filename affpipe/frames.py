@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
@@ -75,15 +76,19 @@ def frames_in(times_s: np.ndarray, start_s: np.ndarray, end_s: np.ndarray) -> tu
     return np.searchsorted(times_s, start_s, side="left"), np.searchsorted(times_s, end_s, side="left")
 
 
-def split(n: int, *, length: int, stride: int) -> np.ndarray:
+def split(n: int, *, length: int, stride: int, tail: Literal["shifted", "truncated"] = "shifted") -> np.ndarray:
     """Starts of windows of `length` rows every `stride` over n rows; a tail window is added so that the last row is covered.
 
-    With n <= length there is one window, at 0 (the caller pads it). Source: Team RAS, sec. 3.1.
+    "shifted" puts the tail window where it ends with the last row, as long as the others (Team RAS, sec. 3.1); "truncated" where its
+    stride does, so that it has fewer rows than `length` (the behaviour model of their public code). With n <= length there is one
+    window, at 0.
     """
     if n < 1 or not 0 < stride <= length:
         raise InputError(f"split: want n >= 1 and 0 < stride <= length, got n={n}, length={length}, stride={stride}")
     if n <= length:
         return np.zeros(1, np.int64)
+    if tail == "truncated":
+        return np.arange(0, n - length + stride, stride)
     starts = np.arange(0, n - length + 1, stride)
     return starts if starts[-1] == n - length else np.append(starts, n - length)
 

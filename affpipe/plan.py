@@ -35,7 +35,7 @@ STAGES = {  # name -> (level, stages read, revision); `speech` also reads `vad` 
     "speech": ("stream", ("mouth",), 1),
 }
 RESULTS = 2  # the same of what a run publishes: its files, and how their values come of the models' streams
-MODELS = {"transformer": 4, "mamba": 4, "chunk_asp": 3, "dcmmoe": 3, "raav": 3}
+MODELS = {"transformer": 4, "mamba": 4, "chunk_asp": 3, "dcmmoe": 3, "cross_attention": 1, "raav": 3}
 
 
 def canonical(obj: Any) -> str:

@@ -32,7 +32,8 @@ def fitted(plan: Plan, name: str, fold: int | None, *, device: torch.device) -> 
 
 
 def stage(context: Context) -> Worker:
-    """A model's stream: values (N, H) float16 embeddings, with `prediction` (N, O) float32, `source` (N,) uint8, of a fusion `gate`.
+    """A model's stream: values (N, H) float16 embeddings, with `prediction` (N, O) float32, `source` (N,) uint8, and `gate` of a fusion
+    that has one.
 
     `prediction` holds raw outputs, those of the run's tasks one after another: values, logits of classes, logits of units. The gate is
     (N, E) float32; attribute extra.experts names its columns. With cross-fit or cross-validation a training stream is predicted by the

@@ -28,7 +28,7 @@ FLAT = 1e-6  # a feature that varies less than this is only centred
 
 
 class Output(NamedTuple):
-    """prediction (B, L, C, O), embedding (B, L, C, H), gate (B, L, E) of a fusion or None."""
+    """prediction (B, L, C, O), embedding (B, L, C, H), gate (B, L, E) of a fusion that has one, else None."""
 
     prediction: Tensor
     embedding: Tensor

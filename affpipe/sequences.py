@@ -36,6 +36,7 @@ class Sequence:
         random: checkpoints with random weights behind the inputs.
         own: name -> (W, K, D), an input that comes a few rows a window and not on the rows; the last of the M. Its column of `present` says
             where the rows are covered, `heard` (W, K) bool which of its own rows are there.
+        needed: the input without which a row has no answer; None where any input will do.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Sequence:
     random: tuple[str, ...] = ()
     own: dict[str, np.ndarray] = field(default_factory=dict)
     heard: np.ndarray | None = None
+    needed: str | None = None
 
     def __len__(self) -> int:
         return len(self.present)
@@ -55,7 +57,8 @@ class Sequence:
     @property
     def usable(self) -> np.ndarray:
         """(R, C) bool: outputs that something present stands behind."""
-        return self.present.any(axis=1)[:, None] & (self.end_s > self.start_s)
+        here = self.present.any(axis=1) if self.needed is None else self.present[:, list(self.inputs).index(self.needed)]
+        return here[:, None] & (self.end_s > self.start_s)
 
     def only(self, rows: np.ndarray) -> "Sequence":
         """The rows where `rows` (R,) bool is True."""
@@ -136,6 +139,8 @@ def _read_members(job: Job, settings: Fusion, fitting: bool) -> Sequence:
                 valid = valid & np.repeat(_open_mouth(job, settings, len(valid) // each), each)
             found, here = on_frames(values, valid, start_s, end_s, axis, model)
             code = frame_sources(codes, valid, start_s, end_s, axis.times_s)
+            if settings.fill == "nearest" and here.any():
+                found, code, here = found[frames.nearest(here)], np.where(here, code, NEAREST).astype(np.uint8), np.ones_like(here)
         else:  # the width is known once a stream that has this modality is packed or the model is loaded
             cuts = len(frames.segments(axis.start_s, axis.end_s, length_s=settings.window_s, hop_s=settings.hop_s)) if hears else 0
             values, valid = np.zeros((cuts * each, 0), np.float16), np.zeros(cuts * each, bool)
@@ -152,7 +157,7 @@ def _read_members(job: Job, settings: Fusion, fitting: bool) -> Sequence:
         present.append(here)
         source = code if source is None else source  # the lead, named first, says how the frame was seen
     times = axis.times_s[:, None], axis.ends_s[:, None]
-    return Sequence(job.item.id, axis, inputs, np.stack(present, axis=1), source, *times, job.random, own, heard)
+    return Sequence(job.item.id, axis, inputs, np.stack(present, axis=1), source, *times, job.random, own, heard, settings.needed)
 
 
 def _open_mouth(job: Job, settings: RAAVModel, windows: int) -> np.ndarray:
@@ -233,7 +238,7 @@ def labels(job: Job, sequence: Sequence, settings: ModelSettings, partition: str
     at, own, axis = slices(tasks, "columns"), frame_labels(job), sequence.axis
     start_s, end_s = sequence.start_s.ravel(), sequence.end_s.ravel()
     for task in job.item.row.labelled(tasks, partition):
-        if getattr(settings, "compat", "none") == "ras2026":
+        if isinstance(settings, ChunkModel) and settings.compat == "ras2026":
             pooled, there = pooling.between(task, *own[task], *_counted(sequence, settings))
         else:
             pooled, there = pooling.to_rows(task, *own[task], axis.times_s, start_s, end_s)
@@ -256,7 +261,8 @@ def windows(sequence: Sequence, settings: ModelSettings) -> np.ndarray:
     if isinstance(settings, RAAVModel) and settings.level == "window":
         first, stop = _in_windows(sequence.axis, settings)
         return np.stack([first, stop - first], axis=1)[stop > first]
-    starts = frames.split(len(sequence), length=settings.window, stride=settings.stride)
+    tail = getattr(settings, "tail", "shifted")
+    starts = frames.split(len(sequence), length=settings.window, stride=settings.stride, tail=tail)
     return np.stack([starts, np.minimum(settings.window, len(sequence) - starts)], axis=1)
 
 

@@ -11,7 +11,7 @@ from statistics import mean
 
 from affpipe.lengths import Length
 from affpipe.plan import Item, Plan
-from affpipe.settings import ChunkModel
+from affpipe.settings import Attention, ChunkModel, CrossAttentionModel, Fusion, MambaModel, ModelSettings, RAAVModel
 from affpipe.store import CHUNK_BLOB, CHUNK_BYTES, CHUNK_ROWS
 from affpipe.tasks import width
 from affpipe.weights.sizes import Network, network
@@ -101,23 +101,48 @@ def feature_width(plan: Plan, name: str) -> int:
 
 
 def parameters(plan: Plan, name: str) -> int:
-    """Parameters of a model, those of its matrices: biases and norms are left out."""
+    """Parameters of a model, those of its matrices: biases and norms are left out. Encoder layers within it are in round figures."""
     model = plan.settings.models[name]
-    outputs, hidden, members = width(plan.settings.tasks), model.hidden, model.members
-    if members:
-        widths = [plan.settings.models[m].hidden for m in members]
-        project = sum(widths) * hidden
-        attention = 4 * hidden**2 + 2 * hidden * model.feedforward
-        stacks = len(members) * (len(members) - 1) if model.kind == "dcmmoe" else 1
-        return project + stacks * model.layers * attention + hidden * outputs
+    outputs, hidden = width(plan.settings.tasks), model.hidden
+    if model.members:
+        more = outputs if model.inputs == "embedding_and_prediction" else 0
+        project = sum(plan.settings.models[m].hidden + more for m in model.members) * hidden
+        return project + _fusion(model, outputs)
     wide = feature_width(plan, model.reads)
     if isinstance(model, ChunkModel):
         layers = getattr(plan.settings.features[model.reads], "trained_layers", 0)
-        return wide * model.attention_hidden + 2 * wide * hidden + hidden * outputs + layers * 12 * wide**2
-    if model.kind == "mamba":
-        block = 6 * hidden**2 + 2 * hidden * (2 * model.state + math.ceil(hidden / 16) * 2)
-        return wide * hidden + model.layers * block + hidden * model.head_hidden + model.head_hidden * outputs
-    return wide * hidden + model.layers * (4 * hidden**2 + 2 * hidden * model.feedforward) + hidden * outputs
+        return (wide + 1) * model.attention_hidden + 2 * wide * hidden + hidden * outputs + layers * 12 * wide**2
+    if isinstance(model, MambaModel):
+        return wide * hidden + model.layers * _mamba(model) + (hidden + outputs) * model.head_hidden
+    return wide * hidden + _stack(model) + hidden**2 + hidden * outputs
+
+
+def _fusion(model: Fusion, outputs: int) -> int:
+    """Matrices of a fusion but for its projections."""
+    hidden, members = model.hidden, len(model.members)
+    if isinstance(model, RAAVModel):  # a score for each model of what is seen, latents, two attentions to them, layers, head
+        scores = (members - 1) * (hidden**2 + hidden)
+        return scores + model.latents * hidden + 8 * hidden**2 + _stack(model) + hidden**2 + hidden * outputs
+    if isinstance(model, CrossAttentionModel):
+        return _stack(model) + hidden**2 + hidden * outputs
+    return experts(model) * (_stack(model) + hidden) + hidden * outputs
+
+
+def experts(model: ModelSettings) -> int:
+    """Stacks of layers that a model holds beside each other."""
+    return len(model.members) * (len(model.members) - 1) if model.kind == "dcmmoe" else 1
+
+
+def _stack(model: Attention | RAAVModel) -> int:
+    return model.layers * (4 * model.hidden**2 + 2 * model.hidden * model.feedforward)
+
+
+def _mamba(model: MambaModel) -> int:
+    """Matrices of a block."""
+    hidden = model.hidden
+    if model.block == "ras2026":
+        return 3 * hidden**2 + hidden * (2 * max(1, hidden // 16) + 3 * model.state + model.kernel)
+    return 6 * hidden**2 + 2 * hidden * (2 * math.ceil(hidden / 16) + 3 * model.state + model.kernel)
 
 
 def tokens(plan: Plan, name: str) -> int:
@@ -158,9 +183,9 @@ def _layout(plan: Plan, name: str, count: int) -> tuple[int, tuple[int, ...]]:
     outputs = width(s.tasks)
     if name in s.models:
         model = s.models[name]
-        experts = {"dcmmoe": len(model.members) * (len(model.members) - 1), "raav": len(model.members) - 1}.get(model.kind, 0)
+        gate = {"dcmmoe": experts(model), "raav": len(model.members) - 1}.get(model.kind, 0)
         folds = s.cross_validation.folds if s.cross_validation else 0
-        own = (2 * model.hidden, 4 * outputs, 1, 4 * experts, 4 * outputs * folds)
+        own = (2 * model.hidden, 4 * outputs, 1, 4 * gate, 4 * outputs * folds)
         return count, tuple(row for row in own if row)
     match plan.kind(name):
         case "frames" | "vad":
@@ -246,9 +271,8 @@ def fit_gpu(plan: Plan, model: str) -> float:
         if not settings.cache_frozen:
             count += encoder(plan, settings.reads).parameters
         return CUDA_BYTES + 4 * (4 * count + kept)
-    stacks = max(1, len(settings.members) * (len(settings.members) - 1)) if settings.kind == "dcmmoe" else 1
     long, heads = settings.window, getattr(settings, "heads", 0)
     per_layer = 12 * long * settings.hidden + heads * long**2 * 2
-    if settings.kind == "mamba":
-        per_layer = long * settings.hidden * 2 * (8 + 4 * settings.state)
-    return CUDA_BYTES + 4 * (4 * count + batch * stacks * settings.layers * per_layer)
+    if isinstance(settings, MambaModel):
+        per_layer = long * settings.hidden * (1 if settings.block == "ras2026" else 2) * (8 + 4 * settings.state)
+    return CUDA_BYTES + 4 * (4 * count + batch * experts(settings) * settings.layers * per_layer)

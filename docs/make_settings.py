@@ -46,6 +46,7 @@ SECTIONS = {  # heading -> (model, base whose rows are not repeated, where it st
     "Model mamba": (settings.MambaModel, settings.SequenceModel, "`models.NAME` with `kind: mamba`."),
     "Model chunk_asp": (settings.ChunkModel, settings.SequenceModel, "`models.NAME` with `kind: chunk_asp`."),
     "Model dcmmoe": (settings.DCMMOEModel, settings.SequenceModel, "`models.NAME` with `kind: dcmmoe`."),
+    "Model cross_attention": (settings.CrossAttentionModel, settings.SequenceModel, "`models.NAME` with `kind: cross_attention`."),
     "Model raav": (settings.RAAVModel, settings.SequenceModel, "`models.NAME` with `kind: raav`."),
     "training": (settings.Training, None, "`models.NAME.training`."),
     "loss": (settings.Loss, None, "`models.NAME.training.loss`."),

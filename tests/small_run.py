@@ -171,7 +171,7 @@ class Run:
                     "fold_scores": [self.fold_scores(rows["prediction"].shape[1], k) for k in folds],
                     "fold_thresholds": [self.thresholds(k) for k in folds],
                 }
-            if self.plan.settings.models[name].members:
+            if self.plan.settings.models[name].kind in ("dcmmoe", "raav"):
                 rows["gate"] = np.stack([0.25 + 0 * TIMES, 0.75 + 0 * TIMES], axis=1).astype(np.float32)
                 more["extra"] |= {"experts": EXPERTS if self.plan.settings.models[name].kind == "dcmmoe" else ["face", "look"]}
         p = self.plan

@@ -12,7 +12,7 @@ import yaml
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli, config, estimate, lengths, sizes
+from affpipe import build, cli, config, estimate, lengths, sizes
 from affpipe.errors import InputError, MediaError, WeightsError
 from affpipe.jobrecord import JobRecord
 from affpipe.jobs import Context, Job
@@ -299,6 +299,41 @@ def test_parameters_of_a_model_are_those_of_its_matrices(tmp_path, name):
     dims = {m: settings.models[m].hidden for m in model.members} or {model.reads: sizes.feature_width(plan, model.reads)}
     real = sum(p.numel() for p in Predictor(model, dims, None, outputs=2).parameters())
     assert sizes.parameters(plan, name) == pytest.approx(real, rel=0.25)
+
+
+VARIANTS = {  # model of ras.yaml -> what the public code has there
+    "grada_transformer": {"embedding": "head", "activation": "gelu"},
+    "qwen_visual_mamba": {"block": "ras2026"},
+    "qwen_multimodal_mamba": {"block": "ras2026"},
+    "dcmmoe_face_audio": {"kind": "cross_attention", "query": "grada_transformer", "context": "wavlm_chunks"}
+    | {"positions": "every_layer", "inputs": "embedding_and_prediction"},
+    "raav_face_multimodal_audio": {"compat": "ras2026", "inputs": "embedding"},
+}
+
+
+@pytest.mark.parametrize("change", [{}, VARIANTS], ids=["paper", "public code"])
+def test_every_matrix_of_a_model_is_counted(tmp_path, change):
+    plan = plan_of(ras(tmp_path, models=change), tmp_path, 1)
+    models = plan.settings.models
+    for name, model in models.items():
+        more = 2 if getattr(model, "inputs", "") == "embedding_and_prediction" else 0
+        dims = {m: models[m].hidden + more for m in model.members} or {model.reads: sizes.feature_width(plan, model.reads)}
+        real = sum(p.numel() for p in build.model(model, dims, 2).parameters() if p.ndim > 1)
+        encoder = 12 * 4 * 1024**2 if name == "wavlm_chunks" else 0  # its four trained layers of WavLM-Large, in round figures
+        assert sizes.parameters(plan, name) == real + encoder, name
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_models_of_the_public_code_are_estimated_too(tmp_path, device):
+    plan = plan_of(ras(tmp_path, models=VARIANTS, device=device), tmp_path, 4)
+    found = parts(plan, same(plan))
+    for name in VARIANTS:
+        assert found[name].seconds > 0
+        assert found[f"fit {name}"].seconds > 0
+        assert (found[f"fit {name}"].gpu is not None) is (device == "cuda")
+    usual = parts(plan_of(ras(tmp_path, device=device), tmp_path, 4), same(plan))
+    assert found["fit qwen_visual_mamba"].disk < usual["fit qwen_visual_mamba"].disk  # no expansion
+    assert found["dcmmoe_face_audio"].disk < usual["dcmmoe_face_audio"].disk  # no gate
 
 
 # ---- the command ------------------------------------------------------------------------------------------------------------------------

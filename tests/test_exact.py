@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from affpipe.compat import ensure_torchvision
+from affpipe.fusion.cross_attention import CrossAttention
 from affpipe.fusion.dcmmoe import DCMMOE
 from affpipe.fusion.raav import RAAV
 from affpipe.heads.chunk_asp import ChunkHead
 from affpipe.heads.mamba import MambaBlock
+from affpipe.heads.mamba_ras2026 import Block
 from affpipe.heads.transformer import TransformerHead
 
 TOLERANCE = 1e-5
@@ -117,28 +119,48 @@ def placed(rows):
     }
 
 
-def post_norm_stack(p, name, rows, context=None, *, positions, second_residual):
+def post_norm_stack(p, name, rows, context=None, *, positions, second_residual, activation="relu"):
+    """context: rows, the same for every layer, or a function of the query that gives them."""
     if positions == "sinusoidal":
         rows = placed(rows)
-    if context is not None and positions != "none":
+    if isinstance(context, dict) and positions == "sinusoidal":
         context = placed(context)
     for n in range(LAYERS):
         layer = f"{name}.{n}"
-        read = placed(rows) if positions == "every_layer" else rows
-        mixed = attention(p, f"{layer}.attention", read, read if context is None else context)
+        other = rows if context is None else context if isinstance(context, dict) else context(rows)
+        read, other = (placed(rows), placed(other)) if positions == "every_layer" else (rows, other)
+        mixed = attention(p, f"{layer}.attention", read, other)
         for t, x in read.items():
             y = norm(p, f"{layer}.norm_attention", x + mixed[t])
-            inner = affine(p, f"{layer}.feedforward.0", y).clamp(min=0)
+            inner = affine(p, f"{layer}.feedforward.0", y)
+            inner = gelu(inner) if activation == "gelu" else inner.clamp(min=0)
             y = norm(p, f"{layer}.norm_feedforward", y + affine(p, f"{layer}.feedforward.3", inner))
             rows = rows | {t: rows[t] + y if second_residual else y}
     return rows
 
 
-def transformer_window(p, streams, **variant):
+def transformer_window(p, streams, embedding="layer", **variant):
     rows = {t: norm(p, "project.1", affine(p, "project.0", x)) for t, x in streams["x"].items()}
     rows = post_norm_stack(p, "layers", rows, **variant)
-    head = {t: affine(p, "head.4", gelu(norm(p, "head.1", affine(p, "head.0", x)))) for t, x in rows.items()}
-    return {t: (head[t], rows[t]) for t in rows}
+    hidden = {t: gelu(norm(p, "head.1", affine(p, "head.0", x))) for t, x in rows.items()}
+    return {t: (affine(p, "head.4", hidden[t]), hidden[t] if embedding == "head" else rows[t]) for t in rows}
+
+
+def cross_attention_window(p, streams, query, context, **variant):
+    states = {m: {t: norm(p, f"project.{m}.1", affine(p, f"project.{m}.0", x)) for t, x in streams[m].items()} for m in streams}
+
+    def stream(name, states):
+        if name != "mean":
+            return states[name]
+        there = {t: [x[t] for x in states.values() if t in x] for t in sorted(set().union(*states.values()))}
+        return {t: sum(each) / len(each) for t, each in there.items()}
+
+    def read(rows):
+        return stream(context, states if query == "mean" else states | {query: rows})
+
+    rows = post_norm_stack(p, "stack", stream(query, states), read, **variant)
+    hidden = {t: gelu(norm(p, "head.1", affine(p, "head.0", x))) for t, x in rows.items()}
+    return {t: (affine(p, "head.4", x), x) for t, x in hidden.items()}
 
 
 def dcmmoe_window(p, streams, **variant):
@@ -157,7 +179,7 @@ def dcmmoe_window(p, streams, **variant):
     return out
 
 
-def raav_window(p, streams):
+def raav_window(p, streams, compat="none"):
     *visual, audio = streams
     states = {m: {t: affine(p, f"project.{m}", x) for t, x in streams[m].items()} for m in streams}
     times = sorted(set().union(*streams.values()))
@@ -177,8 +199,11 @@ def raav_window(p, streams):
     latents = dict(enumerate(p["latents"]))
     heard = attention(p, "listen", latents, states[audio])
     bottleneck = {k: norm(p, "norm_latents", x + heard[k]) for k, x in latents.items()} if states[audio] else {}
-    told = attention(p, "consult", seen, bottleneck)
+    asked = {t: norm(p, "norm_seen", x) for t, x in seen.items()} if compat == "ras2026" else seen
+    told = attention(p, "consult", asked, bottleneck)
     rows = {t: norm(p, "norm_fused", seen[t] + told[t]) for t in times}
+    if compat == "ras2026" and not states[audio]:
+        rows = seen
     for n in range(LAYERS):
         layer = f"layers.{n}"
         read = {t: norm(p, f"{layer}.norm_attention", x) for t, x in rows.items()}
@@ -232,6 +257,31 @@ def mamba_window(p, streams):
     return out
 
 
+def ras2026_window(p, streams):
+    """The public code's recurrence, one row, channel and state at a time, with its residual and norm."""
+    width, states = p["A"].shape
+    kernel = p["conv.weight"].shape[2]
+    split = {t: p["in_proj.weight"] @ x for t, x in streams["x"].items()}
+    state = [[0.0] * states for _ in range(width)]
+    out = {}
+    for t, both in split.items():
+        u = p["conv.bias"]
+        for j in range(kernel):
+            if t - j in split:
+                u = u + p["conv.weight"][:, 0, kernel - 1 - j] * split[t - j][:width]
+        u = silu(u)
+        step = (1 + (p["D"] + p["step.1.weight"] @ (p["step.0.weight"] @ u)).exp()).log()
+        b, c = p["drive.weight"] @ u, p["read.weight"] @ u
+        y = []
+        for d in range(width):
+            for n in range(states):
+                state[d][n] = (-p["A"][d, n]).exp() * step[d] * state[d][n] + b[n] * step[d] * u[d]
+            y.append(sum(state[d][n] * c[n] for n in range(states)))
+        branch = p["out_proj.weight"] @ (torch.stack(y) * silu(both[width:]))
+        out[t] = (norm(p, "norm", p["D"] * streams["x"][t] + branch),)
+    return out
+
+
 # ---- Models -----------------------------------------------------------------------------------------------------------------------------
 
 
@@ -240,7 +290,7 @@ def outputs(model, streams, present):
     if set(streams) == {"x"}:
         out = model(streams["x"], present.squeeze(-1))
         return out if isinstance(out, tuple) else (out,)
-    return tuple(model(streams, present))
+    return tuple(out for out in model(streams, present) if out is not None)
 
 
 def formula(window, model, streams, present, like, **variant):
@@ -254,25 +304,47 @@ def formula(window, model, streams, present, like, **variant):
     return [torch.stack(windows) for windows in stacked]
 
 
-def raav():
-    return RAAV(DIMS, visual=("face", "behaviour"), priors=PRIORS, audio="audio", latents=3, **SIZES)
+def raav(**kwargs):
+    return RAAV(DIMS, visual=("face", "behaviour"), priors=PRIORS, audio="audio", latents=3, **SIZES, **kwargs)
+
+
+def cross(dims, query, context, **variant):
+    """A case: model, dims, formula, its keywords."""
+    asks = {"query": query, "context": context}
+    return lambda: CrossAttention(dims, **asks, **SIZES, **variant), dims, cross_attention_window, asks | variant
 
 
 PAIR = {"face": 5, "audio": 4}
 ONCE = {"positions": "sinusoidal", "second_residual": False}
 PUBLISHED = {"positions": "every_layer", "second_residual": True}  # of the public code
 BARE = {"positions": "none", "second_residual": False}
+CODE = PUBLISHED | {"activation": "gelu"}
+RAS = {"compat": "ras2026"}
 CASES = {
     "transformer": (lambda: TransformerHead(5, **SIZES, **ONCE), {"x": 5}, transformer_window, ONCE),
     "transformer, public code": (lambda: TransformerHead(5, **SIZES, **PUBLISHED), {"x": 5}, transformer_window, PUBLISHED),
     "transformer, no positions": (lambda: TransformerHead(5, **SIZES, **BARE), {"x": 5}, transformer_window, BARE),
+    "transformer, all of the public code": (
+        lambda: TransformerHead(5, **SIZES, **CODE, embedding="head", dropout_on="residual", position_dropout=0.1),
+        {"x": 5},
+        transformer_window,
+        CODE | {"embedding": "head"},
+    ),
     "dcmmoe, 2 experts": (lambda: DCMMOE(PAIR, **SIZES, **ONCE), PAIR, dcmmoe_window, ONCE),
     "dcmmoe, 6 experts": (lambda: DCMMOE(DIMS, **SIZES, **ONCE), DIMS, dcmmoe_window, ONCE),
     "dcmmoe, public code": (lambda: DCMMOE(PAIR, **SIZES, **PUBLISHED), PAIR, dcmmoe_window, PUBLISHED),
     "dcmmoe, no positions": (lambda: DCMMOE(PAIR, **SIZES, **BARE), PAIR, dcmmoe_window, BARE),
+    "dcmmoe, gelu": (lambda: DCMMOE(PAIR, **SIZES, **CODE), PAIR, dcmmoe_window, CODE),
+    "audio asks face": cross(PAIR, "audio", "face", **CODE),
+    "audio asks face, no positions": cross(PAIR, "audio", "face", **BARE),
+    "audio asks the mean that it is in": cross(DIMS, "audio", "mean", **CODE),
+    "the mean asks face": cross(DIMS, "mean", "face", **CODE),
+    "the mean asks the mean": cross(DIMS, "mean", "mean", **CODE),
     "raav": (raav, DIMS, raav_window, {}),
+    "raav, public code": (lambda: raav(**RAS), DIMS, raav_window, RAS),
     "chunks": (lambda: ChunkHead(5, chunks=3, hidden=HIDDEN, attention_hidden=4, dropout=0.2), {"x": 5}, chunk_window, {}),
     "mamba": (lambda: MambaBlock(4, d_state=3, d_conv=3, expand=2), {"x": 4}, mamba_window, {}),
+    "mamba, public code": (lambda: Block(4, state=3, kernel=3, dropout=0.2), {"x": 4}, ras2026_window, {}),
 }
 
 

@@ -49,11 +49,12 @@ def test_a_rate_must_be_positive():
 # ---- split and merge --------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("tail", ["shifted", "truncated"])
 @pytest.mark.parametrize(("length", "stride"), [(1, 1), (4, 4), (5, 2), (8, 3), (20, 7), (60, 60)])
-def test_merging_what_was_split_gives_it_back_at_every_length(length, stride):
+def test_merging_what_was_split_gives_it_back_at_every_length(length, stride, tail):
     for n in range(1, 61):
         rows = np.random.default_rng(n).normal(size=(n, 3))
-        starts = split(n, length=length, stride=stride)
+        starts = split(n, length=length, stride=stride, tail=tail)
         windows = np.zeros((len(starts), length, 3))
         for window, start in zip(windows, starts, strict=True):
             piece = rows[start : start + length]
@@ -73,6 +74,23 @@ def test_the_tail_has_a_window_of_its_own():
     assert split(1000, length=400, stride=150).tolist() == [0, 150, 300, 450, 600]
     assert split(1001, length=400, stride=150).tolist() == [0, 150, 300, 450, 600, 601]
     assert split(3, length=400, stride=150).tolist() == [0]
+
+
+@pytest.mark.parametrize(("length", "stride"), [(16, 8), (16, 16), (5, 2), (1, 1)])
+def test_a_truncated_tail_ends_with_the_last_row_and_starts_by_its_stride(length, stride):
+    """The public code's ranges: from the first row on, until one reaches the end."""
+    for n in range(1, 80):
+        ranges, start = [], 0
+        while True:
+            ranges.append((start, min(start + length, n)))
+            if ranges[-1][1] == n:
+                break
+            start += stride
+        starts = split(n, length=length, stride=stride, tail="truncated")
+        assert [(a, min(a + length, n)) for a in starts.tolist()] == ranges
+        lengths = np.minimum(length, n - starts)
+        windows = [np.arange(a, a + rows, dtype=float)[:, None] for a, rows in zip(starts, lengths, strict=True)]
+        assert merge(windows, starts, n).ravel().tolist() == list(range(n))
 
 
 def test_overlaps_are_averaged_and_what_lies_beyond_the_end_is_dropped():

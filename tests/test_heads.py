@@ -8,12 +8,21 @@ import torch.nn.functional as F
 
 from affpipe.errors import InputError
 from affpipe.heads import mamba
-from affpipe.heads.blocks import AttentionLayer, sinusoids
+from affpipe.heads.blocks import Attention, AttentionLayer, AttentionStack, sinusoids
 from affpipe.heads.chunk_asp import ChunkHead
 from affpipe.heads.mamba import MambaBlock, MambaHead
+from affpipe.heads.mamba_ras2026 import Block, Ras2026Head
 from affpipe.heads.transformer import TransformerHead
 
 DIM, HIDDEN = 6, 8
+PUBLIC_CODE = {
+    "positions": "every_layer",
+    "position_dropout": 0.3,
+    "second_residual": True,
+    "activation": "gelu",
+    "dropout_on": "residual",
+    "start": "multihead",
+}
 
 
 def transformer(**kwargs):
@@ -26,6 +35,11 @@ def mamba_head(**kwargs):
     return MambaHead(DIM, **({"hidden": HIDDEN, "layers": 2, "state": 4, "kernel": 3, "head_hidden": 10, "dropout": 0.2} | kwargs)).eval()
 
 
+def ras2026_head(**kwargs):
+    torch.manual_seed(0)
+    return Ras2026Head(DIM, **({"hidden": HIDDEN, "layers": 2, "state": 4, "kernel": 3, "head_hidden": 10, "dropout": 0.2} | kwargs)).eval()
+
+
 def chunk_head(**kwargs):
     torch.manual_seed(0)
     return ChunkHead(DIM, **({"hidden": HIDDEN, "attention_hidden": 5, "dropout": 0.2} | kwargs)).eval()
@@ -35,7 +49,9 @@ SEQUENCE_HEADS = [
     transformer,
     lambda: transformer(positions="none"),
     lambda: transformer(positions="every_layer", second_residual=True),
+    lambda: transformer(**PUBLIC_CODE, embedding="head"),
     mamba_head,
+    ras2026_head,
 ]
 HEADS = [*SEQUENCE_HEADS, chunk_head]
 
@@ -167,8 +183,15 @@ def test_positions_tell_rows_apart():
 def test_transformer_refuses_bad_sizes():
     with pytest.raises(InputError, match="divisible by the number of heads, got 8 and 3"):
         transformer(heads=3)
-    with pytest.raises(InputError, match="sinusoidal, none, every_layer, got 'learned'"):
-        transformer(positions="learned")
+    for name, words in {
+        "positions": "sinusoidal, none, every_layer",
+        "activation": "relu, gelu",
+        "dropout_on": "branch, residual",
+        "start": "xavier, multihead",
+        "embedding": "layer, head",
+    }.items():
+        with pytest.raises(InputError, match=f"want {name} among {words}, got 'other'; take one of them"):
+            transformer(**{name: "other"})
 
 
 def test_attention_without_context_keeps_the_query():
@@ -181,6 +204,90 @@ def test_attention_without_context_keeps_the_query():
     assert torch.equal(layer(x, context, nothing), layer(x, context + 5, nothing))
 
 
+def plain_layers(p, x, present, drop):
+    """The layers of the public code with dropout: `drop` takes a tensor and its rate. Queries, keys, values; weights; residuals."""
+    for n in range(2):
+        at = {name.removeprefix(f"{n}."): value for name, value in p.items() if name.startswith(f"{n}.")}
+        q, k, v = (drop(x + plain_positions(*x.shape[1:]).to(x.dtype), PUBLIC_CODE["position_dropout"]) for _ in range(3))
+        heads = [
+            (y @ at[f"attention.{part}.weight"].T + at[f"attention.{part}.bias"]).view(*y.shape[:2], 2, HIDDEN // 2).transpose(1, 2)
+            for part, y in (("query", q), ("key", k), ("value", v))
+        ]
+        scores = (heads[0] @ heads[1].mT) / math.sqrt(HIDDEN // 2)
+        weights = drop(scores.masked_fill(~present[:, None, None], -math.inf).softmax(dim=-1), 0.5)
+        said = (weights @ heads[2]).transpose(1, 2).flatten(2) @ at["attention.out.weight"].T + at["attention.out.bias"]
+        y = F.layer_norm(said + drop(q, 0.5), (HIDDEN,), at["norm_attention.weight"], at["norm_attention.bias"])
+        inner = drop(F.gelu(y @ at["feedforward.0.weight"].T + at["feedforward.0.bias"]), 0.5)
+        said = inner @ at["feedforward.3.weight"].T + at["feedforward.3.bias"]
+        x = x + F.layer_norm(said + drop(y, 0.5), (HIDDEN,), at["norm_feedforward.weight"], at["norm_feedforward.bias"])
+    return x
+
+
+def test_dropout_falls_where_it_does_in_the_public_code():
+    """With the same random numbers, forward and gradient: on each of query, key and value, on weights, on residuals, in the inner layer."""
+    torch.manual_seed(0)
+    stack = AttentionStack(2, HIDDEN, heads=2, feedforward=12, dropout=0.5, **PUBLIC_CODE).double().train()
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(3, 5, HIDDEN, generator=generator, dtype=torch.float64, requires_grad=True)
+    present = torch.ones(3, 5, dtype=torch.bool)
+    present[0, 3:] = False
+    leaves, cover = [x, *stack.parameters()], torch.randn(3, 5, HIDDEN, generator=generator, dtype=torch.float64)
+    found = []
+    for layers in (
+        lambda: stack(x, present),
+        lambda: plain_layers(dict(stack.named_parameters()), x, present, lambda y, rate: F.dropout(y, rate, training=True)),
+    ):
+        torch.manual_seed(2)
+        out = layers()
+        found.append((out, *torch.autograd.grad(out, leaves, cover)))
+    for got, want in zip(*found, strict=True):
+        close(got, want)
+    assert (found[0][0] - stack.eval()(x, present)).abs().max() > 0.1  # something was dropped
+
+
+@pytest.mark.parametrize("where", ["branch", "residual"])
+def test_a_layer_drops_its_branch_or_what_that_is_added_to(where):
+    """With all of it dropped a layer is the norm of the other part alone."""
+    torch.manual_seed(0)
+    layer = AttentionLayer(HIDDEN, heads=2, feedforward=12, dropout=0.0, dropout_on=where)
+    layer.dropout = torch.nn.Dropout(1.0)
+    x, present = torch.randn(1, 5, HIDDEN), torch.ones(1, 5, dtype=torch.bool)
+    y = layer.norm_attention(layer.attention(x, x, present) if where == "residual" else x)
+    close(layer(x, x, present), layer.norm_feedforward(layer.feedforward(y) if where == "residual" else y))
+
+
+def test_positions_drop_only_where_every_layer_adds_them():
+    x, present = batch()
+    for positions, moves in (("sinusoidal", False), ("none", False), ("every_layer", True)):
+        torch.manual_seed(0)
+        sizes = {"heads": 2, "feedforward": 12, "dropout": 0.0, "positions": positions, "position_dropout": 0.5}
+        stack = AttentionStack(1, DIM, **sizes).train()
+        assert torch.equal(stack(x, present), stack.eval()(x, present)) is not moves
+
+
+def test_the_embedding_of_the_head_is_what_its_last_layer_reads():
+    (x, present), one, other = batch(), transformer(embedding="head"), transformer()
+    assert [name for name, _ in one.named_parameters()] == [name for name, _ in other.named_parameters()]
+    (prediction, embedding), (same, layer) = one(x, present), other(x, present)
+    assert torch.equal(prediction, same)
+    assert embedding.shape == layer.shape == (*x.shape[:2], HIDDEN)
+    want = embedding @ one.head[-1].weight.T + one.head[-1].bias
+    close(prediction, want.masked_fill(~present.unsqueeze(-1), 0))
+
+
+def test_attention_starts_as_that_of_torch():
+    torch.manual_seed(0)
+    ours, torchs = Attention(64, heads=4, dropout=0.0, start="multihead"), torch.nn.MultiheadAttention(64, 4)
+    theirs = {**dict(zip(("query", "key", "value"), torchs.in_proj_weight.chunk(3), strict=True)), "out": torchs.out_proj.weight}
+    bounds = {"query": (6 / 256) ** 0.5, "key": (6 / 256) ** 0.5, "value": (6 / 256) ** 0.5, "out": 64**-0.5}
+    for name, bound in bounds.items():
+        for weight in (getattr(ours, name).weight, theirs[name]):
+            assert 0.99 * bound < weight.abs().max() <= bound
+            assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
+        assert (getattr(ours, name).bias == 0).all()
+    assert Attention(64, heads=4, dropout=0.0).query.weight.abs().max().item() == pytest.approx((6 / 128) ** 0.5, rel=0.01)
+
+
 # Mamba
 
 
@@ -189,8 +296,9 @@ def block(d_model=HIDDEN, d_state=4, d_conv=3, expand=2):
     return MambaBlock(d_model, d_state=d_state, d_conv=d_conv, expand=expand)
 
 
-def test_mamba_is_causal():
-    model, (x, present) = mamba_head(), batch()
+@pytest.mark.parametrize("build", [mamba_head, ras2026_head])
+def test_mamba_is_causal(build):
+    model, (x, present) = build(), batch()
     changed = x.clone()
     changed[:, 6] += 1
     before, after = model(x, present)[0], model(changed, present)[0]
@@ -198,8 +306,14 @@ def test_mamba_is_causal():
     assert (after[2, 6:] - before[2, 6:]).abs().amin(dim=-1).max() > 0
 
 
-def test_mamba_carries_its_state_over_a_gap():
-    model = block(d_conv=1)  # without context of the convolution a gap is as if it were not there
+def ras2026_block(**kwargs):
+    torch.manual_seed(0)
+    return Block(HIDDEN, **({"state": 4, "kernel": 3, "dropout": 0.0} | kwargs))
+
+
+@pytest.mark.parametrize("model", [block(d_conv=1), ras2026_block(kernel=1)], ids=["mamba", "ras2026"])
+def test_mamba_carries_its_state_over_a_gap(model):
+    # without context of the convolution a gap is as if it were not there
     x, present = torch.randn(1, 6, HIDDEN, generator=torch.Generator().manual_seed(1)), torch.ones(1, 6, dtype=torch.bool)
     whole = model(x, present)
     gap = torch.tensor([[True, True, True, False, False, True, True, True]])
@@ -213,6 +327,77 @@ def test_mamba_starts_with_small_steps():
     assert 0.00099 < step.min() < 0.004
     assert 0.05 < step.max() < 0.101
     assert -5.2 < step.log().mean() < -4.0  # log-uniform between 0.001 and 0.1: mean log 0.01 = -4.6
+
+
+@pytest.mark.parametrize("build", [mamba_head, ras2026_head])
+def test_a_start_by_xavier_leaves_what_is_no_linear_as_it_was(build):
+    own, model = build(hidden=64).state_dict(), build(hidden=64, start="xavier")
+    kept, drawn = set(), set()
+    for name, part in model.named_modules():
+        if isinstance(part, torch.nn.Linear) and "dt_proj" not in name:
+            bound = (6 / sum(part.weight.shape)) ** 0.5
+            assert 0.9 * bound < part.weight.abs().max() <= bound
+            assert part.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.2)
+            assert part.bias is None or (part.bias == 0).all()
+            drawn |= {f"{name}.weight", f"{name}.bias"}
+        elif isinstance(part, torch.nn.LayerNorm):
+            assert (part.weight == 1).all()
+            assert (part.bias == 0).all()
+    for name, value in model.state_dict().items():
+        if name not in drawn and "dt_proj" not in name:
+            kept.add(name.rpartition(".")[2])
+            assert torch.equal(value, own[name]), name
+    assert kept >= ({"A_log", "D"} if build is mamba_head else {"A", "D"})
+    if build is mamba_head:  # as softplus(bias) without it: between the least and the largest step
+        steps = torch.cat([F.softplus(block.dt_proj.bias) for block in model.blocks])
+        assert 0.00099 < steps.min() < 0.004
+        assert 0.05 < steps.max() < 0.101
+
+
+@pytest.mark.parametrize("build", [mamba_head, ras2026_head])
+def test_an_unknown_start_is_refused(build):
+    with pytest.raises(InputError, match="want start among torch, xavier, got 'zero'; take one of them"):
+        build(start="zero")
+
+
+def test_the_state_of_the_public_block_decays_at_first_and_can_grow():
+    """Its factor is softplus(D + step) / exp(A), which a large D puts above 1; Mamba's never is."""
+    x, present = torch.randn(1, 60, HIDDEN, generator=torch.Generator().manual_seed(1)), torch.ones(1, 60, dtype=torch.bool)
+    x[:, 1:] = 0
+    sizes = []
+    for d in (1.0, 6.0):
+        model = ras2026_block(kernel=1)
+        with torch.no_grad():
+            model.D.fill_(d)
+            model.conv.bias.fill_(0.1)  # so that later rows read the state
+        step, ones = torch.full((1, 60, HIDDEN), math.log1p(math.exp(d))), torch.ones(1, 60, 4)
+        u = torch.zeros(1, 60, HIDDEN)
+        u[:, 0] = 1
+        sizes.append(model._recur(u, step, ones, ones, present)[0, :, 0])
+        want = [sum(step[0, 0, 0] * (step[0, 0, 0] * math.exp(-n)) ** t for n in (1, 2, 3, 4)) for t in range(60)]
+        torch.testing.assert_close(sizes[-1], torch.tensor(want, dtype=torch.float32), rtol=1e-4, atol=0)
+    assert sizes[0][-1] < 1e-15
+    assert sizes[1][-1] > 1e15
+
+
+def test_the_public_block_drops_its_branch():
+    model, x = ras2026_block(dropout=0.5).train(), torch.randn(1, 16, HIDDEN, generator=torch.Generator().manual_seed(1))
+    said, present = [], torch.ones(1, 16, dtype=torch.bool)
+    model.out_proj.register_forward_hook(lambda *parts: said.append(parts[-1]))
+    torch.manual_seed(3)
+    found = model(x, present)
+    torch.manual_seed(3)
+    close(found, F.layer_norm(model.D * x + F.dropout(said[0], 0.5, training=True), (HIDDEN,)))
+    assert (found - model.eval()(x, present)).abs().max() > 0.01
+
+
+def test_the_recurrence_of_the_public_block_is_in_full_precision_under_autocast():
+    model, generator = ras2026_block(), torch.Generator().manual_seed(1)
+    u, step, b, c = (torch.rand(2, 16, n, generator=generator) for n in (HIDDEN, HIDDEN, 4, 4))
+    present = torch.ones(2, 16, dtype=torch.bool)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model._recur(u, step, b, c, present)
+    assert torch.equal(found, model._recur(u, step, b, c, present))
 
 
 def scanned(length, dtype=torch.float32, batch=2, inner=6, state=3):

@@ -1,6 +1,6 @@
 """Keys of every recipe, pinned: a change of the code that moves one makes all streams and models behind it anew, and has to be meant.
 
-`python -m tests.test_keys` writes the pins anew; each that moved is listed in the changelog, with the reason.
+`python tests/test_keys.py` writes the pins anew; each that moved is listed in the changelog, with the reason.
 """
 
 import json
@@ -12,11 +12,9 @@ import pytest
 from affpipe import config, manifest
 from affpipe.plan import Plan
 from affpipe.tasks import TASKS
+from recipes import RECIPES, ROOT, load
 
-ROOT = Path(__file__).resolve().parents[1]
 PINS = Path(__file__).parent / "pins" / "keys.json"
-OVER = {"ras-recommended": ["ras"]}  # recipes that are laid over another
-RECIPES = ["default", *sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))]
 PARTITIONS = ("train", "train", "validation", "validation", "test")
 
 
@@ -36,8 +34,7 @@ def tree(folder: Path) -> Path:
 
 def keys(recipe: str, folder: Path) -> dict[str, str]:
     """Stage, feature or model of a recipe -> its key, and `run` -> the key of what is published."""
-    layers = [] if recipe == "default" else [*OVER.get(recipe, []), recipe]
-    settings = config.load([ROOT / "config.yaml", *(ROOT / "recipes" / f"{name}.yaml" for name in layers)])
+    settings = config.load([ROOT / "config.yaml"]) if recipe == "default" else load(recipe)
     settings = settings.model_copy(update={"cache": str(folder / "cache")})
     plan = Plan(settings, manifest.read(folder / "manifest.csv", folder))
     return {name: plan.key(name) for name in plan.names} | {"run": plan.run}
@@ -50,7 +47,7 @@ def folder(tmp_path_factory) -> Path:
     return found
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", ["default", *RECIPES])
 def test_keys_are_the_pinned_ones(folder, recipe):
     assert keys(recipe, folder) == json.loads(PINS.read_text())[recipe]
 
@@ -58,4 +55,4 @@ def test_keys_are_the_pinned_ones(folder, recipe):
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
         tree(Path(place))
-        PINS.write_text(json.dumps({recipe: keys(recipe, Path(place)) for recipe in RECIPES}, indent=1) + "\n")
+        PINS.write_text(json.dumps({recipe: keys(recipe, Path(place)) for recipe in ("default", *RECIPES)}, indent=1) + "\n")

@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from affpipe import build, config
-from affpipe.settings import ChunkModel, MambaModel, RAAVModel
+from affpipe.settings import ChunkModel, CrossAttentionModel, MambaModel, RAAVModel
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTHS = {"grada": 256, "qwen": 2560, "odyssey": 1024}  # of GRADA's embedding, Qwen3-VL-4B's and WavLM-Large's hidden states
 ROW = re.compile(r"^\| `(?P<model>\w+)` \|.*\| (?P<parameters>[\d,]+) \|$", re.MULTILINE)
 SIZES = (ROOT / "docs/models.md").read_text("utf-8").split("\n## Sizes\n")[1].split("\n## ")[0]
 STATED = {row["model"]: int(row["parameters"].replace(",", "")) for row in ROW.finditer(SIZES)}
+VARIANTS = (ROOT / "docs/models.md").read_text("utf-8").split("\n## Sizes as in the public code\n")[1].split("\n## ")[0]
+CODE = {row["model"]: int(row["parameters"].replace(",", "")) for row in ROW.finditer(VARIANTS)}
 FRAME_RATE = 30
 
 
@@ -78,3 +80,34 @@ def test_a_model_trains_at_its_published_size(models, name):
     prediction.square().mean().backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
     assert all(p.grad.abs().max() > 0 for p in model.parameters() if p.ndim > 1)
+
+
+def as_in_the_code(models, name):
+    """Settings of a model of that table."""
+    stack = {"positions": "every_layer", "position_dropout": 0.1, "second_residual": True, "activation": "gelu"}
+    stack |= {"heads": 8, "dropout_on": "residual", "start": "multihead"}
+    if name == "cross_attention":
+        reads = ("grada_transformer", "qwen_multimodal_mamba")
+        asks = {"query": reads[0], "context": reads[1], "inputs": "embedding_and_prediction"}
+        return CrossAttentionModel(reads=reads, **asks, **stack)
+    settings = models[name]
+    own = {"transformer": stack | {"embedding": "head"}, "mamba": {"block": "ras2026", "start": "xavier"}, "raav": {"compat": "ras2026"}}
+    return type(settings)(**{**dict(settings), **own[settings.kind]})
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_a_model_of_the_public_code_has_the_parameters_that_the_page_states(models, name):
+    settings = {**models, name: as_in_the_code(models, name)}
+    model = make(settings, name)
+    assert sum(p.numel() for p in model.parameters()) == CODE[name]
+    inputs = dims(settings, name)
+    streams, present = {m: torch.randn(1, 8, dim) for m, dim in inputs.items()}, torch.ones(1, 8, len(inputs), dtype=torch.bool)
+    prediction, embedding = model(streams, present)[:2] if len(inputs) > 1 else model(*streams.values(), present.squeeze(-1))
+    assert prediction.shape == (1, 8, 2)
+    assert embedding.shape == (1, 8, settings[name].hidden)
+    prediction.square().mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_the_page_lists_every_variant_that_changes_a_count(models):
+    assert set(CODE) == {"cross_attention", *(name for name in models if models[name].kind in ("transformer", "mamba", "raav"))}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from affpipe.errors import InputError
-from affpipe.fusion.raav import RAAV
+from affpipe.fusion.raav import COMPAT, RAAV
 
 DIMS = {"face": 5, "behaviour": 3, "audio": 4}
 FACE, BEHAVIOUR, AUDIO = range(3)
@@ -90,6 +90,32 @@ def test_without_audio_in_the_window_the_latents_say_nothing():
     assert (want != 0).all()
 
 
+def test_as_in_the_public_code_a_window_without_audio_goes_on_as_it_was_seen():
+    """Without layers the embedding is z_0: the visual sum itself there, its norm by the paper's formula."""
+    streams, present = batch()
+    ours, theirs = build(layers=0), build(layers=0, compat="ras2026")
+    theirs.load_state_dict(ours.state_dict(), strict=False)
+    (_, normed, gate), (_, plain, same) = ours(streams, present), theirs(streams, present)
+    close(gate, same)
+    states = torch.stack([ours.project[m](streams[m]) for m in ("face", "behaviour")], dim=2)
+    seen = (gate.unsqueeze(-1) * states).sum(dim=2)
+    close(plain[1], seen[1])
+    close(normed[1], ours.norm_fused(seen[1]))
+    heard = plain[0][present[0].any(-1)]
+    close(torch.nn.functional.layer_norm(heard, (8,)), heard, 1e-4)  # with audio it is normalised too
+
+
+def test_as_in_the_public_code_frames_ask_with_their_norm():
+    streams, present = batch()
+    model, asked = build(compat="ras2026"), []
+    model.consult.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[0]))
+    gate = model(streams, present).gate
+    states = torch.stack([model.project[m](streams[m]) for m in ("face", "behaviour")], dim=2)
+    states = states.masked_fill(~present[..., :AUDIO].unsqueeze(-1), 0)
+    close(asked[0], torch.nn.functional.layer_norm((gate.unsqueeze(-1) * states).sum(dim=2), (8,)))
+    assert set(model.state_dict()) - set(build().state_dict()) == {"norm_seen.weight", "norm_seen.bias"}
+
+
 def test_where_only_audio_is_there_a_prediction_remains():
     model, (streams, present) = build(), batch()
     fused = model(streams, present)
@@ -115,16 +141,18 @@ def test_a_single_visual_modality_still_predicts(name):
     assert (fused.gate[..., list(DIMS).index(name)] == 1).all()
 
 
-def test_nothing_present_is_zero_and_trains_without_nan():
-    model, (streams, present) = build().train(), batch()
+@pytest.mark.parametrize("compat", COMPAT)
+def test_nothing_present_is_zero_and_trains_without_nan(compat):
+    model, (streams, present) = build(compat=compat).train(), batch()
     fused = model(streams, torch.zeros_like(present))
     sum(out.sum() for out in fused).backward()
     assert all((out == 0).all() for out in fused)
     assert all(p.grad is None or (p.grad == 0).all() for p in model.parameters())
 
 
-def test_absent_values_get_no_gradient_and_spoil_none():
-    model, (streams, present) = build().train(), batch()
+@pytest.mark.parametrize("compat", COMPAT)
+def test_absent_values_get_no_gradient_and_spoil_none(compat):
+    model, (streams, present) = build(compat=compat).train(), batch()
     streams = {m: x.masked_fill(~present[..., i : i + 1], 3e38).requires_grad_() for i, (m, x) in enumerate(streams.items())}
     model(streams, present).prediction.square().sum().backward()
     for i, x in enumerate(streams.values()):
@@ -153,8 +181,9 @@ def test_audio_repeated_over_the_frames_that_it_covers_counts_once():
     close(model(repeated, present).prediction, model(streams, once).prediction)
 
 
-def test_windows_do_not_touch_each_other():
-    model, (streams, present) = build(), batch()
+@pytest.mark.parametrize("compat", COMPAT)
+def test_windows_do_not_touch_each_other(compat):
+    model, (streams, present) = build(compat=compat), batch()
     order = torch.tensor([2, 0, 1])
     shuffled = model({m: x[order] for m, x in streams.items()}, present[order])
     for got, want in zip(shuffled, model(streams, present), strict=True):
@@ -180,6 +209,8 @@ def test_bad_arguments_are_refused():
         build(priors=(1.0,))
     with pytest.raises(InputError, match=r"want a positive prior .* got \[1.0, 0.0\]"):
         build(priors=(1.0, 0.0))
+    with pytest.raises(InputError, match="RAAV: want compat among none, ras2026, got 'ras'"):
+        build(compat="ras")
     with pytest.raises(InputError, match="RAAV: want streams face, behaviour, audio, got face"):
         model({"face": streams["face"]}, present)
     with pytest.raises(InputError, match=r"RAAV: want present \(B, T, 3\)"):

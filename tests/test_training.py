@@ -17,7 +17,7 @@ from affpipe.frames import NEAREST, NONE, OBSERVED
 from affpipe.jobs import Context, Job
 from affpipe.metrics import va_scores
 from affpipe.plan import Item, Plan
-from affpipe.predict import frames_of, stage, to_frames
+from affpipe.predict import fitted, frames_of, stage, to_frames
 from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import Packed
 from affpipe.settings import Loss, RAAVModel, Smooth, Training, VALoss
@@ -544,3 +544,44 @@ def test_windows_of_different_lengths_merge_to_their_mean(plan):
         count[first : first + rows] += 1
     np.testing.assert_allclose(found.prediction[:, 0], total / count[:, None], atol=1e-6)
     np.testing.assert_allclose(found.gate.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(("tail", "last"), [("shifted", [1, 2]), ("truncated", [2, 1])])
+def test_the_last_window_of_segments_is_shifted_or_truncated(tmp_path, tail, last):
+    plan = make_plan(tmp_path, models=MODELS | {"behaviour": MODELS["behaviour"] | {"window": 2, "stride": 2, "tail": tail}})
+    settings = plan.settings.models["behaviour"]
+    (item,) = [i for i in plan.items("behaviour") if i.id == "a"]
+    sequence = sequences.read(Job(plan, "behaviour", item), settings)
+    assert len(sequence) == 3
+    assert sequences.windows(sequence, settings).tolist() == [[0, 2], last]
+    assert sequences.windows(sequence.only(np.array([True, True, False])), settings).tolist() == [[0, 2]]
+    packed = Packed([sequence], [labels_of(plan, item, sequence, "behaviour")], settings)
+    assert packed[[0, 1]]["present"].sum(dim=(1, 2)).tolist() == [2, last[1]]  # what is missing is masked
+
+
+def test_models_of_the_public_code_are_fitted_read_back_and_fused(tmp_path):
+    """Each setting reaches the network that is fitted, and the one that is loaded."""
+    stack = {"positions": "every_layer", "position_dropout": 0.1, "second_residual": True, "activation": "gelu", "start": "multihead"}
+    training = {"training": {"epochs": 1, "learning_rate": 1e-3}, "dropout": 0.1}
+    models = {
+        "face": MODELS["face"] | stack | training | {"dropout_on": "residual", "embedding": "head"},
+        "behaviour": MODELS["behaviour"] | training | {"block": "ras2026", "start": "xavier", "tail": "truncated", "window": 3},
+        "voice": MODELS["voice"] | training,
+        "heard": {"kind": "raav", "reads": ["face", "behaviour"], "audio": "voice", "hidden": 16, "heads": 2, "compat": "ras2026"}
+        | training,
+    }
+    plan = make_plan(tmp_path, models=models, publish="heard")
+    fit_and_apply(plan, tuple(models))
+    read = {name: fitted(plan, name, None, device=torch.device("cpu"))[0].model for name in models}
+    layers = read["face"].layers
+    assert (layers.positions, layers.position_dropout, layers.second_residual) == ("every_layer", 0.1, True)
+    assert layers[0].dropout_on == "residual"
+    assert isinstance(layers[0].feedforward[1], torch.nn.GELU)
+    assert read["face"].embedding == "head"
+    assert type(read["behaviour"]).__name__ == "Ras2026Head"
+    assert read["heard"].norm_seen is not None
+    for name in models:
+        (item,) = [i for i in plan.items(name) if i.id == "c"]
+        with Job(plan, name, item).open(name) as stream:
+            assert stream.rows("prediction")[stream.valid].std() > 0
+            assert stream.rows().shape[1] == plan.settings.models[name].hidden

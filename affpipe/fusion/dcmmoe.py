@@ -7,8 +7,8 @@ projection; weighted sum; linear head.
 
 Where the paper is silent. Layers are post-norm with a ReLU feed-forward net. Positions: sinusoids are added to what the experts read
 (queries and keys alike), since without them no expert can tell which row of k belongs to its own step; the gate reads the bare
-projections, as in the formula. `positions="every_layer"` and `second_residual` are variants of the public code, see `AttentionStack`;
-that code has one stack with a chosen query and context, no experts and no gate. Presence, per step l:
+projections, as in the formula. What the layers of the public code do otherwise is a keyword each, see `AttentionStack`; that code has
+one stack with a chosen query and context, no experts and no gate: `fusion/cross_attention.py`. Presence, per step l:
 - expert (q, k) counts at l only where q is present at l; the softmax runs over the experts that count;
 - rows where k is absent are not attended to; where k is absent in the whole window attention adds zero and the residual keeps q;
 - the gate reads the mean over present modalities;
@@ -18,7 +18,7 @@ Shapes: B batch, T steps, M modalities, D_m width of modality m, H hidden width,
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,9 @@ from affpipe.heads.blocks import AttentionStack, keep, projection
 class DCMMOE(nn.Module):
     """Fuse aligned streams; the order of `dims` (name -> D_m) orders every M axis.
 
+    Args:
+        stack: the other keywords of `AttentionStack`, of each expert.
+
     Attributes:
         modalities: (M,) names.
         experts: (E,) pairs (query, context), in the order of the gate. gate_names: (E,) the same as "query<-context".
@@ -42,12 +45,9 @@ class DCMMOE(nn.Module):
         *,
         hidden: int,
         layers: int,
-        heads: int,
-        feedforward: int,
         dropout: float,
         outputs: int = 2,
-        positions: Literal["sinusoidal", "none", "every_layer"] = "sinusoidal",
-        second_residual: bool = False,
+        **stack: Any,
     ):
         super().__init__()
         if len(dims) < 2:
@@ -56,10 +56,7 @@ class DCMMOE(nn.Module):
         self.experts = tuple((q, k) for q in self.modalities for k in self.modalities if q != k)
         self.gate_names = tuple(f"{q}<-{k}" for q, k in self.experts)
         self.project = nn.ModuleDict({m: projection(d, hidden, dropout=dropout) for m, d in dims.items()})
-        sizes = {"heads": heads, "feedforward": feedforward, "dropout": dropout}
-        self.stacks = nn.ModuleList(
-            AttentionStack(layers, hidden, **sizes, positions=positions, second_residual=second_residual) for _ in self.experts
-        )
+        self.stacks = nn.ModuleList(AttentionStack(layers, hidden, dropout=dropout, **stack) for _ in self.experts)
         self.gate = nn.Linear(hidden, len(self.experts))
         self.head = nn.Linear(hidden, outputs)
 

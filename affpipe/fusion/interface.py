@@ -13,11 +13,12 @@ from affpipe.heads.blocks import check_stream
 
 
 class Fused(NamedTuple):
-    """prediction (B, T, O), unbounded; embedding (B, T, H); gate (B, T, G), which sums to 1 where it weighs anything, else 0."""
+    """prediction (B, T, O), unbounded; embedding (B, T, H); gate (B, T, G), which sums to 1 where it weighs anything, else 0, or None
+    of a model that has no gate."""
 
     prediction: Tensor
     embedding: Tensor
-    gate: Tensor
+    gate: Tensor | None = None
 
 
 def check_streams(

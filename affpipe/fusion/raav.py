@@ -4,37 +4,40 @@ After "Team RAS in 10th ABAW Competition", sec. 3.4: at every frame a masked sof
 z_vis is their weighted sum; audio is read through a few learnable latents B_a; z_0 = LN(z_vis + CrossAttn(z_vis, B_a, B_a)); a light
 transformer encoder and a regression head. Where the paper is silent, as in its public code: linear projections; g_m of two layers with
 GELU; B_a = LN(latents + Attn(latents, audio, audio)); pre-norm encoder layers with GELU and without positions; a head of LayerNorm,
-Linear, GELU, Dropout, Linear. That code normalises z_vis before the cross-attention too; the paper's formula does not, nor do we.
+Linear, GELU, Dropout, Linear. With `compat="ras2026"` three more things are that code's and not the paper's formula: the frames ask the
+latents with a norm of z_vis, a window without audio goes on as z_vis itself, and attention starts as `nn.MultiheadAttention` does.
 
 Audio comes as a few rows of the window's own (as in the public code: four seconds, four rows), or on the frames like the other streams,
 where it is repeated over the frames that a row covers, and a row weighs as much as what it covers. Presence, per frame:
 - the softmax runs over the visual modalities that are present; with none, gate and z_vis are zero and the frame is heard only: z_0 is
   what the latents say. Since the encoder has no positions, the frames of a window that are only heard share one prediction;
-- with no audio in the whole window, z_0 = LN(z_vis);
+- with no audio in the whole window, z_0 = LN(z_vis), or z_vis with `compat="ras2026"`;
 - frames where nothing is present are attended to by none; their embedding and prediction are zero.
 What stands in absent rows changes nothing, nor do rows of padding.
 Shapes: B batch, T frames, V visual modalities, M = V + 1, D_m width of modality m, K latents, H hidden width, O outputs.
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from affpipe.errors import InputError
 from affpipe.fusion.interface import Fused, check_streams
-from affpipe.heads.blocks import Attention, keep
+from affpipe.heads.blocks import Attention, check_word, keep
 
+COMPAT = ("none", "ras2026")
 LATENT_SCALE = 0.02  # standard deviation of the latents at first (public code)
 
 
 class EncoderLayer(nn.Module):
     """Pre-norm transformer layer with GELU."""
 
-    def __init__(self, dim: int, *, heads: int, feedforward: int, dropout: float):
+    def __init__(self, dim: int, *, heads: int, feedforward: int, dropout: float, start: Literal["xavier", "multihead"] = "xavier"):
         super().__init__()
         self.norm_attention, self.norm_feedforward = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attention = Attention(dim, heads=heads, dropout=dropout)
+        self.attention = Attention(dim, heads=heads, dropout=dropout, start=start)
         self.feedforward = nn.Sequential(nn.Linear(dim, feedforward), nn.GELU(), nn.Dropout(dropout), nn.Linear(feedforward, dim))
         self.dropout = nn.Dropout(dropout)
 
@@ -50,6 +53,7 @@ class RAAV(nn.Module):
 
     Args:
         priors: (V,) positive; how much each visual modality is trusted before anything is seen. Only their ratios matter.
+        compat: "ras2026" reads audio as the public code does, see above.
 
     Attributes:
         gate_names: (V,) names of the entries of the gate, the visual modalities.
@@ -69,8 +73,10 @@ class RAAV(nn.Module):
         feedforward: int,
         dropout: float,
         outputs: int = 2,
+        compat: Literal["none", "ras2026"] = "none",
     ):
         super().__init__()
+        check_word("RAAV", "compat", compat, COMPAT)
         if not visual or tuple(dims) != (*visual, audio):
             raise InputError(f"RAAV: want widths of at least one visual stream, then audio, got {list(dims)} for {[*visual, audio]}")
         if len(priors) != len(visual) or min(priors) <= 0:
@@ -83,9 +89,11 @@ class RAAV(nn.Module):
         )
         self.register_buffer("log_priors", torch.tensor(priors, dtype=torch.float32).log(), persistent=False)
         self.latents = nn.Parameter(LATENT_SCALE * torch.randn(latents, hidden))
-        self.listen, self.consult = (Attention(hidden, heads=heads, dropout=dropout) for _ in range(2))
+        sizes = {"heads": heads, "dropout": dropout, "start": "multihead" if compat == "ras2026" else "xavier"}
+        self.listen, self.consult = (Attention(hidden, **sizes) for _ in range(2))
         self.norm_latents, self.norm_fused = nn.LayerNorm(hidden), nn.LayerNorm(hidden)
-        self.layers = nn.ModuleList(EncoderLayer(hidden, heads=heads, feedforward=feedforward, dropout=dropout) for _ in range(layers))
+        self.norm_seen = nn.LayerNorm(hidden) if compat == "ras2026" else None
+        self.layers = nn.ModuleList(EncoderLayer(hidden, feedforward=feedforward, **sizes) for _ in range(layers))
         self.head = nn.Sequential(
             nn.LayerNorm(hidden), nn.Linear(hidden, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, outputs)
         )
@@ -110,7 +118,10 @@ class RAAV(nn.Module):
 
         gate = self._weigh(states, present[..., :-1])  # (B, T, V)
         seen = (gate.unsqueeze(-1) * torch.stack([states[m] for m in self.visual], dim=2)).sum(dim=2)  # (B, T, V, H) -> (B, T, H)
-        x = self.norm_fused(seen + self._hear(seen, states[self.audio], here[self.audio]))
+        asked = seen if self.norm_seen is None else self.norm_seen(seen)
+        x = self.norm_fused(seen + self._hear(asked, states[self.audio], here[self.audio]))
+        if self.norm_seen is not None:
+            x = torch.where(here[self.audio].any(dim=1)[:, None, None], x, seen)
 
         any_present = present.any(dim=-1)  # (B, T)
         for layer in self.layers:
@@ -124,9 +135,12 @@ class RAAV(nn.Module):
         # finfo.min, not -inf: softmax over a frame with nothing present would be NaN.
         return scores.masked_fill(~present, torch.finfo(scores.dtype).min).softmax(dim=-1) * present
 
-    def _hear(self, seen: Tensor, audio: Tensor, present: Tensor) -> Tensor:
-        """What the latents, having read the audio (B, A or T, H) where present (B, A or T), say to each frame (B, T, H); zero without."""
+    def _hear(self, asked: Tensor, audio: Tensor, present: Tensor) -> Tensor:
+        """What the latents, having read the audio (B, A or T, H) where present (B, A or T), say to each frame (B, T, H); zero without.
+
+        asked: (B, T, H), what the frames ask with.
+        """
         latents = self.latents.expand(len(audio), -1, -1)  # (B, K, H)
         latents = self.norm_latents(latents + self.listen(latents, audio, present))
         any_audio = present.any(dim=1, keepdim=True).expand(-1, latents.shape[1])  # (B, K)
-        return self.consult(seen, latents, any_audio)
+        return self.consult(asked, latents, any_audio)

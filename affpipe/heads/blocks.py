@@ -1,14 +1,16 @@
 """Parts that several temporal and fusion models are built from.
 
 The attention layer is the post-norm one of "Attention Is All You Need" (Vaswani et al., 2017, sec. 3 and 5.4), with a query stream and
-a context stream, so that it serves as a self-attention layer (context = query) and as a cross-attention layer.
+a context stream, so that it serves as a self-attention layer (context = query) and as a cross-attention layer. What the public code
+of "Team RAS in 10th ABAW Competition" does otherwise is a keyword each: see `Attention`, `AttentionLayer` and `AttentionStack`.
 
 Presence: `present` is True where a row was observed. Rows where it is False are never attended to; a window whose context holds no
 present row gets a zero attention output instead of a NaN, and the residual carries the query on.
 Shapes: B batch, T rows of the query, S rows of the context, D input width, H hidden width.
 """
 
-from typing import Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,10 @@ from torch import Tensor, nn
 from affpipe.errors import InputError
 
 POSITIONS = ("sinusoidal", "none", "every_layer")
+ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
+STARTS = ("xavier", "multihead")  # of attention
+MODEL_STARTS = ("torch", "xavier")  # of a whole model
+DROPPED = ("branch", "residual")
 
 
 def check_stream(who: str, x: Tensor, present: Tensor, dim: int) -> None:
@@ -27,6 +33,12 @@ def check_stream(who: str, x: Tensor, present: Tensor, dim: int) -> None:
         )
     if present.dtype != torch.bool or present.shape != x.shape[:2]:
         raise InputError(f"{who}: want present bool {tuple(x.shape[:2])}, got {present.dtype} {tuple(present.shape)}")
+
+
+def check_word(who: str, name: str, word: str, known: Iterable[str]) -> None:
+    """Raise InputError unless a keyword of a model is one of the words that it may be."""
+    if word not in known:
+        raise InputError(f"{who}: want {name} among {', '.join(known)}, got {word!r}; take one of them")
 
 
 def keep(x: Tensor, present: Tensor) -> Tensor:
@@ -45,6 +57,29 @@ def regression(dim: int, hidden: int, outputs: int, *, dropout: float) -> nn.Seq
     return nn.Sequential(nn.Linear(dim, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, outputs))
 
 
+def regress(head: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Prediction (..., outputs) of a regression head, and what its last Linear reads (..., H)."""
+    hidden = head[:-1](x)
+    return head[-1](hidden), hidden
+
+
+@torch.no_grad()
+def start_xavier(model: nn.Module) -> None:
+    """Start every Linear of a model Xavier-uniform with zero bias and every LayerNorm at 1 and 0; nothing else is touched."""
+    for part in model.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+        elif isinstance(part, nn.LayerNorm):
+            nn.init.ones_(part.weight)
+        if isinstance(part, nn.Linear | nn.LayerNorm) and part.bias is not None:
+            nn.init.zeros_(part.bias)
+
+
+def exact(x: Tensor) -> torch.autocast:
+    """No autocast: a long product of decays does not survive half precision."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 def sinusoids(length: int, dim: int, *, like: Tensor) -> Tensor:
     """Positions 0 … length-1 as (length, dim) in [-1, 1]: sine in even columns, cosine in odd ones, wavelengths 2π … 10000·2π rows.
 
@@ -57,23 +92,34 @@ def sinusoids(length: int, dim: int, *, like: Tensor) -> Tensor:
 
 
 class Attention(nn.Module):
-    """Multi-head scaled dot-product attention of a query stream to the present rows of a context stream."""
+    """Multi-head scaled dot-product attention of a query stream to the present rows of a context stream.
 
-    def __init__(self, dim: int, *, heads: int, dropout: float):
+    Args:
+        start: "xavier" draws each of the four maps Xavier-uniform. "multihead" draws them as `nn.MultiheadAttention` does, which the
+            public code uses: query, key and value are one matrix of 3 H by H there, so their bounds are narrower by the root of 2, and
+            the output starts as any Linear. Biases start at zero in both.
+    """
+
+    def __init__(self, dim: int, *, heads: int, dropout: float, start: Literal["xavier", "multihead"] = "xavier"):
         super().__init__()
         if dim % heads:
             raise InputError(f"Attention: want a width divisible by the number of heads, got {dim} and {heads}; change one of them")
+        check_word("Attention", "start", start, STARTS)
         self.heads, self.dropout = heads, dropout
         self.query, self.key, self.value, self.out = (nn.Linear(dim, dim) for _ in range(4))
         for linear in (self.query, self.key, self.value, self.out):
-            nn.init.xavier_uniform_(linear.weight)
+            if start == "xavier" or linear is not self.out:
+                nn.init.xavier_uniform_(linear.weight, gain=1.0 if start == "xavier" else 0.5**0.5)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, query: Tensor, context: Tensor, context_present: Tensor) -> Tensor:
-        """(B, T, H), (B, S, H), (B, S) bool -> (B, T, H), zero in windows without a present context row."""
+    def forward(self, query: Tensor, context: Tensor, context_present: Tensor, value: Tensor | None = None) -> Tensor:
+        """(B, T, H), (B, S, H), (B, S) bool -> (B, T, H), zero in windows without a present context row.
+
+        value: (B, S, H), what is mixed, where it is not the context as the keys read it.
+        """
         q, k, v = (
             linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, T or S, H) -> (B, heads, T or S, H / heads)
-            for linear, x in ((self.query, query), (self.key, context), (self.value, context))
+            for linear, x in ((self.query, query), (self.key, context), (self.value, context if value is None else value))
         )
         any_present = context_present.any(dim=1, keepdim=True)  # (B, 1)
         # A softmax over nothing is NaN: such a window attends to all of its rows, and its result is dropped below.
@@ -83,19 +129,43 @@ class Attention(nn.Module):
 
 
 class AttentionLayer(nn.Module):
-    """Post-norm transformer layer: attention and a ReLU feed-forward net, each with dropout, residual and LayerNorm."""
+    """Post-norm transformer layer: attention and a feed-forward net, each with dropout, residual and LayerNorm.
 
-    def __init__(self, dim: int, *, heads: int, feedforward: int, dropout: float):
+    Args:
+        activation: "relu" or "gelu", of the feed-forward net.
+        dropout_on: "branch" drops what attention and the feed-forward net say, as in the paper of the transformer; "residual" drops
+            what is added to it and leaves the branch whole (public code).
+        start: of the attention, see there.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        heads: int,
+        feedforward: int,
+        dropout: float,
+        activation: Literal["relu", "gelu"] = "relu",
+        dropout_on: Literal["branch", "residual"] = "branch",
+        start: Literal["xavier", "multihead"] = "xavier",
+    ):
         super().__init__()
-        self.attention = Attention(dim, heads=heads, dropout=dropout)
-        self.feedforward = nn.Sequential(nn.Linear(dim, feedforward), nn.ReLU(), nn.Dropout(dropout), nn.Linear(feedforward, dim))
+        check_word("AttentionLayer", "activation", activation, ACTIVATIONS)
+        check_word("AttentionLayer", "dropout_on", dropout_on, DROPPED)
+        self.attention = Attention(dim, heads=heads, dropout=dropout, start=start)
+        inner = ACTIVATIONS[activation]()
+        self.feedforward = nn.Sequential(nn.Linear(dim, feedforward), inner, nn.Dropout(dropout), nn.Linear(feedforward, dim))
         self.norm_attention, self.norm_feedforward = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.dropout_on = nn.Dropout(dropout), dropout_on
 
-    def forward(self, x: Tensor, context: Tensor, context_present: Tensor) -> Tensor:
-        """(B, T, H), (B, S, H), (B, S) bool -> (B, T, H)."""
-        x = self.norm_attention(x + self.dropout(self.attention(x, context, context_present)))
-        return self.norm_feedforward(x + self.dropout(self.feedforward(x)))
+    def forward(self, x: Tensor, context: Tensor, context_present: Tensor, value: Tensor | None = None) -> Tensor:
+        """(B, T, H), (B, S, H), (B, S) bool, and value (B, S, H) where it is not the context -> (B, T, H)."""
+        x = self.norm_attention(self._add(x, self.attention(x, context, context_present, value)))
+        return self.norm_feedforward(self._add(x, self.feedforward(x)))
+
+    def _add(self, residual: Tensor, branch: Tensor) -> Tensor:
+        """Both (B, T, H), one of them dropped."""
+        return residual + self.dropout(branch) if self.dropout_on == "branch" else self.dropout(residual) + branch
 
 
 class AttentionStack(nn.ModuleList):
@@ -104,10 +174,11 @@ class AttentionStack(nn.ModuleList):
     Args:
         positions: "sinusoidal" adds sinusoids to query and context once, before the first layer; "every_layer" adds them to what each
             layer reads, so to queries, keys, values and the layer's residual; "none" leaves them out.
+        position_dropout: of "every_layer": query, key and value are each dropped on their own once positions are in them.
         second_residual: what came into a layer is added to what comes out of it, around the layer's own residuals and norms.
+        layer: the other keywords of `AttentionLayer`.
 
-    "every_layer" and the second residual are of the public code of "Team RAS in 10th ABAW Competition". Its GELU, and its dropout on the
-    residual in place of the branch, are left out.
+    "every_layer", its dropout and the second residual are of the public code of "Team RAS in 10th ABAW Competition".
     """
 
     def __init__(
@@ -115,29 +186,38 @@ class AttentionStack(nn.ModuleList):
         layers: int,
         dim: int,
         *,
-        heads: int,
-        feedforward: int,
-        dropout: float,
-        positions: Literal["sinusoidal", "none", "every_layer"],
-        second_residual: bool,
+        positions: Literal["sinusoidal", "none", "every_layer"] = "sinusoidal",
+        second_residual: bool = False,
+        position_dropout: float = 0.0,
+        **layer: Any,
     ):
-        if positions not in POSITIONS:
-            raise InputError(f"AttentionStack: want positions among {', '.join(POSITIONS)}, got {positions!r}")
-        super().__init__(AttentionLayer(dim, heads=heads, feedforward=feedforward, dropout=dropout) for _ in range(layers))
-        self.positions, self.second_residual = positions, second_residual
+        check_word("AttentionStack", "positions", positions, POSITIONS)
+        super().__init__(AttentionLayer(dim, **layer) for _ in range(layers))
+        self.positions, self.second_residual, self.position_dropout = positions, second_residual, position_dropout
 
-    def forward(self, x: Tensor, present: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, present: Tensor, context: Tensor | Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """Query x (B, T, H) -> (B, T, H).
 
         Args:
             present: (B, T) bool, rows of the context that may be attended to.
-            context: (B, T, H), the same in every layer; None for self-attention.
+            context: (B, T, H), the same in every layer; or what makes it of the query as it comes into a layer, which stays without
+                positions unless every layer adds them; None for self-attention.
         """
-        table = 0 if self.positions == "none" else sinusoids(x.shape[1], x.shape[2], like=x)  # (T, H)
-        context = None if context is None else context + table
-        x = x + table if self.positions == "sinusoidal" else x
+        table = sinusoids(x.shape[1], x.shape[2], like=x)  # (T, H)
+        if self.positions == "sinusoidal":
+            x, context = x + table, context + table if isinstance(context, Tensor) else context
         for layer in self:
-            read = x + table if self.positions == "every_layer" else x
-            answer = layer(read, read if context is None else context, present)
+            other = x if context is None else context if isinstance(context, Tensor) else context(x)
+            query, key, value = self._placed(x, other, table)
+            answer = layer(query, key, present, value)
             x = x + answer if self.second_residual else answer
         return x
+
+    def _placed(self, query: Tensor, context: Tensor, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Query, key and value (B, T, H) as a layer reads them, with positions (T, H) where every layer adds them."""
+        if self.positions != "every_layer":
+            return query, context, context
+        placed = query + table
+        other = placed if context is query else context + table
+        query, key, value = (F.dropout(x, self.position_dropout, self.training) for x in (placed, other, other))
+        return query, key, value

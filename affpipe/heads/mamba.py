@@ -5,19 +5,19 @@ that a checkpoint moves between the two. On CUDA it uses the fused scan of `mamb
 in torch; the convolution is always torch's, because the fused one has no kernels wider than 4. The stack follows "Team RAS in 10th
 ABAW Competition", sec. 3.2 and 4.2; the paper gives depth, widths, state, kernel and dropout. Ours, where it is silent: projection
 with LayerNorm and dropout, pre-norm residual blocks, one norm after the last, the regression head of the transformer model, and
-presence masks.
+presence masks. The public code has a block of its own: `heads/mamba_ras2026.py`.
 Shapes: B batch, T rows, D input width, H hidden width, E inner width (expand · H), N state size, R rank of the step size, O outputs.
 """
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from affpipe.heads.blocks import check_stream, keep, projection, regression
+from affpipe.heads.blocks import MODEL_STARTS, check_stream, check_word, exact, keep, projection, regression, start_xavier
 
 try:
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
@@ -37,7 +37,7 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
         """u and step (T, B, 1, E), a (N, E), b (T, B, N, 1), c (T, B, 1, N) -> y (T, B, 1, E)."""
-        with _exact(u):
+        with exact(u):
             decay = (step * a).exp_()
             states = b @ (step * u)  # what drives each state, to which the one before is added
             rows = states.unbind()
@@ -50,7 +50,7 @@ class _Scan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         u, step, a, b, c, decay, states = ctx.saved_tensors
-        with _exact(u):
+        with exact(u):
             of_c = grad @ states.mT
             x = c.mT @ grad  # (T, B, N, E) gradient of the states, to which that through the next one is added
             rows = x.unbind()
@@ -61,11 +61,6 @@ class _Scan(torch.autograd.Function):
             x = x[1:].mul_(states[:-1]).mul_(decay[1:])  # gradient of step · a; the first state has none before it
             of_step[1:] += (x * a).sum(dim=2, keepdim=True)
             return of_u, of_step, x.mul_(step[1:]).sum(dim=(0, 1)), of_b, of_c
-
-
-def _exact(x: Tensor) -> torch.autocast:
-    """No autocast: a long product of decays does not survive half precision."""
-    return torch.autocast(x.device.type, enabled=False)
 
 
 def scan(u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
@@ -95,11 +90,11 @@ class MambaBlock(nn.Module):
         self.A_log = nn.Parameter(torch.arange(1.0, d_state + 1).log().repeat(inner, 1))  # (E, N)
         self.D = nn.Parameter(torch.ones(inner))
         self.out_proj = nn.Linear(inner, d_model, bias=False)
-        self._reset_step()
+        self.reset_step()
 
     @torch.no_grad()
-    def _reset_step(self) -> None:
-        """Draw the step size's bias so that softplus(bias) is log-uniform between STEP_MIN and STEP_MAX."""
+    def reset_step(self) -> None:
+        """Draw the step size's projection anew, its bias so that softplus(bias) is log-uniform between STEP_MIN and STEP_MAX."""
         nn.init.uniform_(self.dt_proj.weight, -(self.rank**-0.5), self.rank**-0.5)
         span = math.log(STEP_MAX / STEP_MIN)
         step = (torch.rand_like(self.dt_proj.bias) * span + math.log(STEP_MIN)).exp().clamp(min=STEP_FLOOR)
@@ -128,7 +123,12 @@ class MambaBlock(nn.Module):
 
 
 class MambaHead(nn.Module):
-    """Residual stack of Mamba blocks with a regression head of its own width."""
+    """Residual stack of Mamba blocks with a regression head of its own width.
+
+    Args:
+        start: "torch" leaves each part's own start; "xavier" is `start_xavier` (public code), but for the projection of the step size,
+            whose start is part of Mamba.
+    """
 
     def __init__(
         self,
@@ -142,8 +142,10 @@ class MambaHead(nn.Module):
         head_hidden: int = 512,
         dropout: float,
         outputs: int = 2,
+        start: Literal["torch", "xavier"] = "torch",
     ):
         super().__init__()
+        check_word("MambaHead", "start", start, MODEL_STARTS)
         self.dim = dim
         self.project = projection(dim, hidden, dropout=dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(layers))
@@ -151,6 +153,10 @@ class MambaHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(hidden)
         self.head = regression(hidden, head_hidden, outputs, dropout=dropout)
+        if start == "xavier":
+            start_xavier(self)
+            for block in self.blocks:
+                block.reset_step()
 
     def forward(self, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Predict every row.

@@ -2,21 +2,28 @@
 
 After "Team RAS in 10th ABAW Competition", sec. 3.1 and 4.2 (5 layers, 16 heads): projection, transformer layers, regression head. The
 paper names the layers by reference to "Attention Is All You Need" only, so they are that paper's: post-norm, ReLU, sinusoidal
-positions added once before the first layer. It does not give the feed-forward width. Ours: presence masks. `positions="every_layer"`
-and `second_residual` are variants of the public code, see `AttentionStack`; its embedding is the hidden layer of the regression head,
-ours the output of the last transformer layer.
+positions added once before the first layer. It does not give the feed-forward width. Ours: presence masks. What the public code does
+otherwise is a keyword each: those of `AttentionStack`, and its embedding, which is the regression head without its last Linear where
+ours is the output of the last transformer layer. Both are H wide.
 Shapes: B batch, T rows, D input width, H hidden width, O outputs.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from affpipe.heads.blocks import AttentionStack, check_stream, keep, projection, regression
+from affpipe.heads.blocks import AttentionStack, check_stream, check_word, keep, projection, regress, regression
+
+EMBEDDINGS = ("layer", "head")
 
 
 class TransformerHead(nn.Module):
-    """Self-attention over the present rows of a window; rows count as positions whether present or not."""
+    """Self-attention over the present rows of a window; rows count as positions whether present or not.
+
+    Args:
+        embedding: "layer" hands on what leaves the last layer, "head" what the last Linear of the regression head reads.
+        stack: the other keywords of `AttentionStack`.
+    """
 
     def __init__(
         self,
@@ -24,18 +31,16 @@ class TransformerHead(nn.Module):
         *,
         hidden: int,
         layers: int,
-        heads: int,
-        feedforward: int,
         dropout: float,
         outputs: int = 2,
-        positions: Literal["sinusoidal", "none", "every_layer"] = "sinusoidal",
-        second_residual: bool = False,
+        embedding: Literal["layer", "head"] = "layer",
+        **stack: Any,
     ):
         super().__init__()
-        self.dim = dim
+        check_word("TransformerHead", "embedding", embedding, EMBEDDINGS)
+        self.dim, self.embedding = dim, embedding
         self.project = projection(dim, hidden, dropout=dropout)
-        sizes = {"heads": heads, "feedforward": feedforward, "dropout": dropout}
-        self.layers = AttentionStack(layers, hidden, **sizes, positions=positions, second_residual=second_residual)
+        self.layers = AttentionStack(layers, hidden, dropout=dropout, **stack)
         self.head = regression(hidden, hidden, outputs, dropout=dropout)
 
     def forward(self, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,8 +52,9 @@ class TransformerHead(nn.Module):
 
         Returns:
             prediction: (B, T, O), unbounded, zero in absent rows.
-            embedding: (B, T, H), output of the last layer, zero in absent rows.
+            embedding: (B, T, H), of the last layer or of the head, zero in absent rows.
         """
         check_stream("TransformerHead", x, present, self.dim)
-        embedding = keep(self.layers(self.project(keep(x, present)), present), present)  # (B, T, D) -> (B, T, H)
-        return keep(self.head(embedding), present), embedding
+        x = keep(self.layers(self.project(keep(x, present)), present), present)  # (B, T, D) -> (B, T, H)
+        prediction, hidden = regress(self.head, x)
+        return keep(prediction, present), x if self.embedding == "layer" else keep(hidden, present)

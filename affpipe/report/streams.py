@@ -138,11 +138,13 @@ def _column(stream: Stream, name: str) -> np.ndarray:
 
 
 def _gate(plan: Plan, entries: Entries, job: jobs.Job, item: Item) -> Gate | None:
-    """Gate of the published model if it is a fusion, else of the first fusion that has the stream."""
+    """Gate of the published model if it has one, else of the first fusion with a gate that has the stream."""
     models = sorted(plan.settings.models, key=lambda m: m != plan.settings.publish)
     for name in models:
         if plan.settings.models[name].members and done(plan, entries, name, item):
             with job.open(name) as stream:
+                if "gate" not in stream.names:
+                    continue
                 weights, experts = stream.rows("gate"), tuple(stream.attributes["extra"]["experts"])
                 begin_s = stream.start_s
             here = weights.sum(axis=1) > 0

@@ -6,6 +6,7 @@ from affpipe.settings.media import Audio, Faces, Frames, Landmarks, Mouth, Speec
 from affpipe.settings.models import (
     Attention,
     ChunkModel,
+    CrossAttentionModel,
     DCMMOEModel,
     Decode,
     Fusion,
@@ -27,6 +28,7 @@ __all__ = [
     "Audio",
     "Augment",
     "ChunkModel",
+    "CrossAttentionModel",
     "CrossValidation",
     "DCMMOEModel",
     "Decode",

@@ -59,12 +59,27 @@ class Attention(SequenceModel):
     layers: int = Field(5, ge=1)
     heads: int = Field(16, ge=1)
     feedforward: int = Field(256, ge=1)
+    positions: Literal["sinusoidal", "none", "every_layer"] = "sinusoidal"
+    position_dropout: float = later(
+        0.0, ge=0, lt=1, description="of `positions: every_layer`: query, key and value drop on their own, positions in them (public code)"
+    )
     second_residual: bool = Field(False, description="what comes into a layer is added to what comes out of it (public code)")
+    activation: Literal["relu", "gelu"] = later("relu", description="of the feed-forward nets; the public code's: gelu")
+    dropout_on: Literal["branch", "residual"] = later(
+        "branch", description="what a layer drops: what its attention and its feed-forward net say, or what that is added to (public code)"
+    )
+    start: Literal["xavier", "multihead"] = later(
+        "xavier",
+        description="of attention's maps: Xavier-uniform each, or as torch's MultiheadAttention, where query, key and value are one "
+        "(public code)",
+    )
 
     @model_validator(mode="after")
     def _heads(self):
         if self.hidden % self.heads:
             raise ValueError(f"want hidden that is a multiple of heads, got {self.hidden} and {self.heads}")
+        if self.position_dropout and self.positions != "every_layer":
+            raise ValueError(f"position_dropout: want positions: every_layer, got {self.positions}; set 0")
         return self
 
 
@@ -74,7 +89,9 @@ class TransformerModel(Attention):
     kind: Literal["transformer"] = "transformer"
     reads: Name
     dataset: Name = Field("values", description="of the stream that it reads: which of the encoder's outputs")
-    positions: Literal["sinusoidal", "none", "every_layer"] = "sinusoidal"
+    embedding: Literal["layer", "head"] = later(
+        "layer", description="what it hands on: its last layer, or what the last Linear of its head reads (public code)"
+    )
 
 
 class MambaModel(SequenceModel):
@@ -90,6 +107,14 @@ class MambaModel(SequenceModel):
     state: int = Field(8, ge=1)
     kernel: int = Field(3, ge=1)
     head_hidden: int = Field(512, ge=1)
+    block: Literal["mamba", "ras2026"] = later("mamba", description="Mamba's, or the public code's own, see models.md")
+    start: Literal["torch", "xavier"] = later(
+        "torch",
+        description="each part's own, or Xavier-uniform for every Linear but that of Mamba's step size, with zero bias (public code)",
+    )
+    tail: Literal["shifted", "truncated"] = later(
+        "shifted", description="the last window of a stream: as long as the others, or from its stride to the end (public code)"
+    )
 
 
 class ChunkModel(SequenceModel):
@@ -144,12 +169,43 @@ class Fusion(SequenceModel):
     def members(self) -> tuple[str, ...]:
         return self.reads
 
+    @property
+    def needed(self) -> str | None:
+        """The member without which a frame has no answer; None where any of them will do."""
+        return None
+
 
 class DCMMOEModel(Attention, Fusion):
     """Directed cross-modal mixture of experts over models (Team RAS, sec. 3.4)."""
 
     kind: Literal["dcmmoe"] = "dcmmoe"
-    positions: Literal["sinusoidal", "none", "every_layer"] = "sinusoidal"
+
+
+class CrossAttentionModel(Attention, Fusion):
+    """Cross-attention of a chosen query to a chosen context (Team RAS, public code, in place of `dcmmoe`)."""
+
+    kind: Literal["cross_attention"] = "cross_attention"
+    query: Name = Field(description="model whose embedding asks, or `mean` of those that are present")
+    context: Name = Field(description="model whose embedding is keys and values, or `mean`; where the query is in it, then as updated")
+    fill: Literal["nearest", "none"] = Field(
+        "none", description="a frame that a model says nothing of takes its nearest one (public code), or stays masked"
+    )
+    positions: Literal["every_layer", "none"] = "every_layer"
+
+    @property
+    def needed(self) -> str | None:
+        return None if self.query == "mean" else self.query
+
+    @model_validator(mode="after")
+    def _parts(self):
+        for name in ("query", "context"):
+            if getattr(self, name) not in (*self.reads, "mean"):
+                raise ValueError(f"{name}: want one of {[*self.reads, 'mean']}, got {getattr(self, name)!r}")
+        if "mean" in self.reads:
+            raise ValueError("reads: want no model named mean, which is that of all; rename it")
+        if "mean" not in (self.query, self.context) and {self.query, self.context} != set(self.reads):
+            raise ValueError(f"reads: want the query and the context alone, or mean as one of them, got {list(self.reads)}")
+        return self
 
 
 class RAAVModel(Fusion):
@@ -163,6 +219,10 @@ class RAAVModel(Fusion):
     layers: int = Field(1, ge=1)
     heads: int = Field(4, ge=1)
     feedforward: int = Field(1024, ge=1)
+    compat: Literal["none", "ras2026"] = later(
+        "none",
+        description="how frames hear: by the paper's formula, or as in the public code (a norm before, none without sound, torch's start)",
+    )
     level: Literal["window", "frame"] = Field("window", description="a sequence is `window_s` seconds of frames, or `window` frames")
     window_s: float = Field(4.0, gt=0)
     hop_s: float = Field(2.0, gt=0)
@@ -192,4 +252,6 @@ class RAAVModel(Fusion):
         return self
 
 
-ModelSettings = Annotated[TransformerModel | MambaModel | ChunkModel | DCMMOEModel | RAAVModel, Field(discriminator="kind")]
+ModelSettings = Annotated[
+    TransformerModel | MambaModel | ChunkModel | DCMMOEModel | CrossAttentionModel | RAAVModel, Field(discriminator="kind")
+]

@@ -6,9 +6,9 @@ from typing import Any
 
 import jsonschema
 import pytest
+import recipe_layers
 import yaml
 
-import recipes
 from affpipe import config
 from affpipe.config import Settings, load, overlay, parse
 from affpipe.errors import SettingsError
@@ -45,7 +45,7 @@ def test_the_default_run_loads():
 
 
 def test_every_recipe_loads_under_a_name_of_its_own():
-    names = [load([ROOT / "config.yaml"]).name, *(recipes.load(recipe).name for recipe in recipes.RECIPES)]
+    names = [load([ROOT / "config.yaml"]).name, *(recipe_layers.load(recipe).name for recipe in recipe_layers.RECIPES)]
     assert len(set(names)) == len(names)
 
 
@@ -338,8 +338,8 @@ def test_the_schema_accepts_the_default_run_and_the_recipes(default):
     schema = json.loads(SCHEMA.read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(default, schema)
-    for recipe in recipes.RECIPES:
-        jsonschema.validate(recipes.load(recipe).model_dump(mode="json"), schema)  # what the Snakefile validates
+    for recipe in recipe_layers.RECIPES:
+        jsonschema.validate(recipe_layers.load(recipe).model_dump(mode="json"), schema)  # what the Snakefile validates
 
 
 @pytest.mark.parametrize("case", ["unknown at the top", "unknown in training", "text for a number", "below the range", "no kind"])

@@ -8,11 +8,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from recipe_layers import RECIPES, ROOT, load
 
 from affpipe import config, manifest
 from affpipe.plan import Plan
 from affpipe.tasks import TASKS
-from recipes import RECIPES, ROOT, load
 
 PINS = Path(__file__).parent / "pins" / "keys.json"
 PARTITIONS = ("train", "train", "validation", "validation", "test")

@@ -1,26 +1,24 @@
-"""recipes/ras.yaml holds every number of the paper; ras-demo is its graph; what the recommended one changes is what it says."""
-
-from pathlib import Path
+"""recipes/ras.yaml holds every number of the paper, ras-code those of the public code; the demo recipes are their graphs."""
 
 import pytest
+from recipe_layers import ROOT, load
 
-from affpipe import config
 from affpipe.encoders.qwen3vl import published_prompt
 from affpipe.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[1]
 FACE, VISUAL, MULTIMODAL, AUDIO = "grada_transformer", "qwen_visual_mamba", "qwen_multimodal_mamba", "wavlm_chunks"
 FUSIONS = ("dcmmoe_face_audio", "dcmmoe_face_visual_audio", "dcmmoe_face_multimodal_audio")
 RAAV = "raav_face_multimodal_audio"
 
 
-def recipe(*names: str) -> Settings:
-    return config.load([ROOT / "config.yaml", *(ROOT / "recipes" / name for name in names)])
+@pytest.fixture(scope="module")
+def ras() -> Settings:
+    return load("ras")
 
 
 @pytest.fixture(scope="module")
-def ras() -> Settings:
-    return recipe("ras.yaml")
+def code() -> Settings:
+    return load("ras-code")
 
 
 def at(settings, path: str):
@@ -110,6 +108,29 @@ PUBLIC_CODE = {  # path, value: where the paper is silent
     (f"models.{AUDIO}.training.plateau_factor", 0.5),
     (f"models.{AUDIO}.training.plateau_patience", 2),
     (f"models.{AUDIO}.training.plateau_groups", "head"),
+    (f"models.{AUDIO}.dropout", 0.2),
+    (f"models.{AUDIO}.attention_dropout", 0.2),
+    (f"models.{AUDIO}.speech_only", "training"),
+    (f"models.{AUDIO}.expand", "linear"),
+    (f"models.{AUDIO}.training.plateau_threshold", 5e-4),
+    (f"models.{AUDIO}.training.plateau_least_rate", 1e-7),
+    *((f"models.{name}.training.schedule", "constant") for name in (VISUAL, MULTIMODAL, RAAV)),
+    *((f"models.{name}.training.clip_norm", None) for name in (FACE, VISUAL, MULTIMODAL, *FUSIONS)),
+    *((f"models.{name}.training.score", "frames") for name in (FACE, VISUAL, MULTIMODAL, AUDIO, *FUSIONS, RAAV)),
+    *((f"models.{name}.training.precision", "mixed") for name in (AUDIO, RAAV)),
+    *((f"models.{name}.training.seed", 0) for name in (AUDIO, RAAV)),
+    *((f"models.{name}.training.epochs", 100) for name in (FACE, VISUAL, MULTIMODAL, *FUSIONS)),
+    *((f"models.{name}.start", "xavier") for name in (VISUAL, MULTIMODAL)),
+    *((f"models.{name}.tail", "truncated") for name in (VISUAL, MULTIMODAL)),
+    ("features.qwen.hop_s", 2.0),
+    (f"models.{RAAV}.hop_s", 2.0),
+    (f"models.{RAAV}.audio_rows", "window"),
+    (f"models.{RAAV}.speech_only", "training"),
+    (f"models.{RAAV}.min_open_s", 1.0),
+    (f"models.{RAAV}.min_coverage", 0.8),
+    (f"models.{RAAV}.training.clip_norm", 1.0),
+    (f"models.{RAAV}.training.score_smooth.valence_frames", 7),
+    (f"models.{RAAV}.training.score_smooth.arousal_frames", 13),
     (f"models.{RAAV}.feedforward", 1024),
     (f"models.{RAAV}.dropout", 0.1),
     (f"models.{RAAV}.training.epochs", 50),
@@ -131,6 +152,31 @@ PUBLIC_CODE = {  # path, value: where the paper is silent
     (f"models.{RAAV}.training.loss.va.valence_weight", 0.7),
     (f"models.{RAAV}.training.loss.va.mse_weight", 0.01),
 }
+LIKE_A_LAYER = {  # of the public code's attention layers
+    "heads": 8,
+    "activation": "gelu",
+    "dropout_on": "residual",
+    "positions": "every_layer",
+    "position_dropout": 0.1,
+    "second_residual": True,
+    "start": "multihead",
+}
+AS_CODE = {  # path, value of ras-code: the public code where it differs from the paper
+    ("features.qwen.visual_tokens", "marks"),
+    *((f"models.{name}.{key}", value) for name in (FACE, *FUSIONS) for key, value in LIKE_A_LAYER.items()),
+    (f"models.{FACE}.embedding", "head"),
+    *((f"models.{name}.block", "ras2026") for name in (VISUAL, MULTIMODAL)),
+    (f"models.{AUDIO}.cut", "rounded"),
+    (f"models.{AUDIO}.cache_frozen", False),
+    (f"models.{AUDIO}.frozen_mode", "train"),
+    (f"models.{AUDIO}.augment.noise_probability", 0.6),
+    *((f"models.{name}.kind", "cross_attention") for name in FUSIONS),
+    *((f"models.{name}.inputs", "embedding_and_prediction") for name in FUSIONS),
+    *((f"models.{name}.query", FACE) for name in FUSIONS),
+    (f"models.{FUSIONS[0]}.context", AUDIO),
+    *((f"models.{name}.fill", "nearest") for name in FUSIONS),
+    (f"models.{RAAV}.compat", "ras2026"),
+}
 TABLE_1 = {  # V, A, mean, test
     FACE: (0.5869, 0.6508, 0.6189, 0.54),
     VISUAL: (0.2499, 0.5515, 0.4007, None),
@@ -151,6 +197,25 @@ def test_every_number_of_the_paper_is_in_the_recipe(ras, section, path, value):
 @pytest.mark.parametrize(("path", "value"), sorted(PUBLIC_CODE, key=str))
 def test_where_the_paper_is_silent_the_public_code_speaks(ras, path, value):
     assert at(ras, path) == value
+
+
+@pytest.mark.parametrize(("path", "value"), sorted(AS_CODE, key=str))
+def test_where_the_two_differ_the_other_recipe_is_the_public_code(code, path, value):
+    assert at(code, path) == value
+
+
+def test_but_for_what_it_names_the_public_codes_recipe_is_the_papers(ras, code):
+    def leaves(data: object, path: str = "") -> dict[str, object]:
+        if not isinstance(data, dict) or not data:
+            return {path: data}
+        return {leaf: value for key, own in data.items() for leaf, value in leaves(own, f"{path}.{key}" if path else key).items()}
+
+    found, paper = (leaves(s.model_dump(mode="json")) for s in (code, ras))
+    named = {path for path, _ in AS_CODE} | {f"models.{name}.{key}" for name in FUSIONS for key in ("context", "query")} | {"name"}
+    both = {path for path in found.keys() & paper.keys() if found[path] != paper[path]}
+    assert both <= named
+    own = {path for path in found.keys() ^ paper.keys() if not path.startswith(f"models.{AUDIO}.augment")}
+    assert own <= named
 
 
 def test_every_one_of_them_is_written_in_the_recipe_and_is_no_default(ras):
@@ -190,13 +255,14 @@ def test_it_asks_for_a_gpu_and_the_published_weights_and_reads_no_demo(ras):
 
 
 def test_the_demo_recipe_is_the_same_graph(ras):
-    demo = recipe("ras-demo.yaml")
+    demo = load("ras-demo")
 
     def graph(settings: Settings) -> dict:
         own = ("dataset", "level")
         return {name: (m.kind, m.reads, m.members, *(getattr(m, f, None) for f in own)) for name, m in settings.models.items()}
 
     assert graph(demo) == graph(ras)
+    assert graph(load("ras-code-demo")) == graph(load("ras-code"))
     assert {n: f.encoder for n, f in demo.features.items()} == {n: f.encoder for n, f in ras.features.items()}
     assert demo.reference == ras.reference
     assert demo.publish == ras.publish
@@ -204,7 +270,7 @@ def test_the_demo_recipe_is_the_same_graph(ras):
 
 
 def test_cross_fit_is_off_as_published_and_on_where_recommended(ras):
-    best = recipe("ras.yaml", "ras-recommended.yaml")
+    best = load("ras-recommended")
     assert (ras.cross_fit, best.cross_fit) == (0, 5)
     assert (ras.late_fusion, best.late_fusion is not None) == (None, True)
     assert (best.vad.model, best.mouth.compat) == ("silero", "none")

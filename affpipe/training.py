@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from affpipe import backbone as backbones
-from affpipe import build, crossfit, disk, judging, sequences, smoothing
+from affpipe import build, crossfit, disk, epochs, judging, sequences, smoothing
 from affpipe import predictor as models
 from affpipe.compat import ensure_torchvision
 from affpipe.device import pick
 from affpipe.encoders.augment import augment
-from affpipe.errors import ManifestError, StoreError, WeightsError
+from affpipe.epochs import MONITOR
+from affpipe.errors import ManifestError, StoreError
 from affpipe.indexes import Entry
 from affpipe.jobs import Job, Progress, inherited
 from affpipe.plan import Item, Plan
@@ -32,16 +33,14 @@ from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import FULL_SCALE, Packed, Sequence
 from affpipe.settings import ChunkModel, ModelSettings, Training
 from affpipe.tasks import slices, width
-from affpipe.weights.checkpoint import read as read_checkpoint
 
 ensure_torchvision()  # lightning looks for torchvision
 
 import lightning as pl  # noqa: E402
-from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, ModelCheckpoint  # noqa: E402
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging  # noqa: E402
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 log = logging.getLogger("affpipe")
-MONITOR = "validation_score"
 
 
 class Labelled(NamedTuple):
@@ -307,35 +306,36 @@ class Epochs(Callback):
 
 def _train(module: Fit, data: Windows, folder: Path, device: torch.device, told: Callback | None) -> dict[str, float]:
     """Run Lightning, leave the best epoch's weights in the module, return that epoch's curve entry."""
-    checkpoints = folder / "checkpoints"
-    keep = ModelCheckpoint(checkpoints, monitor=MONITOR, mode="max", save_last=True, filename="best")
-    stop = EarlyStopping(MONITOR, mode="max", patience=module.settings.stop_patience)
-    callbacks: list[Callback] = [keep, stop]
-    if module.settings.ema_decay is not None:  # first: the others see the averaged weights
-        callbacks.insert(0, EMAWeightAveraging(decay=module.settings.ema_decay))
-    with warnings.catch_warnings():
-        # Lightning advises worker processes and logging intervals; our data lies in memory and one epoch is a few batches.
-        warnings.filterwarnings("ignore", module="lightning")
-        warnings.filterwarnings("ignore", message=".*num_workers.*")
-        trainer = pl.Trainer(
-            accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=1,
-            max_epochs=module.settings.epochs,
-            callbacks=[*callbacks, *([told] if told else [])],
-            gradient_clip_val=module.settings.clip_norm,
-            precision=precision(module.settings, device),
-            reload_dataloaders_every_n_epochs=1,
-            num_sanity_val_steps=0,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
-        with disk.telling(checkpoints):
-            trainer.fit(module, datamodule=data, ckpt_path=_last(checkpoints), weights_only=True)
-    state = torch.load(keep.best_model_path, map_location="cpu", weights_only=True)["state_dict"]
-    module.load_state_dict(state)
+    checkpoints, settings = folder / "checkpoints", module.settings
+    module.curves = epochs.found(checkpoints)
+    if not epochs.done(module.curves, settings):
+        # The averaged weights come first, so that the others see them, and what keeps the state comes last.
+        average = [] if settings.ema_decay is None else [EMAWeightAveraging(decay=settings.ema_decay)]
+        stop = EarlyStopping(MONITOR, mode="max", patience=settings.stop_patience)
+        with warnings.catch_warnings():
+            # Lightning advises worker processes and logging intervals; our data lies in memory and one epoch is a few batches.
+            warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", message=".*num_workers.*")
+            trainer = pl.Trainer(
+                accelerator="gpu" if device.type == "cuda" else "cpu",
+                devices=1,
+                max_epochs=settings.epochs,
+                callbacks=[*average, stop, *([told] if told else []), epochs.Keep(checkpoints)],
+                gradient_clip_val=settings.clip_norm,
+                precision=precision(settings, device),
+                reload_dataloaders_every_n_epochs=1,
+                num_sanity_val_steps=0,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
+            last = checkpoints / epochs.LAST if module.curves else None
+            with disk.telling(checkpoints):
+                trainer.fit(module, datamodule=data, ckpt_path=last, weights_only=True)
+    module.load_state_dict(epochs.weights(checkpoints))
     module.predictor.eval()
-    return max(module.curves, key=lambda c: c[MONITOR])
+    return module.curves[epochs.best(module.curves)]
 
 
 def precision(s: Training, device: torch.device) -> str:
@@ -343,20 +343,6 @@ def precision(s: Training, device: torch.device) -> str:
     if s.precision == "float32":
         return "32-true"
     return "16-mixed" if device.type == "cuda" else "bf16-mixed"
-
-
-def _last(checkpoints: Path) -> Path | None:
-    """The checkpoint to go on from; None, and nothing left of it, where there is none or a kill has cut it short."""
-    path = checkpoints / "last.ckpt"
-    if not path.exists():
-        return None
-    try:
-        read_checkpoint("fit", path)
-    except WeightsError as error:
-        log.warning("%s; fitted from the start", error)
-        shutil.rmtree(checkpoints)
-        return None
-    return path
 
 
 def write_fit(path: Path, record: Mapping[str, Any]) -> None:

@@ -1,0 +1,92 @@
+"""What a fit keeps of its epochs: the state that a stopped one goes on from, and the weights of the best one so far.
+
+Two files below the fit's folder: `last.ckpt`, written after every epoch, and `best.ckpt`, the same of the best epoch. Each is written
+whole or not at all, the best one first. Neither holds a path, so that a cache may be moved meanwhile, and a file that somebody planted
+leads nowhere. Lightning's own callback writes its last state with the best one only, and forgets the best score where the folder has moved.
+"""
+
+import json
+import logging
+import math
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from affpipe import disk
+from affpipe.compat import ensure_torchvision
+from affpipe.errors import WeightsError
+from affpipe.settings import Training
+from affpipe.weights.checkpoint import read
+
+ensure_torchvision()  # lightning looks for torchvision
+
+import lightning as pl  # noqa: E402
+from lightning.pytorch.callbacks import Callback  # noqa: E402
+
+MONITOR = "validation_score"
+LAST, BEST = "last.ckpt", "best.ckpt"
+log = logging.getLogger("affpipe")
+
+
+class Keep(Callback):
+    """Writes both files after every epoch; last among the callbacks, so that the others' state is in them."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if best(module.curves) == len(module.curves) - 1:
+            with disk.atomic(self.folder / BEST) as part:
+                trainer.save_checkpoint(part)
+            with disk.atomic(self.folder / LAST) as part:
+                shutil.copyfile(self.folder / BEST, part)
+        else:
+            with disk.atomic(self.folder / LAST) as part:
+                trainer.save_checkpoint(part)
+
+
+def best(curves: Sequence[dict[str, float]]) -> int:
+    """The epoch of the greatest score, the first of several; -1 of none."""
+    scores = [curve[MONITOR] for curve in curves]
+    return scores.index(max(scores)) if scores else -1
+
+
+def done(curves: Sequence[dict[str, float]], s: Training) -> bool:
+    """Whether a fit with these epochs is over: all of them are there, or as many without a better score as are borne."""
+    return len(curves) >= s.epochs or len(curves) - 1 - best(curves) >= s.stop_patience
+
+
+def found(folder: Path) -> list[dict[str, float]]:
+    """Curves of the epochs that a stopped fit can go on from; none, and nothing left of them, where a file is damaged or does not belong.
+
+    After a kill between the two files `best.ckpt` may be of the epoch that comes next, which will be made again.
+    """
+    if not (folder / LAST).exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        return []
+    try:
+        curves, of_best = (_curves(folder / name) for name in (LAST, BEST))
+        if len(of_best) - 1 not in (best(curves), len(curves)) or of_best[: len(curves)] != curves[: len(of_best)]:
+            raise WeightsError(f"fit: {folder / BEST}: want the best of {len(curves)} epochs, got that of epoch {len(of_best) - 1}")
+    except WeightsError as error:
+        log.warning("%s; fitted from the start", error)
+        shutil.rmtree(folder)
+        return []
+    return curves
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    """State dict of the best epoch."""
+    return read("fit", folder / BEST)["state_dict"]
+
+
+def _curves(path: Path) -> list[dict[str, float]]:
+    """Curves in the state of a fit; WeightsError where it is none."""
+    try:
+        curves = json.loads(read("fit", path)["curves"])
+        if not curves or not all(math.isfinite(curve[MONITOR]) for curve in curves):
+            raise ValueError("no finite scores")
+    except (OSError, TypeError, ValueError, LookupError, RecursionError) as error:
+        raise WeightsError(f"fit: {path}: want the state of a fit, got {type(error).__name__}: {error}") from None
+    return curves

@@ -3,12 +3,16 @@
 import sys
 from pathlib import Path
 
-from affpipe import ledger
+from affpipe import caveats, jsonfile, ledger
 from affpipe.plan import Plan
+from affpipe.tasks import TASKS
 
 
 def finished(plan: Plan) -> None:
-    """Say what was predicted and what is missing. The exit status is 0: faults get this far only where the settings say to skip them."""
+    """Say what was predicted and what is missing, then the published model's figures with what they rest on.
+
+    The exit status is 0: faults get this far only where the settings say to skip them.
+    """
     if not Path(plan.published()).is_file():  # only a part of the workflow was asked for
         return
     failures = ledger.read(plan)
@@ -21,6 +25,9 @@ def finished(plan: Plan) -> None:
     if failures:
         say += f"; {ledger.path(plan)} says what is missing, why, and what to do"
     print(f"affpipe: {say}", file=sys.stderr)
+    found = jsonfile.read(Path(plan.settings.results) / plan.settings.name / "scores.json")
+    for task, figures in found[plan.settings.publish].items():
+        print(f"affpipe: {caveats.line(plan.settings.publish, TASKS[task].title, TASKS[task].measure, figures)}", file=sys.stderr)
 
 
 def stopped(plan: Plan) -> None:

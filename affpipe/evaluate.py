@@ -1,7 +1,7 @@
 """Scores: predictions against truth, pooled over frames and within each video, with intervals, beside what constants would get.
 
 One task at a time. `score` gives the figures of one system; tables take the figures of several, system -> figures; `to_json` and `to_csv`
-take those of a run, system -> task -> figures.
+take those of a run, system -> task -> figures. There figures have their `basis`, see `affpipe.caveats`.
 """
 
 import csv
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import bootstrap, formats, metrics
+from affpipe import bootstrap, caveats, formats, metrics
 from affpipe.errors import InputError, ManifestError
 from affpipe.metrics import KEYS, Video
 from affpipe.tasks import EXPRESSIONS, TASKS
@@ -170,6 +170,12 @@ def _distribution(task: str, values: np.ndarray) -> dict[str, Any]:
 # ---- tables and files -------------------------------------------------------------------------------------------------------------------
 
 
+def scored(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """Systems and tasks of a run that have figures; the others have a basis alone."""
+    own = {system: {task: f for task, f in tasks.items() if TASKS[task].measure in f} for system, tasks in found.items()}
+    return {system: tasks for system, tasks in own.items() if tasks}
+
+
 def table(task: str, scores: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Rows of text under TABLE_HEAD[task]: a system each, and then the baselines of the first one."""
     if not scores:
@@ -205,21 +211,24 @@ def per_video_csv(task: str, scores: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def to_csv(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    """CSV `system,task,figure,value,low,high` of a run, full precision; low and high are the 95 % interval, empty where there is none.
+    """CSV `system,task,figure,value,low,high` and `caveats.COLUMNS`, full precision; low and high are the 95 % interval, if there is one.
 
     Figures are named as in `score`, by a path: `f1`, `within_video.f1`, `constant.f1`, `constant.within_video.f1`, `majority.f1` ...
+    What a figure rests on stands beside it where it is known; of baselines nothing does, they read no prediction.
     """
     rows = []
     for system, tasks in scores.items():
         for task, figures in tasks.items():
             parts = {"": (figures, figures["intervals"]), "within_video.": (figures["within_video"], figures["within_intervals"])}
+            own = dict.fromkeys(parts, figures.get("basis"))
             for name in BASELINES[task].keys() & figures.keys():
                 parts |= {f"{name}.": (figures[name], {}), f"{name}.within_video.": (figures[name]["within_video"], {})}
             for path, (values, intervals) in sorted(parts.items()):
+                basis = caveats.cells(own.get(path))
                 for key in KEYS[task]:
                     low, high = intervals.get(key) or (None, None)
-                    rows.append([system, task, path + key, *map(_cell, (values[key], low, high))])
-    return _csv(["system", "task", "figure", "value", "low", "high"], rows)
+                    rows.append([system, task, path + key, *map(_cell, (values[key], low, high)), *basis])
+    return _csv(["system", "task", "figure", "value", "low", "high", *caveats.COLUMNS], rows)
 
 
 def _cell(value: float | None) -> str:

@@ -99,6 +99,15 @@ def fuse(weights: np.ndarray, predictions: np.ndarray, given: np.ndarray) -> tup
     return out, valid
 
 
+def worst(weights: np.ndarray, codes: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """(T,) the least of codes (K, T) among the systems that have a part in the mean of `fuse`, in either channel; 0 where none has."""
+    out = np.zeros(codes.shape[1], codes.dtype)
+    for present, rows in _patterns(given, given.any(axis=0)):
+        part = (shares(weights, np.array(present)) > 0).any(axis=0)
+        out[rows] = codes[np.ix_(part, rows)].min(axis=0)
+    return out
+
+
 def _patterns(given: np.ndarray, wanted: np.ndarray) -> Iterator[tuple[tuple[bool, ...], np.ndarray]]:
     """The sets of systems (K,) that are present together, each with its frames, among the wanted ones (T,) that have any system."""
     rows = np.flatnonzero(wanted & given.any(axis=0))

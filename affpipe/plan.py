@@ -34,7 +34,7 @@ STAGES = {  # name -> (level, stages read, revision); `speech` also reads `vad` 
     "mouth": ("stream", ("landmarks",), 1),
     "speech": ("stream", ("mouth",), 1),
 }
-RESULTS = 2  # the same of what a run publishes: its files, and how their values come of the models' streams
+RESULTS = 3  # the same of what a run publishes: its files, and how their values come of the models' streams
 MODELS = {"transformer": 4, "mamba": 4, "chunk_asp": 3, "dcmmoe": 3, "cross_attention": 1, "raav": 3}
 
 

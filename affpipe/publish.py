@@ -5,12 +5,14 @@ import io
 import json
 import os
 import shutil
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, config, disk, evaluate, formats, jsonfile, latefusion, ledger, metrics, report, sequences
+from affpipe import __version__, basis, caveats, config, disk, evaluate, formats, jsonfile, latefusion, ledger, metrics, report, sequences
 from affpipe.errors import InputError
 from affpipe.indexes import Entry
 from affpipe.jobs import Job
@@ -25,6 +27,7 @@ from affpipe.tasks import TASKS
 LATE = "late_fusion"  # its name among the scored systems, and its folder
 CHANNELS = ("valence", "arousal")
 Truth = dict[str, tuple[np.ndarray, np.ndarray]]  # task -> labels (T, K), known (T,) bool
+Counts = dict[str, Counter[str]]  # stream -> its labelled frames, by how their prediction was had
 
 
 def publish(plan: Plan, entries: dict[str, dict[str, Entry]]) -> dict[str, Any]:
@@ -39,30 +42,30 @@ def publish(plan: Plan, entries: dict[str, dict[str, Entry]]) -> dict[str, Any]:
     """
     folder = Path(plan.settings.results) / plan.settings.name
     usual, source = _majority(plan, entries["labels"]), {row.stream_id: row.video_id for row in plan.rows}
-    scores: dict[str, dict[str, Any]] = {}
+    labelled, failures = _labelled(plan, entries["labels"]), ledger.of_run(plan, entries)
+    found: dict[str, dict[str, Any]] = {model: {} for model in plan.settings.models}
     published: dict[str, dict[str, Video]] = {}
     for model in sorted(plan.settings.models, key=lambda name: name != plan.settings.publish):  # it first: others are compared with it
-        validation = _write_model(plan, model, entries, folder)
+        validation, counts = _write_model(plan, model, entries, folder)
         published = published or validation
-        scored = {task: videos for task, videos in validation.items() if _any(videos)}
-        found = {task: evaluate.score(task, videos, majority=usual.get(task), source=source) for task, videos in scored.items()}
-        for task, figures in found.items():
-            figures["less_published"] = _less(task, validation[task], published[task], source) if model != plan.settings.publish else None
-        if found:
-            scores[model] = found
-    scores = {model: scores[model] for model in plan.settings.models if model in scores}
-    study, videos = _late_fusion(plan, entries, folder / LATE)
+        for task in (task for task, streams in labelled.items() if streams):
+            own = {"basis": basis.of(plan, model, task, labelled[task], counts[task], failures)}
+            if _any(validation[task]):
+                own |= evaluate.score(task, validation[task], majority=usual.get(task), source=source)
+                own["less_published"] = _less(task, validation[task], published[task], source) if model != plan.settings.publish else None
+            found[model][task] = own
+    study, videos, counted = _late_fusion(plan, entries, folder / LATE)
     if videos:
-        scores[LATE] = {"va": evaluate.score("va", videos, source=source)}
-    table = report.compare(plan, entries, scores)
+        own = {"basis": basis.of(plan, LATE, "va", labelled["va"], counted, failures)}
+        found[LATE] = {"va": own | evaluate.score("va", videos, source=source)}
+    scores, table = evaluate.scored(found), report.compare(plan, entries, found)
     _remove_others(folder / "models", set(plan.settings.models) - {plan.settings.publish})
-    disk.write_text(folder / "scores.json", evaluate.to_json(scores))
+    disk.write_text(folder / "scores.json", evaluate.to_json(found))
     disk.write_text(folder / "scores.csv", evaluate.to_csv(scores))
     for task in plan.settings.tasks:
-        systems = {system: found[task] for system, found in scores.items() if task in found}
+        systems = {system: own[task] for system, own in scores.items() if task in own}
         disk.write_text(folder / "by_video" / f"{task}.csv", evaluate.per_video_csv(task, systems))
     _remove_others(folder / "by_video", {f"{task}.csv" for task in plan.settings.tasks})
-    failures = ledger.of_run(plan, entries)
     ledger.write(plan, failures)
     ledger.check_complete(plan, {path.stem for path in (folder / "predictions").glob("*.csv")}, failures)
     disk.write_text(folder / "run.json", json.dumps(record(plan), indent=1) + "\n")
@@ -70,7 +73,7 @@ def publish(plan: Plan, entries: dict[str, dict[str, Entry]]) -> dict[str, Any]:
         (folder / "table.csv").unlink(missing_ok=True)
     else:
         disk.write_text(folder / "table.csv", table.to_csv())
-    disk.write_text(folder / "report.html", report.render(plan, entries, scores, study, table))
+    disk.write_text(folder / "report.html", report.render(plan, entries, found, study, table))
     done = [i for i, e in entries[plan.settings.publish].items() if e.status == "done"]
     return {"run": plan.run, "streams": done, "without": sorted(set(entries[plan.settings.publish]) - set(done)), "scores": scores}
 
@@ -99,7 +102,7 @@ def read_run(folder: Path) -> tuple[Settings, dict[str, str]]:
 
 
 def read_scores(folder: Path) -> dict[str, Any]:
-    """Scores of a run's models on its validation streams."""
+    """Scores of a run's models on its validation streams; of a model that predicted none of them its basis alone, see `affpipe.caveats`."""
     read_run(folder)
     try:
         return jsonfile.read(folder / "scores.json")
@@ -112,11 +115,16 @@ def read_table(folder: Path) -> list[tuple[str, ...]]:
     path = folder / "table.csv"
     rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))) if path.exists() else ()
     names = ("label", *(f"published_{name}" for name in ("valence", "arousal", "mean", "test")))
-    names += ("valence", "arousal", "mean", "within_video", "data")
-    return [(*(row[name] or "-" for name in names), row["weights"].split(":")[0]) for row in rows]
+    names += ("valence", "arousal", "mean", "within_video")
+    return [(*(row[name] or "-" for name in names), _asked(row), row["data"], row["weights"].split(":")[0]) for row in rows]
 
 
-TABLE_HEAD = ("published:", "V", "A", "mean", "test", "run: V", "A", "mean", "within", "data", "weights")
+def _asked(row: Mapping[str, str]) -> str:
+    """A table of an older version does not say it."""
+    return caveats.share(float(row["asked"]) if row.get("asked") else None)
+
+
+TABLE_HEAD = ("published:", "V", "A", "mean", "test", "run: V", "A", "mean", "within", "asked", "data", "weights")
 
 
 def keys_in_use(plan: Plan) -> list[str]:
@@ -134,12 +142,12 @@ def _any(videos: dict[str, Video]) -> bool:
 
 
 def _less(task: str, videos: dict[str, Video], published: dict[str, Video], source: dict[str, str]) -> dict[str, float] | None:
-    """The challenge's measure less that of the published model, on the videos that both have: difference, low, high; see `compare`."""
+    """The challenge's measure less that of the published model, on the `streams` that both have: difference, low, high; see `compare`."""
     both = [id for id in videos if id in published]
     if not _any({id: videos[id] for id in both}):
         return None
     found = evaluate.compare(task, {id: videos[id] for id in both}, {id: published[id] for id in both}, source=source)
-    return {key: found["pooled"][TASKS[task].measure][key] for key in ("difference", "low", "high")}
+    return {key: found["pooled"][TASKS[task].measure][key] for key in ("difference", "low", "high")} | {"streams": found["videos"]}
 
 
 def _truth(plan: Plan, entries: dict[str, Entry], item: Item, partition: str) -> Truth:
@@ -149,6 +157,16 @@ def _truth(plan: Plan, entries: dict[str, Entry], item: Item, partition: str) ->
         return {}
     found = sequences.frame_labels(Job(plan, plan.settings.publish, item))
     return {task: found[task] for task in tasks}
+
+
+def _labelled(plan: Plan, entries: dict[str, Entry]) -> dict[str, dict[str, int | None]]:
+    """Task -> stream that validates it -> its labelled frames, None where the labels could not be read."""
+    out: dict[str, dict[str, int | None]] = {task: {} for task in plan.settings.tasks}
+    for item in plan.items("labels"):
+        found = _truth(plan, entries, item, "validation")
+        for task in item.row.labelled(plan.settings.tasks, "validation"):
+            out[task][item.id] = int(found[task][1].sum()) if task in found else None
+    return out
 
 
 def _majority(plan: Plan, entries: dict[str, Entry]) -> dict[str, np.ndarray]:
@@ -161,12 +179,15 @@ def _majority(plan: Plan, entries: dict[str, Entry]) -> dict[str, np.ndarray]:
     return {task: metrics.majority_row(found) for task, found in counts.items() if found.sum(axis=1).all()}
 
 
-def _write_model(plan: Plan, model: str, entries: dict[str, dict[str, Entry]], folder: Path) -> dict[str, dict[str, Video]]:
-    """Write a model's predictions; return the validation streams with truth and prediction, task -> stream -> both."""
+def _write_model(
+    plan: Plan, model: str, entries: dict[str, dict[str, Entry]], folder: Path
+) -> tuple[dict[str, dict[str, Video]], dict[str, Counts]]:
+    """Write a model's predictions; return the validation streams with truth and prediction, and their counts, task -> stream -> each."""
     published, tasks = model == plan.settings.publish, plan.settings.tasks
     official = folder / "official" if published else folder / "models" / model
     written: set[str] = set()
     validation: dict[str, dict[str, Video]] = {task: {} for task in tasks}
+    counts: dict[str, Counts] = {task: {} for task in tasks}
     for item in plan.items(model):
         if entries[model][item.id].status != "done":
             continue
@@ -180,16 +201,17 @@ def _write_model(plan: Plan, model: str, entries: dict[str, dict[str, Entry]], f
         if found.valid.any():
             for task, (truth, known) in _truth(plan, entries["labels"], item, "validation").items():
                 validation[task][item.id] = (truth, found.values[task], known)
+                counts[task][item.id] = basis.count(known, found.source)
     _remove_others(official, set(tasks))
     for task in tasks:
         _remove_others(official / task, {f"{id}.txt" for id in written})
     if published:
         _remove_others(folder / "predictions", {f"{id}.csv" for id in written})
-    return validation
+    return validation, counts
 
 
-def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path) -> tuple[Study | None, dict[str, Video]]:
-    """Fit late fusion and write it; return it with the validation streams predicted by weights that never saw their video.
+def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path) -> tuple[Study | None, dict[str, Video], Counts]:
+    """Fit late fusion and write it; return it with the validation streams predicted by weights that never saw their video, and counts.
 
     weights.json, report.csv, and predictions/<stream>.txt: of a validation stream the out-of-part prediction, of another one the
     prediction by the weights fitted on all validation streams. Each stream is read twice, so that memory does not grow with their number.
@@ -197,43 +219,46 @@ def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path)
     late = plan.settings.late_fusion
     if late is None:
         _remove(folder)
-        return None, {}
-    names = sorted(late.members or plan.settings.models)
+        return None, {}, {}
+    names = list(basis.late_members(plan))
     moments: dict[str, list[latefusion.Sums]] = {}
     items = [i for i in plan.items(names[0]) if any(entries[name][i.id].status == "done" for name in names)]
     for item in items:
         truth = _truth(plan, entries["labels"], item, "validation").get("va")
         if truth:
-            predictions, given = _saved(plan, entries, names, item)
+            predictions, given, _ = _saved(plan, entries, names, item)
             moments.setdefault(item.row.video_id, []).append(latefusion.sums(*truth, predictions, given))
     search = latefusion.Search(late.largest, late.step, late.draws, plan.settings.seed)
     study = latefusion.study(names, moments, search)
-    written, validation = set(), {}
+    written, validation, counts = set(), {}, {}
     for item in items:
         weights = study.weights_for(item.row.video_id)
         if weights is None:
             continue
-        values, valid = latefusion.fuse(weights, *_saved(plan, entries, names, item))
+        predictions, given, sources = _saved(plan, entries, names, item)
+        values, valid = latefusion.fuse(weights, predictions, given)
         formats.write_labels("va", folder / "predictions" / f"{item.id}.txt", values, valid)
         written.add(f"{item.id}.txt")
         truth = _truth(plan, entries["labels"], item, "validation").get("va")
-        if truth:
+        if truth and valid.any():
             validation[item.id] = (truth[0], values, truth[1] & valid)
+            counts[item.id] = basis.count(truth[1] & valid, latefusion.worst(weights, sources, given))
     _remove_others(folder / "predictions", written)
     disk.write_text(folder / "weights.json", json.dumps(_weights(study), indent=1) + "\n")
     disk.write_text(folder / "report.csv", _worth(study))
-    return study, validation
+    return study, validation, counts
 
 
-def _saved(plan: Plan, entries: dict[str, dict[str, Entry]], names: list[str], item: Item) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions (K, T, 2) of a stream by each system, zero where it has none, and (K, T) bool."""
+def _saved(plan: Plan, entries: dict[str, dict[str, Entry]], names: list[str], item: Item) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Predictions (K, T, 2) of a stream by each system, zero where it has none, (K, T) bool, and their sources (K, T) uint8."""
     found = {name: frames_of(plan, name, item)[1] for name in names if entries[name][item.id].status == "done"}
     frames = len(next(iter(found.values())).valid)
     predictions, given = np.zeros((len(names), frames, 2)), np.zeros((len(names), frames), bool)
+    sources = np.zeros((len(names), frames), np.uint8)
     for k, name in enumerate(names):
         if name in found:
-            predictions[k], given[k] = found[name].values["va"], found[name].valid
-    return predictions, given
+            predictions[k], given[k], sources[k] = found[name].values["va"], found[name].valid, found[name].source
+    return predictions, given, sources
 
 
 def _weights(study: Study) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import config, disk, evaluate, metrics, report, store
+from affpipe import basis, config, disk, evaluate, ledger, metrics, report, store
 from affpipe.formats import write_labels
 from affpipe.frames import NEAREST, OBSERVED
 from affpipe.indexes import Entry, write_index
@@ -80,7 +80,7 @@ class Run:
             for fold in self.plan.fits(model):
                 self._fit(model, fold)
         scores = {task: self._score(task) for task in settings.tasks}
-        self.scores = {model: dict(scores) for model in settings.models}
+        self.scores = {model: {task: own | {"basis": self.basis(model, task)} for task, own in scores.items()} for model in settings.models}
 
     def _score(self, task: str) -> dict:
         pairs = {row.stream_id: (self.labels(task, row.stream_id), self._guess(task, row.stream_id), KNOWN) for row in self.plan.rows}
@@ -89,6 +89,17 @@ class Run:
         if task != "va":
             usual = metrics.majority_row(sum(metrics.label_counts(task, pairs[id][0], KNOWN) for id in parts["train"]))
         return evaluate.score(task, {id: pairs[id] for id in parts["validation"]}, majority=usual, draws=100)
+
+    def basis(self, model: str, task: str) -> dict:
+        """What a model's figures rest on: all streams that validate a task."""
+        labelled = {row.stream_id: int(KNOWN.sum()) for row in self.plan.rows if row.labelled([task], "validation")}
+        counts = {id: basis.count(KNOWN, self.sources(model)) for id in labelled}
+        return basis.of(self.plan, model, task, labelled, counts, ledger.of_run(self.plan, self.entries))
+
+    @staticmethod
+    def sources(model: str) -> np.ndarray:
+        """(T,) how a model's prediction was had: the first second is filled."""
+        return np.where(TIMES < 1, NEAREST, OBSERVED).astype(np.uint8)
 
     @classmethod
     def labels(cls, task: str, id: str) -> np.ndarray:
@@ -162,7 +173,7 @@ class Run:
             more["columns"] = ("open_s", "coverage", "retained")
         elif name in self.plan.settings.models:
             rows["prediction"], fold = self._raw(name, item.id), self.plan.fold(name, item)
-            rows["source"] = np.where(TIMES < 1, NEAREST, OBSERVED).astype(np.uint8)
+            rows["source"] = self.sources(name)
             more["extra"] = {"thresholds": self.thresholds(fold)}
             if fold is None and self.plan.settings.cross_validation:
                 folds = range(self.plan.folds(name))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from learnable import entries, fit_and_apply, make_plan
 
-from affpipe import predictor
+from affpipe import basis, predictor
 from affpipe.jobs import Job
 from affpipe.manifest import Row
 from affpipe.plan import Plan
@@ -51,6 +51,17 @@ def test_each_fit_is_validated_with_the_fold_that_it_left_out(plan):
             assert record["best"]["validation_score"] == pytest.approx(record["scores"]["va"], abs=1e-6)  # on the fold held out
             assert record["validation_scores"] != record["scores"]
             assert len(record["by_output"]) == 2
+
+
+@pytest.mark.parametrize("use", ["whole", "ensemble", "per_target"])
+def test_epochs_are_said_to_be_chosen_on_the_streams_of_the_records(plan, use):
+    settings = plan.settings.model_copy(update={"cross_validation": CrossValidation(folds=2, use=use)})
+    for model in ("face", "fused"):
+        (whole, *folds), read = records(plan, model), [records(plan, member)[0] for member in plan.settings.models[model].members]
+        behind = {id for record in [*([whole] if use == "whole" else folds), *read] for id in record["validation"]}
+        want = {"reported streams" if id == "c" else "held-out folds" for id in behind}
+        found = basis.of(Plan(settings, plan.rows), model, "va", {"c": 200}, {}, [])
+        assert found["epoch_chosen_on"] == " and ".join(sorted(want))
 
 
 def test_every_model_has_folds_also_one_that_nothing_fuses(plan):

@@ -19,9 +19,6 @@ from affpipe.training import Fit, fit
 NAME, EPOCHS = "behaviour", 6
 TRAINING = {"epochs": EPOCHS, "learning_rate": 1e-2, "plateau_patience": 0, "ema_decay": 0.8, "batch_size": 2}
 OWN = MODELS[NAME] | {"dropout": 0.3, "training": TRAINING}
-    "dropout": 0.3,
-    "training": {"epochs": EPOCHS, "learning_rate": 1e-2, "plateau_patience": 0, "ema_decay": 0.8, "batch_size": 2},
-}
 
 
 class Stopped(BaseException):

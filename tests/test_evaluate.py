@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affpipe import bootstrap, evaluate, metrics
+from affpipe import bootstrap, caveats, evaluate, metrics
 from affpipe.errors import InputError, ManifestError
 from affpipe.formats import write_labels
 from affpipe.metrics import KEYS
@@ -329,7 +329,8 @@ def test_csv_of_a_run_names_each_figure_by_its_path(tmp_path):
         majority = None if task == "va" else np.zeros(len(TASKS[task].columns))
         run[task] = evaluate.score(task, streams, majority=majority, draws=200)
     rows = list(csv.DictReader(io.StringIO(evaluate.to_csv({"ours": run}))))
-    assert list(rows[0]) == ["system", "task", "figure", "value", "low", "high"]
+    assert list(rows[0]) == ["system", "task", "figure", "value", "low", "high", *caveats.COLUMNS]
+    assert {row[name] for row in rows for name in caveats.COLUMNS} == {""}  # nothing is known of folders
     found = {(row["task"], row["figure"]): row for row in rows}
     assert len(found) == len(rows) == 3 * 4 + 10 * 6 + 14 * 6  # figures by paths
     for task in ALL:

@@ -126,13 +126,15 @@ def test_the_table_has_published_and_own_figures_and_what_they_rest_on(tmp_path:
         **{"published_valence": "0.3415", "published_arousal": "0.4636", "published_mean": "0.4025", "published_test": ""},
         **{name: f"{score[key]:.4f}" for name, key in zip(("valence", "arousal", "mean"), CCC, strict=True)},
         "within_video": f"{score['within_video']['ccc']:.4f}",
+        **{"streams": "4", "streams_labelled": "4", "frames_labelled": "560", "asked": repr(460 / 560), "nearest": repr(100 / 560)},
+        **{"without_lead": "0.0", "none": "0.0", "epoch_chosen_on": "reported streams", "seed": "42"},
     }
     assert (fused["published_test"], fused["published_mean"]) == ("0.5800", "")
     assert (fused["weights"], fused["fusion_inputs"]) == ("none random", "not cross-fitted")
     short = publish.read_table(out)
     assert [len(row) for row in short] == [len(publish.TABLE_HEAD)] * 2
     assert (*short[0][:5], *short[0][-2:]) == ("4 voice", "0.3415", "0.4636", "0.4025", "-", "demo", "random")
-    assert short[0][5:9] == (voice["valence"], voice["arousal"], voice["mean"], voice["within_video"])
+    assert short[0][5:10] == (voice["valence"], voice["arousal"], voice["mean"], voice["within_video"], "82.1 %")
 
 
 def test_evaluate_prints_the_table(tmp_path: Path) -> None:

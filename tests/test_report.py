@@ -44,11 +44,11 @@ def test_scores_are_those_given(run: Run, page: str) -> None:
     want = [f"{score[k]:.3f}" for k in keys] + [f"{score['within_video'][k]:.3f}" for k in keys]
     assert score["intervals"]["ccc"] is None  # two like videos say nothing of others
     want.insert(3, "–")
-    assert ["fused published", *want, "2", "280"] in rows
-    assert [row[0] for row in rows if len(row) == 10] == ["face", "voice", "fused published", "constant per video"]
+    assert ["fused published", *want, "2 of 2", "280", "82.1 %"] in rows
+    assert [row[0] for row in rows if len(row) == 11] == ["face", "voice", "fused published", "constant per video"]
     constant = [f"{of[k]:.3f}" for of in (score["constant"], score["constant"]["within_video"]) for k in keys]
     constant.insert(3, "–")
-    assert ["constant per video", *constant, "–", "–"] in rows
+    assert ["constant per video", *constant, "–", "–", "–"] in rows
     for id in ("v1", "v2"):
         assert [id, *(f"{score['videos'][id][k]:.3f}" for k in keys), "140"] in rows
 
@@ -192,8 +192,8 @@ def test_the_published_table_stands_beside_the_run(tmp_path: Path) -> None:
     score = run.scores["face"]["va"]
     own = [f"{x:.4f}" for x in (*(score[k] for k in ("ccc_valence", "ccc_arousal", "ccc")), score["within_video"]["ccc"])]
     rows = [row for row in cells(html) if row]
-    assert rows[0] == ["1 <face>face", "0.5869", "0.6508", "0.6189", "0.5400", *own, "real", "none random"]
-    assert rows[1] == ["5fused", "–", "–", "–", "–", *own, "real", "random: wavlm-tiny"]
+    assert rows[0] == ["1 <face>face", "0.5869", "0.6508", "0.6189", "0.5400", *own, "2 of 2", "82.1 %", "real", "none random"]
+    assert rows[1] == ["5fused", "–", "–", "–", "–", *own, "2 of 2", "82.1 %", "real", "random: wavlm-tiny"]
     text = Reader(html).text
     assert "Published: A <paper>, Table 1." in text
     assert "random weights stand in for trained checkpoints in 1 of 2 rows" in text
@@ -211,7 +211,7 @@ def test_the_published_table_stands_beside_the_run(tmp_path: Path) -> None:
 )
 def test_the_table_says_what_the_figures_rest_on(tmp_path: Path, demo: tuple[str, ...], data: str, words: str | None) -> None:
     html = section(compared(Run(tmp_path, reference=REFERENCE, demo=demo, cross_fit=2)), "reference")
-    assert {row[9] for row in cells(html) if row} == {data}
+    assert {row[11] for row in cells(html) if row} == {data}
     assert (DOUBT in html) == (words is not None)
     assert words is None or words in html
     assert "in 2 folds: fusions learned from streams that their members were not fitted on" in html
@@ -223,7 +223,7 @@ def test_random_weights_are_told_from_the_fit_and_from_the_streams(tmp_path: Pat
     path = Path(run.plan.fitted("face"))
     path.write_text(json.dumps(json.loads(path.read_text()) | {"random": ["grada-tiny"] if where == "fit" else []}))
     rows = [row for row in cells(section(compared(run), "reference")) if row]
-    assert rows[0][10] == ("random: grada-tiny" if where == "fit" else "random: wavlm-tiny")
+    assert rows[0][12] == ("random: grada-tiny" if where == "fit" else "random: wavlm-tiny")
     assert "say nothing about the published system" in run.page()
 
 

@@ -52,9 +52,10 @@ def test_every_task_has_its_table_of_systems_and_videos(run: Run, page: str, tas
     rows = cells(part(page, task))
     scores = {model: own[task] for model, own in run.scores.items()}
     own = scores["fused"]
-    size = [str(len(VALIDATION[task])), str(len(VALIDATION[task]) * KNOWN.sum())]
+    many = len(VALIDATION[task])
+    size = [f"{many} of {many}", str(many * KNOWN.sum()), "82.1 %"]
     want = [["–" if cell == "-" else cell for cell in row] for row in evaluate.table(task, scores)]
-    shown = [["fused published" if cell == "fused" else cell for cell in row] + (size if row[0] in scores else ["–", "–"]) for row in want]
+    shown = [["fused published" if cell == "fused" else cell for cell in row] + (size if row[0] in scores else ["–"] * 3) for row in want]
     assert [row for row in rows if row in shown] == shown
     assert [row[0] for row in shown[3:]] == {"va": ["constant per video"]}.get(task, ["majority per video", "majority in training"])
     low, high = own["intervals"]["ccc" if task == "va" else "f1"]
@@ -125,7 +126,7 @@ def test_differences_from_the_published_model_stand_beside_the_scores(tmp_path: 
     assert "less published" not in run.page()
     run.scores["face"]["va"] = run.scores["face"]["va"] | {"less_published": {"difference": -0.0123, "low": -0.04, "high": 0.01}}
     run.scores["voice"]["va"] = run.scores["voice"]["va"] | {"less_published": {"difference": 0.5, "low": None, "high": None}}
-    rows = {row[0]: row[-3] for row in cells(section(run.page(), "scores")) if len(row) == 11}
+    rows = {row[0]: row[-4] for row in cells(section(run.page(), "scores")) if len(row) == 12}
     assert rows == {
         **{"face": "−0.012 (−0.040 to +0.010)", "voice": "+0.500", "fused published": "–", "constant per video": "–"},
     }

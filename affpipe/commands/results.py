@@ -1,7 +1,8 @@
 """Predicting, scoring, handing in."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,7 +48,7 @@ def evaluate(
     csv: Annotated[Path | None, typer.Option(help="write figures and intervals here, a row each")] = None,
 ) -> None:
     """Score predictions by the rules of the challenge, pooled and within video, with intervals, beside constants."""
-    from affpipe import disk
+    from affpipe import caveats, disk
     from affpipe import evaluate as scoring
     from affpipe.publish import TABLE_HEAD, read_scores, read_table
     from affpipe.tasks import TASKS
@@ -57,17 +58,25 @@ def evaluate(
     if (run is None) == (truth is None and not pred) or (truth is None) != (not pred):
         raise InputError("evaluate: want either --truth and --pred, or --run")
     if run is not None:
-        scores = {name: {t: own for t, own in found.items() if task in (None, t)} for name, found in read_scores(run).items()}
+        found = {name: {t: own for t, own in tasks.items() if task in (None, t)} for name, tasks in read_scores(run).items()}
+        scores = scoring.scored(found)
         title = f"{run}: validation streams"
     else:
         task = task or "va"
         videos = {str(folder): scoring.folders(task, truth, folder) for folder in pred}
-        scores, title = {name: {task: scoring.score(task, own)} for name, own in videos.items()}, f"against {truth}"
+        found = scores = {name: {task: scoring.score(task, own)} for name, own in videos.items()}
+        title = f"against {truth}"
     for name in TASKS:
-        systems = {system: found[name] for system, found in scores.items() if name in found}
+        systems = {system: own[name] for system, own in scores.items() if name in own}
         if systems:
-            print_table(f"{TASKS[name].title}, {title}", scoring.TABLE_HEAD[name], scoring.table(name, systems))
-    if not any(scores.values()):
+            head, rows = scoring.TABLE_HEAD[name], scoring.table(name, systems)
+            if run is not None:
+                head, rows = (*head, "asked"), _with_asked(rows, systems)
+            print_table(f"{TASKS[name].title}, {title}", head, rows)
+        if run is not None:
+            for sentence in caveats.sentences({system: own[name] for system, own in found.items() if name in own}):
+                print(sentence)
+    if not scores:
         raise InputError(f"evaluate: want a scored system, got none{f' of task {task}' if task else ''} in {run}; see its failures.csv")
     if run is None and len(pred) == 2:
         _print_difference(scoring.compare(task, *videos.values()), task, *videos)
@@ -75,7 +84,7 @@ def evaluate(
     if published:
         print_table(f"{run}: beside the published table", TABLE_HEAD, published)
     if json is not None:
-        disk.write_text(json, scoring.to_json(scores))
+        disk.write_text(json, scoring.to_json(found))
     if csv is not None:
         disk.write_text(csv, scoring.to_csv(scores))
 
@@ -125,6 +134,14 @@ def submit_check(
     if faults:
         raise typer.Exit(2)
     print(f"{file}: fit to send")
+
+
+def _with_asked(rows: list[tuple[str, ...]], systems: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Rows of a table with the share of labelled frames that each system was asked at; rows after the systems are baselines."""
+    from affpipe import caveats
+
+    shares = [caveats.share(own["basis"]["asked"]) if "basis" in own else "-" for own in systems.values()]
+    return [(*row, share) for row, share in zip(rows, shares + ["-"] * (len(rows) - len(shares)), strict=True)]
 
 
 def _print_difference(found: dict, task: str, first: str, second: str) -> None:

@@ -28,7 +28,7 @@ def render(
 
     Args:
         entries: for each stage and model, what became of its items.
-        scores: for each model with validation streams, and for late fusion, what `evaluate.score` gave, by task.
+        scores: for each model, and for late fusion, by task: `basis`, see `affpipe.caveats`, and what `evaluate.score` gave, if anything.
         late: weights of late fusion and what they are worth. reference: the published table beside this run's figures.
     """
     from affpipe.report.page import render as page

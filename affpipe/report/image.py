@@ -26,7 +26,7 @@ ROWS = {  # task -> panel -> height in inches
 KEYS = {"va": 0, "expr": 8, "au": 4}  # task -> entries of the legend, beside those of MARKS
 LEGEND, COLUMNS = 0.22, 6  # inches of a line of the legend, and entries on it
 SOURCE = 0.4  # inches of the row that says how frames were observed, where no panel of va does
-MARKS = {NEAREST: ("filled from the nearest frame", "#e3a51a"), NONE: ("nothing observed", "#6b7280")}
+MARKS = {NEAREST: ("filled from the nearest frame", "#e3a51a"), NONE: ("without the lead modality", "#6b7280")}
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", palette.PREDICTION])
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from affpipe import jobs
+from affpipe import caveats, jobs
 from affpipe.plan import Plan
 from affpipe.report import views
 from affpipe.report.views import Entries
@@ -17,7 +17,7 @@ from affpipe.settings import PublishedRow
 
 HEAD = (
     *("model", "label", "published_valence", "published_arousal", "published_mean", "published_test"),
-    *("valence", "arousal", "mean", "within_video", "data", "weights", "fusion_inputs"),
+    *("valence", "arousal", "mean", "within_video", "data", "weights", "fusion_inputs", *caveats.COLUMNS),
 )
 
 
@@ -26,6 +26,7 @@ class Row:
     """One system. own: this run's ccc_valence, ccc_arousal, ccc and the mean within-video ccc, None without a validation stream.
 
     random: checkpoints with random weights behind it. inputs: what a fusion was fitted on, empty for a model of one stream.
+    basis: what `own` rests on, see `affpipe.caveats`; None where no stream validates va.
     """
 
     model: str
@@ -33,6 +34,7 @@ class Row:
     own: tuple[float, float, float, float] | None
     random: tuple[str, ...]
     inputs: str
+    basis: Mapping[str, Any] | None
 
     @property
     def weights(self) -> str:
@@ -55,6 +57,16 @@ class Table:
         weights = f"random weights stand in for trained checkpoints in {random} of {len(self.rows)} rows" if random else ""
         return [why for why in (data, weights) if why]
 
+    @property
+    def caveats(self) -> list[str]:
+        """What is to be said of the figures of this run."""
+        return caveats.brief({row.model: row.basis for row in self.rows if row.own})
+
+    @property
+    def coverage(self) -> list[tuple[str, str]]:
+        """Streams and asked frames of each row."""
+        return [caveats.coverage(row.basis) if row.basis else ("–", "–") for row in self.rows]
+
     def to_csv(self) -> str:
         """The table as text; CCC with four decimals, as papers give it."""
         text = io.StringIO()
@@ -64,7 +76,7 @@ class Table:
             p = row.published
             figures = [p.valence, p.arousal, p.mean, p.test, *(row.own or (None,) * 4)]
             cells = ["" if x is None or x != x else f"{x:.4f}" for x in figures]
-            out.writerow([row.model, p.label, *cells, self.data, row.weights, row.inputs])
+            out.writerow([row.model, p.label, *cells, self.data, row.weights, row.inputs, *caveats.cells(row.basis)])
         return text.getvalue()
 
 
@@ -74,12 +86,15 @@ def compare(plan: Plan, entries: Entries, scores: Mapping[str, Mapping[str, Any]
     if reference is None:
         return None
     random = views.random_weights(plan, entries)
-    rows = [Row(m, row, _own(scores.get(m, {}).get("va")), tuple(sorted(random[m])), _inputs(plan, m)) for m, row in reference.rows.items()]
+    found = {model: scores.get(model, {}).get("va", {}) for model in reference.rows}
+    rows = [
+        Row(m, row, _own(found[m]), tuple(sorted(random[m])), _inputs(plan, m), found[m].get("basis")) for m, row in reference.rows.items()
+    ]
     return Table(reference.source, _data(plan, entries), tuple(rows))
 
 
-def _own(score: Mapping[str, Any] | None) -> tuple[float, float, float, float] | None:
-    return score and (score["ccc_valence"], score["ccc_arousal"], score["ccc"], score["within_video"]["ccc"])
+def _own(score: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
+    return (score["ccc_valence"], score["ccc_arousal"], score["ccc"], score["within_video"]["ccc"]) if "ccc" in score else None
 
 
 def _inputs(plan: Plan, model: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from affpipe import evaluate, jobs, predict
+from affpipe import caveats, evaluate, jobs, predict
 from affpipe.decoding import UNFITTED
 from affpipe.metrics import KEYS
 from affpipe.plan import Plan
@@ -16,7 +16,7 @@ from affpipe.report.streams import validated
 from affpipe.report.views import Entries, done
 from affpipe.tasks import EXPRESSIONS, TASKS, Task
 
-Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]  # system -> task -> what `evaluate.score` gave
+Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]  # system -> task -> what `evaluate.score` gave, and `basis`
 HEADS = {"ccc_valence": "CCC V", "ccc_arousal": "CCC A", "ccc": "mean", "accuracy": "accuracy"}
 CONFUSION = "Rows are the truth, columns the prediction. Counts of frames, and their share of the row, which the shade shows too."
 F1 = {"expr": "F1", "au": "mean F1"}
@@ -24,13 +24,14 @@ F1 = {"expr": "F1", "au": "mean F1"}
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table of systems: cells of `evaluate.table`; numbers of validation streams and frames, None for a baseline.
+    """A row of the table of systems: cells of `evaluate.table`; for a baseline the rest is None.
 
-    less: its measure less that of the published model on the streams that both have, with its interval; None where that was not measured.
+    coverage: see `caveats.coverage`. frames: labelled ones that it predicts. less: its measure less that of the published model on the
+    streams that both have, with its interval; None where that was not measured.
     """
 
     cells: tuple[str, ...]
-    streams: int | None = None
+    coverage: tuple[str, str] | None = None
     frames: int | None = None
     less: Mapping[str, float | None] | None = None
 
@@ -61,6 +62,7 @@ class Part:
 
     Attributes:
         rows: the systems under `head`, then the baselines; none where nothing was scored.
+        caveats: what is to be said of the rows.
         columns: key and heading of the figures of a video. chosen: models whose units have thresholds found on labels, not one half.
         published: figures of the published model, None where it has none; then the rest is empty too.
         outputs: its classes or units, none for va. shares: how often what is in truth and prediction. confusion: of expr alone.
@@ -69,6 +71,7 @@ class Part:
     task: Task
     head: tuple[str, ...]
     rows: list[Row]
+    caveats: list[str]
     columns: dict[str, str]
     chosen: list[str]
     published: Mapping[str, Any] | None = None
@@ -77,18 +80,17 @@ class Part:
     confusion: Figure | None = None
 
 
-def parts(plan: Plan, entries: Entries, scores: Scores) -> list[Part]:
+def parts(plan: Plan, entries: Entries, found: Scores) -> list[Part]:
     """A part for each task of the run."""
-    return [
-        _part(plan, entries, name, {system: own[name] for system, own in scores.items() if name in own}) for name in plan.settings.tasks
-    ]
+    return [_part(plan, entries, name, {system: own[name] for system, own in found.items() if name in own}) for name in plan.settings.tasks]
 
 
-def _part(plan: Plan, entries: Entries, name: str, scores: Mapping[str, Mapping[str, Any]]) -> Part:
+def _part(plan: Plan, entries: Entries, name: str, found: Mapping[str, Mapping[str, Any]]) -> Part:
+    scores = {system: figures for system, figures in found.items() if TASKS[name].measure in figures}
     models, published = plan.settings.models, scores.get(plan.settings.publish)
     columns = {key: HEADS.get(key) or F1[name] for key in KEYS[name] if key in ("f1", *HEADS)}
-    found = [model for model in models if name == "au" and models[model].decode.au_thresholds == "validation"]
-    part = Part(TASKS[name], evaluate.TABLE_HEAD[name], _rows(name, scores), columns, found)
+    fitted = [model for model in models if name == "au" and models[model].decode.au_thresholds == "validation"]
+    part = Part(TASKS[name], evaluate.TABLE_HEAD[name], _rows(name, scores), caveats.sentences(found), columns, fitted)
     if not published:
         return part
     shares = {of: _shares(name, published["distributions"][of], published["frames"]) for of in ("truth", "prediction")}
@@ -101,7 +103,7 @@ def _rows(name: str, scores: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     if not scores:
         return []
     table = [tuple("–" if cell == "-" else cell for cell in row) for row in evaluate.table(name, scores)]
-    own = [(len(s["videos"]) + len(s["left_out"]), s["frames"], s.get("less_published")) for s in scores.values()]
+    own = [(caveats.coverage(s["basis"]), s["frames"], s.get("less_published")) for s in scores.values()]
     systems = [Row(cells, *rest) for cells, rest in zip(table, own, strict=False)]
     return systems + [Row(cells) for cells in table[len(systems) :]]
 

@@ -1,0 +1,111 @@
+"""What the figures of a run rest on: the labelled streams and frames behind them, what was chosen on which streams, and the seed.
+
+A labelled frame is *asked* where an observed row of the system covers it; *nearest* where that row was filled from a neighbour, or none
+covers the frame and the nearest one stands in; *without_lead* where a fusion had nothing of its lead modality and rests on the others;
+*none* where the stream has no prediction. Of late fusion a frame is what it is for the worst of the systems that have a weight in it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from affpipe.caveats import FRAMES, HELD_OUT, OTHER_HALF, REPORTED
+from affpipe.frames import NEAREST, NONE, OBSERVED
+from affpipe.ledger import Failure
+from affpipe.plan import Item, Plan
+
+SOURCES = {"asked": OBSERVED, "nearest": NEAREST, "without_lead": NONE}  # of a frame that has a prediction
+UNCOVERED = "no row of it covers a frame"  # of a stream that lacks nothing, and yet has no prediction
+
+
+def count(known: np.ndarray, source: np.ndarray) -> Counter[str]:
+    """Labelled frames of a predicted stream by kind: known (T,) bool, source (T,) uint8 as in `FramePredictions`."""
+    return Counter({kind: int((source[known] == code).sum()) for kind, code in SOURCES.items()})
+
+
+def of(
+    plan: Plan,
+    system: str,
+    task: str,
+    labelled: Mapping[str, int | None],
+    counted: Mapping[str, Counter[str]],
+    failures: Sequence[Failure],
+) -> dict[str, Any]:
+    """What the figures of one system rest on, in types that JSON has.
+
+    Args:
+        system: a model, or any other name for late fusion.
+        labelled: stream -> labelled frames, of each stream that validates the task; None where its labels could not be read.
+        counted: stream -> `count`, of those that the system predicted.
+        failures: the ledger of the run.
+
+    Returns `streams` of `streams_labelled` scored; `frames_labelled`, those of all streams whose labels could be read, and the share of
+    each of FRAMES among them (None where there are none); `dropped`, labelled stream that is not scored -> first reason;
+    `epoch_chosen_on`, the streams by whose score the epochs of all fits behind the prediction were chosen; where there are such,
+    `thresholds_chosen_on` (of units), `fold_chosen_on` (whose fit predicts a target), `weights_chosen_on` (of late fusion); `seed`.
+    """
+    members = () if system in plan.settings.models else late_members(plan)
+    frames, total = sum(counted.values(), Counter()), sum(n or 0 for n in labelled.values())
+    frames["none"] = total - frames.total()
+    reasons = _reasons(failures, members or (system,))
+    mute = _reasons(failures, ("labels",))
+    missing = [id for id in labelled if id not in counted]
+    return {
+        "streams": len(counted),
+        "streams_labelled": len(labelled),
+        "frames_labelled": total,
+        **{kind: frames[kind] / total if total else None for kind in FRAMES},
+        "dropped": {id: (mute if labelled[id] is None else reasons).get(id, UNCOVERED) for id in missing},
+        **_chosen(plan, members or (system,), task, [item for item in plan.items("labels") if item.id in labelled]),
+        **({"weights_chosen_on": OTHER_HALF} if members else {}),
+        "seed": plan.settings.seed,
+    }
+
+
+def late_members(plan: Plan) -> tuple[str, ...]:
+    """Models that late fusion weighs, sorted."""
+    late = plan.settings.late_fusion
+    return tuple(sorted((late.members if late else ()) or plan.settings.models))
+
+
+def _reasons(failures: Sequence[Failure], stages: Iterable[str]) -> dict[str, str]:
+    """Stream -> the first reason for which one of the stages has nothing of it."""
+    out: dict[str, str] = {}
+    for stage in stages:
+        for failure in failures:
+            if stage in (failure.stage, *failure.without.split(", ")):
+                out.setdefault(failure.stream_id, failure.reason)
+    return out
+
+
+def _chosen(plan: Plan, models: Sequence[str], task: str, items: Sequence[Item]) -> dict[str, str]:
+    """Where choices behind the predictions of these streams were made; those of several models are told together."""
+    own = {_by_own_fits(plan, model, item) for model in models for item in items}
+    read = {_by_whole_fit(plan, member, item) for model in models for member in plan.settings.models[model].members for item in items}
+    out = {"epoch_chosen_on": _told(own | read)}
+    cross, decoded = plan.settings.cross_validation, [plan.settings.models[model].decode.au_thresholds for model in models]
+    if task == "au" and "validation" in decoded:
+        out["thresholds_chosen_on"] = _told(own)
+    if cross and cross.use == "per_target":
+        out["fold_chosen_on"] = REPORTED
+    return out
+
+
+def _by_own_fits(plan: Plan, model: str, item: Item) -> str:
+    """The streams that chose epoch and thresholds of the fits by which a model predicts a stream."""
+    cross = plan.settings.cross_validation
+    return HELD_OUT if cross and cross.use != "whole" else _by_whole_fit(plan, model, item)
+
+
+def _by_whole_fit(plan: Plan, model: str, item: Item) -> str:
+    """The same of the fit by which a stream is embedded: that on all training streams, or for one of them that without its fold.
+
+    Fits without a fold are validated on it in cross-validation alone; with cross-fit, as all others, on partition validation.
+    """
+    return HELD_OUT if plan.settings.cross_validation and plan.fold(model, item) is not None else REPORTED
+
+
+def _told(places: Iterable[str]) -> str:
+    return " and ".join(sorted(places))

@@ -122,7 +122,7 @@ MEANING = {
     "Augment.noise_probability": "of white noise",
     "Augment.noise_snr_db": "least and most signal to noise, dB",
     "Augment.gain_probability": "of another loudness",
-    "Augment.band_probability": "of a band-pass",
+    "Augment.band_probability": "of a limited band",
     "Augment.reverb_probability": "of a room",
     "Smooth.filter": "moving average, moving median, or nothing",
     "Smooth.valence_frames": "frames that the filter sees, odd",

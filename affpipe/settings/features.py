@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from affpipe.settings.base import Section, speed
+from affpipe.settings.base import Section, later, speed
 from affpipe.settings.media import Windowed
 
 DATASETS = {  # encoder -> what its stream offers to a model; of the others `values` alone
@@ -41,6 +41,11 @@ class Qwen3VL(Windowed):
     weights: str = "qwen3vl-tiny"
     describe: bool = Field(False, description="also generate the description that the prompt asks for, and keep it as text")
     description_tokens: int = Field(100, ge=1, description="of a description, at most")
+    visual_tokens: Literal["video", "marks"] = later(
+        "video",
+        description="what `visual_last`, `visual_mean` and `visual_std` are of: the video's tokens, or the marks round each pair of "
+        "frames, which the public code finds: the last is then the last end-of-vision mark, mean and deviation are of the marks alone",
+    )
     frames: int = Field(16, ge=1, le=16, description="uniformly thinned from a segment")
     min_pixels: int = Field(32 * 32, ge=32 * 32, description="of one frame, after resizing")
     max_pixels: int = Field(448 * 256, ge=32 * 32, description="of one frame, after resizing")

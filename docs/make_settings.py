@@ -92,6 +92,8 @@ MEANING = {
     "encoder": "which encoder",
     "kind": "which kind of model",
     "weights": "folder below the setting `weights`",
+    "weights_revision": "commit of these weights, or first digits, 12 at least, of their digest (`affpipe weights show` has both): others "
+    "of that name are refused, and the key tells them apart; none: the first that the cache saw",
     "dtype": "precision of the network",
     "batch_size": "segments or windows a forward pass",
     "LogMel.mels": "bands",

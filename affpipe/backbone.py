@@ -48,6 +48,8 @@ def load(plan: Plan, model: str) -> Backbone | None:
 
     encoder, random = _encoder(plan, model, trained)
     trunk, top = split(encoder, trained)
+    if top is not None and plan.settings.models[model].closing_norm == "frozen":
+        top.layer_norm.requires_grad_(False)
     return Backbone(top, None if cached else trunk, encoder.dim, random)
 
 

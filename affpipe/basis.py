@@ -60,7 +60,7 @@ def of(
         "dropped": {id: (mute if labelled[id] is None else reasons).get(id, UNCOVERED) for id in missing},
         **_chosen(plan, members or (system,), task, [item for item in plan.items("labels") if item.id in labelled]),
         **({"weights_chosen_on": OTHER_HALF} if members else {}),
-        "seed": plan.settings.seed,
+        "seed": plan.settings.seed if members else plan.seed(system),
     }
 
 

@@ -36,8 +36,8 @@ def _mamba(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Modul
 def _chunk_asp(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
     from affpipe.heads.chunk_asp import ChunkHead
 
-    sizes = {"chunks": s.chunks, "hidden": s.hidden, "attention_hidden": s.attention_hidden}
-    return ChunkHead(dims[s.reads], **sizes, dropout=s.dropout, outputs=outputs)
+    sizes = {"chunks": s.chunks, "cut": s.cut, "hidden": s.hidden, "attention_hidden": s.attention_hidden}
+    return ChunkHead(dims[s.reads], **sizes, attention_dropout=s.attention_dropout, dropout=s.dropout, outputs=outputs)
 
 
 def _dcmmoe(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":

@@ -136,9 +136,10 @@ def _together(bases: Bases) -> bool:
 
 
 def _seeds(bases: Bases) -> list[str]:
-    """That one seed is behind all fits."""
-    seeds = dict.fromkeys(basis["seed"] for basis in bases.values())
-    return [f"Every fit used one seed, {seed}: another would move each figure, perhaps by more than systems differ." for seed in seeds]
+    """That one seed is behind each fit."""
+    seeds = _alike({system: basis["seed"] for system, basis in bases.items()})
+    which = str(seeds[0][1]) if len(seeds) == 1 else "; ".join(f"{seed} for {systems}" for systems, seed in seeds)
+    return [f"Every fit used one seed, {which}: another would move each figure, perhaps by more than systems differ."] if seeds else []
 
 
 def _alike(told: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -100,7 +100,8 @@ class Predictor(nn.Module):
         """
         if self._trunk.part is not None:
             sound = rows if rows.is_floating_point() else rows.float() / FULL_SCALE
-            rows, steps = self._trunk.part(sound, steps), self._trunk.part.frames(steps)  # (B, S) -> (B, F, D)
+            live = self.training and self.settings.frozen_mode == "train"
+            rows, steps = self._trunk.part(sound, steps, live=live), self._trunk.part.frames(steps)  # (B, S) -> (B, F, D)
         real = (torch.arange(rows.shape[1], device=rows.device) < steps[:, None]) & present  # (B, F)
         return rows if self.top is None else self.top(rows, real), real
 

@@ -93,6 +93,8 @@ MEANING = {
     "encoder": "which encoder",
     "kind": "which kind of model",
     "weights": "folder below the setting `weights`",
+    "weights_revision": "commit of these weights, or first digits, 12 at least, of their digest (`affpipe weights show` has both): others "
+    "of that name are refused, and the key tells them apart; none: the first that the cache saw",
     "dtype": "precision of the network",
     "batch_size": "segments or windows a forward pass",
     "LogMel.mels": "bands",
@@ -123,7 +125,7 @@ MEANING = {
     "Augment.noise_probability": "of white noise",
     "Augment.noise_snr_db": "least and most signal to noise, dB",
     "Augment.gain_probability": "of another loudness",
-    "Augment.band_probability": "of a band-pass",
+    "Augment.band_probability": "of a limited band",
     "Augment.reverb_probability": "of a room",
     "Smooth.filter": "moving average, moving median, or nothing",
     "Smooth.valence_frames": "frames that the filter sees, odd",

@@ -158,6 +158,71 @@ def test_the_top_layers_are_trained_and_the_frozen_ones_are_not_in_the_model(fol
     assert all(torch.equal(dict(trained.top.named_parameters())[name], begun[name]) for name in fixed)
 
 
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_frozen_closing_norm_is_in_no_group_and_stays(folder, cached):
+    from affpipe import backbone
+
+    plan = plan_of(folder, cache_frozen=cached, closing_norm="frozen")
+    layers = backbone.load(plan, "voice")
+    begun = {name: p.detach().clone() for name, p in layers.top.named_parameters()}
+    model = predictor.Predictor(plan.settings.models["voice"], {"odyssey": layers.dim}, layers, outputs=2)
+    norm = {id(p) for p in layers.top.layer_norm.parameters()}
+    assert len(norm) == 2
+    head, own = ([id(p) for p in group["params"]] for group in groups(model, plan.settings.models["voice"].training))
+    assert not norm & {*head, *own}
+    assert set(own) | norm == {id(p) for name, p in layers.top.named_parameters() if "rel_attn_embed" not in name}
+    fit(plan, "voice", entries(plan))
+    trained, _ = fitted(plan, "voice", None, device=CPU)
+    for name, p in trained.top.named_parameters():
+        assert torch.equal(p, begun[name]) == (name.startswith("layer_norm.") or "rel_attn_embed" in name), name
+    assert plan.key("voice") != plan_of(folder, cache_frozen=cached).key("voice")
+
+
+def test_frozen_layers_run_as_in_training_while_the_model_is_fitted_and_never_otherwise(folder, monkeypatch):
+    """A fit of its own draws, the same in a fit that was stopped; what is predicted knows none of them."""
+    from affpipe import backbone
+    from affpipe.encoders.wavlm_layers import Trunk
+
+    calls: list[tuple[int, bool]] = []
+    once = Trunk.__call__
+
+    def spy(self, waveforms, lengths, *, live=False):
+        calls.append((len(waveforms), live))
+        return once(self, waveforms, lengths, live=live)
+
+    def stop(name: str, done: int, total: int) -> None:
+        if done == 2:
+            raise RuntimeError("stopped")
+
+    monkeypatch.setattr(Trunk, "__call__", spy)
+    still, live = plan_of(folder, cache_frozen=False, dropout=0.2), plan_of(folder, cache_frozen=False, dropout=0.2, frozen_mode="train")
+    plain = fit(still, "voice", entries(still))
+    assert not any(live for _, live in calls)
+    calls.clear()
+    record = fit(live, "voice", entries(live))
+    per_epoch = [size for size, live in calls if live]
+    assert sum(per_epoch) == 3 * record["windows"]  # three epochs
+    assert sum(not live for _, live in calls) >= 3  # their validation
+    assert record["curves"][0]["training_loss"] != plain["curves"][0]["training_loss"]
+    path = model_path(live.folder("voice"))
+    whole = path.read_bytes()
+    calls.clear()
+    first, again = predictions(live), predictions(live)
+    assert not any(live for _, live in calls)
+    assert all(np.array_equal(first[id], again[id]) for id in PARTITION)
+    as_eval = predictor.load(path, live.key("voice"), still.settings.models["voice"], CPU, backbone.load(still, "voice"))[0]
+    (item,) = [i for i in live.items("voice") if i.id == "c"]
+    sequence = sequences.read(Job(live, "voice", item), live.settings.models["voice"])
+    assert np.array_equal(first["c"], predictor.run(as_eval, sequence, CPU).prediction)
+    path.unlink()
+    np.random.seed(3)  # noqa: NPY002 - a process that has drawn otherwise
+    with pytest.raises(RuntimeError, match="stopped"):
+        fit(live, "voice", entries(live), progress=stop)
+    np.random.seed(4)  # noqa: NPY002
+    assert fit(live, "voice", entries(live))["curves"] == record["curves"]
+    assert path.read_bytes() == whole
+
+
 def test_sound_is_read_from_the_track_itself(folder):
     """Row r of the input is the sound of its window, to the bit, and zero beyond the end of the track."""
     from affpipe.media.audio import read_flac
@@ -210,3 +275,7 @@ def test_settings_that_contradict_each_other_are_refused(folder):
         plan_of(folder, augment={})
     with pytest.raises(SettingsError, match="standardise"):
         plan_of(folder, standardise=True)
+    with pytest.raises(SettingsError, match=r"frozen_mode: train gives other states at every step, .*; set cache_frozen: false"):
+        plan_of(folder, frozen_mode="train")
+    with pytest.raises(SettingsError, match=r"closing_norm: want trained_layers of features\.odyssey, got none; leave"):
+        plan_of(folder, trained=0, closing_norm="frozen")

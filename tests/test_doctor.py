@@ -131,7 +131,7 @@ def test_weights_that_are_missing_altered_other_ones_or_random(project):
     (cache / "weights/other.json").write_text(json.dumps({"name": "other", "digest": "0"}))
     (cache / "weights/cut.json").write_text('{"name": "cut", ')
     names = ["good", "dice", "altered", "other", "cut", "unrecorded", "wavlm-base", "mine.pth"]
-    found = list(checkpoints.check([weights / n for n in names], cache, 60))
+    found = list(checkpoints.check([checkpoints.Wanted(weights / n) for n in names], cache, 60))
     by_text = {name: only(f for f in found if f"weights/{name}" in f.found) for name in names}
     levels = {name: f.level for name, f in by_text.items()}
     bad = dict.fromkeys(("altered", "other", "cut", "unrecorded", "wavlm-base"), FAULT)
@@ -148,7 +148,29 @@ def test_only_the_weights_that_a_run_loads_are_wanted():
     two = {"grada": {"encoder": "grada", "weights": "a.pth"}, "mesh": {"encoder": "mesh"}, "ears": {"encoder": "wavlm", "weights": "b"}}
     named = {"faces": {"detector": "yolo", "weights": "y.pt"}, "landmarks": {"model": "models/mesh.task"}}
     settings = parse(SETTINGS | {"features": two} | named)
-    assert checkpoints.wanted(settings, ["grada", "mesh"]) == [Path("weights/a.pth"), Path("weights/y.pt"), Path("models/mesh.task")]
+    found = checkpoints.wanted(settings, ["grada", "mesh"])
+    assert [path for path, _ in found] == [Path("weights/a.pth"), Path("weights/y.pt"), Path("models/mesh.task")]
+    assert all(revision is None for _, revision in found)
+
+
+def test_weights_are_held_against_the_revision_that_settings_state(project):
+    from affpipe.config import parse
+
+    weights, cache = project / "weights", project / "cache"
+    known = records.record(weights / "mine.pth", name="mine.pth", source="a test")
+    right, wrong = known.digest[:12], "0123456789ab"
+    feature = {"encoder": "grada", "weights": "mine.pth"}
+    both = {"grada": feature | {"weights_revision": right}, "other": feature | {"weights_revision": wrong}}
+    wanted = checkpoints.wanted(parse(SETTINGS | {"features": both, "weights": str(weights)}), ["grada", "other"])
+    assert wanted == [(weights / "mine.pth", right), (weights / "mine.pth", wrong)]
+    (cache / "weights").mkdir(parents=True)
+    (cache / "weights/mine.pth.json").write_text(json.dumps({"name": "mine.pth", "digest": "0"}))  # begun with others, unnamed ones
+    held, other, bare = checkpoints.check([*wanted, checkpoints.Wanted(weights / "mine.pth")], cache, 60)
+    assert (held.level, other.level, bare.level) == (FINE, FAULT, FAULT)
+    assert other.found.endswith(f"mine.pth: want weights_revision {wrong}, got {right}")
+    assert other.remedy == f'put those there, or state these: weights_revision: "{right}"'
+    assert "began with" in bare.found
+    assert bare.remedy.endswith(f'or state them: weights_revision: "{right}"')
 
 
 # ---- disks ------------------------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -53,7 +54,7 @@ SEQUENCE_HEADS = [
     mamba_head,
     ras2026_head,
 ]
-HEADS = [*SEQUENCE_HEADS, chunk_head]
+HEADS = [*SEQUENCE_HEADS, chunk_head, lambda: chunk_head(cut="rounded", attention_dropout=0.3)]
 
 
 def batch(rows=11, windows=3):
@@ -485,6 +486,65 @@ def test_chunks_of_four_seconds_are_cut_at_whole_seconds():
         assert moved.nonzero().flatten().tolist() == [row // 50]  # 20 ms a row
 
 
+@pytest.mark.parametrize(("rows", "chunks"), [(199, 4), (149, 4), (50, 4), (6, 4), (4, 4), (7, 3), (10, 1)])
+def test_rounded_chunks_are_those_of_the_public_code(rows, chunks):
+    """Border i lies at i·F / chunks, rounded by Python; 199 rows are 50, 50, 49 and 50."""
+    model = chunk_head(cut="rounded", chunks=chunks)
+    borders = [round(i * rows / chunks) for i in range(chunks + 1)]
+    counts = np.diff(borders).tolist()
+    assert rows != 199 or counts == [50, 50, 49, 50]
+    x = torch.randn(1, rows, DIM, generator=torch.Generator().manual_seed(1))
+    present = torch.ones(1, rows, dtype=torch.bool)
+    want, _ = model(x, present)
+    for row in range(rows):
+        changed = x.clone()
+        changed[0, row] += 5
+        moved = (model(changed, present)[0] - want)[0].abs().amax(dim=-1) > 1e-6
+        assert moved.nonzero().flatten().tolist() == [next(c for c in range(chunks) if borders[c] <= row < borders[c + 1])]
+
+
+def plain_chunk(p, rows, kept):
+    """Prediction and embedding (numpy) of the rows (n, D) of one chunk; `kept` (n, A) multiplies what the tanh gives."""
+    scores = (np.tanh(rows @ p["pool.score.0.weight"].T + p["pool.score.0.bias"]) * kept) @ p["pool.score.2.weight"][0]
+    weights = np.exp(scores - scores.max())[:, None] / np.exp(scores - scores.max()).sum()
+    mean = (weights * rows).sum(axis=0)
+    pooled = np.concatenate([mean, np.sqrt(np.maximum((weights * (rows - mean) ** 2).sum(axis=0), 1e-6))])
+    pooled = (pooled - pooled.mean()) / np.sqrt(pooled.var() + 1e-5) * p["embed.0.weight"] + p["embed.0.bias"]
+    hidden = p["embed.2.weight"] @ pooled + p["embed.2.bias"]
+    hidden = np.array([h * (1 + math.erf(h / math.sqrt(2))) / 2 for h in hidden])
+    return p["head.1.weight"] @ hidden + p["head.1.bias"], hidden
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.2, 0.7])
+@pytest.mark.parametrize(("cut", "borders"), [("equal", [0, 3, 6, 9, 11]), ("rounded", [0, 3, 6, 8, 11])])  # 11 rows: 2.75, 5.5, 8.25
+def test_chunks_with_dropout_in_the_scorer_are_their_formula(rate, cut, borders):
+    model, (x, present) = chunk_head(cut=cut, attention_dropout=rate, dropout=0.0).train(), batch()
+    torch.manual_seed(5)
+    prediction, embedding = model(x, present)
+    torch.manual_seed(5)
+    kept = F.dropout(torch.ones(3, 4, 3, 5), rate).numpy()  # the same draws: windows, chunks, rows of the longest chunk, hidden units
+    p = {name: value.detach().numpy() for name, value in model.named_parameters()}
+    for b in range(3):
+        for c in range(4):
+            there = present[b, borders[c] : borders[c + 1]].numpy()
+            if not there.any():
+                assert (prediction[b, c] == 0).all()
+                continue
+            rows = x[b, borders[c] : borders[c + 1]].numpy()[there]
+            want = plain_chunk(p, rows, kept[b, c, : len(there)][there])
+            np.testing.assert_allclose(prediction[b, c].detach().numpy(), want[0], atol=2e-6)
+            np.testing.assert_allclose(embedding[b, c].detach().numpy(), want[1], atol=2e-6)
+    assert (rate > 0) == (model(x, present)[0] != prediction).any()
+    for got, still in zip(model.eval()(x, present), chunk_head(cut=cut, dropout=0.0)(x, present), strict=True):
+        assert torch.equal(got, still)  # nothing drops once it is fitted
+
+
+def test_dropout_in_the_scorer_renames_no_weight():
+    names = list(chunk_head().state_dict())
+    assert names == list(chunk_head(attention_dropout=0.2).state_dict())
+    assert names[:4] == ["pool.score.0.weight", "pool.score.0.bias", "pool.score.2.weight", "pool.score.2.bias"]  # as stores have them
+
+
 def test_constant_rows_have_a_finite_gradient():
     x = torch.ones(1, 8, DIM, requires_grad=True)
     present = torch.ones(1, 8, dtype=torch.bool)
@@ -497,3 +557,10 @@ def test_constant_rows_have_a_finite_gradient():
 def test_rows_that_leave_a_chunk_empty_are_refused(rows):
     with pytest.raises(InputError, match=f"fill 4 equal chunks, got {rows}"):
         chunk_head()(torch.zeros(1, rows, DIM), torch.ones(1, rows, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_rows_that_leave_a_rounded_chunk_empty_are_refused(rows):
+    with pytest.raises(InputError, match=f"fill 4 rounded chunks, got {rows}"):
+        chunk_head(cut="rounded")(torch.zeros(1, rows, DIM), torch.ones(1, rows, dtype=torch.bool))
+    chunk_head(cut="rounded")(torch.zeros(1, 6, DIM), torch.ones(1, 6, dtype=torch.bool))  # 2, 1, 1, 2; equal chunks would leave one empty

@@ -219,6 +219,33 @@ def test_the_library_called_by_hand_gives_the_same(tiny: Path, clips) -> None:
         np.testing.assert_allclose(found[name][0], want[name], atol=1e-5, err_msg=name)
 
 
+def test_marks_in_place_of_the_video_s_tokens(tiny: Path, clips) -> None:
+    """`visual_last` is the row of the last end-of-vision mark, behind the last video token; mean and deviation are of the marks alone."""
+    encoder = _load(tiny, visual_tokens="marks")
+    inputs = _inputs_by_hand(encoder, clips[0][0])
+    tokens = inputs["input_ids"][0].tolist()
+    start, end = encoder.processor.tokenizer.convert_tokens_to_ids(["<|vision_start|>", "<|vision_end|>"])
+    last = max(i for i, token in enumerate(tokens) if token == end)
+    assert tokens[last - 1] == encoder.processor.video_token_id
+    assert last == max(i for i, token in enumerate(tokens) if token == encoder.processor.video_token_id) + 1
+    with torch.inference_mode():
+        hidden = _whole(tiny)(**inputs, output_hidden_states=True).hidden_states[-1][0].numpy().astype(np.float64)
+    marks = np.stack([hidden[i] for i, token in enumerate(tokens) if token in (start, end)])
+    assert len(marks) == 2 * 8  # two a pair of frames
+    found, usual = (e.extract([clips[0][0]], [clips[1][0]]) for e in (encoder, _load(tiny)))
+    np.testing.assert_allclose(found.visual_last[0], hidden[last], atol=1e-5)
+    np.testing.assert_allclose(found.visual_mean[0], marks.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(found.visual_std[0], marks.std(axis=0), atol=1e-5)
+    for name in EMBEDDINGS:
+        same = np.array_equal(found._asdict()[name], usual._asdict()[name])
+        assert same == name.startswith("multimodal"), name
+
+
+def test_marks_hang_on_no_other_clip(tiny: Path, clips) -> None:
+    encoder = _load(tiny, visual_tokens="marks", batch_size=3)
+    np.testing.assert_allclose(_stacked(encoder.extract(*clips)), _alone(encoder, clips), atol=1e-5)
+
+
 def test_only_what_is_multimodal_has_read_the_prompt(tiny: Path, clips) -> None:
     one, two = (_stacked(_load(tiny, prompt=p).extract(clips[0][:1], clips[1][:1])) for p in ("A", "Something else entirely, and longer."))
     np.testing.assert_allclose(one[3:], two[3:], atol=1e-5)
@@ -413,6 +440,19 @@ def test_the_stream_holds_every_embedding_and_the_text(plan: Plan, tiny: Path) -
             assert rows.dtype == np.float16
             np.testing.assert_allclose(rows, values, rtol=2e-3, atol=1e-3, err_msg=name)
         assert [stream.blob("description", i).decode() for i in range(len(cut))] == want.descriptions
+
+
+def test_the_stage_pools_what_the_setting_says(plan: Plan) -> None:
+    streams = []
+    for tokens in ("video", "marks"):
+        plan.settings.features["qwen3vl"] = plan.settings.features["qwen3vl"].model_copy(update={"visual_tokens": tokens})
+        plan.key.cache_clear()
+        with Stream(_worked(plan, batch_size=3).path) as stream:
+            streams.append({name: stream.rows(name) for name in DATASETS["qwen3vl"]} | {"key": stream.attributes["key"]})
+    one, other = streams
+    assert one.pop("key") != other.pop("key")
+    for name in one:
+        assert np.array_equal(one[name], other[name]) == (not name.startswith("visual")), name
 
 
 def test_a_value_beyond_float16_names_the_video() -> None:

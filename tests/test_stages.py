@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from affpipe.config import parse
-from affpipe.errors import MediaError, WeightsError
+from affpipe.errors import MediaError, SettingsError, WeightsError
 from affpipe.faces import landmarks
 from affpipe.faces.detect import Detection
 from affpipe.jobs import Context, Job
@@ -19,7 +19,7 @@ from affpipe.stages import faces as face_stages
 from affpipe.stages import media as media_stages
 from affpipe.stages.checkpoints import checkpoint
 from affpipe.store import Stream
-from affpipe.weights.records import record
+from affpipe.weights.records import read_record, record
 
 FPS, FRAMES = 25, 40
 BOX = np.array([20, 20, 60, 60], np.float32)
@@ -121,6 +121,93 @@ def test_a_file_that_a_person_put_there_is_recorded_and_must_stay(tmp_path: Path
         checkpoint(Context(plan, "grada"))
 
 
+def with_revision(plan: Plan, revision: str | None) -> Plan:
+    section = plan.settings.features["grada"].model_copy(update={"weights_revision": revision})
+    return Plan(plan.settings.model_copy(update={"features": {"grada": section}}), plan.rows)
+
+
+def test_replaced_weights_are_used_under_their_old_name_by_stating_their_revision(tmp_path: Path) -> None:
+    """And never pass for the old ones: under each revision the cache knows its own."""
+    plan, weights = planned(tmp_path), tmp_path / "weights/mine"
+    weights.parent.mkdir()
+    digests = {}
+    for content in ("one", "two"):
+        weights.write_text(content)
+        weights.with_name("mine.affpipe-weights.json").unlink(missing_ok=True)
+        digests[content] = record(weights, name="mine", source="a test").digest
+        stated = with_revision(plan, digests[content][:12])
+        assert checkpoint(Context(stated, "grada")) == (weights, ())
+        if content == "one":
+            checkpoint(Context(plan, "grada"))
+    first, second = (digests[content][:12] for content in ("one", "two"))
+    old, new = with_revision(plan, first), with_revision(plan, second)
+    assert len({p.key(name) for p in (plan, old, new) for name in ("grada", "face")}) == 6
+    with pytest.raises(WeightsError, match=rf'began with, got others; give .* or state them: weights_revision: "{second}"') as e:
+        checkpoint(Context(plan, "grada"))
+    assert "\n" not in str(e.value)
+    with pytest.raises(WeightsError, match=rf"mine: want weights of weights_revision {first}, got {second}; put those there") as e:
+        checkpoint(Context(old, "grada"))
+    assert "\n" not in str(e.value)
+    checkpoint(Context(with_revision(plan, digests["two"]), "grada"))  # the whole digest will do
+    pin = plan.cache / f"weights/mine@{second}.json"
+    assert json.loads(pin.read_text())["digest"] == digests["two"]
+    pin.write_text(json.dumps({"name": "mine", "digest": digests["one"]}))  # as if others had come under that revision
+    with pytest.raises(WeightsError, match="that this cache began with, got others"):
+        checkpoint(Context(new, "grada"))
+
+
+def test_a_commit_is_a_revision_and_holds_the_bytes_that_came_first_under_it(tmp_path: Path) -> None:
+    commit, plan, folder = "ebb281ec70b05090aa6165b016eac8ec08e71b17", planned(tmp_path), tmp_path / "weights/mine"
+    folder.mkdir(parents=True)
+    (folder / "x.pth").write_bytes(b"one")
+    record(folder, name="mine", source="the hub", revision=commit)
+    stated = with_revision(plan, commit)
+    assert checkpoint(Context(stated, "grada")) == (folder, ())
+    with pytest.raises(WeightsError, match=f"want weights of weights_revision {'f' * 40}, got {commit}; put those there"):
+        checkpoint(Context(with_revision(plan, "f" * 40), "grada"))
+    (folder / "x.pth").write_bytes(b"two")
+    (folder / "affpipe-weights.json").unlink()
+    record(folder, name="mine", source="the hub", revision=commit)
+    with pytest.raises(WeightsError, match="want the weights mine that this cache began with, got others"):
+        checkpoint(Context(stated, "grada"))
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"features": {"grada": {"encoder": "grada", "weights_revision": "12345678901"}}}, "want"),  # eleven digits
+        ({"features": {"grada": {"encoder": "grada", "weights_revision": "ABCDEF012345"}}}, "want"),
+        ({"features": {"grada": {"encoder": "grada", "weights_revision": 123456789012}}}, "want a valid string"),
+        ({"faces": {"weights_revision": "0123456789ab"}}, "faces: weights_revision: it is of the weights of yolo, got detector mediapipe"),
+        ({"landmarks": {"weights_revision": "0123456789ab"}}, "landmarks: weights_revision: .* got the bundled one; take it out"),
+    ],
+)
+def test_a_revision_that_can_hold_nothing_is_refused(tmp_path: Path, sections: dict, said: str) -> None:
+    with pytest.raises(SettingsError, match=said) as raised:
+        planned(tmp_path, **sections)
+    assert "weights_revision" in str(raised.value)
+
+
+def test_every_section_that_names_weights_states_their_revision_and_no_key_moves_without_it(tmp_path: Path) -> None:
+    features = {"g": {"encoder": "grada"}, "q": {"encoder": "qwen3vl"}, "w": {"encoder": "wavlm"}}
+    models = {"face": {"kind": "transformer", "reads": "g"}, "voice": {"kind": "chunk_asp", "reads": "w"}}
+    base = {"features": features, "models": models, "faces": {"detector": "yolo"}, "landmarks": {"model": "mesh.task"}}
+    plan = planned(tmp_path, **base)
+    for name in ("faces", "landmarks", "g", "q", "w"):
+        assert "weights_revision" not in plan.spec(name)
+        own = {"weights_revision": "0123456789ab"}
+        more = {"features": features | {name: features[name] | own}} if name in features else {name: base[name] | own}
+        moved = planned(tmp_path, **base | more)
+        assert moved.key(name) != plan.key(name)
+        assert moved.key(name) == planned(tmp_path, **base | more).key(name)
+    direct = {"models": models | {"voice": models["voice"] | {"cache_frozen": False}}}  # the encoder runs within the model
+    keys = [
+        planned(tmp_path, **base | direct | {"features": features | {"w": features["w"] | own}}).key("voice")
+        for own in ({}, {"weights_revision": "0123456789ab"})
+    ]
+    assert keys[0] != keys[1]
+
+
 def test_a_folder_wants_a_record_which_says_whether_it_is_random(tmp_path: Path) -> None:
     plan, folder = planned(tmp_path), tmp_path / "weights/mine"
     folder.mkdir(parents=True)
@@ -141,3 +228,9 @@ def test_another_face_mesh_under_the_same_name_is_refused(tmp_path: Path, monkey
     face_stages.landmarks(Context(plans[0], "landmarks"))
     with pytest.raises(WeightsError, match=r"want the weights mesh\.task that this cache began with, got others"):
         face_stages.landmarks(Context(plans[1], "landmarks"))
+    known = read_record(tmp_path / "two/mesh.task")
+    stated = {"model": str(tmp_path / "two/mesh.task"), "weights_revision": known.digest[:16]}
+    face_stages.landmarks(Context(planned(tmp_path, features=mesh, models=models, landmarks=stated), "landmarks"))
+    stated["weights_revision"] = "0123456789ab"
+    with pytest.raises(WeightsError, match="want weights of weights_revision 0123456789ab"):
+        face_stages.landmarks(Context(planned(tmp_path, features=mesh, models=models, landmarks=stated), "landmarks"))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from affpipe.encoders import wavlm
 from affpipe.encoders.wavlm_layers import Top, Trunk, split
-from affpipe.errors import WeightsError
+from affpipe.errors import InputError, WeightsError
 from affpipe.weights.tiny import make_tiny
 
 CPU = torch.device("cpu")
@@ -179,6 +179,109 @@ def test_only_the_top_learns(tiny: Path) -> None:
     assert all(p.grad is None and not p.requires_grad for p in below)
     mine = {p.data_ptr() for p in top.parameters()}
     assert not mine & {p.data_ptr() for p in below}
+
+
+# --- the frozen layers as in training -----------------------------------------------------------------------------------------------
+
+QUIET = {"hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, "feat_proj_dropout": 0.0, "layerdrop": 0.0}
+SHORT = 400 + 320 * 8  # samples of nine frames, fewer than a mask has
+KINDS = {  # what alone is random -> settings of the configuration, besides QUIET
+    "dropouts": dict.fromkeys(QUIET, 0.3) | {"layerdrop": 0.0, "mask_time_prob": 0.0},
+    "masks": {"mask_time_prob": 0.4},
+    "masks over features": {"mask_time_prob": 0.0, "mask_feature_prob": 0.3},
+    "layer drop": {"mask_time_prob": 0.0, "layerdrop": 0.5},
+    "all, as transformers has them": {"hidden_dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.1, "layerdrop": 0.1},
+}
+
+
+def _configured(tiny: Path, **settings) -> wavlm.WavLMModel:
+    """The tiny network, its stochastic parts as given."""
+    return wavlm.WavLMModel.from_pretrained(tiny, **QUIET | settings).eval()
+
+
+def _transformers_in_training(model: wavlm.WavLMModel, rows: Tensor, below: int, seed: int) -> Tensor | None:
+    """What enters layer `below` (3: leaves the last) of a network that transformers runs as in training; None where that layer is dropped.
+
+    Numpy's generator, with which transformers places masks, begins with a number from torch's.
+    """
+    found: list[Tensor] = []
+    torch.manual_seed(seed)
+    np.random.seed(int(torch.randint(2**32, ())))  # noqa: NPY002
+    place = model.encoder.layer_norm if below == 3 else model.encoder.layers[below]
+    hook = place.register_forward_pre_hook(lambda _, given: found.append(given[0]))
+    with torch.no_grad():
+        model.train()(rows)
+    hook.remove()
+    return found[0].half().float() if found else None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("below", [0, 1, 2, 3])
+def test_live_frozen_layers_are_those_of_transformers_in_training(tiny: Path, kind: str, below: int) -> None:
+    reference = _configured(tiny, **KINDS[kind])
+    reference.config.mask_feature_min_masks = 0  # transformers gives it no value
+    trunk = Trunk(wavlm.WavLM(_configured(tiny, **KINDS[kind]), device=CPU, scale=(0.0, 1.0), layer=below))
+    rows, lengths = _sound((SAMPLES,) * 3)
+    still, compared, differed = trunk(rows, lengths), 0, False
+    for seed in range(5):
+        torch.manual_seed(seed)
+        live = trunk(rows, lengths, live=True)
+        want = _transformers_in_training(reference, rows, below, seed)
+        if want is not None:
+            torch.testing.assert_close(live, want, atol=1e-5, rtol=1e-3)  # the last bit of half precision
+            compared += 1
+        differed |= bool((live - still).abs().max() > 0.01)
+    assert compared
+    assert differed or (kind == "layer drop" and below < 2)  # the first layer is never dropped
+
+
+def test_live_layers_leave_numpy_and_the_network_as_they_were(tiny: Path) -> None:
+    trunk = Trunk(wavlm.WavLM(_configured(tiny, mask_time_prob=0.3, layerdrop=0.3), device=CPU, scale=(0.0, 1.0), layer=2))
+    rows, lengths = _sound((SAMPLES, 4321, 0, SAMPLES))
+    still, before = trunk(rows, lengths), np.random.get_state()  # noqa: NPY002
+    torch.manual_seed(1)
+    live = trunk(rows, lengths, live=True)
+    np.random.seed(99)  # noqa: NPY002 - whatever others did to it
+    torch.manual_seed(1)
+    again = trunk(rows, lengths, live=True)
+    assert torch.equal(live, again)
+    assert not torch.equal(live, trunk(rows, lengths, live=True))  # other draws
+    np.random.set_state(before)  # noqa: NPY002
+    trunk(rows, lengths, live=True)
+    after = np.random.get_state()  # noqa: NPY002
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    assert torch.equal(trunk(rows, lengths), still)
+    assert not trunk.encoder.model.training
+    with pytest.raises(InputError, match="want finite samples"):
+        trunk(rows, torch.tensor([SAMPLES] * 4), live=True)  # NaNs past the end
+    assert not trunk.encoder.model.training
+    assert torch.equal(trunk(rows, lengths), still)
+    state = torch.get_rng_state()
+    trunk(rows, lengths)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_live_layers_get_no_gradient(tiny: Path) -> None:
+    encoder = wavlm.load(tiny, device=CPU, dtype=torch.float32, trained_layers=1)
+    trunk, top = split(encoder, 1)
+    rows, lengths = _sound((SAMPLES, 4321))
+    hidden = trunk(rows, lengths, live=True)
+    assert not hidden.requires_grad
+    top.train()(hidden, _present(encoder, lengths, hidden.shape[1])).square().sum().backward()
+    assert all(p.grad is None and not p.requires_grad for p in encoder.model.parameters())
+    assert all(p.grad is not None for p in top.parameters() if p.requires_grad)
+
+
+def test_a_window_with_no_room_for_a_mask_has_none(tiny: Path) -> None:
+    """Nine rows, and a mask has ten: transformers itself refuses them."""
+    masked = _configured(tiny, mask_time_prob=0.9)
+    trunk = Trunk(wavlm.WavLM(copy.deepcopy(masked), device=CPU, scale=(0.0, 1.0), layer=1))
+    rows, lengths = _sound((SAMPLES, SHORT))
+    still, live = trunk(rows, lengths), trunk(rows, lengths, live=True)
+    assert torch.equal(live[1], still[1])
+    assert (live[0] != still[0]).any()
+    with pytest.raises(ValueError, match="mask_length"):
+        masked.train()(rows[1:, :SHORT])
 
 
 def test_the_top_keeps_float32_below_a_half_precision_trunk(tiny: Path) -> None:

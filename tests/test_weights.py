@@ -9,7 +9,9 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from affpipe import cli
 from affpipe.encoders import grada, qwen3vl, wavlm
 from affpipe.errors import WeightsError
 from affpipe.weights import records
@@ -129,6 +131,39 @@ def test_digest_follows_the_files_and_not_the_name(folder: Path, tmp_path: Path)
     (folder / records.RECORD).unlink()
     (folder / "config.json").write_text("{ }")
     assert records.record(folder, name="mine", source="a").digest != first.digest
+
+
+def test_a_revision_means_a_commit_or_the_beginning_of_a_digest(folder: Path) -> None:
+    made = records.record(folder, name="mine", source="a friend", revision="v2")
+    assert made.pinned == made.digest[:12]
+    assert all(made.answers(said) for said in (made.pinned, made.digest, "v2"))
+    assert not any(made.answers(said) for said in ("0" * 12, made.digest[1:13], made.digest + "0"))
+    commit = "ebb281ec70b05090aa6165b016eac8ec08e71b17"
+    fetched = records.WeightsRecord("mine", False, "the hub", commit, made.sha256)
+    assert fetched.pinned == commit
+    assert fetched.answers(commit)
+    assert fetched.answers(made.digest[:12])
+    assert not fetched.answers(commit[:12])  # of a commit the whole: one weights, one key
+
+
+def test_the_commands_say_what_to_write_in_the_settings(hub: list[dict], tmp_path: Path) -> None:
+    def lines(*words: str) -> list[str]:
+        done = CliRunner().invoke(cli.app, ["weights", *words], catch_exceptions=False)
+        assert done.exit_code == 0
+        return done.output.splitlines()
+
+    fetched = lines("fetch", "qwen3-vl-4b", "--out", str(tmp_path))
+    known = records.read_record(tmp_path / "qwen3-vl-4b")
+    assert fetched[-1] == f'in the settings, beside their name: weights_revision: "{known.revision}"'
+    assert known.digest in fetched[0]
+    assert lines("show", "qwen3-vl-4b", "--weights", str(tmp_path)) == fetched
+    (tmp_path / "grada.pth").write_bytes(b"weights")
+    shown = lines("show", "grada.pth", "--weights", str(tmp_path))
+    assert shown[-1] == f'in the settings, beside their name: weights_revision: "{records.read_record(tmp_path / "grada.pth").digest[:12]}"'
+    (tmp_path / "grada.pth").write_bytes(b"others")
+    for name, said in (("grada.pth", "want sha256"), ("none", "want weights, got nothing"), ("../x", "want weights below")):
+        with pytest.raises(WeightsError, match=said):
+            lines("show", name, "--weights", str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """What a run begins with: demo data, weights, faces to decide on, mouth masks made elsewhere."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from affpipe.commands.options import DEFAULT_CONFIG, ConfigOption
+
+if TYPE_CHECKING:
+    from affpipe.weights.records import WeightsRecord
 
 demo = typer.Typer(no_args_is_help=True, help="Data for a first run.")
 weights_app = typer.Typer(no_args_is_help=True, help="Checkpoints: tiny random ones, or the published ones.")
@@ -44,7 +47,24 @@ def weights_fetch(
     """Download a published checkpoint: pinned revision, checksums, resumable."""
     from affpipe.weights.fetch import fetch
 
-    print(fetch(name, out, revision=revision))
+    _print(out / name, fetch(name, out, revision=revision))
+
+
+@weights_app.command("show")
+def weights_show(
+    name: Annotated[str, typer.Argument(help="as the setting `weights` of a feature or detector has it")],
+    weights: Annotated[Path, typer.Option(help="folder of checkpoints")] = Path("weights"),
+) -> None:
+    """Check a checkpoint's checksums, and say what it is and what in the settings means it alone."""
+    from affpipe.weights.records import used
+
+    _print(weights / name, used(weights, name, "weights"))
+
+
+def _print(path: Path, found: "WeightsRecord") -> None:
+    what = f"{found.name}, {'random, ' if found.random else ''}from {found.source}{f', {found.revision}' if found.revision else ''}"
+    print(f"{path}: as recorded: {what}; digest {found.digest}")
+    print(f'in the settings, beside their name: weights_revision: "{found.pinned}"')
 
 
 @weights_app.command("convert")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
 from affpipe.doctor.pool import Late, each
@@ -15,15 +16,23 @@ from affpipe.weights.records import WeightsRecord
 PROCESSES = 2
 
 
-def wanted(settings: Settings, stages: list[str]) -> list[Path]:
+class Wanted(NamedTuple):
+    """A checkpoint that a run loads, and the `weights_revision` that it states of it."""
+
+    path: Path
+    revision: str | None = None
+
+
+def wanted(settings: Settings, stages: list[str]) -> list[Wanted]:
     """Checkpoints that the stages of a run load, each once."""
-    folder = Path(settings.weights)
+    folder, landmarks = Path(settings.weights), settings.landmarks
     sections = [settings.features[name] for name in settings.features if name in stages or _within(settings, name)]
-    names = [section.weights for section in sections if hasattr(section, "weights")]
     if settings.faces.source == "video" and settings.faces.detector == "yolo":
-        names.append(settings.faces.weights)
-    paths = [folder / name for name in dict.fromkeys(names)]
-    return paths if settings.landmarks.model == "bundled" else [*paths, Path(settings.landmarks.model)]
+        sections.append(settings.faces)
+    found = [Wanted(folder / s.weights, s.weights_revision) for s in sections if hasattr(s, "weights")]
+    if landmarks.model != "bundled":
+        found.append(Wanted(Path(landmarks.model), landmarks.weights_revision))
+    return list(dict.fromkeys(found))
 
 
 def _within(settings: Settings, feature: str) -> bool:
@@ -31,13 +40,13 @@ def _within(settings: Settings, feature: str) -> bool:
     return any(not getattr(m, "cache_frozen", True) and m.reads == feature for m in settings.models.values())
 
 
-def check(paths: list[Path], cache: Path, limit_s: float) -> Iterator[Finding]:
+def check(checkpoints: list[Wanted], cache: Path, limit_s: float) -> Iterator[Finding]:
     """Findings on checkpoints. limit_s: seconds in which their checksums must be computed; large ones take about a second a gigabyte."""
-    late = {path: None for path in paths}
-    for path, found in each(verified, paths, processes=PROCESSES, limit_s=limit_s, each_s=limit_s):
+    late = {path: None for path, _ in checkpoints}
+    for path, found in each(verified, list(late), processes=PROCESSES, limit_s=limit_s, each_s=limit_s):
         if not isinstance(found, Late):
             del late[path]
-            yield _judged(path, found, cache)
+            yield from (_judged(path, revision, found, cache) for other, revision in checkpoints if other == path)
     for path in late:
         yield warning("weights", f"{path}: checksums were not computed within {limit_s:.0f} s", "give more --seconds")
 
@@ -52,7 +61,7 @@ def verified(path: Path) -> WeightsRecord | str:
         return str(error)
 
 
-def _judged(path: Path, found: WeightsRecord | str, cache: Path) -> Finding:
+def _judged(path: Path, revision: str | None, found: WeightsRecord | str, cache: Path) -> Finding:
     if not path.exists():
         remedy = f"affpipe weights fetch {path.name}" if path.name in CATALOG else "put the file there, or correct the setting `weights`"
         return fault("weights", f"want {path}, got nothing", remedy)
@@ -61,11 +70,16 @@ def _judged(path: Path, found: WeightsRecord | str, cache: Path) -> Finding:
     if isinstance(found, str):
         return of_error("weights", WeightsError(found))
     try:
-        known = begun_with(cache, found.name)
+        known = begun_with(cache, found.name, revision)
     except WeightsError as error:
         return of_error("weights", error)
+    state = f'weights_revision: "{found.pinned}"'
+    if revision is not None and not found.answers(revision):
+        remedy = f"put those there, or state these: {state}"
+        return fault("weights", f"{path}: want weights_revision {revision}, got {found.pinned}", remedy)
     if known not in (None, found.digest):
-        return fault("weights", f"{path}: want the weights that {cache} began with, got others", "give the new ones another name")
+        remedy = f"give the new ones another name, or state them: {state}"
+        return fault("weights", f"{path}: want the weights that {cache} began with, got others", remedy)
     if found.random:
         return warning("weights", f"{path}: as recorded, but random: what comes of them means nothing", "for real data set published ones")
     return fine("weights", f"{path}: as recorded")

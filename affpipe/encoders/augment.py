@@ -1,19 +1,25 @@
-"""Random changes of training waveforms: reverberation, noise, band limits, gain, each with its own chance, in the order of a recording.
+"""Random changes of training waveforms: gain, noise, band limit, room, in this order, each with its own chance; then clamped to [-1, 1].
 
-Source: Team RAS, public code: noise with probability .6 at 8 to 25 dB, gain .3 within 6 dB, band .3, reverberation .2. What is not known is
-ours: the noise is white; the band runs from 80–400 Hz to 2–7 kHz, telephone to nearly all of speech; the room has a reverberation time of
-0.1–0.5 s, and its tail lies 0–12 dB below the direct sound.
-Nothing moves in time: the filter has no phase, and a room's answer begins with the direct sound. Neither clips: what follows normalises.
-Shapes: B rows, S samples, R the rows that are changed.
+Source: Team RAS, public code, for order, chances and ranges. Each row runs through the chain on draws of its own:
+
+- gain: a loudness within ±6 dB.
+- noise: white, 8 to 25 dB below the row's mean square.
+- band limit: a brick wall in the spectrum of the row. With probability .5 the lowest 15–45 % of its bins stay, else those from the lowest
+  3–12 % to the lowest 18–50 %.
+- room: white noise of 50–200 ms under exp(-linspace(0, decay)), decay 2 to 8, divided by the sum of its absolute values; the row convolved
+  with it, cut to the row, is mixed in with a share of .1 to .4.
+
+Departures. The public code pads a short row with zeros beforehand, and takes the level of its noise, its spectrum and what limits its room
+from the padded row; here a row ends where its sound does. It slides the room over the sound without turning it round, so that there the
+room swells for 50–200 ms in place of fading; here it fades.
+Shapes: B rows, S samples, n samples of one row.
 """
 
 import torch
 from torch import Tensor
 
-LOW_HZ, HIGH_HZ = (80.0, 400.0), (2000.0, 7000.0)
-ORDER = 4  # 6 dB down at the border, 48 dB an octave beyond it
-ROOM_S, TAIL_DB = (0.1, 0.5), (0.0, 12.0)
-DECAY = 6.907755  # ln 1000: the reverberation time is that in which sound falls by 60 dB
+FLOOR = 1e-8  # of a mean square, of sound and of noise: silence gets noise 80 dB below full scale and further down
+SHORTEST = 16  # samples of a room, at least
 
 
 def augment(
@@ -21,12 +27,19 @@ def augment(
     lengths: Tensor,
     generator: torch.Generator,
     *,
-    noise_probability: float = 0.6,
-    noise_snr_db: tuple[float, float] = (8.0, 25.0),
     gain_probability: float = 0.3,
     gain_db: float = 6.0,
+    noise_probability: float = 0.6,
+    noise_snr_db: tuple[float, float] = (8.0, 25.0),
     band_probability: float = 0.3,
+    low_pass_probability: float = 0.5,
+    low_pass_share: tuple[float, float] = (0.15, 0.45),
+    band_low_share: tuple[float, float] = (0.03, 0.12),
+    band_high_share: tuple[float, float] = (0.18, 0.5),
     reverb_probability: float = 0.2,
+    reverb_s: tuple[float, float] = (0.05, 0.2),
+    reverb_decay: tuple[float, float] = (2.0, 8.0),
+    reverb_mix: tuple[float, float] = (0.1, 0.4),
     sample_rate_hz: int = 16000,
 ) -> Tensor:
     """Change (B, S) float32 sound at random; each row draws for itself.
@@ -35,72 +48,71 @@ def augment(
         lengths: (B,) samples of real sound; what lies past them is not read, and zero in the answer.
         generator: on a CPU, so that one seed gives the same sound on all devices.
         gain_db: at most, up or down.
+        low_pass_probability: of a low-pass in place of a band, where the band is limited.
+        low_pass_share, band_low_share, band_high_share: of the spectrum's bins, from 0 Hz; the border of a low-pass, those of a band.
 
-    Returns: (B, S) on the same device; rows that nothing befell are as they were.
+    Returns: (B, S) on the same device; rows that nothing befell are as they were, clamped.
     """
-    real = torch.arange(waveforms.shape[1], device=waveforms.device) < lengths.to(waveforms.device)[:, None]
-    out = waveforms.masked_fill(~real, 0)
+    out = torch.zeros_like(waveforms)
 
-    def rows(probability: float) -> Tensor:
-        return (torch.rand(len(out), generator=generator) < probability).nonzero().ravel()
+    def chance(probability: float) -> bool:
+        return float(torch.rand((), generator=generator)) < probability
 
-    def uniform(low: float, high: float, count: int) -> Tensor:
-        return low + (high - low) * torch.rand(count, generator=generator).to(out.device)
+    def uniform(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=generator))
 
-    def put(chosen: Tensor, changed: Tensor) -> None:
-        chosen = chosen.to(out.device)
-        out[chosen] = changed.masked_fill(~real[chosen], 0)
+    def white(samples: int) -> Tensor:
+        return torch.randn(samples, generator=generator).to(waveforms.device)
 
-    if n := len(chosen := rows(reverb_probability)):
-        put(chosen, reverb(out[chosen], uniform(*ROOM_S, n), uniform(*TAIL_DB, n), real[chosen], generator, sample_rate_hz))
-    if n := len(chosen := rows(noise_probability)):
-        put(chosen, add_noise(out[chosen], uniform(*noise_snr_db, n), real[chosen], generator))
-    if n := len(chosen := rows(band_probability)):
-        put(chosen, band_pass(out[chosen], uniform(*LOW_HZ, n), uniform(*HIGH_HZ, n), sample_rate_hz))
-    if n := len(chosen := rows(gain_probability)):
-        put(chosen, gain(out[chosen], uniform(-gain_db, gain_db, n)))
+    for row, source, n in zip(out, waveforms, lengths.tolist(), strict=True):
+        if n == 0:
+            continue
+        x = source[:n]
+        if chance(gain_probability):
+            x = gain(x, uniform(-gain_db, gain_db))
+        if chance(noise_probability):
+            x = add_noise(x, white(n), uniform(*noise_snr_db))
+        if chance(band_probability):
+            low_pass = chance(low_pass_probability)
+            x = band_limit(x, 0.0 if low_pass else uniform(*band_low_share), uniform(*(low_pass_share if low_pass else band_high_share)))
+        if chance(reverb_probability):
+            length = max(SHORTEST, min(int(uniform(*reverb_s) * sample_rate_hz), n))
+            x = reverb(x, white(length), uniform(*reverb_decay), uniform(*reverb_mix))
+        row[:n] = x.clamp(-1, 1)
     return out
 
 
-def gain(x: Tensor, db: Tensor) -> Tensor:
-    """(R, S) louder by db (R,)."""
-    return x * 10 ** (db[:, None] / 20)
+def gain(x: Tensor, db: float) -> Tensor:
+    """(n,) louder by db."""
+    return x * 10 ** (db / 20)
 
 
-def add_noise(x: Tensor, snr_db: Tensor, real: Tensor, generator: torch.Generator) -> Tensor:
-    """(R, S) with white noise where `real` (R, S), whose energy lies snr_db (R,) below that of the row. Silence stays silent."""
-    noise = torch.randn(x.shape, generator=generator).to(x.device) * real
-    return x + noise * _relative(x, noise, -snr_db)
+def add_noise(x: Tensor, noise: Tensor, snr_db: float) -> Tensor:
+    """(n,) with noise (n,) added whose mean square lies snr_db below that of x; of either at least FLOOR is counted."""
+    signal, own = (v.square().mean().clamp(min=FLOOR) for v in (x, noise))
+    return x + noise * (signal / (own * 10 ** (snr_db / 10))).sqrt()
 
 
-def band_pass(x: Tensor, low_hz: Tensor, high_hz: Tensor, sample_rate_hz: int) -> Tensor:
-    """(R, S) between low_hz and high_hz (R,): Butterworth's power response as the gain, without phase."""
-    size = 2 * x.shape[1]  # the end does not reach round to the beginning
-    hz = torch.fft.rfftfreq(size, 1 / sample_rate_hz, device=x.device).clamp(min=1e-3)
-    high_pass = 1 / (1 + (low_hz[:, None] / hz) ** (2 * ORDER))
-    low_pass = 1 / (1 + (hz / high_hz[:, None]) ** (2 * ORDER))
-    return torch.fft.irfft(torch.fft.rfft(x, size) * high_pass * low_pass, size)[:, : x.shape[1]]
+def band_limit(x: Tensor, low: float, high: float) -> Tensor:
+    """(n,) without what lies outside of the bins from share `low` to share `high` of its spectrum; low 0 is a low-pass.
 
-
-def reverb(x: Tensor, room_s: Tensor, tail_db: Tensor, real: Tensor, generator: torch.Generator, sample_rate_hz: int) -> Tensor:
-    """(R, S) in a room of reverberation time room_s (R,), its tail tail_db (R,) below the direct sound; as loud as before where `real`.
-
-    The tail is white noise that decays exponentially (Moorer, 1979). What rings past the end of a row is lost.
+    A border lies before bin int(share · bins), one bin up at least.
     """
-    length = min(x.shape[1], int(float(room_s.max()) * sample_rate_hz) + 1)
-    times = torch.arange(length, device=x.device) / sample_rate_hz
-    tail = torch.randn(len(x), length, generator=generator).to(x.device) * torch.exp(-DECAY * times / room_s[:, None])
-    tail[:, 0] = 0
-    direct = torch.zeros_like(tail)
-    direct[:, 0] = 1
-    answer = direct + tail * _relative(direct, tail, -tail_db)
-    size = x.shape[1] + length
-    wet = torch.fft.irfft(torch.fft.rfft(x, size) * torch.fft.rfft(answer, size), size)[:, : x.shape[1]] * real
-    return wet * _relative(x, wet, torch.zeros_like(tail_db))
+    spectrum = torch.fft.rfft(x)
+    first, last = (max(1, int(len(spectrum) * share)) for share in (low, high))
+    spectrum[last:] = 0
+    if low > 0:
+        spectrum[:first] = 0
+    return torch.fft.irfft(spectrum, len(x))
 
 
-def _relative(of: Tensor, x: Tensor, db: Tensor) -> Tensor:
-    """Factor (R, 1) that brings the energy of x (R, ...) to db (R,) relative to that of `of`; zero where either is silent."""
-    energy, own = (v.double().square().sum(dim=1, keepdim=True) for v in (of, x))
-    factor = (10 ** (db[:, None] / 10) * energy / own.where(own > 0, 1)).sqrt()
-    return factor.masked_fill(own == 0, 0).to(x.dtype)
+def reverb(x: Tensor, noise: Tensor, decay: float, mix: float) -> Tensor:
+    """(n,) with a share `mix` of it as heard in a room whose answer is the noise (r,), faded to exp(-decay).
+
+    What rings past the end is lost.
+    """
+    room = noise * torch.exp(-torch.linspace(0, decay, len(noise), device=x.device))
+    room = room / room.abs().sum().clamp(min=1e-6)
+    size = len(x) + len(room) - 1
+    wet = torch.fft.irfft(torch.fft.rfft(x, size) * torch.fft.rfft(room, size), size)[: len(x)]
+    return (1 - mix) * x + mix * wet

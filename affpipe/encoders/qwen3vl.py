@@ -6,10 +6,13 @@ the paper ("mixed or ambiguous"; the published code has "mixed/ambiguous"). A cl
 Both settings of the paper come from the last hidden layer of that pass, after its final norm:
 
 - multimodal: all tokens of the chat (video, prompt, generation prompt). "last" is the paper's embedding.
-- visual: the video tokens. Attention is causal: they have seen the frames and none of the prompt. "last" is the last one of them. The
-  published code takes the mark that ends the video, one token later, which is a text token.
+- visual: the video tokens. Attention is causal: they have seen the frames and none of the prompt. "last" is the last one of them.
 
 "mean" and "std" (of the population) run over the same tokens, in float32 whatever the network's precision.
+
+The published code looks for visual tokens by name and finds the marks that open and close each pair of frames, since its tokenizer has no
+name for the video tokens between them. With `marks` these are pooled as visual: "last" is the mark that ends the last pair, a text token
+one place after the last video token; "mean" and "std" run over the marks alone (that code sums in bfloat16 and adds 1e-6 to the variance).
 
 Clips of one shape run together, and of these only rows of equally many tokens (the timestamps are part of the text). So nothing is padded,
 and a row depends on its own clip alone. The norm bounds every value by sqrt(D) times its largest weight: the huge activations that such
@@ -28,7 +31,7 @@ import threading
 from collections.abc import Hashable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -45,6 +48,7 @@ from transformers import AutoProcessor, Cache, Qwen3VLForConditionalGeneration  
 from transformers.image_utils import SizeDict  # noqa: E402
 from transformers.video_utils import VideoMetadata  # noqa: E402
 
+VisualTokens = Literal["video", "marks"]
 FRAMES = 16  # in a clip, at most
 SIDE = 32  # pixels: one video token covers 32 x 32 of them, in two frames
 ENDS = ("<|im_end|>", "<|endoftext|>")  # either ends a turn
@@ -85,11 +89,11 @@ def thin(n: int, *, count: int = FRAMES) -> np.ndarray:
 
 
 def pool(hidden: Tensor, seen: Tensor) -> Tensor:
-    """Last, mean and standard deviation over all tokens, then over those of the video, in the order of `EMBEDDINGS`.
+    """Last, mean and standard deviation over all tokens, then over the visual ones, in the order of `EMBEDDINGS`.
 
     Args:
         hidden: (B, L, D) of any precision, without padding.
-        seen: (B, L) bool, the video's tokens, equally many in each row.
+        seen: (B, L) bool, the visual tokens, equally many in each row.
 
     Returns:
         (6, B, D) float32.
@@ -125,6 +129,7 @@ class Qwen3VL:
         max_pixels: int,
         prompt: str,
         description_tokens: int = 0,
+        visual_tokens: VisualTokens = "video",
         batch_size: int = 4,
     ):
         """Bounds are pixels of one frame after resizing to multiples of 32; no side gets shorter than 32, whatever the upper one says.
@@ -141,6 +146,9 @@ class Qwen3VL:
         self.min_pixels, self.max_pixels = min_pixels, max_pixels
         self.dim: int = model.config.text_config.hidden_size
         self.text = self._chat(prompt)
+        p = processor
+        visual = {"video": [p.video_token_id], "marks": [p.vision_start_token_id, p.vision_end_token_id]}[visual_tokens]
+        self.visual = torch.tensor(visual, device=device)
         self.ends = set(processor.tokenizer.convert_tokens_to_ids(ENDS))
         self._alone = threading.Lock()  # tokenizers and networks of transformers are not made to be shared
 
@@ -172,7 +180,7 @@ class Qwen3VL:
         return Behaviour(*pooled, texts)
 
     def forward(self, rows: Sequence[dict[str, Tensor]]) -> tuple[Tensor, Tensor, Cache | None]:
-        """Last hidden layer (B, L, D), which of its tokens are the video's (B, L), and, for a description, keys and values."""
+        """Last hidden layer (B, L, D), which of its tokens are visual (B, L), and, for a description, keys and values."""
 
         def batch(key: str) -> Tensor:
             return torch.cat([row[key] for row in rows]).to(self.device)
@@ -186,7 +194,7 @@ class Qwen3VL:
             video_grid_thw=batch("video_grid_thw"),
             use_cache=self.head is not None,
         )
-        return out.last_hidden_state, tokens == self.processor.video_token_id, out.past_key_values
+        return out.last_hidden_state, torch.isin(tokens, self.visual), out.past_key_values
 
     def _describe(self, hidden: Tensor, cache: Cache) -> str:
         """What the network says after the chat whose (1, L, D) hidden states, keys and values these are."""
@@ -253,6 +261,7 @@ def load(
     max_pixels: int,
     prompt: str | None = None,
     description_tokens: int = 0,
+    visual_tokens: VisualTokens = "video",
     batch_size: int = 4,
 ) -> Qwen3VL:
     """The encoder with the weights in a local folder; prompt None is the published one. bfloat16 on a GPU, float32 on a CPU.
@@ -282,5 +291,6 @@ def load(
         max_pixels=max_pixels,
         prompt=published_prompt() if prompt is None else prompt,
         description_tokens=description_tokens,
+        visual_tokens=visual_tokens,
         batch_size=batch_size,
     )

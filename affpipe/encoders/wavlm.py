@@ -13,7 +13,8 @@ stops only the last two. So nothing is padded: rows of equal length run together
 are equal but for the last of a video, so this costs one small batch a video.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -112,8 +113,34 @@ class WavLM:
                 if not piece.isfinite().all():
                     raise InputError(f"{self.spec.name}: want finite samples, got NaN or infinity; decode the audio again")
                 # (B, S) -> (B, F, D)
-                out[batch.to(self.device), :frames] = self.model(self._normalise(piece).to(self.model.dtype)).last_hidden_state.float()
+                sound, masked = self._normalise(piece).to(self.model.dtype), self._unmasked(len(piece), frames)
+                out[batch.to(self.device), :frames] = self.model(sound, mask_time_indices=masked).last_hidden_state.float()
         return out
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """Within it the network runs as in training: dropouts, masks and layer drop by its configuration, a batch of `states` at a time.
+
+        All that is random hangs on torch's global generator: numpy's, which transformers draws masks with, gets its seed from there, and is
+        as it was afterwards.
+        """
+        if not hasattr(self.model.config, "mask_feature_min_masks"):  # transformers 5 asks for it and gives it no value
+            self.model.config.mask_feature_min_masks = 0
+        state = np.random.get_state()  # noqa: NPY002 - transformers draws from it
+        np.random.seed(int(torch.randint(2**32, ())))  # noqa: NPY002
+        self.model.train()
+        try:
+            yield
+        finally:
+            self.model.eval()
+            np.random.set_state(state)  # noqa: NPY002
+
+    def _unmasked(self, batch: int, frames: int) -> Tensor | None:
+        """No mask (B, F) for windows in which one has no room, which transformers refuses; None leaves it to the configuration."""
+        config = self.model.config
+        if not self.model.training or not config.mask_time_prob or frames >= config.mask_time_length:
+            return None
+        return torch.zeros(batch, frames, dtype=torch.bool, device=self.device)
 
     def _normalise(self, x: Tensor) -> Tensor:
         if self.scale is not None:

@@ -3,11 +3,17 @@
 Source: Team RAS, sec. 3.3: the top four layers of WavLM-Large are trained. Frozen layers always give the same states, so these are stored
 once (rounded to float16) or made at every step (and rounded in the same way): both ways train on the same numbers.
 
-Departures from transformers' own training: no layer is dropped at random, which with four layers would silence a quarter of what is
+Departures from transformers' own training: no trained layer is dropped at random, which with four layers would silence a quarter of what is
 trained; and attention is torch's fused one, which takes the padding together with the position bias.
+
+The public code of Team RAS leaves the frozen layers in training mode while it fits: dropouts, SpecAugment and layer drop, as the
+configuration has them. That is `live`, on request. The closing norm is frozen there; here it is trained with the top, unless it is told
+otherwise. The Odyssey checkpoint holds none of these chances: here transformers' defaults stand, of the trained layers too, where that code
+reads the configuration of microsoft/wavlm-large, which has not been at hand.
 Shapes: B windows, S samples, F rows of a window (20 ms each), D width, H heads.
 """
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -132,12 +138,14 @@ class Trunk:
     def __init__(self, encoder: "WavLM"):
         self.encoder, self.dim = encoder, encoder.dim
 
-    def __call__(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+    def __call__(self, waveforms: Tensor, lengths: Tensor, *, live: bool = False) -> Tensor:
         """(B, S) float32 sound, (B,) samples of each that are real -> (B, F, D) float32 without graph, zero past the end of the sound.
 
         Rounded as a stored feature is. On the device of the encoder. WeightsError where a state is not finite or beyond float16.
+        live: as in training, at random, see `WavLM.live`.
         """
-        states = self.encoder.states(waveforms, lengths).half().float()
+        with self.encoder.live() if live else nullcontext():
+            states = self.encoder.states(waveforms, lengths).half().float()
         if not states.isfinite().all():
             raise WeightsError(f"{WAVLM.name}: want hidden states finite and within 65504, got others; fetch the weights again")
         return states

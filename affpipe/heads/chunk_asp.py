@@ -2,15 +2,20 @@
 
 After "Team RAS in 10th ABAW Competition", sec. 3.3: the rows of a window are cut into equal temporal chunks, each is pooled to a
 weighted mean and a weighted standard deviation (attentive statistics pooling, Okabe et al., 2018: one weight a row), and a shared head
-of norm, dropout and linear layers predicts each chunk. Ours: presence mask. The GELU between the two linear layers is the public code's.
+of norm, dropout and linear layers predicts each chunk. Ours: presence mask. The GELU between the two linear layers and the dropout behind
+the scorer's tanh are the public code's; its last layer of the scorer has no bias, which a softmax does not see, and it adds the floor of
+the variance, which here is a floor.
 
-Cut: chunk i holds rows [i·n, (i+1)·n) with n = ceil(F / chunks). Rows are evenly spaced in time, so the borders are, and the last
+Cut, `equal`: chunk i holds rows [i·n, (i+1)·n) with n = ceil(F / chunks). Rows are evenly spaced in time, so the borders are, and the last
 chunk takes what is left. WavLM returns 199 rows for 4 s, since the convolutions drop the tail that does not fill a row (20 ms): n =
-50, the borders lie at exactly 1, 2 and 3 s, and the last chunk has 49 rows. The public code rounds i·F / chunks: 50, 50, 49 and 50.
+50, the borders lie at exactly 1, 2 and 3 s, and the last chunk has 49 rows. `rounded` is the public code's: the borders are i·F / chunks,
+rounded half to even: 50, 50, 49 and 50 rows.
 Shapes: B windows, F rows a window, C chunks, D input width, H hidden width, O outputs.
 """
 
 import math
+from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,15 +24,17 @@ from torch import Tensor, nn
 from affpipe.errors import InputError
 from affpipe.heads.blocks import check_stream, keep
 
+Cut = Literal["equal", "rounded"]
 VARIANCE_FLOOR = 1e-6  # below it the standard deviation is constant: the square root has no finite slope at zero
 
 
 class AttentiveStatistics(nn.Module):
     """Weighted mean and standard deviation over the present rows of a set."""
 
-    def __init__(self, dim: int, *, hidden: int):
+    def __init__(self, dim: int, *, hidden: int, dropout: float = 0.0):
         super().__init__()
-        self.score = nn.Sequential(nn.Linear(dim, hidden), nn.Tanh(), nn.Linear(hidden, 1))
+        bounded = nn.Sequential(nn.Tanh(), nn.Dropout(dropout))  # one part, so that the names of the weights hang on no setting
+        self.score = nn.Sequential(nn.Linear(dim, hidden), bounded, nn.Linear(hidden, 1))
 
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
         """(..., F, D), (..., F) bool -> (..., 2 D): mean, then standard deviation."""
@@ -42,10 +49,21 @@ class AttentiveStatistics(nn.Module):
 class ChunkHead(nn.Module):
     """Pool the rows of each chunk and predict it with a head that all chunks share."""
 
-    def __init__(self, dim: int, *, chunks: int = 4, hidden: int, attention_hidden: int, dropout: float, outputs: int = 2):
+    def __init__(
+        self,
+        dim: int,
+        *,
+        chunks: int = 4,
+        cut: Cut = "equal",
+        hidden: int,
+        attention_hidden: int,
+        attention_dropout: float = 0.0,
+        dropout: float,
+        outputs: int = 2,
+    ):
         super().__init__()
-        self.dim, self.chunks = dim, chunks
-        self.pool = AttentiveStatistics(dim, hidden=attention_hidden)
+        self.dim, self.chunks, self.cut = dim, chunks, cut
+        self.pool = AttentiveStatistics(dim, hidden=attention_hidden, dropout=attention_dropout)
         self.embed = nn.Sequential(nn.LayerNorm(2 * dim), nn.Dropout(dropout), nn.Linear(2 * dim, hidden), nn.GELU())
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, outputs))
 
@@ -63,14 +81,27 @@ class ChunkHead(nn.Module):
         Raises InputError where F rows leave a chunk empty.
         """
         check_stream("ChunkHead", x, present, self.dim)
-        rows = math.ceil(x.shape[1] / self.chunks)
-        missing = rows * self.chunks - x.shape[1]
-        if rows == 0 or missing >= rows:
-            raise InputError(
-                f"ChunkHead: want rows that fill {self.chunks} equal chunks, got {x.shape[1]}; use a longer window or fewer chunks"
-            )
-        x = F.pad(keep(x, present), (0, 0, 0, missing)).unflatten(1, (self.chunks, rows))  # (B, F, D) -> (B, C, n, D)
-        present = F.pad(present, (0, missing)).unflatten(1, (self.chunks, rows))  # (B, C, n)
+        counts = self._rows(x.shape[1])
+        x, present = _chunks(keep(x, present), counts), _chunks(present, counts)  # (B, F, D) -> (B, C, n, D), (B, F) -> (B, C, n)
         any_present = present.any(dim=-1)  # (B, C)
         embedding = keep(self.embed(self.pool(x, present)), any_present)  # (B, C, 2 D) -> (B, C, H)
         return keep(self.head(embedding), any_present), embedding
+
+    def _rows(self, rows: int) -> list[int]:
+        """Rows of each chunk of a window; InputError where one has none."""
+        if self.cut == "equal":
+            n = math.ceil(rows / self.chunks)
+            borders = [min(i * n, rows) for i in range(self.chunks + 1)]
+        else:
+            borders = [round(i * rows / self.chunks) for i in range(self.chunks + 1)]
+        counts = [b - a for a, b in pairwise(borders)]
+        if 0 in counts:
+            want = f"{self.chunks} {self.cut} chunks"
+            raise InputError(f"ChunkHead: want rows that fill {want}, got {rows}; use a longer window or fewer chunks")
+        return counts
+
+
+def _chunks(x: Tensor, counts: list[int]) -> Tensor:
+    """(B, F, ...) in chunks of so many rows, (B, C, n, ...), n the largest; what a chunk lacks is zero."""
+    n, beside = max(counts), (0, 0) * (x.ndim - 2)
+    return torch.stack([F.pad(part, (*beside, 0, n - part.shape[1])) for part in x.split(counts, dim=1)], dim=1)

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from affpipe.settings.base import Section, speed
+from affpipe.settings.base import HEX, Section, later, speed
 from affpipe.settings.media import Windowed
 
 DATASETS = {  # encoder -> what its stream offers to a model; of the others `values` alone
@@ -25,6 +25,7 @@ class Grada(Section):
 
     encoder: Literal["grada"] = "grada"
     weights: str = Field("grada-tiny", description="a file or folder of the checkpoints")
+    weights_revision: str | None = later(None, pattern=HEX)
     side: int = Field(240, ge=32, le=1024, description="of the square that the network sees, pixels")
     margin: float = Field(0.0, ge=0, le=1, description="kept round the detector's box on each side, in boxes")
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -39,8 +40,14 @@ class Qwen3VL(Windowed):
 
     encoder: Literal["qwen3vl"] = "qwen3vl"
     weights: str = "qwen3vl-tiny"
+    weights_revision: str | None = later(None, pattern=HEX)
     describe: bool = Field(False, description="also generate the description that the prompt asks for, and keep it as text")
     description_tokens: int = Field(100, ge=1, description="of a description, at most")
+    visual_tokens: Literal["video", "marks"] = later(
+        "video",
+        description="what `visual_last`, `visual_mean` and `visual_std` are of: the video's tokens, or the marks round each pair of "
+        "frames, which the public code finds: the last is then the last end-of-vision mark, mean and deviation are of the marks alone",
+    )
     frames: int = Field(16, ge=1, le=16, description="uniformly thinned from a segment")
     min_pixels: int = Field(32 * 32, ge=32 * 32, description="of one frame, after resizing")
     max_pixels: int = Field(448 * 256, ge=32 * 32, description="of one frame, after resizing")
@@ -59,6 +66,7 @@ class WavLM(Windowed):
 
     encoder: Literal["wavlm"] = "wavlm"
     weights: str = "wavlm-tiny"
+    weights_revision: str | None = later(None, pattern=HEX)
     layer: int | None = Field(None, ge=0, description="transformer layer whose output is kept, from 1 (0: its input); none: the last")
     trained_layers: int = Field(
         0, ge=0, description="top layers that the model which reads this feature trains; the feature is what enters them"

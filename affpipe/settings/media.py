@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from affpipe.settings.base import Section, speed
+from affpipe.settings.base import HEX, Section, later, speed
 
 
 class Frames(Section):
@@ -40,6 +40,7 @@ class Faces(Section):
         "both", description="of mediapipe: which BlazeFace; both: short range where full range finds nothing"
     )
     weights: str = Field("yolov8n-face.pt", description="of yolo: a file or folder of the checkpoints, with or without keypoints")
+    weights_revision: str | None = later(None, pattern=HEX)
     image_side: int = Field(640, ge=32, multiple_of=32, description="of yolo: longer side of the frame that the network sees, pixels")
     nms_iou: float = Field(0.7, gt=0, le=1, description="of yolo: boxes that overlap more are one face")
     batch_size: int = speed(8, ge=1)
@@ -51,6 +52,13 @@ class Faces(Section):
     crop_margin: float = Field(0.5, ge=0, le=2, description="on each side, in boxes")
     crop_side: int = Field(256, ge=32, le=2048, description="longest side of a kept crop, pixels")
     jpeg_quality: int = Field(90, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _weights(self):
+        if self.weights_revision and (self.detector != "yolo" or self.source != "video"):
+            what = f"detector {self.detector}" if self.source == "video" else f"source {self.source}"
+            raise ValueError(f"weights_revision: it is of the weights of yolo, got {what}, which has none; take it out")
+        return self
 
     def spec(self) -> dict[str, Any]:
         """With images the source alone: nothing is detected, tracked or cut."""
@@ -67,6 +75,13 @@ class Landmarks(Section):
     """FaceMesh on the subject's crops."""
 
     model: str = Field("bundled", description="bundled, or the path of a face_landmarker.task")
+    weights_revision: str | None = later(None, pattern=HEX)
+
+    @model_validator(mode="after")
+    def _weights(self):
+        if self.weights_revision and self.model == "bundled":
+            raise ValueError("weights_revision: it is of a model that a path names, got the bundled one; take it out")
+        return self
 
 
 class Mouth(Section):

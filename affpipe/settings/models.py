@@ -130,7 +130,11 @@ class ChunkModel(SequenceModel):
         "none",
         description="labels of a chunk: of the frames shown in it, or by the published rule, which counts frames at the nominal rate",
     )
+    cut: Literal["equal", "rounded"] = later(
+        "equal", description="of a window's rows into chunks; rounded: borders at whole rows, half to even (public code: 50, 50, 49, 50)"
+    )
     attention_hidden: int = Field(128, ge=1)
+    attention_dropout: float = later(0.0, ge=0, lt=1, description="within the pooling attention, behind its tanh")
     speech_only: SpeechOnly = Field(
         "always",
         description="leave out windows that the stage `speech` did not retain: always, in training alone, or never",
@@ -139,12 +143,23 @@ class ChunkModel(SequenceModel):
         "constant", description="predictions and embeddings from chunks to frames: linear within a window, or constant within a chunk"
     )
     cache_frozen: bool = Field(True, description="read the feature; else run the encoder's frozen layers on the sound at every step")
+    closing_norm: Literal["trained", "frozen"] = later(
+        "trained",
+        description="the encoder's norm above its last layer, where it has one: trained with the layers that the model trains, or not",
+    )
+    frozen_mode: Literal["eval", "train"] = later(
+        "eval",
+        description="of the encoder's frozen layers while the model is fitted; train: with their dropouts, masks (SpecAugment) and layer "
+        "drop by the checkpoint's configuration; needs cache_frozen: false",
+    )
     augment: Augment | None = Field(None, description="of the sound, in training; needs cache_frozen: false")
 
     @model_validator(mode="after")
-    def _augment(self):
+    def _live(self):
         if self.augment and self.cache_frozen:
             raise ValueError("augment changes the sound, which a model that reads cached states never hears; set cache_frozen: false")
+        if self.frozen_mode == "train" and self.cache_frozen:
+            raise ValueError("frozen_mode: train gives other states at every step, got cached ones; set cache_frozen: false")
         return self
 
     @field_validator("speech_only", mode="before")

@@ -179,6 +179,8 @@ class Settings(Section):
             raise ValueError(f"models.{name}.reads: {model.kind} wants {want}, got {model.reads!r}, of the encoder {feature.encoder}")
         if chunked and not model.cache_frozen and not isinstance(feature, WavLM):
             raise ValueError(f"models.{name}.cache_frozen: only wavlm runs within a model, got {model.reads!r}; leave it true")
+        if chunked and model.closing_norm == "frozen" and not getattr(feature, "trained_layers", 0):
+            raise ValueError(f"models.{name}.closing_norm: want trained_layers of features.{model.reads}, got none; leave it trained")
         if chunked and model.standardise and (getattr(feature, "trained_layers", 0) or not model.cache_frozen):
             raise ValueError(f"models.{name}.standardise: the layers of features.{model.reads} want their input as it is; leave it false")
         if chunked and model.speech_only != "never":

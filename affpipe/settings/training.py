@@ -1,6 +1,7 @@
 """Settings of how models are fitted: losses, optimiser, what chooses the epoch, augmentation."""
 
-from typing import Literal
+import math
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -123,17 +124,41 @@ class Training(Section):
 
 
 class Augment(Section):
-    """Random changes of a training waveform: the chance of each, and how far it goes (Team RAS, public code)."""
+    """Random changes of a training waveform, in this order: the chance of each, and how far it goes (Team RAS, public code)."""
 
-    noise_probability: float = Field(0.6, ge=0, le=1)
-    noise_snr_db: tuple[float, float] = (8.0, 25.0)
+    REVISION: ClassVar[int] = 2  # goes up when its code changes values, as a revision of `affpipe.plan` does: of models that augment alone
+
     gain_probability: float = Field(0.3, ge=0, le=1)
     gain_db: float = Field(6.0, ge=0, le=40, description="at most, up or down")
+    noise_probability: float = Field(0.6, ge=0, le=1)
+    noise_snr_db: tuple[float, float] = (8.0, 25.0)
     band_probability: float = Field(0.3, ge=0, le=1)
+    low_pass_probability: float = Field(0.5, ge=0, le=1, description="of a low-pass in place of a band, where the band is limited")
+    low_pass_share: tuple[float, float] = Field((0.15, 0.45), description="of the spectrum's bins that a low-pass keeps: least and most")
+    band_low_share: tuple[float, float] = Field((0.03, 0.12), description="of the bins below a band, which are lost: least and most")
+    band_high_share: tuple[float, float] = Field((0.18, 0.5), description="of the bins up to the upper end of a band: least and most")
     reverb_probability: float = Field(0.2, ge=0, le=1)
+    reverb_s: tuple[float, float] = Field((0.05, 0.2), description="least and most seconds that a room rings")
+    reverb_decay: tuple[float, float] = Field((2.0, 8.0), description="of the ring to exp(-decay) at its end: least and most")
+    reverb_mix: tuple[float, float] = Field((0.1, 0.4), description="share of the sound that comes from the room: least and most")
+
+    def spec(self) -> dict[str, Any]:
+        return super().spec() | {"revision": self.REVISION}
 
     @model_validator(mode="after")
-    def _snr(self):
-        if self.noise_snr_db[0] > self.noise_snr_db[1]:
-            raise ValueError(f"noise_snr_db: want the lower figure first, got {self.noise_snr_db}")
+    def _ranges(self):
+        for name, least, most in (
+            ("noise_snr_db", -math.inf, math.inf),
+            *((name, 0, 1) for name in ("low_pass_share", "band_low_share", "band_high_share", "reverb_mix")),
+            ("reverb_s", 0, 10),
+            ("reverb_decay", 0, math.inf),
+        ):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name}: want the lower figure first, got {(low, high)}")
+            if low < least or high > most:
+                raise ValueError(f"{name}: want figures from {least} to {most}, got {(low, high)}")
+        if self.band_low_share[1] > self.band_high_share[0]:
+            got = f"{self.band_low_share} and {self.band_high_share}"
+            raise ValueError(f"want band_low_share that ends before band_high_share begins, got {got}")
         return self

@@ -16,7 +16,7 @@ from affpipe.faces.subject import choose, choose_tracks
 from affpipe.faces.track import Tally, Tracker
 from affpipe.frames import FrameAxis, segments
 from affpipe.jobs import Context, Job, Worker, blank, blocks
-from affpipe.stages.checkpoints import checkpoint, pin
+from affpipe.stages.checkpoints import checkpoint, hold
 from affpipe.store import Stream, Writer
 from affpipe.weights.records import record
 
@@ -190,7 +190,8 @@ def landmarks(context: Context) -> Worker:
     model = context.settings.model
     mesh = FaceMesh(model)
     if model != "bundled":
-        pin(context.plan.cache, record(Path(model), name=Path(model).name, source="a path in the settings"))
+        found = record(Path(model), name=Path(model).name, source="a path in the settings")
+        hold(context.plan.cache, Path(model), found, context.settings.weights_revision)
 
     def work(job: Job) -> None:
         with job.open("subject") as who, job.open("faces") as found, job.writing(job.header(who.fps)) as out:

@@ -84,7 +84,8 @@ def qwen3vl(context: Context) -> Worker:
     s, backend = context.settings, context.plan.settings.frames.backend
     folder, random = checkpoint(context)
     sizes = {"min_pixels": s.min_pixels, "max_pixels": s.max_pixels, "batch_size": s.batch_size}
-    encoder = load(folder, **_place(context), **sizes, description_tokens=s.description_tokens if s.describe else 0)
+    words = {"description_tokens": s.description_tokens if s.describe else 0, "visual_tokens": s.visual_tokens}
+    encoder = load(folder, **_place(context), **sizes, **words)
 
     def work(job: Job) -> None:
         axis = job.axis()

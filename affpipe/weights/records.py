@@ -16,6 +16,7 @@ from affpipe import jsonfile
 from affpipe.errors import WeightsError
 
 RECORD = "affpipe-weights.json"
+COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -41,6 +42,15 @@ class WeightsRecord:
     def digest(self) -> str:
         """One hex digest for all the files: the part of a stream's spec that says which weights made it."""
         return hashlib.sha256(json.dumps(sorted(self.sha256.items())).encode()).hexdigest()
+
+    @property
+    def pinned(self) -> str:
+        """What the setting `weights_revision` says to mean these weights and no others: their commit, else first digits of the digest."""
+        return self.revision if COMMIT.fullmatch(self.revision) else self.digest[:12]
+
+    def answers(self, revision: str) -> bool:
+        """Whether `weights_revision` means these weights: it is their commit, or their digest begins with it."""
+        return self.revision == revision or self.digest.startswith(revision)
 
 
 def record_path(weights: Path) -> Path:
@@ -97,6 +107,22 @@ def record(weights: Path, *, name: str, source: str, revision: str = "", random:
     aside.write_text(json.dumps(asdict(made), indent=1, sort_keys=True) + "\n")
     aside.replace(path)
     return made
+
+
+def used(folder: Path, name: str, who: str) -> WeightsRecord:
+    """The record of the weights `name` below a folder, verified, as it is whenever they are used.
+
+    A file that a person put there gets its record at first use. A folder without one may be half of a download, and is refused.
+    WeightsError, also in the name of `who` where the name leads elsewhere or to nothing.
+    """
+    if not plain(name):  # it becomes the name of a file in the cache, and a record is written beside the weights
+        raise WeightsError(f"{who}: want weights below {folder}, got {name!r}; put them there, or set `weights` to their folder")
+    path = folder / name
+    if not path.exists():
+        raise WeightsError(
+            f"{path}: want weights, got nothing; put the file there, run `affpipe weights fetch {name}`, or `affpipe weights tiny {folder}`"
+        )
+    return verify(path) if path.is_dir() else record(path, name=name, source="put there by hand")
 
 
 def verify(weights: Path) -> WeightsRecord:

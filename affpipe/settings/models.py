@@ -194,6 +194,16 @@ class DCMMOEModel(Attention, Fusion):
     """Directed cross-modal mixture of experts over models (Team RAS, sec. 3.4)."""
 
     kind: Literal["dcmmoe"] = "dcmmoe"
+    fill: Literal["none"] = "none"
+
+    @field_validator("fill", mode="before")
+    @classmethod
+    def _of_before(cls, value: Any):
+        return "none" if value == "nearest" else value
+
+    def spec(self) -> dict[str, Any]:
+        """With `fill` as it was written before, when it said nearest and no frame was filled: no key moved by the right word."""
+        return super().spec() | {"fill": "nearest"}
 
 
 class CrossAttentionModel(Attention, Fusion):

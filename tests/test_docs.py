@@ -90,3 +90,15 @@ def test_the_architecture_page_lists_every_stage():
         assert f"| {spec.level} | {', '.join(spec.reads)} |" in row
     for kind in plan.MODELS:
         assert f"| `{kind}` |" in text
+
+
+def test_the_table_of_team_ras_names_files_that_are_there_and_marks_what_departs():
+    text = (ROOT / "docs/models.md").read_text(encoding="utf-8")
+    table = text[text.index("## Team RAS, part by part") : text.index("## A new model")]
+    rows = [line for line in table.splitlines() if line.startswith("| ") and not line.startswith(("| part", "| ---"))]
+    assert len(rows) > 100
+    for row in rows:
+        cells = [cell.strip() for cell in row.strip("|").split(" | ")]
+        assert len(cells) == 6, row
+        for name in re.findall(r"`([\w/]+\.py)`", cells[5]):
+            assert (ROOT / "affpipe" / name).is_file(), name

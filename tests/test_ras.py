@@ -1,5 +1,11 @@
 """recipes/ras.yaml holds every number of the paper, ras-code those of the public code; the demo recipes are their graphs."""
 
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from recipe_layers import ROOT, load
 
@@ -276,3 +282,40 @@ def test_cross_fit_is_off_as_published_and_on_where_recommended(ras):
     assert (best.vad.model, best.mouth.compat) == ("silero", "none")
     same = {name: model.spec() for name, model in best.models.items()}
     assert same == {name: model.spec() for name, model in ras.models.items()}
+
+
+STREAMS = {"train": 356, "validation": 76, "test": 162}  # of the valence and arousal task
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    """A made-up tree of as many streams as the task has, and a copy of the workflow."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("workflow", "recipes"):
+        shutil.copytree(ROOT / name, folder / name)
+    lines, number = ["stream_id,video,partition,va"], 0
+    (folder / "data").mkdir()
+    for partition, count in STREAMS.items():
+        for _ in range(count):
+            (folder / f"data/v{number}.mp4").write_bytes(f"video {number} ".encode() * 20)
+            labels = f"v{number}.txt" if partition != "test" else ""
+            if labels:
+                (folder / "data" / labels).write_text("valence,arousal\n0.1,0.2\n")
+            lines.append(f"v{number},v{number}.mp4,{partition},{labels}")
+            number += 1
+    (folder / "m.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("recipes", [["ras"], ["ras", "ras-code"]], ids=lambda names: names[-1])
+def test_the_whole_corpus_is_planned_as_the_recipes_header_says(corpus, recipes):
+    """No quicker test sees that Snakemake plans every rule of these graphs."""
+    files = ["config.yaml", *(f"recipes/{name}.yaml" for name in recipes)]
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--quiet", "rules", "--configfile", *files]
+    run = subprocess.run([*command, "--config", "manifest=m.csv", "data_root=data"], cwd=corpus, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    jobs = int(re.search(r"^total\s+(\d+)", run.stdout + run.stderr, re.M)[1])
+    said = re.search(r"([\d,]+) jobs", (ROOT / f"recipes/{recipes[-1]}.yaml").read_text())[1]
+    assert jobs == int(said.replace(",", ""))

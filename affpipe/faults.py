@@ -61,6 +61,11 @@ def words(error: BaseException) -> str:
     return f"{name}{': ' if text else ''}{text} ({Path(file).name}:{line})"
 
 
+def reason(who: str, error: Exception) -> str:
+    """Of a file that an exception of a library has ended, one line."""
+    return f"{who}: want a file that it gets through, got {words(error)}; if the file plays elsewhere, report this"
+
+
 def _place(traceback: TracebackType | None) -> tuple[str, int]:
     """File and line that raised, the innermost ones."""
     at = ("unknown", 0)

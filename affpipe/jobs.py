@@ -271,10 +271,7 @@ def blame(plan: Plan, name: str, item: Item, error: Exception) -> str:
     """The reason of an item that an exception of a library has ended. One of the machine's is raised again, a disk's as StoreError."""
     if not faults.of_machine(error, plan.cache):
         log.info("%s: %s: what ended it:", name, item.id, exc_info=error)
-        got = faults.words(error)
-        return (
-            f"{item.row.video}: {name}: want a file that it gets through, got {got}; if the file plays elsewhere, report this with the log"
-        )
+        return faults.reason(f"{item.row.video}: {name}", error)
     if isinstance(error, OSError) and (told := disk.mendable(f"{name}: {item.id}", error)):
         raise told from error
     error.add_note(f"{name}: {item.id}")  # of several items at once a traceback would not say which it was

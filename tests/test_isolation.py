@@ -4,7 +4,9 @@ import errno
 import fcntl
 import json
 import logging
+import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,8 +18,10 @@ import pytest
 from small_run import Run
 from test_jobs import Stage, apply, rows
 
-from affpipe import cli, disk, faults, jobs, newvideo, store
+from affpipe import cli, disk, faults, jobs, lengths, newvideo, store
+from affpipe.doctor import videos as doctor_videos
 from affpipe.errors import AbsentError, InputError, MediaError, StoreError
+from affpipe.importers import facts
 from affpipe.indexes import Entry
 from affpipe.jobrecord import JobRecord
 from affpipe.jobs import Context, Job, Worker
@@ -273,19 +277,6 @@ def test_a_file_that_is_not_there_is_a_bug_where_nobody_asked_for_it(monkeypatch
         cli.main()
 
 
-# ---- one frame of an odd form ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_strip_is_refused_in_words_before_the_processor_ends_in_an_exception():
-    from affpipe.encoders.qwen3vl import ASPECT, Qwen3VL
-
-    encoder = Qwen3VL.__new__(Qwen3VL)
-    for height, width in ((4 * ASPECT + 1, 4), (4, 4 * ASPECT + 1)):
-        with pytest.raises(InputError, match=rf"at most 200 times the other, got {width}x{height}; crop the video"):
-            encoder._check(np.zeros((1, height, width, 3), np.uint8), np.zeros(1))
-    encoder._check(np.zeros((1, 4 * ASPECT, 4, 3), np.uint8), np.zeros(1))
-
-
 # ---- videos of the user ----------------------------------------------------------------------------------------------------------------
 
 
@@ -365,3 +356,48 @@ def test_a_table_that_cannot_be_drawn_costs_predict_nothing_but_itself(finished,
     with pytest.raises(MediaError, match=r"a\.mp4: predict: want a file that it gets through, got ValueError: cannot reshape"):
         newvideo.predict(videos, results, tmp_path / "out", subject="largest", progress=lambda *_: None, done=done)
     assert [found.table.stem for found in done] == ["b"]
+
+
+# ---- looking at many videos ------------------------------------------------------------------------------------------------------------
+
+
+def broken_at(path: Path, *_: object, **__: object) -> object:
+    """In place of a look at a video: an exception of a library, or the end of the process."""
+    if path.stem == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if path.stem == "odd":
+        of_numpy()
+    raise MediaError(f"{path}: looked at")
+
+
+def test_a_video_that_ends_in_an_exception_is_a_fault_of_its_own_in_every_look(monkeypatch, small_plan):
+    monkeypatch.setattr(facts, "probe", broken_at)
+    assert facts.video(Path("odd.mp4"), False).error.startswith("odd.mp4: want a file that it gets through, got ValueError: cannot reshape")
+    monkeypatch.setattr(doctor_videos, "declared", broken_at)
+    assert "got ValueError" in doctor_videos.look(Path("odd.mp4"))
+    monkeypatch.setattr("affpipe.media.declared.declared", broken_at)
+    plan = small_plan(["odd", "b"])
+    with pytest.raises(InputError, match="want a video that opens, got none"):
+        lengths.of(plan)
+
+
+@pytest.mark.parametrize("look", [facts.video, doctor_videos.look])
+def test_a_machine_that_is_spent_ends_a_look(monkeypatch, look):
+    def spent(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(facts, "probe", spent)
+    monkeypatch.setattr(doctor_videos, "declared", spent)
+    with pytest.raises(MemoryError):
+        look(Path("a.mp4"), *((False,) if look is facts.video else ()))
+
+
+def test_a_decoder_that_takes_its_process_with_it_costs_an_audit_one_video(monkeypatch):
+    fork = multiprocessing.get_context("fork")  # quick, and what is patched here is so there
+    monkeypatch.setattr(facts.multiprocessing, "get_context", lambda _: fork)
+    monkeypatch.setattr(facts, "probe", broken_at)
+    found = facts.videos([Path(f"{name}.mp4") for name in ("dies", "a", "odd", "b")], quick=False, jobs=2, progress=lambda *_: None)
+    assert found[Path("dies.mp4")].error == "dies.mp4: want a readable video, got one that ends the process that decodes it; take it out"
+    assert found[Path("a.mp4")].error == "a.mp4: looked at"
+    assert "got ValueError" in found[Path("odd.mp4")].error
+    assert found[Path("b.mp4")].error == "b.mp4: looked at"

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from affpipe import faults
 from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
 from affpipe.doctor.pool import Late, each
 from affpipe.errors import MediaError
@@ -36,6 +37,10 @@ def look(path: Path) -> Declared | str:
         return declared(path, first_frame=True)
     except MediaError as error:
         return str(error)
+    except Exception as error:
+        if faults.of_machine(error):
+            raise
+        return faults.reason(str(path), error)
 
 
 def _whole(found: dict[Path, Declared], faults: int, wanted: int, limit_s: float) -> Finding:

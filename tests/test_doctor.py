@@ -148,7 +148,10 @@ def test_only_the_weights_that_a_run_loads_are_wanted():
     two = {"grada": {"encoder": "grada", "weights": "a.pth"}, "mesh": {"encoder": "mesh"}, "ears": {"encoder": "wavlm", "weights": "b"}}
     named = {"faces": {"detector": "yolo", "weights": "y.pt"}, "landmarks": {"model": "models/mesh.task"}}
     settings = parse(SETTINGS | {"features": two} | named)
-    assert checkpoints.wanted(settings, ["grada", "mesh"]) == [Path("weights/a.pth"), Path("weights/y.pt"), Path("models/mesh.task")]
+    stages = ["frames", "labels", "faces", "subject", "landmarks", "grada", "mesh"]
+    assert checkpoints.wanted(settings, stages) == [Path("weights/a.pth"), Path("weights/y.pt"), Path("models/mesh.task")]
+    assert checkpoints.wanted(settings, ["frames", "labels", "faces", "subject", "grada"]) == [Path("weights/a.pth"), Path("weights/y.pt")]
+    assert checkpoints.wanted(settings, ["frames", "labels", "audio", "ears"]) == [Path("weights/b")]
 
 
 # ---- disks ------------------------------------------------------------------------------------------------------------------------------

@@ -20,10 +20,10 @@ def wanted(settings: Settings, stages: list[str]) -> list[Path]:
     folder = Path(settings.weights)
     sections = [settings.features[name] for name in settings.features if name in stages or _within(settings, name)]
     names = [section.weights for section in sections if hasattr(section, "weights")]
-    if settings.faces.source == "video" and settings.faces.detector == "yolo":
+    if "faces" in stages and settings.faces.source == "video" and settings.faces.detector == "yolo":
         names.append(settings.faces.weights)
     paths = [folder / name for name in dict.fromkeys(names)]
-    return paths if settings.landmarks.model == "bundled" else [*paths, Path(settings.landmarks.model)]
+    return paths if settings.landmarks.model == "bundled" or "landmarks" not in stages else [*paths, Path(settings.landmarks.model)]
 
 
 def _within(settings: Settings, feature: str) -> bool:

@@ -21,6 +21,8 @@ def check(paths: list[Path], limit_s: float, *, file_s: float = FILE_S) -> tuple
     for path, result in each(look, paths, processes=PROCESSES, limit_s=limit_s, each_s=file_s):
         if isinstance(result, Declared):
             found[path] = result
+        elif isinstance(result, Late) and result.gone:
+            faults.append(fault("video", f"{path}: it ends the process that opens it", "take it out of the manifest"))
         elif isinstance(result, Late):
             faults.append(fault("video", f"{path}: did not open within {file_s:.0f} s", "copy it nearer, or take it out of the manifest"))
         else:

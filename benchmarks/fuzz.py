@@ -1,8 +1,8 @@
 """Mutated media files through the product: does one end a job, or hang it?
 
 `python -m benchmarks.fuzz [--files 15000] [--seed 0] [--minutes M] [--quick]` makes small clips in several formats, damages a copy of one
-for each number, and gives it to the stages `frames` (probe and frame axis), to a decode of every picture as `faces` does it, and to `audio`,
-as jobs do: through `jobs.apply` and into a store. Every second file is damaged only behind the bytes that its first frame was decoded from.
+for each number, and gives it to the stages `frames` (probe and frame axis), a decode of every picture as `faces` has it, and `audio`, as
+jobs do: through `jobs.apply` and into a store. Every second file is damaged only behind the bytes that its first frame was decoded from.
 A file and its damage are functions of seed and number. What came of a file is a line in benchmarks/out/fuzz/; a run that was stopped goes
 on where it was. Exit status 1 if a file ended a job, hung, or took its process with it.
 """
@@ -41,6 +41,7 @@ import clips
 
 OUT = Path("benchmarks/out/fuzz")
 QUICK = 60  # files
+IN_MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None  # where files are tried: each costs a dozen flushes
 HANG_S = 60.0  # of a file; the slowest sound one takes a fraction of a second
 MEMORY = 8 << 30  # bytes of address space of a process: what a file may ask for before it counts as one that ends a job
 SETTINGS = {
@@ -48,18 +49,19 @@ SETTINGS = {
     "models": {"face": {"kind": "transformer", "reads": "mesh"}, "voice": {"kind": "chunk_asp", "reads": "wavlm"}},
     "publish": "face",
 }
+KEYS = {"crf": "4", "g": "8"}  # of H.264: much to damage, and places to begin again
 FAST = {"movflags": "faststart"}
 FORMATS = {  # name of the clip -> how it is written
-    "fast.mp4": {"sound": clips.Sound(length_s=1.2), "container_options": FAST},
-    "late.mp4": {"sound": clips.Sound(length_s=1.2)},  # its index stands behind
-    "pieces.mp4": {"sound": clips.Sound(length_s=1.2), "container_options": {"movflags": "frag_keyframe+empty_moov"}},
-    "h264.mkv": {"sound": clips.Sound(length_s=1.2, codec="libmp3lame")},
-    "vp8.webm": {"sound": clips.Sound(length_s=1.2, codec="libopus", sample_rate_hz=48000), "codec": "libvpx"},
-    "mpeg4.avi": {"sound": clips.Sound(length_s=1.2, codec="pcm_s16le"), "codec": "mpeg4", "time_base": clips.Fraction(1, 25)},
-    "mjpeg.mov": {"sound": clips.Sound(length_s=1.2, codec="pcm_s16le"), "codec": "mjpeg", "pixels": "yuvj420p"},
-    "mpeg2.ts": {"sound": clips.Sound(length_s=1.2, codec="mp2"), "codec": "mpeg2video", "time_base": clips.Fraction(1, 25)},
+    "fast.mp4": {"sound": clips.Sound(length_s=2.4), "container_options": FAST, "options": KEYS},
+    "late.mp4": {"sound": clips.Sound(length_s=2.4), "options": KEYS},  # its index stands behind
+    "pieces.mp4": {"sound": clips.Sound(length_s=2.4), "container_options": {"movflags": "frag_keyframe+empty_moov"}, "options": KEYS},
+    "h264.mkv": {"sound": clips.Sound(length_s=2.4, codec="libmp3lame"), "options": KEYS},
+    "vp8.webm": {"sound": clips.Sound(length_s=2.4, codec="libopus", sample_rate_hz=48000), "codec": "libvpx"},
+    "mpeg4.avi": {"sound": clips.Sound(length_s=2.4, codec="pcm_s16le"), "codec": "mpeg4", "time_base": clips.Fraction(1, 25)},
+    "mjpeg.mov": {"sound": clips.Sound(length_s=2.4, codec="pcm_s16le"), "codec": "mjpeg", "pixels": "yuvj420p"},
+    "mpeg2.ts": {"sound": clips.Sound(length_s=2.4, codec="mp2"), "codec": "mpeg2video", "time_base": clips.Fraction(1, 25)},
 }
-FRAMES = 30
+FRAMES = 60
 OUTCOMES = ("as if sound", "used, damage said", "refused", "foreign exception, its item's alone")
 FAULTS = ("ended the job", "hung", "took its process with it")
 
@@ -115,7 +117,11 @@ MUTATIONS: dict[str, Callable[[bytearray, int, random.Random], None]] = {"bits":
 
 def make(folder: Path) -> tuple[Clip, ...]:
     """The sound clips, by name."""
-    return tuple(_clip(clips.write(folder / name, count=FRAMES, **how)) for name, how in FORMATS.items())
+    made = []
+    for name, how in FORMATS.items():
+        options = {**how.get("container_options", {}), "fflags": "+bitexact"}  # no random numbers, no dates
+        made.append(_clip(clips.write(folder / name, count=FRAMES, **{**how, "container_options": options})))
+    return tuple(made)
 
 
 def _clip(path: Path) -> Clip:
@@ -144,7 +150,7 @@ def attempt(task: Task) -> dict[str, object]:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     name, kind, behind, data = damage(task)
     begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="affpipe-fuzz-") as place:
+    with tempfile.TemporaryDirectory(prefix="affpipe-fuzz-", dir=IN_MEMORY) as place:
         folder = Path(place)
         video = folder / f"a{Path(name).suffix}"
         video.write_bytes(data)

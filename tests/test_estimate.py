@@ -371,3 +371,25 @@ def test_a_doctor_asks_the_estimate_and_ends_well(tmp_path, monkeypatch):
     found, told = examine._parts(plan, {})
     assert told == []
     assert {part.name for part in found if part.time_basis == estimate.UNKNOWN} == {"odyssey", "wavlm_chunks", "fit wavlm_chunks"}
+
+
+def test_landmarks_of_streams_with_few_pictures_are_estimated_by_their_pictures(tmp_path):
+    settings = config.parse(
+        {
+            "features": {"mesh": {"encoder": "mesh"}},
+            "models": {"face": {"kind": "transformer", "reads": "mesh"}},
+            "publish": "face",
+            "faces": {"source": "images"},
+            "cache": str(tmp_path / "cache"),
+        }
+    )
+    (tmp_path / "v.mp4").write_bytes(b"v")
+    for name, count in (("one", 1), ("many", 500)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            (tmp_path / name / f"{i + 1:05d}.jpg").write_bytes(b"")
+    rows = [Row(name, tmp_path / "v.mp4", "largest", "predict", {}, {}, images=tmp_path / name) for name in ("one", "many")]
+    plan, length = Plan(settings, rows), Length(18000, 600.0, True, "declared")
+    disk = {item.id: sizes.disk(plan, "landmarks", item, length) for item in plan.items("landmarks")}
+    assert disk["one"] < 1e6
+    assert disk["many"] > 18000 * sizes.LANDMARK_BYTES  # a picture may lie in each chunk

@@ -1,11 +1,14 @@
 """The command `affpipe`: what it says of errors, and its commands put together."""
 
+import errno
+import io
+import os
 import sys
 from typing import Annotated
 
 import typer
 
-from affpipe import __version__
+from affpipe import __version__, disk, faults
 from affpipe.commands import cache, check, data, manifest, results, work
 from affpipe.errors import AffpipeError
 
@@ -32,12 +35,20 @@ for name, sub in {
 
 def main() -> None:
     """Run the command line; an error that the user can mend is one line and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without a character gets its number, and not a traceback
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except AffpipeError as error:
         sys.exit(_fail(error))
-    except (MemoryError, RuntimeError) as error:
-        if not _wants_memory(error):
+    except OSError as error:
+        told = disk.mendable(os.fsdecode(error.filename), error) if isinstance(error.filename, str | bytes | os.PathLike) else None
+        if told is None or error.errno == errno.ENOENT:  # of a file that is not there whoever wants it speaks
+            raise
+        sys.exit(_fail(told))
+    except Exception as error:
+        if not faults.wants_memory(error):
             raise
         what = " ".join(str(error).split()) or "no more"
         who = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))  # the item
@@ -45,11 +56,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("affpipe: stopped; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
-
-
-def _wants_memory(error: Exception) -> bool:
-    """torch says it with errors of its own: OutOfMemoryError for a GPU, words for main memory."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def _fail(error: AffpipeError) -> int:

@@ -115,4 +115,6 @@ def _lock(path: Path) -> int | None:
     except BlockingIOError:
         os.close(file)
         return None
+    except OSError as error:
+        log.warning("device: %s: this file system has no locks (%s); other jobs may take the same GPU", path, error.strerror)
     return file

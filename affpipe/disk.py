@@ -25,15 +25,27 @@ FAULTS = {  # of the disk -> what to do
     errno.ENOENT: "the folder went away meanwhile: check the disk or mount, then run again",
     errno.ESTALE: "the folder went away meanwhile: check the disk or mount, then run again",
     errno.EIO: "check the disk or mount, then run again",
+    errno.EISDIR: "a folder has that name: move it away, or choose another place",
+    errno.ENOTDIR: "a file stands where a folder should: move it away, or choose another place",
+    errno.EEXIST: "a file stands where a folder should: move it away, or choose another place",
+    errno.ENAMETOOLONG: "shorten the name",
+    errno.ELOOP: "a link leads to itself: mend it, or choose another place",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n), then run again",
+    errno.ENFILE: "too many files are open on this machine: close some, then run again",
 }
+FILLED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # said of a file that is written and never of one that is read
 log = logging.getLogger("affpipe")
 
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
     """Hold the lock of a file while a block runs; wait for whoever has it. It goes with its process, however that ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    except OSError as error:
+        raise mendable(str(path), error) or error from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -105,10 +117,15 @@ def telling(path: Path) -> Iterator[None]:
     except AffpipeError:
         raise
     except Exception as error:  # h5py, safetensors and torch have one of their own for a full disk
-        fault = _disk_fault(path, error)
+        fault = None if _of_reading(error) else _disk_fault(path, error)
         if fault is None:
             raise
         raise fault from None
+
+
+def _of_reading(error: Exception) -> bool:
+    """Whether the error is one of FFmpeg's, which reads while others write, and says "Operation not permitted" of damaged data too."""
+    return type(error).__module__.partition(".")[0] == "av" and getattr(error, "errno", None) not in FILLED
 
 
 def _disk_fault(path: Path, error: Exception) -> StoreError | None:
@@ -120,6 +137,12 @@ def _disk_fault(path: Path, error: Exception) -> StoreError | None:
     if number not in FAULTS or (named is not None and Path(os.fsdecode(named)).parent != path.parent):  # another file's
         return None
     return StoreError(f"{path}: want to write it, got {os.strerror(number)}; {FAULTS[number]}")
+
+
+def mendable(who: str, error: OSError) -> StoreError | None:
+    """One line of an error of the system that a person can mend; None for others."""
+    remedy = FAULTS.get(error.errno)
+    return StoreError(f"{who}: want to use it, got {os.strerror(error.errno)}; {remedy}") if remedy else None
 
 
 def write_text(path: Path, text: str) -> None:

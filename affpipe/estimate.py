@@ -20,7 +20,7 @@ from affpipe.lengths import Lengths
 from affpipe.plan import Item, Plan
 from affpipe.settings import ChunkModel
 
-MEASURED, DEFAULT, ARITHMETIC = "measured here", "default", "arithmetic"
+MEASURED, DEFAULT, ARITHMETIC, UNKNOWN = "measured here", "default", "arithmetic", "unknown"
 
 # Seconds a row beside what the network itself computes: decoding, cropping, JPEG, copies, writing. Where a figure comes from: D, a cold run
 # of the demo on a busy CPU core (360p, tiny networks, 2026-11-21), by its job records; P, a timing of the part alone, 720p, one CPU
@@ -68,7 +68,7 @@ class Part:
         seconds, left_s: of one job at a time, in all and for what is not done.
         gpu: bytes of GPU memory, None for what runs on the CPU.
         disk, left_disk: bytes.
-        time_basis, disk_basis: measured here, default, or arithmetic.
+        time_basis, disk_basis: measured here, default, arithmetic, or unknown: of a stage new to the tables, whose figures are then 0.
     """
 
     name: str
@@ -104,7 +104,33 @@ def _records(plan: Plan) -> dict[str, list[JobRecord]]:
     return out
 
 
+def _kind(plan: Plan, name: str) -> str:
+    """What the tables call a stage or model."""
+    s = plan.settings
+    if name in s.models:
+        return s.models[name].kind
+    return f"faces {'images' if s.faces.source == 'images' else s.faces.detector}" if plan.kind(name) == "faces" else plan.kind(name)
+
+
+def is_new(plan: Plan, name: str) -> bool:
+    """Whether the tables know nothing of a stage or model, or of the feature whose vectors a model reads."""
+    model = plan.settings.models.get(name)
+    return _kind(plan, name) not in ROW_S or (model is not None and not model.members and is_new(plan, model.reads))
+
+
+def _new_stage(plan: Plan, name: str, records: Iterable[JobRecord]) -> Part:
+    """Of a stage new to the tables: what its own jobs took and its own streams take, an item; else nothing is known."""
+    items, there, entries = plan.items(name), _there(plan, name, plan.items(name)), _entries(plan, name)
+    left = [i for i in items if i.id not in there and (i.id not in entries or entries[i.id].status == "done")]
+    made, worked = sum(r.made for r in records), sum(r.working_s for r in records)
+    each_s, each = worked / made if made else 0.0, sum(there.values()) / len(there) if there else 0.0
+    basis = (MEASURED if made else UNKNOWN), (MEASURED if there else UNKNOWN)
+    return Part(name, len(items), each_s * len(items), each_s * len(left), None, each * len(items), each * len(left), *basis)
+
+
 def _stage(plan: Plan, name: str, lengths: Lengths, records: Iterable[JobRecord]) -> Part:
+    if is_new(plan, name):
+        return _new_stage(plan, name, records)
     items = plan.items(name)
     rows = {item.id: sizes.rows(plan, name, lengths.videos[item.row.video_id]) for item in items}
     disk = {item.id: float(sizes.disk(plan, name, item, lengths.videos[item.row.video_id])) for item in items}
@@ -159,9 +185,7 @@ def _row_s(plan: Plan, name: str) -> float:
         overlap = 1 if model.kind == "chunk_asp" else model.window / model.stride
         per_row = sizes.window_rows(plan, model.reads) / model.chunks if isinstance(model, ChunkModel) else 1
         return ROW_S[model.kind] + 2 * sizes.parameters(plan, name) * overlap * per_row / _model_speed(plan, name)
-    kind = plan.kind(name)
-    if kind == "faces":
-        kind = f"faces {'images' if s.faces.source == 'images' else s.faces.detector}"
+    kind = _kind(plan, name)
     found = sizes.encoder(plan, name)
     if found is None:
         return ROW_S[kind]
@@ -189,6 +213,12 @@ def _model_speed(plan: Plan, model: str) -> float:
 def _fits(plan: Plan, model: str, lengths: Lengths, records: Iterable[JobRecord]) -> Part:
     """All fits of a model, by all their epochs: one that stops early takes less."""
     settings, device, tasks = plan.settings.models[model], plan.settings.device, plan.settings.tasks
+    folds = plan.fits(model)
+    missing = sum(not Path(plan.fitted(model, fold)).exists() for fold in folds)
+    took = [r.seconds for r in records if r.unit == "epochs" and r.state == "done" and r.done]  # one that found its model has no epochs
+    if is_new(plan, model):
+        each_s = sum(took) / len(took) if took else 0.0
+        return Part(f"fit {model}", len(folds), each_s * len(folds), each_s * missing, None, 0, 0, MEASURED if took else UNKNOWN, UNKNOWN)
     train = [item for item in plan.items(model) if item.row.labelled(tasks, "train")]
     rows = sum(sizes.rows(plan, model, lengths.videos[item.row.video_id]) for item in train)
     chunked = isinstance(settings, ChunkModel)
@@ -196,9 +226,7 @@ def _fits(plan: Plan, model: str, lengths: Lengths, records: Iterable[JobRecord]
     long = sizes.window_rows(plan, settings.reads) if chunked else settings.window
     compute_s = 3 * 2 * sizes.parameters(plan, model) * seen * long / _model_speed(plan, model)  # backwards is twice the work of forwards
     epoch_s = compute_s + seen / settings.training.batch_size * STEP_S[device]
-    each_s, basis, folds = epoch_s * settings.training.epochs, DEFAULT, plan.fits(model)
-    missing = sum(not Path(plan.fitted(model, fold)).exists() for fold in folds)
-    took = [r.seconds for r in records if r.unit == "epochs" and r.state == "done" and r.done]  # one that found its model has no epochs
+    each_s, basis = epoch_s * settings.training.epochs, DEFAULT
     if took:
         each_s, basis = sum(took) / len(took), MEASURED
     gpu = sizes.fit_gpu(plan, model) if device == "cuda" else None

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import disk, store
+from affpipe import disk, faults, store
 from affpipe.abreast import StoppedError, each
 from affpipe.errors import AbsentError, AffpipeError, MediaError, StoreError
 from affpipe.frames import FrameAxis
@@ -195,7 +195,8 @@ def apply(
 ) -> dict[str, Entry]:
     """Apply a stage to items and return what became of each, in their order; faults of one item never lose another.
 
-    StoreError, at once, where a stream that is read has to be made again or the disk takes no more.
+    An exception of a library counts as a fault of its item too. At once raised are StoreError, where a stream that is read has to be made
+    again or the disk takes no more, other faults of the machine (memory, a GPU), and an exception in which the first items all end.
 
     Args:
         entries: for each stage that this one reads, its items' entries.
@@ -209,6 +210,7 @@ def apply(
     stop = threading.Event()
     record = record or JobRecord(f"apply_{name}")
     record.total = len(items)
+    beginning = faults.Beginning(len(items))
 
     def settle(item: Item, entry: Entry) -> None:
         if entry.status != "done":
@@ -233,11 +235,16 @@ def apply(
                 record.there += entry.status == "done"
                 settle(item, entry)
 
-    def make(item: Item) -> Entry:
+    def make(item: Item) -> tuple[Entry, Exception | None]:
         return _make(Job(plan, name, item, stop), worker)
 
     with closing(each(make, missing(), threads, stop)) as made:
-        for item, entry, seconds in made:
+        for item, (entry, error), seconds in made:
+            if beginning.is_bug(error):
+                error.add_note(
+                    f"{name}: {item.id}: the first {faults.FIRST} items all ended so, and no file is at fault: {faults.words(error)}"
+                )
+                raise error
             record.working_s += seconds
             record.made += entry.status == "done"
             record.rows += entry.rows
@@ -250,19 +257,30 @@ def apply(
     return {item.id: out[item.id] for item in items}
 
 
-def _make(job: Job, worker: Worker) -> Entry:
+def _make(job: Job, worker: Worker) -> tuple[Entry, Exception | None]:
+    """What became of an item, and the exception of a library that ended it."""
     try:
         worker(job)
-        return Entry("done", job.path.name, _rows(job.path, store.attributes(job.path)))
+        return Entry("done", job.path.name, _rows(job.path, store.attributes(job.path))), None
     except AbsentError as error:
-        return Entry("absent", reason=str(error))
-    except StoreError:  # no fault of the item: what it reads must be made again, or the disk mended
+        return Entry("absent", reason=str(error)), None
+    except (StoreError, StoppedError):  # no fault of the item: what it reads must be made again, or the disk mended; or the job stops
         raise
     except AffpipeError as error:
-        return Entry("failed", reason=str(error))
-    except Exception as error:  # a bug, or memory: of several items at once a traceback would not say which it was
-        error.add_note(f"{job.name}: {job.item.id}")
-        raise
+        return Entry("failed", reason=str(error)), None
+    except Exception as error:
+        return Entry("failed", reason=blame(job.plan, job.name, job.item, error)), error
+
+
+def blame(plan: Plan, name: str, item: Item, error: Exception) -> str:
+    """The reason of an item that an exception of a library has ended. One of the machine's is raised again, a disk's as StoreError."""
+    if not faults.of_machine(error, plan.cache):
+        log.info("%s: %s: what ended it:", name, item.id, exc_info=error)
+        return faults.reason(f"{item.row.video}: {name}", error)
+    if isinstance(error, OSError) and (told := disk.mendable(f"{name}: {item.id}", error)):
+        raise told from error
+    error.add_note(f"{name}: {item.id}")  # of several items at once a traceback would not say which it was
+    raise error
 
 
 def blank(rows: int, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:

@@ -6,10 +6,14 @@ is none of the cache's, or fill the memory. So the headers are looked at before 
 """
 
 import math
+from collections.abc import Mapping
 
 import h5py
 from h5py import h5d, h5g, h5l, h5o, h5t, h5z
 
+SPARSE, SPARSE_BYTES = "values", 6144  # the dataset whose chunks of zeros may be left out; bytes of its row at most, landmarks have 5736
+BLANK = "blank_chunks"  # its attribute: how many were
+TIMES = "start_s"  # the dataset that has a row for each of its rows, all written
 NUMBERS = (h5t.INTEGER, h5t.FLOAT, h5t.ENUM)  # h5py keeps a bool as an enumeration
 
 
@@ -25,6 +29,8 @@ def check(file: h5py.File) -> dict[str, tuple[int, ...]]:
         shape, size = _declared(file.id, name)
         shapes[name.decode("utf-8", "backslashreplace")] = shape
         declared += size
+    if SPARSE in shapes:
+        declared -= _blank(file, shapes)
     if declared > (size := file.id.get_filesize()):
         raise ValueError(f"datasets of {declared} bytes in a file of {size}")
     return shapes
@@ -35,8 +41,30 @@ def check_written(file: h5py.File) -> None:
     for name, dataset in file.items():
         _, declared = _declared(file.id, name.encode())
         stored = dataset.id.get_storage_size()
+        declared -= _blank(file, {name: dataset.shape, TIMES: file[TIMES].shape}) if name == SPARSE else 0
         if declared > stored:
             raise ValueError(f"{name} of {declared} bytes, of which {stored} are there")
+
+
+def row_bytes(dataset: h5py.Dataset) -> int:
+    """Bytes of one row."""
+    return math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+
+
+def _blank(file: h5py.File, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Bytes of the chunks of `SPARSE` that were left out as zeros, by its attribute.
+
+    ValueError where there may be none such: a few kilobytes must not declare rows for gigabytes. So a row is short, and there are no more
+    of them than times, which lie in the file in full.
+    """
+    dataset = file[SPARSE]
+    if BLANK not in dataset.attrs:
+        return 0
+    count, side = int(dataset.attrs[BLANK]), dataset.chunks[0]
+    chunks = -(-len(dataset) // side)
+    if not 0 <= count <= chunks or row_bytes(dataset) > SPARSE_BYTES or len(dataset) != shapes.get(TIMES, (-1,))[0]:
+        raise ValueError(f"{count} blank chunks in {SPARSE} of {chunks} chunks, {row_bytes(dataset)} bytes a row")
+    return count * side * row_bytes(dataset)
 
 
 def _declared(root: h5g.GroupID, name: bytes) -> tuple[tuple[int, ...], int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from affpipe import store
+from affpipe import faults, store
 from affpipe.errors import InputError, MediaError, StoreError
 from affpipe.plan import Item, Plan
 
@@ -60,18 +60,18 @@ def of(plan: Plan, hours: float | None = None, *, opened: "Mapping[Path, Declare
     if hours is not None:
         each_s = max(0.0, hours * 3600 - sum(length.seconds for length in found.values())) / max(1, len(rest))
         return Lengths(found | {item.id: Length(round(each_s * USUAL_FPS), each_s, True, "given") for item in rest})
-    faults: list[str] = []
-    known = _open(rest, faults) if opened is None else opened
+    said: list[str] = []
+    known = _open(rest, said) if opened is None else opened
     for item in rest:
         if item.row.video in known:
             own = known[item.row.video]
             found[item.id] = Length(own.frames, own.duration_s, own.audio, "declared")
     if not found:
-        raise InputError(f"estimate: want a video that opens, got none{f' ({faults[0]})' if faults else ''}; mend them, or say --hours")
+        raise InputError(f"estimate: want a video that opens, got none{f' ({said[0]})' if said else ''}; mend them, or say --hours")
     mean_s = sum(length.seconds for length in found.values()) / len(found)
     mean_frames = sum(length.frames for length in found.values()) // len(found)
     found |= {item.id: Length(mean_frames, mean_s, True, "taken for the mean") for item in rest if item.id not in found}
-    return Lengths(found, tuple(faults))
+    return Lengths(found, tuple(said))
 
 
 def _measured(plan: Plan, item: Item) -> Length | None:
@@ -86,15 +86,20 @@ def _measured(plan: Plan, item: Item) -> Length | None:
         return None
 
 
-def _open(items: list[Item], faults: list[str]) -> "dict[Path, Declared]":
-    """What videos declare; what is wrong with the others goes to `faults`."""
+def _open(items: list[Item], said: list[str]) -> "dict[Path, Declared]":
+    """What videos declare; what is wrong with the others goes to `said`."""
     from affpipe.media.declared import declared
 
     def one(item: Item) -> "Declared | None":
         try:
             return declared(item.row.video)
         except MediaError as error:
-            faults.append(str(error))
+            said.append(str(error))
+            return None
+        except Exception as error:
+            if faults.of_machine(error):
+                raise
+            said.append(faults.reason(str(item.row.video), error))
             return None
 
     with ThreadPoolExecutor(READERS) as pool:

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affpipe import cache, formats, jobs, report, store, workers
-from affpipe.errors import InputError, MediaError
+from affpipe.errors import AffpipeError, InputError, MediaError, StoreError
 from affpipe.files import instead_of_file
 from affpipe.indexes import Entry
 from affpipe.jobs import Progress
 from affpipe.manifest import SUBJECTS, Row, check_video_name, folded
+from affpipe.media.identity import fingerprint
 from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
 from affpipe.predictor import model_path
@@ -37,7 +38,7 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
         raise InputError(
             f"{run}: want a run that finds faces in videos, got one with faces.source: images; fit one with faces.source: video"
         )
-    rows = [_row(video, subject) for video in videos]
+    rows, failed = _rows(videos, subject, out)
     if len({folded(row.stream_id) for row in rows}) < len(rows):
         raise InputError(f"predict: want videos of different names, got {', '.join(map(str, videos))}; rename one")
     plan = Plan(settings, rows, model_keys=models)
@@ -46,19 +47,44 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
         if not path.is_file():  # nothing is written into a folder that is not the run's cache
             raise InputError(f"{run}: want the cache in which its models were fitted, got no {path}; predict where the run was made")
     entries: dict[str, dict[str, Entry]] = {}
-    failed = []
     with cache.mending():
-        for name in plan.names:
+        for name in plan.names if rows else ():
             entries[name] = jobs.apply(plan, name, plan.items(name), entries, workers.start, progress)
         for item in plan.items(settings.publish):
             entry = entries[settings.publish][item.id]
             if entry.status == "done":
                 without = {model: entries[model][item.id].reason for model in settings.models if entries[model][item.id].status != "done"}
-                done.append(Predicted(_write(plan, item, out), without, _random(plan, item)))
+                try:
+                    done.append(Predicted(_write(plan, item, out), without, _random(plan, item)))
+                except StoreError:  # of the store or of the folder `out`: others would meet it too
+                    raise
+                except Exception as error:
+                    own = isinstance(error, AffpipeError)
+                    failed.append(f"{item.row.video}: {error}" if own else jobs.blame(plan, "predict", item, error))
             else:
                 failed.append(entry.reason if item.row.video.name in entry.reason else f"{item.row.video}: {entry.reason}")
     if failed:
         raise MediaError("; ".join(failed))
+
+
+def _rows(videos: list[Path], subject: str, out: Path) -> tuple[list[Row], list[str]]:
+    """Rows of the videos that can be tried, and of each other one what is wrong."""
+    rows, failed = [], []
+    for video in videos:
+        try:
+            row = _row(video, subject)
+            fingerprint(video)
+            if taken := [path for path in _files(row.stream_id, out) if path.is_dir()]:
+                raise InputError(f"{video}: want to write {taken[0]}, got a folder of that name; move it away, or choose another --out")
+            rows.append(row)
+        except AffpipeError as error:
+            failed.append(str(error))
+    return rows, failed
+
+
+def _files(id: str, out: Path) -> tuple[Path, Path]:
+    """Table and picture of a video."""
+    return out / f"{id}.csv", out / f"{id}.png"
 
 
 def _row(video: Path, subject: str) -> Row:
@@ -70,9 +96,9 @@ def _row(video: Path, subject: str) -> Row:
 
 def _write(plan: Plan, item: Item, out: Path) -> Path:
     axis, found = frames_of(plan, plan.settings.publish, item)
-    table = out / f"{item.id}.csv"
+    table, picture = _files(item.id, out)
     formats.write_predictions(table, axis.times_s, found.values, found.chances, found.source, found.valid)
-    report.trajectories(out / f"{item.id}.png", item.id, axis.times_s, found)
+    report.trajectories(picture, item.id, axis.times_s, found)
     return table
 
 

@@ -83,11 +83,8 @@ class Plan:
             check_images(self.rows, Path(settings.manifest))
         heads = [name for name, model in settings.models.items() if not model.members]
         fusions = [name for name in settings.models if name not in heads]
-        stages = [name for name in MEDIA_STAGES if name != "vad" or settings.vad.model != "none"]
-        within = {m.reads for m in settings.models.values() if not getattr(m, "cache_frozen", True)}  # encoders that run within a model
-        read = {m.reads for m in settings.models.values() if getattr(m, "cache_frozen", True)}
-        features = [name for name in settings.features if name in read or name not in within]
-        self.names = [*stages, *features, *heads, *fusions]  # each after what it reads
+        wanted = self._read_by(["frames", "labels", *settings.models])  # results hold frames against labels
+        self.names = [name for name in (*MEDIA_STAGES, *settings.features, *heads, *fusions) if name in wanted]  # each after what it reads
         curation = settings.subject.curation if model_keys is None else None  # it names streams of the manifest fitted on
         self._curated = read_curation(Path(curation), self.rows, self.numbering) if curation else {}
         self.shards: dict[str, list[str]] = {}  # shard -> video ids
@@ -99,6 +96,23 @@ class Plan:
 
     # -- stages --
 
+    def _read_by(self, names: Sequence[str]) -> set[str]:
+        """These stages and all that they, or the fits of models, read, directly or not."""
+        out: set[str] = set()
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name not in out:
+                out.add(name)
+                waiting += self.learns(name) if name in self.settings.models else self.reads(name)
+        return out
+
+    @property
+    def unread(self) -> list[str]:
+        """Features of the settings that are not made, since no model reads them."""
+        within = {m.reads for m in self.settings.models.values() if not getattr(m, "cache_frozen", True)}  # these run within a model
+        return [name for name in self.settings.features if name not in self.names and name not in within]
+
     def level(self, name: str) -> str:
         """ "video", "stream", or "label": streams that have an annotation for a task of the run."""
         if name == "faces" and self.settings.faces.source == "images":
@@ -109,7 +123,7 @@ class Plan:
 
     def reads(self, name: str) -> tuple[str, ...]:
         """Stages whose streams `name` reads."""
-        if name == "speech" and "vad" in self.names:
+        if name == "speech" and self.settings.vad.model != "none":
             return (*STAGES[name][1], "vad")
         if name in STAGES:
             return STAGES[name][1]

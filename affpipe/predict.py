@@ -14,7 +14,7 @@ from affpipe import decoding, frames, sequences, smoothing
 from affpipe import predictor as models
 from affpipe.decoding import UNFITTED
 from affpipe.device import pick
-from affpipe.errors import AbsentError
+from affpipe.errors import AbsentError, WeightsError
 from affpipe.frames import NEAREST, NONE, FrameAxis
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Item, Plan
@@ -50,8 +50,9 @@ def stage(context: Context) -> Worker:
         predictor, record = at(fold)
         sequence = sequences.read(job, settings)
         if not sequence.usable.any():
-            raise AbsentError(f"{job.item.id}: want something to predict from, got no usable row of {', '.join(predictor.dims)}")
+            raise AbsentError(f"{job.item.id}: {nothing_usable(job, settings, sequence)}")
         rows = models.run(predictor, sequence, device)
+        embedding = _finite(job, rows)
         flat = {"prediction": _flat(rows.prediction), "source": np.repeat(sequence.source, sequence.start_s.shape[1])}
         if rows.gate is not None:
             flat["gate"] = rows.gate
@@ -62,9 +63,36 @@ def stage(context: Context) -> Worker:
             extra |= {"fold_scores": [r["by_output"] for _, r in each], "fold_thresholds": [r["thresholds"] for _, r in each]}
         header = job.header(sequence.axis.fps, random=tuple(record["random"]), **extra)
         times = {"start_s": sequence.start_s.ravel(), "end_s": sequence.end_s.ravel()}
-        job.write(header, values=_flat(rows.embedding).astype(np.float16), valid=sequence.usable.ravel(), **times, **flat)
+        job.write(header, values=_flat(embedding), valid=sequence.usable.ravel(), **times, **flat)
 
     return work
+
+
+def nothing_usable(job: Job, settings: ModelSettings, sequence: sequences.Sequence) -> str:
+    """Why a model has no row of a stream to go on: what it reads, or windows that `speech_only` leaves out."""
+    if getattr(settings, "speech_only", False):
+        with job.open("speech") as windows:
+            kept = windows.rows()[:, windows.attributes["columns"].index("retained")] > 0
+        if len(kept) and not kept.any():
+            vad = job.plan.settings.vad.model != "none"
+            return (
+                f"want windows in which the mouth {'and the voice say' if vad else 'says'} speech, got none of {len(kept)} retained; "
+                "lower speech.min_open_ratio, or set speech_only: false"
+            )
+    names = [name for name in sequence.inputs if name != "steps"]
+    return f"want something to predict from, got no usable row of {', '.join(names)}"
+
+
+def _finite(job: Job, rows: models.Rows) -> np.ndarray:
+    """Embeddings as float16; WeightsError, naming the stream, where a number is none or does not fit: no sound fit gives one."""
+    with np.errstate(over="ignore"):
+        half = rows.embedding.astype(np.float16)
+    for what, values in (("predictions", rows.prediction), ("embeddings within 65504", half)):
+        if not np.isfinite(values).all():
+            bad = int((~np.isfinite(values)).reshape(len(values), -1).any(axis=1).sum())
+            got = f"{bad} of {len(values)} rows without"
+            raise WeightsError(f"{job.name}: {job.item.id}: want finite {what}, got {got}; fit the model again, or look at its input")
+    return half
 
 
 def _flat(rows: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ the figures for them are of the demo.
 """
 
 import math
+import os
 from functools import lru_cache
 from pathlib import Path
 from statistics import mean
@@ -29,6 +30,7 @@ TIMES = (8, 8, 1)  # bytes a row of start_s, end_s, valid
 FILE_BYTES, DATASET_BYTES = 8192, 1152  # of an HDF5 file with five datasets, and of each one more
 CHUNK_ENTRY = 20  # bytes: checksum of a chunk, and its place in the index
 CUDA_BYTES = 0.6e9  # of a CUDA context with cuBLAS and cuDNN loaded
+LANDMARK_BYTES = 478 * 3 * 4  # of a frame
 TEXT_TOKENS = 350  # of the prompt and the timestamps of a segment
 
 
@@ -161,6 +163,8 @@ def disk(plan: Plan, name: str, item: Item, length: Length) -> int:
         return 0
     if name == "audio":
         return round(2 * FLAC_PART * count)
+    if name == "landmarks" and plan.settings.faces.source == "images":  # a chunk without a face takes no room
+        count = min(count, max(1, _images(item)) * (CHUNK_BYTES // LANDMARK_BYTES))
     first, own = _layout(plan, name, count)
     datasets = (*own, *TIMES)
     size = sum(stored(row, count, first) for row in datasets)
@@ -197,7 +201,7 @@ def _layout(plan: Plan, name: str, count: int) -> tuple[int, tuple[int, ...]]:
         case "subject":
             return count, (16, 8)
         case "landmarks":
-            return min(count, 256), (478 * 3 * 4,)
+            return min(count, 256), (LANDMARK_BYTES,)
         case "mouth":
             return count, (8,)
         case "speech":
@@ -210,6 +214,14 @@ def _layout(plan: Plan, name: str, count: int) -> tuple[int, tuple[int, ...]]:
             return s.features[name].batch_size, (2 * feature_width(plan, name),) * 6
         case _:  # wavlm, logmel
             return min(count, 64), (2 * feature_width(plan, name) * window_rows(plan, name), 4)
+
+
+def _images(item: Item) -> int:
+    """Files in a stream's folder of images."""
+    try:
+        return len(os.listdir(item.row.images))
+    except OSError:
+        return 0
 
 
 def crop_bytes(plan: Plan, item: Item) -> float:

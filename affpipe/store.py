@@ -1,7 +1,8 @@
 """Streams on disk: one HDF5 file each, self-describing, keyed, whole or absent.
 
 `<cache>/<stage>/<key>/<id>.<identity>.h5` has rows over time: `values` (R, ...), `start_s`, `end_s` (R,) float64, `valid` (R,) bool, and
-further datasets of R rows (or ragged bytes with an `<name>_offset`). The audio track alone is FLAC, with these attributes as its comment.
+further datasets of R rows (or ragged bytes with an `<name>_offset`). Chunks of `values` without a valid row
+take no room. The audio track alone is FLAC, with these attributes as its comment.
 A file is written under a temporary name in its folder, flushed and renamed, so a file that exists under its name is whole. Readers check
 that what a file says of itself agrees with its name. `<cache>/<stage>/<key>/shards/*.json` are the indexes that the workflow tracks.
 """
@@ -33,7 +34,7 @@ KEY = re.compile(r"[0-9a-f]{12}")  # what names the folder of a computation
 CHUNK_BYTES = 1 << 18  # of one HDF5 chunk at most: small enough for a window, large enough for a disk
 CHUNK_ROWS = 256  # of one at least, bytes permitting
 CHUNK_BLOB = 1 << 16  # bytes of one of ragged data that is written in blocks
-SOUND = 1 << 20  # samples that are checked at once
+SOUND, CHECKED = 1 << 20, 1 << 14  # samples, and rows of a dataset, that are checked at once
 ROWS = ("values", "start_s", "end_s", "valid")
 REPAIR = "run `affpipe cache verify`, then the workflow again"
 
@@ -102,6 +103,7 @@ class Writer:
         self.extra: dict[str, Any] = {}
         self._file, self._before_rows = file, before_rows
         self._rows = 0
+        self._filled: set[int] | None = None  # chunks of `values` that were written; None where all are
 
     def append(
         self, *, values: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, valid: np.ndarray, **more: np.ndarray | list[bytes]
@@ -120,11 +122,11 @@ class Writer:
                 lengths_before = np.cumsum([0, *(len(blob) for blob in data)], dtype=np.int64)[:-1]
                 self._extend(f"{name}_offset", begin + lengths_before)
             else:
-                self._extend(name, np.asarray(data))
+                self._extend(name, np.asarray(data), seen=rows["valid"] if name == layout.SPARSE else None)
         self._rows += len(values)
 
-    def _extend(self, name: str, data: np.ndarray, least: int = CHUNK_ROWS) -> int:
-        """Append along the first axis, creating the dataset on first use; return the length before."""
+    def _extend(self, name: str, data: np.ndarray, least: int = CHUNK_ROWS, seen: np.ndarray | None = None) -> int:
+        """Append along the first axis, creating the dataset on first use; return the length before. seen: (n,) rows to write anyway."""
         if name not in self._file:
             row_bytes = max(1, int(np.prod(data.shape[1:])) * data.dtype.itemsize)
             rows = max(1, min(CHUNK_BYTES // row_bytes, max(len(data), least)))  # a chunk is stored whole, however few its rows
@@ -136,8 +138,36 @@ class Writer:
             raise ValueError(f"Writer.append: {name} began as {dataset.dtype} {dataset.shape[1:]}, got {data.dtype} {data.shape[1:]}")
         before = len(dataset)
         dataset.resize(before + len(data), axis=0)
-        dataset[before:] = data
+        if seen is None or not 0 < layout.row_bytes(dataset) <= layout.SPARSE_BYTES:
+            dataset[before:] = data
+            return before
+        for rows in self._with_something(data, seen, before, dataset.chunks[0]):
+            dataset[before + rows.start : before + rows.stop] = data[rows]
         return before
+
+    def finish(self) -> None:
+        """Say in the file what was left out of it, and how many rows there are."""
+        dataset = self._file.get(layout.SPARSE)
+        if self._filled is not None and dataset is not None:
+            blank = -(-len(dataset) // dataset.chunks[0]) - len(self._filled)
+            if blank:
+                dataset.attrs[layout.BLANK] = blank
+        self._file.attrs["rows"] = self._rows
+
+    def _with_something(self, data: np.ndarray, seen: np.ndarray, before: int, side: int) -> list[slice]:
+        """The rows to write: a chunk that holds no valid row and nothing but zeros is left out, takes no room, and reads as zeros.
+
+        Args:
+            before: rows that are there already. side: rows of a chunk.
+        """
+        some = seen.copy()
+        unseen = np.ascontiguousarray(data[~seen])
+        some[~seen] = unseen.view(np.uint8).reshape(len(unseen), -1 if len(unseen) else 1).any(axis=1)  # bytes: -0.0 is something
+        chunk = (before + np.arange(len(data))) // side
+        self._filled = set() if self._filled is None else self._filled
+        self._filled.update(np.unique(chunk[some]).tolist())
+        edges = np.flatnonzero(np.diff(np.isin(chunk, chunk[some]), prepend=False, append=False))
+        return [slice(start, stop) for start, stop in edges.reshape(-1, 2).tolist()]
 
 
 @contextmanager
@@ -154,7 +184,7 @@ def writing(path: Path, header: Header, *, before_rows: Callable[[], None] = lam
         yield writer
         attributes["extra"] = {**attributes["extra"], **writer.extra}
         file.attrs["affpipe"] = json.dumps(attributes, sort_keys=True)
-        file.attrs["rows"] = writer._rows
+        writer.finish()
 
 
 def write(path: Path, header: Header, **rows: Any) -> None:
@@ -287,7 +317,8 @@ def check(path: Path, *, key: str, identity: str, deep: bool = False) -> dict[st
         with Stream(path, key=key, identity=identity) as stream:
             stream.check_written()
             for name in stream.names:
-                stream.rows(name)
+                for start in range(0, stream.shape_of(name)[0], CHECKED):
+                    stream.rows(name, start, start + CHECKED)
     elif deep:
         track = Sound(path)
         for start in range(0, len(track), SOUND):

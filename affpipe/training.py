@@ -18,17 +18,17 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from affpipe import backbone as backbones
-from affpipe import build, crossfit, disk, epochs, judging, sequences, smoothing
+from affpipe import build, crossfit, disk, divergence, epochs, judging, sequences, smoothing
 from affpipe import predictor as models
 from affpipe.compat import ensure_torchvision
 from affpipe.device import pick
 from affpipe.encoders.augment import augment
 from affpipe.epochs import MONITOR
-from affpipe.errors import ManifestError, StoreError
+from affpipe.errors import ManifestError, SettingsError, StoreError
 from affpipe.indexes import Entry
 from affpipe.jobs import Job, Progress, inherited
 from affpipe.plan import Item, Plan
-from affpipe.predict import fitted, spread
+from affpipe.predict import fitted, nothing_usable, spread
 from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import FULL_SCALE, Packed, Sequence
 from affpipe.settings import ChunkModel, ModelSettings, Training
@@ -55,8 +55,9 @@ class Labelled(NamedTuple):
 class Fit(pl.LightningModule):
     """Predictor, loss and optimiser."""
 
-    def __init__(self, predictor: Predictor, settings: ModelSettings, seed: int, tasks: tuple[str, ...], loss: nn.Module):
+    def __init__(self, predictor: Predictor, settings: ModelSettings, seed: int, tasks: tuple[str, ...], loss: nn.Module, name: str = ""):
         super().__init__()
+        self.name = name
         self.predictor, self.settings, self.seed = predictor, settings.training, seed
         self.augmentation = getattr(settings, "augment", None)
         self.tasks, self.loss = tasks, loss
@@ -92,12 +93,13 @@ class Fit(pl.LightningModule):
 
     def validation_step(self, batch: Any, _: int) -> None:
         """Predict every validation stream whole; the score is the mean of the tasks' measures on its rows, or on its frames."""
-        own = judging.scores(self.tasks, *self.outputs(self.trainer.datamodule.validation))
+        found, rate = self.outputs(self.trainer.datamodule.validation), self.trainer.optimizers[0].param_groups[0]["lr"]
+        divergence.check(self.name, self.current_epoch, rate, torch.stack(self._losses), found[0])
+        own = judging.scores(self.tasks, *found)
         score = float(np.mean(list(own.values())))
         self.log(MONITOR, score, batch_size=1)
         if not self.trainer.sanity_checking:
             loss = float(torch.stack(self._losses).mean())
-            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
             each = {f"validation_{task}": value for task, value in own.items()}
             self.curves.append({"epoch": self.current_epoch, "training_loss": loss, MONITOR: score, **each, "learning_rate": rate})
             log.info("epoch %d: training loss %.4f, validation score %.4f, learning rate %.1e", self.current_epoch, loss, score, rate)
@@ -226,9 +228,13 @@ def fit(
     if not len(packed):
         raise ManifestError(f"{name}: want labelled windows in partition train, got none; check the annotations")
     loss = build.loss(tasks, settings.training.loss, packed.target, packed.known)
-    module = Fit(predictor, settings, seed, tasks, loss)
+    module = Fit(predictor, settings, seed, tasks, loss, name)
     told = Epochs(f"fit {name}", progress) if progress else None
-    best = _train(module, Windows(packed, validation, settings.training.batch_size, seed), folder, device, told)
+    try:
+        best = _train(module, Windows(packed, validation, settings.training.batch_size, seed), folder, device, told)
+    except SettingsError:  # it diverged: the same again would end so too
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        raise
     record = {
         "model": name,
         "key": key,
@@ -247,6 +253,7 @@ def fit(
     }
     if fold is not None and plan.fused(name):
         crossfit.join(predictor.to(device), fitted(plan, name, None, device=device)[0], [s for s, *_ in train], device)
+    divergence.check_weights(name, best["epoch"], best["learning_rate"], predictor)
     models.save(path, predictor, record)
     shutil.rmtree(folder / "checkpoints")
     return record
@@ -285,7 +292,7 @@ def _labelled(
         if len(sequence):
             out.append(Labelled(sequence, target, known, of_frames))
         else:
-            what = "no label on what there is" if usable else "nothing that the model can use"
+            what = "no label on what there is" if usable else nothing_usable(job, settings, sequence)
             log.warning("%s: %s: left out of %s: %s", name, item.id, partition, what)
     if not any(stream.known.any() for stream in out):
         raise ManifestError(

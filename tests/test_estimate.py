@@ -13,6 +13,7 @@ from small_run import Run
 from typer.testing import CliRunner
 
 from affpipe import build, cli, config, estimate, lengths, sizes
+from affpipe.doctor import examine
 from affpipe.errors import InputError, MediaError, WeightsError
 from affpipe.jobrecord import JobRecord
 from affpipe.jobs import Context, Job
@@ -24,6 +25,7 @@ from affpipe.settings import Settings
 from affpipe.stages import faces as face_stages
 from affpipe.stages import features as feature_stages
 from affpipe.stages import media as media_stages
+from affpipe.weights import sizes as sizes_of
 from affpipe.weights.sizes import PUBLISHED, network
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -353,3 +355,76 @@ def test_the_command_adds_up(tmp_path):
     total = sum(part["disk"] for part in found["parts"]) / 1e9
     assert f"{total:.1f} GB" in next(line for line in out.splitlines() if "in all" in line)
     assert "Defaults are rough" in " ".join(out.split())
+
+
+# ---- stages that the tables do not know -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["mesh", "wavlm", "transformer", "mouth", "faces mediapipe", "chunk_asp", "grada"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_stage_new_to_the_tables_is_unknown_and_no_traceback(tmp_path, monkeypatch, kind, device):
+    """An encoder, model or stage that was added without a thought of the estimate, as the guides once had it."""
+    monkeypatch.delitem(estimate.ROW_S, kind)
+    for table in (sizes_of.USUAL, sizes_of.PUBLISHED):
+        monkeypatch.delitem(table, kind, raising=False)
+    mesh = {"features": {"mesh": {"encoder": "mesh"}}, "models": {"look": {"kind": "transformer", "reads": "mesh"}}}
+    plan = plan_of(ras(tmp_path, device=device, faces={"detector": "mediapipe"}, **mesh), tmp_path, 4)
+    found = parts(plan, same(plan))
+    assert list(found) == [*_in_order(plan), "publish"]
+    new = {name for name, part in found.items() if part.time_basis == estimate.UNKNOWN}
+    assert new
+    assert all(found[name].seconds == found[name].disk == 0 for name in new)
+    known = set(found) - new
+    assert all(found[name].seconds > 0 for name in known)
+    assert not any(estimate.is_new(plan, name.removeprefix("fit ")) for name in known - {"publish"})
+
+
+def test_what_a_new_stage_took_is_measured_by_its_own_jobs(tmp_path, monkeypatch):
+    monkeypatch.delitem(estimate.ROW_S, "mouth")
+    settings = {
+        "features": {"wavlm": {"encoder": "wavlm"}},
+        "models": {"voice": {"kind": "chunk_asp", "reads": "wavlm"}},
+        "publish": "voice",
+        "cache": str(tmp_path / "cache"),
+    }
+    plan = plan_of(config.parse(settings), tmp_path, 4)
+    shard = next(iter(plan.shards))
+    JobRecord("apply_mouth", shard, plan.key("mouth"), state="done", made=2, working_s=6.0).write(plan.record("mouth", shard))
+    for item in plan.items("mouth")[:2]:
+        path = plan.stream("mouth", item)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(1000))
+    part = parts(plan, same(plan))["mouth"]
+    assert (part.seconds, part.left_s, part.disk, part.left_disk) == (12.0, 6.0, 4000.0, 2000.0)
+    assert (part.time_basis, part.disk_basis) == (estimate.MEASURED, estimate.MEASURED)
+
+
+def test_a_doctor_asks_the_estimate_and_ends_well(tmp_path, monkeypatch):
+    monkeypatch.delitem(estimate.ROW_S, "wavlm")
+    plan = plan_of(ras(tmp_path), tmp_path, 2)
+    monkeypatch.setattr(examine.lengths, "of", lambda plan, **_: same(plan))
+    found, told = examine._parts(plan, {})
+    assert told == []
+    assert {part.name for part in found if part.time_basis == estimate.UNKNOWN} == {"odyssey", "wavlm_chunks", "fit wavlm_chunks"}
+
+
+def test_landmarks_of_streams_with_few_pictures_are_estimated_by_their_pictures(tmp_path):
+    settings = config.parse(
+        {
+            "features": {"mesh": {"encoder": "mesh"}},
+            "models": {"face": {"kind": "transformer", "reads": "mesh"}},
+            "publish": "face",
+            "faces": {"source": "images"},
+            "cache": str(tmp_path / "cache"),
+        }
+    )
+    (tmp_path / "v.mp4").write_bytes(b"v")
+    for name, count in (("one", 1), ("many", 500)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            (tmp_path / name / f"{i + 1:05d}.jpg").write_bytes(b"")
+    rows = [Row(name, tmp_path / "v.mp4", "largest", "predict", {}, {}, images=tmp_path / name) for name in ("one", "many")]
+    plan, length = Plan(settings, rows), Length(18000, 600.0, True, "declared")
+    disk = {item.id: sizes.disk(plan, "landmarks", item, length) for item in plan.items("landmarks")}
+    assert disk["one"] < 1e6
+    assert disk["many"] > 18000 * sizes.LANDMARK_BYTES  # a picture may lie in each chunk

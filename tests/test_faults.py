@@ -19,7 +19,7 @@ from fakes.workspace import Workspace
 RECIPE = """
 shards: 1
 features: {qwen3vl: null}
-models: {behaviour: null, voice: null, fused: null}
+models: {behaviour: null, fused: null, voice: {speech_only: false}}
 publish: face
 """
 
@@ -272,13 +272,20 @@ def test_a_faulty_video_stops_the_run_with_a_ledger_and_loses_no_other(workspace
 
 
 def test_a_skipped_video_is_in_the_ledger_until_it_is_tried_again(workspace, sound):
-    without(workspace, "faces", "subject", "landmarks", "mouth", "speech", "mesh", "face")
-    workspace.amid(fault={"faces/clip5": "media"})
+    """Here an exception of a library, which is as good a fault of the video as one that is foreseen."""
+    without(workspace, "faces", "subject", "landmarks", "mesh", "face")
+    workspace.amid(fault={"faces/clip5": "foreign"})
     said = workspace.snakemake("--config", "on_error=skip")
     assert "affpipe: 5 of 6 streams predicted, 1 with faults that were skipped (exit status 0, as on_error is skip)" in said
     (row,) = ledger(workspace)
     assert (row["stream_id"], row["stage"], row["predicted"]) == ("clip5", "faces", "no")
-    assert row["without"] == "subject, landmarks, mouth, speech, mesh, face"
+    assert (
+        "clip5.mp4: faces: want a file that it gets through, got ArithmeticError: faces/clip5: 3 * 4 is 13 (fake_events.py:"
+        in row["reason"]
+    )
+    assert row["remedy"] == "if the file plays elsewhere, report this"
+    assert any("Traceback" in log.read_text() for log in workspace.folder.glob("logs/run/apply_faces/*.log"))
+    assert row["without"] == "subject, landmarks, mesh, face"
     assert sorted(p.stem for p in workspace.folder.glob("results/run/predictions/*.csv")) == ["clip1", "clip2", "clip3", "clip4", "clip6"]
     workspace.amid()
     done = workspace.run("-m", "affpipe", "cache", "retry", "base.yaml", "recipe.yaml")

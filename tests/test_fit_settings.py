@@ -59,7 +59,7 @@ def watched(plan: Plan, name: str, scale: float = 1.0) -> tuple[Watch, Fit, Pack
     torch.manual_seed(0)
     loss = build.loss(("va",), settings.training.loss, packed.target, packed.known)
     model = Predictor(settings, sequences.widths([s.sequence for s in train]), outputs=2)
-    module = Fit(model, settings, 0, ("va",), Scaled(loss, scale))
+    module = Fit(model, settings, 0, ("va",), Scaled(loss, scale), name)
     watch = Watch()
     validation = training._labelled(plan, name, entries(plan), "validation")
     training._train(module, Windows(packed, validation, len(packed), 0), plan.cache / "watched", CPU, watch)

@@ -435,3 +435,50 @@ def test_the_key_of_a_run_follows_all_that_it_publishes(data):
 
 def test_canonical_text_is_one_for_one_value():
     assert canonical({"b": [1, 2.5], "a": "ä"}) == canonical({"a": "ä", "b": [1, 2.5]}) == '{"a":"ä","b":[1,2.5]}'
+
+
+# ---- what is planned is read ------------------------------------------------------------------------------------------------------------
+
+ALONE = {
+    "face": ["frames", "labels", "faces", "subject", "landmarks", "mesh", "face"],
+    "behaviour": ["frames", "labels", "qwen3vl", "behaviour"],
+    "voice": ["frames", "labels", "audio", "faces", "subject", "landmarks", "mouth", "speech", "wavlm", "voice"],
+}
+
+
+def alone(model: str, **change: Any) -> dict[str, Any]:
+    models = {name: None for name in FITTED if name != model}
+    return {"models": models | ({model: change} if change else {}), "publish": model}
+
+
+@pytest.mark.parametrize("model", ALONE)
+def test_a_model_alone_plans_what_it_reads_and_nothing_else(data, model):
+    plan = data.plan(alone(model))
+    assert plan.names == ALONE[model]
+    whole = data.plan()
+    assert all(plan.key(name) == whole.key(name) for name in plan.names)
+    assert plan.unread == [name for name in FEATURES if name not in plan.names]
+
+
+def test_speech_windows_and_the_mouth_are_planned_for_a_model_that_keeps_to_them_alone(data):
+    every = {"vad": {"model": "silero"}}
+    assert data.plan(alone("voice", speech_only=False) | every).names == ["frames", "labels", "audio", "wavlm", "voice"]
+    assert data.plan(alone("voice") | every).names == [
+        *["frames", "labels", "audio", "vad", "faces", "subject", "landmarks", "mouth", "speech", "wavlm", "voice"]
+    ]
+
+
+def test_every_planned_stage_is_read_by_a_later_one_or_is_a_model_or_what_results_are_held_against(data):
+    for change in ({}, {"vad": {"model": "silero"}}, *map(alone, ALONE)):
+        plan = data.plan(change)
+        read = {read for name in plan.names for read in plan.reads(name)} | {"frames", "labels", *plan.settings.models}
+        assert set(plan.names) == read
+        for place, name in enumerate(plan.names):
+            assert set(plan.reads(name)) <= set(plan.names[:place])
+
+
+def test_a_feature_that_no_model_reads_is_not_made_and_is_named(data):
+    plan = data.plan({"features": {"logmel": {"encoder": "logmel"}}})
+    assert "logmel" not in plan.names
+    assert plan.unread == ["logmel"]
+    assert data.plan().unread == []

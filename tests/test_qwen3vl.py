@@ -318,6 +318,9 @@ def test_other_input_is_refused(tiny: Path) -> None:
     for bad in (clip.astype(np.float32), clip[0], clip[..., :1], clip[:0], np.zeros((17, 40, 40, 3), np.uint8)):
         with pytest.raises(InputError, match=r"qwen3vl: want uint8 \(n, H, W, 3\) with n from 1 to 16"):
             encoder.extract([bad], [np.arange(float(len(bad)))])
+    for bad in (np.zeros((1, 801, 4, 3), np.uint8), np.zeros((1, 4, 801, 3), np.uint8)):  # 200 times are the processor's limit
+        with pytest.raises(InputError, match=r"at most 200 times the other, got (4x801|801x4); crop the video"):
+            encoder.extract([bad], [np.zeros(1)])
     for bad in (times[:2], times[::-1], np.array([0, 1, np.nan])):
         with pytest.raises(InputError, match="want 3 finite, increasing times"):
             encoder.extract([clip], [bad])

@@ -158,6 +158,21 @@ def test_run_of_a_single_model_whose_faces_were_never_looked_at(tmp_path: Path) 
     assert ["v1", "validation", "150", "6.0 s", "–", "–", ""] in cells(section(page, "summary"))
 
 
+def test_a_run_that_looks_at_no_face_shows_what_is_there(tmp_path: Path) -> None:
+    voice = {**SETTINGS["models"]["voice"], "speech_only": False}
+    run = Run(tmp_path, models={"voice": voice}, publish="voice", streams={"t": "train", "v": "validation"})
+    assert run.plan.names == ["frames", "labels", "audio", "wavlm", "voice"]
+    page = run.page()
+    rows = cells(section(page, "summary"))
+    assert ["t", "train", "150", "6.0 s"] in rows
+    assert ["v", "validation", "150", "6.0 s"] in rows
+    for absent in ("without a face", "Frames without", "mouth open", "subject not seen", "retained speech window"):
+        assert absent not in page
+    assert "source of the frame" in page
+    stages = {text for text in Reader(page).text.split("\n")}
+    assert not stages & {"faces", "subject", "landmarks", "mouth", "speech", "mesh"}
+
+
 def test_curve_of_one_epoch_is_a_dot(tmp_path: Path) -> None:
     run = Run(tmp_path)
     path = Path(run.plan.fitted("fused"))

@@ -523,3 +523,9 @@ def test_two_people_of_a_real_clip(data, media):
         assert stream.rows()[stream.valid][:, 0].min() > 360  # of 720: the one on the right
     with store.Stream(plan.stream("subject", plan.items("subject")[1])) as stream:
         assert not stream.valid.any()
+
+
+def test_a_run_that_looks_for_no_face_says_so(tmp_path):
+    data = Data(tmp_path).fill()
+    with pytest.raises(InputError, match="want a run that looks for faces, got one whose models read none"):
+        data.review({"models": {"face": None, "voice": None, "fused": None}, "publish": "behaviour"})

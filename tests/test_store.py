@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from affpipe import cache as caches
-from affpipe import disk, store
+from affpipe import disk, layout, store
 from affpipe.errors import StoreError
 from affpipe.indexes import Entry, read_index, write_index
 from affpipe.media.audio import write_flac
@@ -424,3 +424,97 @@ def test_garbage_is_what_no_key_names(stored, sound):
 def test_a_cache_that_is_not_there_is_empty(tmp_path):
     assert caches.folders(tmp_path / "none") == []
     assert list(caches.verify(tmp_path / "none")) == []
+
+
+# ---- frames without a face --------------------------------------------------------------------------------------------------------------
+
+
+def points(seen: np.ndarray) -> dict[str, np.ndarray]:
+    """Landmarks of frames, zero where no face was seen."""
+    rng, times = np.random.default_rng(len(seen)), np.arange(len(seen)) / 25
+    values = rng.normal(size=(len(seen), 478, 3)).astype(np.float32) * seen[:, None, None]
+    return {"values": np.where(seen[:, None, None], values, np.float32(0)), "start_s": times, "end_s": times + 0.04, "valid": seen}
+
+
+def put(path: Path, rows: dict[str, np.ndarray], size: int) -> None:
+    with store.writing(path, HEADER) as out:
+        for start in range(0, len(rows["valid"]), size):
+            out.append(**{name: data[start : start + size] for name, data in rows.items()})
+
+
+@pytest.mark.parametrize("size", [1, 45, 256, 2000])
+def test_frames_without_a_face_take_no_room_and_read_as_ever(path, size):
+    seen = np.zeros(2000, bool)
+    seen[[0, 700, 701, 1999]] = True
+    seen[1000:1100] = True
+    rows = points(seen)
+    put(path, rows, size)
+    with Stream(path, key=KEY, identity=IDENTITY) as stream:
+        np.testing.assert_array_equal(stream.rows(), rows["values"])
+        np.testing.assert_array_equal(stream.rows("values", 690, 1020), rows["values"][690:1020])
+        np.testing.assert_array_equal(stream.valid, seen)
+        assert stream.rows().dtype == np.float32
+    store.check(path, key=KEY, identity=IDENTITY, deep=True)
+    row = 478 * 3 * 4
+    chunks = 6 * (store.CHUNK_BYTES // row)  # those of the single frames, and what a hundred frames touch
+    if size > 1:
+        assert path.stat().st_size < chunks * row + 2000 * 17 + 40_000
+    assert path.stat().st_size < 0.2 * 2000 * row
+
+
+def test_a_stream_without_any_face_takes_the_room_of_its_times(path):
+    put(path, points(np.zeros(5000, bool)), 256)
+    assert path.stat().st_size < 5000 * 17 * 1.5 + 20_000
+    with Stream(path) as stream:
+        assert stream.rows().shape == (5000, 478, 3)
+        assert not stream.rows().any()
+    store.check(path, key=KEY, identity=IDENTITY, deep=True)
+
+
+def test_zeros_that_are_valid_and_signs_of_zero_are_written(path):
+    rows = points(np.ones(200, bool))
+    rows["values"][:] = 0
+    put(path, rows, 50)
+    whole = path.stat().st_size
+    rows["valid"] = np.zeros(200, bool)
+    rows["values"][:] = -0.0
+    put(path, rows, 50)
+    with Stream(path) as stream:
+        assert np.signbit(stream.rows()).all()
+    assert whole > 200 * 478 * 12
+    assert path.stat().st_size == pytest.approx(whole, rel=0.01)
+
+
+def test_a_stream_all_of_whose_frames_have_a_face_is_what_it_was(path):
+    put(path, points(np.ones(300, bool)), 256)
+    with h5py.File(path) as file:
+        assert dict(file["values"].attrs) == {}
+
+
+def test_a_lost_chunk_is_found_among_those_that_were_left_out(path):
+    seen = np.arange(900) < 450
+    put(path, points(seen), 256)
+    with h5py.File(path, "r+", libver="v110") as file:
+        assert file["values"].attrs["blank_chunks"] == 10
+        file["values"].attrs["blank_chunks"] = 9
+        with pytest.raises(ValueError, match=r"values of 2839320 bytes, of which 25\d+ are there"):
+            layout.check_written(file)
+    refused(path)
+
+
+@pytest.mark.parametrize("said", [-1, 10**9, "many", [1, 2]])
+def test_a_number_of_blank_chunks_that_cannot_be_is_refused(path, said):
+    put(path, points(np.zeros(200, bool)), 256)
+    with h5py.File(path, "r+", libver="v110") as file:
+        file["values"].attrs["blank_chunks"] = said
+    refused(path)
+
+
+def test_wide_rows_cannot_be_blank(path):
+    """A few kilobytes must not declare gigabytes."""
+    put(path, points(np.zeros(200, bool)), 256)
+    with h5py.File(path, "r+", libver="v110") as file:
+        del file["values"]
+        file.create_dataset("values", (200, 100_000), np.float32, chunks=(1, 100_000), maxshape=(None, 100_000))
+        file["values"].attrs["blank_chunks"] = 200
+    assert "200 blank chunks in values of 200 chunks, 400000 bytes a row" in refused(path)

@@ -13,7 +13,7 @@ from small_workspace import ROOT, Workspace, rows
 from affpipe.demo.clips import WIDE
 from affpipe.store import Stream
 
-EXTRACTION = ["frames", "labels", "audio", "faces", "subject", "landmarks", "mouth", "speech", "mesh", "qwen3vl", "wavlm"]
+EXTRACTION = ["frames", "labels", "audio", "faces", "subject", "landmarks", "mesh", "qwen3vl", "wavlm"]  # none reads the mouth
 MODELS = ["face", "behaviour", "voice", "fused"]
 TASKS = """
 name: tasks
@@ -101,7 +101,7 @@ def test_a_curation_decision_redoes_that_stream_alone(workspace):
     made = {stage: workspace.made(stage) for stage in EXTRACTION + MODELS}
     workspace.snakemake("--config", "subject={curation: curation.csv}")
     redone = {stage: workspace.made(stage) - made[stage] for stage in made}
-    of_the_face = ("subject", "landmarks", "mouth", "speech", "mesh", "face", "behaviour", "fused")  # it has no sound
+    of_the_face = ("subject", "landmarks", "mesh", "face", "behaviour", "fused")  # it has no sound
     assert redone == {stage: int(stage in of_the_face) for stage in made}
     (path,) = set(folder.glob("cache/subject/*/four.*.h5")) - {path}
     with Stream(path) as stream:
@@ -190,13 +190,13 @@ def test_a_video_to_predict_costs_one_job_a_stage_and_no_training(workspace):
 
 
 def test_a_hole_in_the_store_is_found_and_filled(workspace):
-    (victim,) = workspace.folder.glob("cache/mouth/*/three.*.h5")
+    (victim,) = workspace.folder.glob("cache/landmarks/*/three.*.h5")
     content = victim.read_bytes()
     victim.write_bytes(content[: len(content) // 2])
     done = workspace.run("-m", "affpipe", "cache", "verify", fails=True)
     assert "three" in done.stdout
     others = {path: path.stat().st_mtime_ns for path in workspace.folder.glob("cache/*/*/*.*") if path.suffix in (".h5", ".safetensors")}
-    assert "apply_mouth" in workspace.planned()
+    assert "apply_landmarks" in workspace.planned()
     workspace.snakemake()
     assert victim.exists()
     assert others == {path: path.stat().st_mtime_ns for path in others}  # what reads it is looked at again and left as it is

@@ -87,6 +87,11 @@ def estimate(
     print_table(f"{plan.settings.name}: {len(long.videos)} videos, {long.hours:.2f} hours", head, rows)
     for fault in long.faults:
         print(fault)
+    unknown = [p.name for p in parts if estimates.UNKNOWN in (p.time_basis, p.disk_basis)]
+    if unknown:
+        print(f"new to the tables, so not known and not in the sums: {', '.join(unknown)}")
+    for name in plan.unread:
+        print(f"features.{name}: no model reads it, so it is not made")
     sources = ", ".join(f"{count} {source}" for source, count in long.sources.items())
     print(
         f"lengths of videos: {sources}. Time is that of one job after another: divide by the jobs that run at once. "

@@ -27,10 +27,10 @@ def wanted(settings: Settings, stages: list[str]) -> list[Wanted]:
     """Checkpoints that the stages of a run load, each once."""
     folder, landmarks = Path(settings.weights), settings.landmarks
     sections = [settings.features[name] for name in settings.features if name in stages or _within(settings, name)]
-    if settings.faces.source == "video" and settings.faces.detector == "yolo":
+    if "faces" in stages and settings.faces.source == "video" and settings.faces.detector == "yolo":
         sections.append(settings.faces)
     found = [Wanted(folder / s.weights, s.weights_revision) for s in sections if hasattr(s, "weights")]
-    if landmarks.model != "bundled":
+    if landmarks.model != "bundled" and "landmarks" in stages:
         found.append(Wanted(Path(landmarks.model), landmarks.weights_revision))
     return list(dict.fromkeys(found))
 

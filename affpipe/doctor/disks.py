@@ -15,7 +15,6 @@ NETWORK = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb3", "f
 SKEW_S = 5.0  # between the clocks of machine and file system that nobody minds
 MUCH_SKEW_S = 60.0  # with more, jobs that run are taken for killed ones
 TIGHT = 1.2  # want this much more room than the estimate
-LOCKING = "HDF5_USE_FILE_LOCKING"
 
 
 def check(folders: Mapping[str, Path], need: Mapping[str, float], files: int) -> Iterator[Finding]:
@@ -107,22 +106,20 @@ def clock(folder: Path) -> Finding:
 
 
 def locking(folder: Path) -> Finding:
-    """HDF5 locks every file that it opens, which some network file systems do not allow."""
+    """A fit locks its folder, so that two runs do not fit one model at once; streams are written and read without locks."""
     place = there(folder)
-    system, off = kind(place), os.environ.get(LOCKING, "").upper() in ("FALSE", "0", "BEST_EFFORT")
-    path = place / f".affpipe-doctor-{os.getpid()}"
+    system, path = kind(place), place / f".affpipe-doctor-{os.getpid()}"
+    alone = "run one workflow at a time on this cache"
     try:
         with path.open("wb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if off:
-            return fine("file locks", f"{system} has none, and HDF5 does without ({LOCKING})")
-        return fault("file locks", f"{folder} ({system}): HDF5 locks files, got {error.strerror}", f"export {LOCKING}=FALSE")
+        return warning("file locks", f"{folder} ({system}): none ({error.strerror}); two runs may fit one model at once", alone)
     finally:
         if path.exists():
             path.unlink()
-    if system in NETWORK and not off:
-        return warning("file locks", f"{folder} is on {system}, where locks between nodes may hang", f"export {LOCKING}=FALSE for all jobs")
+    if system in NETWORK:
+        return warning("file locks", f"{folder} is on {system}, where locks between nodes may hold nothing or hang", alone)
     return fine("file locks", f"they work ({system})")
 
 

@@ -12,7 +12,7 @@ from affpipe.estimate import Part
 from affpipe.manifest import Row
 from affpipe.media.declared import Declared
 from affpipe.plan import Plan
-from affpipe.settings import Settings
+from affpipe.settings import MEDIA_STAGES, Settings
 
 LISTED = 20  # faults of a manifest that are told of one by one
 
@@ -44,7 +44,9 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
         plan = run.plan_from(settings) if all(f.level == FINE for f in told) else None
     except AffpipeError as error:
         yield of_error("manifest", error)
-    stages = plan.names if plan else list(settings.features)
+    stages = plan.names if plan else [*MEDIA_STAGES, *settings.features]
+    for name in plan.unread if plan else ():
+        yield warning("features", f"features.{name}: no model reads it, so it is not made", "take it out, or let a model read it")
     half_s = max(1.0, (end_s - time.monotonic()) / (2 if media else 1))
     yield from checkpoints.check(checkpoints.wanted(settings, stages), Path(settings.cache), half_s)
     opened: dict[Path, Declared] = {}

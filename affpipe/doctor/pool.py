@@ -5,6 +5,7 @@ import multiprocessing
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -12,15 +13,18 @@ from typing import Any
 TICK_S = 0.2
 
 
+@dataclass(frozen=True)
 class Late:
-    """In place of a result: the file took too long."""
+    """In place of a result: the file took too long, or with `gone` its process ended without a word."""
+
+    gone: bool = False
 
 
 def each(work: Callable[[Any], Any], items: Iterable[Any], *, processes: int, limit_s: float, each_s: float) -> Iterator[tuple[Any, Any]]:
     """Yield (item, result) as they come. Items that are not reached within `limit_s` are not yielded.
 
     Args:
-        work: a module's function; what it raises is a bug and ends its process, and so its item counts as late.
+        work: a module's function; what it raises is a bug and ends its process, and so its item counts as gone.
         each_s: longest time for one item, the start of its process not counted; its process is killed then and `Late` is its result.
     """
     waiting, end_s = deque(items), time.monotonic() + limit_s
@@ -76,7 +80,7 @@ class _Worker:
             return self.pipe.recv()
         except EOFError:  # a decoder can take its process with it
             self.dead = True
-            return Late()
+            return Late(gone=True)
 
     def kill(self) -> None:
         self.process.kill()

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from affpipe import faults
 from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
 from affpipe.doctor.pool import Late, each
 from affpipe.errors import MediaError
@@ -20,6 +21,8 @@ def check(paths: list[Path], limit_s: float, *, file_s: float = FILE_S) -> tuple
     for path, result in each(look, paths, processes=PROCESSES, limit_s=limit_s, each_s=file_s):
         if isinstance(result, Declared):
             found[path] = result
+        elif isinstance(result, Late) and result.gone:
+            faults.append(fault("video", f"{path}: it ends the process that opens it", "take it out of the manifest"))
         elif isinstance(result, Late):
             faults.append(fault("video", f"{path}: did not open within {file_s:.0f} s", "copy it nearer, or take it out of the manifest"))
         else:
@@ -36,6 +39,10 @@ def look(path: Path) -> Declared | str:
         return declared(path, first_frame=True)
     except MediaError as error:
         return str(error)
+    except Exception as error:
+        if faults.of_machine(error):
+            raise
+        return faults.reason(str(path), error)
 
 
 def _whole(found: dict[Path, Declared], faults: int, wanted: int, limit_s: float) -> Finding:

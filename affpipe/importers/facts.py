@@ -4,6 +4,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 
+from affpipe import faults
 from affpipe.errors import AffpipeError, ManifestError
 from affpipe.formats import read_labels
 from affpipe.importers.files import IMAGES
@@ -73,14 +75,27 @@ def videos(paths: Sequence[Path], *, quick: bool, jobs: int, progress: Progress)
     # spawn: the parent may hold threads that a fork would break
     with ProcessPoolExecutor(min(jobs, len(paths)), mp_context=multiprocessing.get_context("spawn")) as pool:
         tasks: dict[Future[VideoFacts], Path] = {pool.submit(video, path, quick): path for path in paths}
+        broken: list[Path] = []
         try:
             for done, task in enumerate(as_completed(tasks), 1):
-                out[tasks[task]] = task.result()
+                try:
+                    out[tasks[task]] = task.result()
+                except BrokenProcessPool:
+                    broken.append(tasks[task])
                 progress("videos", done, len(paths))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return out
+    return out | {path: _alone(path, quick) for path in broken}
+
+
+def _alone(path: Path, quick: bool) -> VideoFacts:
+    """Facts of a video that was under way, or waited, when a process went: a decoder may take its process with it."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(video, path, quick).result()
+        except BrokenProcessPool:
+            return VideoFacts(error=f"{path}: want a readable video, got one that ends the process that decodes it; take it out")
 
 
 def video(path: Path, quick: bool) -> VideoFacts:
@@ -91,6 +106,10 @@ def video(path: Path, quick: bool) -> VideoFacts:
         found = probe(path)
     except AffpipeError as error:
         return VideoFacts(error=str(error))
+    except Exception as error:
+        if faults.of_machine(error):
+            raise
+        return VideoFacts(error=faults.reason(str(path), error))
     return VideoFacts(len(found.axis), found.fps, found.width, found.height, found.variable_rate, found.faults)
 
 

@@ -63,6 +63,8 @@ def render(
         reference=reference,
         records=[(record, figures.learning(record, measure)) for record in records.values()],
         streams=drawn,
+        looked="subject" in plan.names,
+        strips={name for view, _ in drawn for name in view.strips},
         videos={task: own["videos"] for task, own in scores.get(plan.settings.publish, {}).items() if "videos" in own},
         others=[line for line in lines if {line.own.get(task, line.partition) for task in tasks} & {"test", "predict"}],
         classes=palette.CLASSES,

@@ -33,8 +33,8 @@ class Line:
 
 
 def done(plan: Plan, entries: Entries, name: str, item: Item) -> bool:
-    """Whether a stage has a stream for an item (given as any stage's item)."""
-    return entries[name][plan.item(name, item).id].status == "done"
+    """Whether a stage is of the run and has a stream for an item (given as any stage's item)."""
+    return name in entries and entries[name][plan.item(name, item).id].status == "done"
 
 
 def lines(plan: Plan, entries: Entries) -> list[Line]:

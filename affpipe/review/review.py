@@ -46,6 +46,9 @@ def review(settings: Settings, out: Path, *, streams: Sequence[str] = (), comman
         )
     rows = manifest.read(Path(settings.manifest), Path(settings.data_root))
     plan = Plan(settings.model_copy(update={"subject": Subject()}), rows)  # a decision at fault must not keep one from mending it
+    if "faces" not in plan.names:
+        what = "want a run that looks for faces, got one whose models read none"
+        raise InputError(f"faces review: {what}; review with the settings of one that does")
     path = out / DECISIONS
     named = settings.subject.curation and Path(settings.subject.curation)
     in_force = named is not None and named.resolve() == path.resolve()

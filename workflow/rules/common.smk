@@ -79,6 +79,8 @@ wildcard_constraints:
 
 
 onstart:
+    for _name in PLAN.unread:
+        print(f"affpipe: features.{_name}: no model reads it, so it is not made", file=sys.stderr)
     run.freeze(PLAN.settings, SETTINGS)
     run.bring_to_now(everything())
 

@@ -5,7 +5,7 @@ written at once, so that jobs at the same time do not mix. `$AFFPIPE_FAKES/fakes
 
     {"delay_s": {"*": 0.1},                 wait so many seconds
      "hold": ["qwen3vl/clip2"],             make events/held/qwen3vl/clip2, then wait until events/go/qwen3vl/clip2 is there
-     "fault": {"voice/clip1": "media"}}     media: MediaError; memory: MemoryError; kill: SIGKILL of the own process
+     "fault": {"voice/clip1": "media"}}     media: MediaError; foreign: a library's; memory: MemoryError; kill: SIGKILL of the own process
 
 A place is `stage/item`, `stage` or `*`; of a fit `fit/model` or `fit/model/fold`. The most precise one counts.
 """
@@ -52,6 +52,8 @@ def amid(place: str) -> None:
     match _at(wanted.get("fault", {}), place):
         case "media":
             raise MediaError(f"{place}: want a sound file, got the fault that was asked for; ask for none")
+        case "foreign":
+            raise ArithmeticError(f"{place}: 3 * 4 is 13")
         case "memory":
             raise MemoryError
         case "kill":

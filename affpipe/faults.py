@@ -1,0 +1,93 @@
+"""Whose fault an exception is that ends the work on one item: the item's, the machine's, or the code's.
+
+An exception of a library is taken for the item's: a file that no decoder, network or array code was ready for must not end the others.
+It is the machine's where the next item would meet it too (memory, a GPU, a disk, file handles). And where the first items of a job all
+end at one line with one type it is the code's: going on would only mark every item.
+"""
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+FIRST = 3  # items of a job that may not all end in one way
+TEXT = 300  # characters of an exception's text that a reason holds
+ANYWHERE = (errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)  # of the machine, whichever file is worked on
+OF_A_DISK = (errno.EIO, errno.ESTALE, errno.EROFS)  # of the machine, unless the file that is named is the user's own
+MEMORY = ("can't allocate memory", "Insufficient memory", "std::bad_alloc")  # what torch, OpenCV and C++ say of main memory
+GPU = ("CUDA error", "CUDA out of memory", "CUDA driver", "cuDNN error", "CUBLAS_STATUS", "CUDNN_STATUS", "NCCL error")
+
+
+def wants_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory is spent: torch has an OutOfMemoryError of its own for a GPU, others have words."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _says(error, MEMORY)
+
+
+def of_machine(error: Exception, own: Path | None = None) -> bool:
+    """Whether an exception is a fault of the machine, which every other item would meet too.
+
+    Args:
+        own: folder of the store; a disk that does not read or write is the machine's fault only there, or where no file is named.
+    """
+    if wants_memory(error) or _says(error, GPU):
+        return True
+    if not isinstance(error, OSError):
+        return False
+    named = getattr(error, "filename", None)
+    below = not isinstance(named, str | bytes | Path) or own is None or _within(named, own)
+    return error.errno in ANYWHERE or (error.errno in OF_A_DISK and below)
+
+
+def _within(named: str | bytes | Path, folder: Path) -> bool:
+    name = named.decode(errors="surrogateescape") if isinstance(named, bytes) else named
+    return Path(name).absolute().is_relative_to(folder.absolute())
+
+
+def _says(error: BaseException, words: Sequence[str]) -> bool:
+    """Libraries of C++ have a RuntimeError for everything, and OpenCV its own: the words tell."""
+    return (isinstance(error, RuntimeError) or _module(error).startswith("cv2")) and any(word in str(error) for word in words)
+
+
+def _module(error: BaseException) -> str:
+    return type(error).__module__
+
+
+def words(error: BaseException) -> str:
+    """Type, text and place of an exception in one line: "cv2.error: OpenCV(4.11) ... (crop.py:60)". No ";", which begins a remedy."""
+    name = type(error).__qualname__ if _module(error) == "builtins" else f"{_module(error)}.{type(error).__qualname__}"
+    text = " ".join(str(error).replace(";", ",").split())
+    text = text if len(text) <= TEXT else f"{text[:TEXT]} ..."
+    file, line = _place(error.__traceback__)
+    return f"{name}{': ' if text else ''}{text} ({Path(file).name}:{line})"
+
+
+def reason(who: str, error: Exception) -> str:
+    """Of a file that an exception of a library has ended, one line."""
+    return f"{who}: want a file that it gets through, got {words(error)}; if the file plays elsewhere, report this"
+
+
+def _place(traceback: TracebackType | None) -> tuple[str, int]:
+    """File and line that raised, the innermost ones."""
+    at = ("unknown", 0)
+    while traceback is not None:
+        at, traceback = (traceback.tb_frame.f_code.co_filename, traceback.tb_lineno), traceback.tb_next
+    return at
+
+
+class Beginning:
+    """How the first items of a job ended; tells a bug from items at fault.
+
+    Args:
+        items: of the job; one of no more than `FIRST` marks its items and goes on.
+    """
+
+    def __init__(self, items: int):
+        self._short = items <= FIRST
+        self._ends: list[tuple[type, str, int] | None] = []
+
+    def is_bug(self, error: Exception | None) -> bool:
+        """Take in how the next item ended (None: well, or by an error of affpipe's own); True where now the first ones all ended alike."""
+        if self._short or len(self._ends) >= FIRST:
+            return False
+        self._ends.append(None if error is None else (type(error), *_place(error.__traceback__)))
+        return len(self._ends) == FIRST and self._ends[0] is not None and len(set(self._ends)) == 1

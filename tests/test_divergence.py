@@ -30,7 +30,7 @@ def test_a_learning_rate_that_is_far_too_high_is_named_with_model_and_epoch(tmp_
         fit(plan, "behaviour", entries(plan))
     said = str(caught.value)
     assert said.startswith("behaviour: the fit diverged in epoch 1 at learning rate 1.0e+30: want finite ")
-    assert said.endswith("; lower models.behaviour.training.learning_rate, or its clip_norm")
+    assert said.endswith("; lower models.behaviour.training.learning_rate, or set a lower clip_norm there")
     assert "\n" not in said
     assert kept(plan) == []
 

@@ -24,7 +24,7 @@ from affpipe.settings import MEDIA_STAGES, Settings
 
 # Bump a revision by hand when the code of a stage or model changes values.
 STAGES = {  # name -> (level, stages read, revision); `speech` also reads `vad` where that is set
-    "frames": ("video", (), 2),
+    "frames": ("video", (), 3),
     "labels": ("label", ("frames",), 1),
     "audio": ("video", ("frames",), 1),
     "vad": ("video", ("audio",), 1),

@@ -77,7 +77,7 @@ def _media(report: Report, where: str, row: Row, labels: dict[str, LabelFacts], 
     if found.error:
         report.faults.append(f"{where}: {found.error}")
         return
-    report.warnings += [f"{where}: {row.video}: {fault}" for fault in found.faults]
+    report.warnings += [f"{where}: {row.video}: {fault}" for fault in (*found.faults, *found.treated)]
     for task, label in labels.items():
         if not label.error and (text := surplus_fault(label.rows, found.frames)):
             report.warnings.append(f"{where}: {row.labels[task]}: {text}")

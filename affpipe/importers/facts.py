@@ -29,7 +29,7 @@ class VideoFacts:
         fps: nominal rate as a fraction ("30000/1001"); the declared one in a quick look.
         width, height: pixels as displayed.
         variable_rate: some interval differs from the usual one.
-        faults: what a person should know of the file.
+        faults: what a person should know of the file. treated: what is done to its pictures (in a quick look by the first one).
     """
 
     frames: int = 0
@@ -38,6 +38,7 @@ class VideoFacts:
     height: int = 0
     variable_rate: bool = False
     faults: tuple[str, ...] = ()
+    treated: tuple[str, ...] = ()
     error: str = ""
 
 
@@ -91,14 +92,14 @@ def video(path: Path, quick: bool) -> VideoFacts:
         found = probe(path)
     except AffpipeError as error:
         return VideoFacts(error=str(error))
-    return VideoFacts(len(found.axis), found.fps, found.width, found.height, found.variable_rate, found.faults)
+    return VideoFacts(len(found.axis), found.fps, found.width, found.height, found.variable_rate, found.faults, found.treated)
 
 
 def _quick(path: Path) -> VideoFacts:
     with open_media(path) as container:
         first = VideoPass(container, path)
         next(iter(first))
-        (width, height), upright = first.size, bool(first.matrix[0])
+        size, treated = first.shown, first.treated()
     with open_media(path) as container:
         stream = container.streams.best("video")
         try:
@@ -110,7 +111,7 @@ def _quick(path: Path) -> VideoFacts:
         usual = float(np.median(steps)) if len(steps) else 0.0
         varies = bool((np.abs(steps - usual) > max(1.5 * tick, 0.02 * usual)).any())
         rate = (not varies and stream.guessed_rate) or stream.average_rate or Fraction(0)
-    return VideoFacts(len(found), rate, *((width, height) if upright else (height, width)), varies)
+    return VideoFacts(len(found), rate, *size, varies, treated=treated)
 
 
 def label(task: str, path: Path) -> LabelFacts:

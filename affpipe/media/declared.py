@@ -3,7 +3,7 @@
 Declared figures may be wrong: of cut downloads, edit lists, joined files.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,6 +23,7 @@ class Declared:
     Attributes:
         duration_s: seconds. fps: mean frames a second. width, height: as stored, pixels.
         audio: whether there is an audio track.
+        treated: what is done to its pictures, by the first one, where that was asked for.
         variable_rate: whether intervals between frames differ, as far as the container's index tells.
     """
 
@@ -33,6 +34,7 @@ class Declared:
     codec: str
     audio: bool
     variable_rate: bool
+    treated: tuple[str, ...] = ()
 
     @property
     def frames(self) -> int:
@@ -61,7 +63,9 @@ def declared(path: Path, *, first_frame: bool = False) -> Declared:
             _varies(stream),
         )
         if first_frame:
-            next(iter(VideoPass(container, path)))
+            video = VideoPass(container, path)
+            next(iter(video))
+            found = replace(found, treated=video.treated())
     return found
 
 

@@ -4,13 +4,15 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from affpipe.settings.base import Section, speed
+from affpipe.settings.base import Section, later, speed
 
 
 class Frames(Section):
     """Decode once, keep the timestamps."""
 
     backend: Literal["pyav", "decord"] = "pyav"
+    deinterlace: bool = later(True, description="make whole pictures of those marked as interlaced, one for each stored frame")
+    tone_map: bool = later(True, description="bring pictures of high dynamic range (PQ, HLG) to the ordinary one")
 
 
 class Audio(Section):

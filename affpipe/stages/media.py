@@ -16,14 +16,17 @@ log = logging.getLogger("affpipe")
 def frames(context: Context) -> Worker:
     """Timestamps of every frame that decodes: values (T, 1) float32 seconds a frame is shown; attributes say what the file is.
 
-    What is damaged in the file is said in the log too: a stream is made of it all the same.
+    What is damaged in the file, and what is done to its pictures, is said in the log too: a stream is made of it all the same.
     """
 
     def work(job: Job) -> None:
-        info = probe(job.video, backend=context.settings.backend)
+        s = context.settings
+        info = probe(job.video, backend=s.backend, deinterlace=s.deinterlace, tone_map=s.tone_map)
         axis = info.axis
         for fault in info.faults:
             log.warning("frames: %s: %s; look whether it plays as it should", job.video, fault)
+        for done in info.treated:
+            log.info("frames: %s: %s", job.video, done)
         header = job.header(axis.fps, columns=("duration_s",), video=info.facts())
         shown = (axis.ends_s - axis.times_s).astype(np.float32)[:, None]
         job.write(header, values=shown, start_s=axis.times_s, end_s=axis.ends_s, valid=np.ones(len(axis), bool))

@@ -21,7 +21,6 @@ from affpipe.frames import FrameAxis
 from affpipe.media import audio, decode
 from affpipe.media.identity import fingerprint
 from affpipe.media.probe import AudioInfo, probe
-from affpipe.media.reader import VideoPass, open_media
 
 # name -> frames, width, height, rotation, fps, variable rate, codec, audio codec; frames as README.md of the clips says
 CLIPS = {

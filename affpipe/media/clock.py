@@ -5,7 +5,8 @@ when the packet that set it free was to be decoded. In a sound file pts rise, an
 
 - a clock that starts anew (joined files) goes on one frame after the last time of the old one;
 - of the stamps that are left, the longest rising series is kept; of one stamp given to several frames in a row, one frame keeps it;
-- the frames between kept ones lie as their dts do where those rise throughout, else evenly; beyond the first and the last the clock goes on;
+- the frames between kept ones lie as their dts do where those rise throughout, else evenly; before the first and after the last one the
+  clock goes on;
 - where more than MANY of the stamps do not fit into the series and dts do rise, dts are the sounder clock and the times of all frames.
 
 AVI numbers its pictures and has no pts: those of FFmpeg are guessed from the order of decoding. There dts are the clock, less the delay of

@@ -34,7 +34,7 @@ def frames(
 ) -> Frames:
     """Yield (index, time_s, rgb (H, W, 3) uint8) in presentation order; never holds more than a few frames.
 
-    A time is what the file says of that frame, NaN where it says nothing; a stream's times are those of its frame axis, which `probe` makes.
+    A time is what the file says of that frame, NaN where it says nothing; the times of streams are those of the axis that `probe` makes.
 
     Args:
         path: the video.
@@ -87,9 +87,8 @@ def rgb(frame: av.VideoFrame, path: Path, reformatter: VideoReformatter, *, tone
     if not tone_map or frame.color_trc not in hdr.NAMES:
         return reformatter.reformat(frame, format="rgb24", threads=threads).to_ndarray()
     if frame.color_primaries not in hdr.PRIMARIES:
-        raise MediaError(
-            f"{path}: want HDR of BT.2020, P3 or BT.709, got primaries {frame.color_primaries}; set `frames: {{tone_map: false}}`"
-        )
+        got = f"primaries number {frame.color_primaries}"
+        raise MediaError(f"{path}: want HDR of BT.2020, P3 or BT.709, got {got}; re-encode the video")
     signal = reformatter.reformat(frame, format="rgb48le", threads=threads).to_ndarray()
     return hdr.to_sdr(signal, frame.color_trc, frame.color_primaries)
 

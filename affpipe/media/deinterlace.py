@@ -56,9 +56,8 @@ class _Line:
     def rest(self) -> Iterator[Numbered]:
         yield from self._pass(None)
         if self.waiting:
-            raise MediaError(
-                f"{self.path}: want {len(self.waiting)} more de-interlaced pictures, got none; set `frames: {{deinterlace: false}}`"
-            )
+            lost = f"want {len(self.waiting)} more pictures of the de-interlacer, got none"
+            raise MediaError(f"{self.path}: {lost}; set `frames: {{deinterlace: false}}`")
 
     def _pass(self, frame: av.VideoFrame | None) -> Iterator[Numbered]:
         try:

@@ -225,7 +225,7 @@ class VideoPass:
             raise MediaError(f"{self.path}: want frames of one size, got {was} then {now} at frame {self.count}; re-encode the video")
         elif not self._fixed_ratio and ratio != self._own_ratio:
             was, now = self._own_ratio or "none", ratio or "none"
-            raise MediaError(f"{self.path}: want pixels of one shape, got {was} then {now} at frame {self.count}; re-encode the video")
+            raise MediaError(f"{self.path}: want pixels of one shape, got {was} then {now} near frame {self.count}; re-encode the video")
 
     def _check_shown(self) -> None:
         width, height = self.shown

@@ -66,6 +66,7 @@ def write(
     size: tuple[int, int] = (WIDTH, HEIGHT),
     sound: Sound | None = None,
     pixels: str = "yuv420p",
+    ratio: Fraction | None = None,
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
 ) -> Path:
@@ -74,7 +75,7 @@ def write(
     Args:
         pts: of each frame in units of time_base; by default `count` frames at `fps` from start_s.
         rotation_deg: counter-clockwise turn written as the display matrix; mirror: left and right swapped after that.
-        codec, pixels: of the video; libx264 writes B-frames.
+        codec, pixels: of the video; libx264 writes B-frames. ratio: width by height of a pixel.
     """
     if pts is None:
         pts = [round((Fraction(start_s) + i / Fraction(fps)) / time_base) for i in range(count)]
@@ -85,6 +86,8 @@ def write(
         video.codec_context.time_base = time_base
         video.time_base = time_base
         video.codec_context.thread_count = 1
+        if ratio:
+            video.codec_context.sample_aspect_ratio = ratio
         if rotation_deg or mirror:
             video.set_display_rotation(rotation_deg, hflip=mirror)
         packets = []

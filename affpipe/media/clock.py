@@ -9,8 +9,8 @@ when the packet that set it free was to be decoded. In a sound file pts rise, an
   clock goes on;
 - where more than MANY of the stamps do not fit into the series and dts do rise, dts are the sounder clock and the times of all frames.
 
-AVI numbers its pictures and has no pts: those of FFmpeg are guessed from the order of decoding. There dts are the clock, less the delay of
-the decoder.
+AVI has no pts: those of FFmpeg are guessed. It numbers its packets, in the order of decoding; so the numbers of those that gave a frame are,
+sorted, the times.
 """
 
 from bisect import bisect_left
@@ -30,19 +30,18 @@ class Stamps:
     """What a file says of the times of its frames, in ticks of its clock; None where it says nothing.
 
     Attributes:
-        first: dts of the packet that held the first frame. numbered: the container numbers pictures and has no pts (AVI).
+        numbers: of each frame's own packet, where the container has no pts and numbers its packets (AVI), else empty.
     """
 
     tick: Fraction
-    numbered: bool = False
-    first: int | None = None
     pts: list[int | None] = field(default_factory=list)
     dts: list[int | None] = field(default_factory=list)
+    numbers: list[int | None] = field(default_factory=list)
 
     @property
     def sound(self) -> bool:
         """Whether pts are the times: every frame has one, and they rise."""
-        return not self.numbered and None not in self.pts and all(a < b for a, b in pairwise(self.pts))
+        return not self.numbers and None not in self.pts and all(a < b for a, b in pairwise(self.pts))
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,9 @@ def times(stamps: Stamps, frame_s: float) -> Times:
 
 def _mended(stamps: Stamps, pts: np.ndarray, dts: np.ndarray, frame: float) -> tuple[np.ndarray, bool]:
     """Times in ticks, and whether all are of dts."""
-    order = _order(dts, frame, 0 if stamps.numbered else len(dts) / 2)
-    if stamps.numbered and order is not None:
-        return order - order[0] + (order[0] if stamps.first is None else stamps.first), True
+    if stamps.numbers and None not in stamps.numbers and len(set(stamps.numbers)) == len(pts):
+        return np.array(sorted(stamps.numbers), np.float64), True
+    order = _order(dts, frame)
     own = _one_clock(pts, JUMP_S / float(stamps.tick), frame)
     kept = _rising(own, order)
     if order is not None and len(kept) < (1 - MANY) * len(own):
@@ -75,10 +74,10 @@ def _mended(stamps: Stamps, pts: np.ndarray, dts: np.ndarray, frame: float) -> t
     return _between(own, kept, np.arange(len(own)) * frame if order is None else order), False
 
 
-def _order(dts: np.ndarray, frame: float, least: float) -> np.ndarray | None:
-    """dts with what is missing filled in (the last frames come without any); None unless they rise and at least so many are there."""
+def _order(dts: np.ndarray, frame: float) -> np.ndarray | None:
+    """dts with what is missing filled in (the last frames come without any); None unless they rise and most are there."""
     there = np.flatnonzero(~np.isnan(dts))
-    if len(there) < least or (np.diff(dts[there]) <= 0).any():
+    if 2 * len(there) < len(dts) or (np.diff(dts[there]) <= 0).any():
         return None
     return _between(dts, there, np.arange(len(dts)) * frame)
 

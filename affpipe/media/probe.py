@@ -89,7 +89,7 @@ class VideoInfo:
 
     @property
     def _repair(self) -> str:
-        return "no times of showing, taken from those of decoding" if self.times_by_dts else "missing or not increasing, repaired"
+        return "not those of showing, taken from the order of decoding" if self.times_by_dts else "missing or not increasing, repaired"
 
     @property
     def _odd_ratio(self) -> bool:

@@ -156,13 +156,13 @@ class VideoPass:
         self.count = self.bad_packets = self.corrupt_frames = self.interlaced = 0
         self.high_range: Counter[str] = Counter()
         self.seen_end_s = 0.0
-        self.stamps = Stamps(self.stream.time_base, numbered=container.format.name == "avi")
+        self.stamps = Stamps(self.stream.time_base)
         self.size: tuple[int, int] | None = None
         self.matrix = (1, 0, 0, 1)
         # The container's word on the shape of pixels goes before the codec's, which may change with each frame.
         self.ratio, self._own_ratio = self.stream.sample_aspect_ratio, self.stream.codec_context.sample_aspect_ratio
         self._fixed_ratio = self.ratio != self._own_ratio
-        self._dts_of: dict[int | None, int | None] = {}  # of the packets until the first frame
+        self._numbers: dict[int, int] | None = {} if container.format.name == "avi" else None  # guessed pts -> number of a packet
 
     @property
     def shown(self) -> tuple[int, int]:
@@ -187,8 +187,8 @@ class VideoPass:
                     self.seen_end_s = max(self.seen_end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
                 if packet.stream is not self.stream:
                     continue
-                if self.count == 0:
-                    self._dts_of.setdefault(packet.pts, packet.dts)
+                if self._numbers is not None and packet.size:
+                    self._numbers[packet.pts] = packet.dts
                 found = decoded(packet)
                 if isinstance(found, str):
                     self.bad_packets += 1
@@ -209,6 +209,8 @@ class VideoPass:
         self.interlaced += frame.interlaced_frame
         self.stamps.pts.append(frame.pts)
         self.stamps.dts.append(frame.dts)
+        if self._numbers is not None:
+            self.stamps.numbers.append(self._numbers.pop(frame.pts, None))
         if frame.color_trc in hdr.NAMES:
             self.high_range[hdr.NAMES[frame.color_trc]] += 1
         if known := NO_RGB.get(frame.colorspace):
@@ -216,7 +218,6 @@ class VideoPass:
         size, ratio = (frame.width, frame.height), self.stream.codec_context.sample_aspect_ratio
         if self.size is None:
             self.size, self.matrix = size, display_matrix(frame, self.path)
-            self.stamps.first = self._dts_of.get(frame.pts, next(iter(self._dts_of.values()), None))
             if not self._fixed_ratio:
                 self.ratio = self._own_ratio = ratio
             self._check_shown()

@@ -1,6 +1,6 @@
 """The picture as a player shows it: the right way round, in square pixels.
 
-Rows of the stored picture stay, its columns are resampled: a width of w becomes w times the aspect ratio of a pixel. The turn of the display
+Rows of the stored picture stay, its columns are resampled: a width of w becomes w times the ratio of a pixel. The turn of the display
 matrix comes after that, so of a video on its side it is the shown height that changes. Where the ratio is within EVEN of 1 (encoders round
 sizes, and say so), beyond FLATTEST, or not said, pixels stay as they are.
 """

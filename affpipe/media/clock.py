@@ -9,8 +9,8 @@ when the packet that set it free was to be decoded. In a sound file pts rise, an
   clock goes on;
 - where more than MANY of the stamps do not fit into the series and dts do rise, dts are the sounder clock and the times of all frames.
 
-AVI has no pts: those of FFmpeg are guessed. It numbers its packets, in the order of decoding; so the numbers of those that gave a frame are,
-sorted, the times.
+AVI has no pts: those of FFmpeg are guessed. It numbers its packets, in the order of decoding; so the numbers of those that gave a frame
+are, sorted, the times.
 """
 
 from bisect import bisect_left

@@ -253,7 +253,7 @@ def test_primaries_that_are_not_said_are_those_of_the_standard(tmp_path):
     signal = pq(120 * PATCHES**2.4 @ TO_2020.T)
     plain, other = (write_hdr(tmp_path / f"{p}.mp4", signal, hdr.PQ, primaries=p) for p in (9, 2))
     assert np.array_equal(seen(plain)[1], seen(other)[1])
-    with pytest.raises(MediaError, match="want HDR of BT.2020, P3 or BT.709, got primaries number 4; re-encode the video"):
+    with pytest.raises(MediaError, match=r"want HDR of BT\.2020, P3 or BT\.709, got primaries number 4; re-encode the video"):
         seen(write_hdr(tmp_path / "x.mp4", signal, hdr.PQ, primaries=4))
     assert hdr.to_bt709(1) * hdr.WHITE == pytest.approx(np.eye(3), abs=1e-6)
     assert hdr.to_bt709(9) * hdr.WHITE == pytest.approx(np.linalg.inv(TO_2020), abs=2e-3)

@@ -134,6 +134,13 @@ def test_damage_within_an_avi_moves_no_frame_behind_it(tmp_path, bframes):
     assert (off[[*range(10), *range(-29, 0)]] < 1e-9).all()
 
 
+def test_a_file_that_took_dts_for_pts_lies_where_it_belongs(tmp_path):
+    """ASF stores one stamp a packet, and FFmpeg's writer the dts."""
+    info = probe(clips.write(tmp_path / "x.asf", options={"bf": "3"}, time_base=Fraction(1, 1000)))
+    assert info.axis.times_s.tolist() == [i / 25 for i in range(50)]
+    assert info.times_by_dts
+
+
 def stamped(source: Path, target: Path, pts: dict[int, int]) -> Path:
     """A copy of a file in which some packets say another pts, in ticks."""
     with av.open(str(source)) as a, av.open(str(target), "w") as b:

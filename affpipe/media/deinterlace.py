@@ -12,6 +12,7 @@ import av
 from av.filter import Graph
 
 from affpipe.errors import MediaError
+from affpipe.media.reader import unreadable, words
 
 Numbered = tuple[int, float, av.VideoFrame]
 LEAST = (3, 4)  # columns and lines that the filter wants
@@ -47,7 +48,11 @@ class _Line:
         self.graph = Graph()
         self.graph.threads = 1
         source = self.graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
-        self.graph.link_nodes(source, self.graph.add("bwdif", "mode=send_frame:deint=interlaced"), self.graph.add("buffersink")).configure()
+        whole, sink = self.graph.add("bwdif", "mode=send_frame:deint=interlaced"), self.graph.add("buffersink")
+        try:
+            self.graph.link_nodes(source, whole, sink).configure()
+        except av.FFmpegError as error:
+            raise unreadable(path, f"{words(error)} in the de-interlacer") from None
 
     def put(self, number: int, time_s: float, frame: av.VideoFrame) -> Iterator[Numbered]:
         self.waiting.append((number, time_s))
@@ -67,3 +72,5 @@ class _Line:
                 yield *self.waiting.popleft(), picture
         except (av.BlockingIOError, av.EOFError):
             pass
+        except av.FFmpegError as error:
+            raise unreadable(self.path, f"{words(error)} in the de-interlacer") from None

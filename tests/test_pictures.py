@@ -10,12 +10,16 @@ import clips
 import numpy as np
 import pytest
 
+from affpipe.doctor import videos
 from affpipe.errors import MediaError
+from affpipe.faces.crop import decode_jpeg
+from affpipe.faces.detect import Detection
 from affpipe.importers import check, facts
 from affpipe.jobs import Context, Job
 from affpipe.media import decode, hdr, shown
 from affpipe.media.declared import declared
 from affpipe.media.probe import probe
+from affpipe.stages import faces as face_stages
 from affpipe.stages import media as stages
 from affpipe.stages.pictures import pictures
 from affpipe.store import Stream
@@ -361,6 +365,37 @@ def test_a_manifests_check_names_what_is_done(tmp_path):
         said = [line.partition("a.mp4: ")[2] for line in found.warnings]
         assert said == ["pixels 4/3 as wide as high: 96x72 resampled to 128x72", "interlaced pictures made whole"]
         assert facts.video(tmp_path / "a.mp4", media == "quick").width == 128
+
+
+def test_doctor_counts_videos_whose_pictures_are_changed(tmp_path):
+    plain, odd = clips.write(tmp_path / "a.mp4", count=5), clips.write(tmp_path / "b.mp4", count=5, ratio=F(2))
+    for paths, said in (([plain], False), ([plain, odd], True)):
+        _, found = videos.check(paths, 60.0)
+        assert ("1 of other pixels, HDR or interlaced" in found[-1].found) == said
+
+
+def test_boxes_and_crops_are_of_the_shown_picture(small_plan, monkeypatch):
+    """A detector that boxes what is bright: the box is twice as wide as stored, and the crop has what lies in it."""
+
+    class Bright:
+        def detect(self, images: list[np.ndarray]) -> list[list[Detection]]:
+            found = [np.argwhere(image[..., 0] > 130) for image in images]
+            return [[Detection(np.array([*f.min(0)[::-1], *(f.max(0)[::-1] + 1)], np.float32), 0.9)] for f in found]
+
+    stored = np.full((72, 96), 40.0)
+    stored[20:60, 30:50] = 220
+    plan = small_plan(["a"], faces={"crop_margin": 0.0})
+    write(plan.items("frames")[0].row.video, [stored] * 4, ratio=F(2))
+    plan = type(plan)(plan.settings, plan.rows)
+    monkeypatch.setattr(face_stages, "_detector", lambda context: (Bright(), ()))
+    stages.frames(Context(plan, "frames"))(Job(plan, "frames", plan.items("frames")[0]))
+    job = Job(plan, "faces", plan.items("faces")[0])
+    face_stages.faces(Context(plan, "faces"))(job)
+    with Stream(job.path) as stream:
+        assert stream.rows() == pytest.approx(np.array([[60, 20, 100, 60]] * 4), abs=1)
+        crop = decode_jpeg(stream.blob("crop", 0))
+        assert crop.shape == pytest.approx((40, 40, 3), abs=1)
+        assert crop[3:-3, 3:-3].min() > 190
 
 
 # ---- clips ------------------------------------------------------------------------------------------------------------------------------

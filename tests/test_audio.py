@@ -83,7 +83,7 @@ def test_click_lands_on_the_video_clock(tmp_path, kind, video_s, audio_s):
     assert before <= 0 or not samples[:before].any()
 
 
-@pytest.mark.parametrize("levels", [(0.8,), (0.8, 0.2), (0.9, -0.1), (0.6, 0.0, 0.3, 0.0, 0.0, 0.3)])
+@pytest.mark.parametrize("levels", [(0.8,), (0.8, 0.2), (0.9, -0.1)])
 @pytest.mark.parametrize("rate", [8000, 16000, 48000])
 def test_mono_is_the_mean_of_the_channels(tmp_path, levels, rate):
     path = clips.write(tmp_path / "x.mkv", count=40, sound=Sound(levels=levels, sample_rate_hz=rate, codec="pcm_s16le"))

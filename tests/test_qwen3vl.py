@@ -430,7 +430,7 @@ def test_frames_are_let_go_when_no_later_segment_wants_them(monkeypatch: pytest.
     alive: list[weakref.ref] = []
     most = 0
 
-    def fake(video: Path, *, backend: str, wanted: np.ndarray) -> Iterator[tuple[int, float, np.ndarray]]:
+    def fake(video: Path, *, backend: str, track: int | None, wanted: np.ndarray) -> Iterator[tuple[int, float, np.ndarray]]:
         nonlocal most
         for index in wanted.tolist():
             image = np.full((2, 2, 3), index % 256, np.uint8)

@@ -55,7 +55,7 @@ def found(plan: Plan, monkeypatch: pytest.MonkeyPatch, seen: set[int], decoded: 
         def detect(self, images: list[np.ndarray]) -> list[list[Detection]]:
             return [[Detection(BOX, 0.9)] if int(image[0, 0, 0]) in seen else [] for image in images]
 
-    def fake(video: Path, *, backend: str):
+    def fake(video: Path, *, backend: str, **_: object):
         for i in range(decoded):
             image = picture.copy()
             image[0, 0, 0] = i

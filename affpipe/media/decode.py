@@ -5,7 +5,7 @@ file; where it is known to give other frames (edit lists, MPEG streams) it is re
 Pixels are not scaled for a non-square pixel shape: boxes and crops live on the stored grid.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import av
@@ -15,17 +15,19 @@ from av.video.reformatter import VideoReformatter
 from affpipe import memory
 from affpipe.errors import InputError, MediaError
 from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
+from affpipe.media.tracks import video_track
 
 Frames = Iterator[tuple[int, float, np.ndarray]]
 BACKENDS = ("pyav", "decord")
 
 
-def frames(path: Path, *, backend: str = "pyav", wanted: np.ndarray | None = None, threads: int = 1) -> Frames:
+def frames(path: Path, *, backend: str = "pyav", track: int | None = None, wanted: np.ndarray | None = None, threads: int = 1) -> Frames:
     """Yield (index, time_s, rgb (H, W, 3) uint8) in presentation order; never holds more than a few frames.
 
     Args:
         path: the video.
         backend: "pyav" or "decord".
+        track: which video track, see `tracks`; None: the one that is chosen by itself, no faces being looked for.
         wanted: (K,) strictly increasing frame indices; only these are converted and yielded, and the pass stops after the last one.
         threads: of decoder and conversion, 0 for as many as there are cores. On a sound file the frames do not depend on it; with more than
             one, what a decoder makes of damaged data varies from run to run.
@@ -37,11 +39,24 @@ def frames(path: Path, *, backend: str = "pyav", wanted: np.ndarray | None = Non
         raise InputError(f"frames: want a backend of {BACKENDS}, got {backend!r}")
     decoder = {"pyav": _pyav, "decord": _decord}[backend]
     if wanted is None:
-        return decoder(path, None, threads)
+        return decoder(path, track, None, threads)
     wanted = np.asarray(wanted)
     if wanted.ndim != 1 or (len(wanted) and (wanted.dtype.kind not in "iu" or wanted[0] < 0 or (np.diff(wanted) <= 0).any())):
         raise InputError(f"frames: want strictly increasing integer indices (K,), got {wanted.dtype} {wanted.shape}; sort and deduplicate")
-    return decoder(path, wanted.tolist(), threads) if len(wanted) else iter(())
+    return decoder(path, track, wanted.tolist(), threads) if len(wanted) else iter(())
+
+
+def pictures(path: Path, track: int, times_s: Sequence[float]) -> Iterator[np.ndarray]:
+    """The first picture (H, W, 3) uint8 RGB that decodes from each time on, by seeking; none where that fails."""
+    for time_s in times_s:
+        with open_media(path) as container:
+            video = VideoPass(container, path, track=track)
+            try:
+                container.seek(round(time_s / video.stream.time_base), stream=video.stream)
+                _, _, frame = next(iter(video))
+                yield orient(frame.to_ndarray(format="rgb24"), video.matrix)
+            except (MediaError, av.FFmpegError, StopIteration):
+                continue
 
 
 def orient(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
@@ -54,13 +69,14 @@ def orient(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
     return np.ascontiguousarray(image[::down, ::across])
 
 
-def _pyav(path: Path, wanted: list[int] | None, threads: int) -> Frames:
+def _pyav(path: Path, track: int | None, wanted: list[int] | None, threads: int) -> Frames:
     remaining = iter(wanted or ())
     target = next(remaining, None)
     memory.keep()
     reformatter = VideoReformatter()  # a frame's own one would be set up anew for each
+    track = chosen(path) if track is None else track
     with open_media(path) as container:
-        video = VideoPass(container, path, threads=threads)
+        video = VideoPass(container, path, track=track, threads=threads)
         for index, time_s, frame in video:
             if wanted is not None and index != target:
                 continue
@@ -76,10 +92,10 @@ def _pyav(path: Path, wanted: list[int] | None, threads: int) -> Frames:
             raise _beyond(path, target, video.count)
 
 
-def _decord(path: Path, wanted: list[int] | None, threads: int) -> Frames:
+def _decord(path: Path, track: int | None, wanted: list[int] | None, threads: int) -> Frames:
     import decord
 
-    times = packet_times(path)
+    times = packet_times(path, track)
     try:
         reader = decord.VideoReader(str(path), num_threads=threads)
         if len(reader) != len(times):
@@ -97,10 +113,21 @@ def _decord(path: Path, wanted: list[int] | None, threads: int) -> Frames:
         raise MediaError(f"{path}: decord: want a readable video, got {reason!r}; use the pyav backend") from None
 
 
-def packet_times(path: Path) -> list[float]:
-    """Times of frames for decord, whose own are float32, start at 0 whatever the container says, and count hidden frames."""
+def chosen(path: Path) -> int | None:
+    """The video track that is taken where nobody names one and no faces are looked for; None if there is none."""
+    found = video_track(path)
+    return found and found.index
+
+
+def packet_times(path: Path, track: int | None = None) -> list[float]:
+    """Times of frames for decord, whose own are float32, start at 0 whatever the container says, and count hidden frames.
+
+    It takes the track that its own FFmpeg would play, and no other can be asked for: MediaError where the file has several.
+    """
     with open_media(path) as container:
-        stream = video_stream(container, path)
+        if len(container.streams.video) > 1:
+            raise MediaError(f"{path}: decord: want one video track, got {len(container.streams.video)}; use the pyav backend")
+        stream = video_stream(container, path, track)
         kind = container.format.name
         if not kind.startswith(("mov,", "matroska")):  # elsewhere decord may begin at the wrong frame, silently (MPEG: at frame 12)
             raise MediaError(f"{path}: decord: want mp4, mov, mkv or webm, got {kind}; use the pyav backend")

@@ -13,8 +13,9 @@ import numpy as np
 
 from affpipe.errors import InputError, MediaError
 from affpipe.frames import FrameAxis
-from affpipe.media.decode import BACKENDS, packet_times
-from affpipe.media.reader import VideoPass, check_length, open_media
+from affpipe.media.decode import BACKENDS, chosen, packet_times
+from affpipe.media.reader import VideoPass, check_length, open_media, still
+from affpipe.media.tracks import audio_track
 
 # Shortfall against the declared duration that is worth a word; containers round theirs by about a frame.
 MISSING_S = 0.5
@@ -24,7 +25,10 @@ DEMO_COMMENT = "affpipe demo"
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """The audio track; start_s is the time of its first packet (codec priming included) on the container's clock, None if unknown."""
+    """The audio track that is chosen by itself.
+
+    start_s: time of its first packet (codec priming included) on the container's clock, None if unknown.
+    """
 
     codec: str
     sample_rate_hz: int
@@ -85,17 +89,24 @@ class VideoInfo:
         }
 
 
-def probe(path: Path, *, backend: str = "pyav", threads: int = 1) -> VideoInfo:
+def probe(path: Path, *, backend: str = "pyav", track: int | None = None, threads: int = 1) -> VideoInfo:
     """Decode a whole video without converting pixels; raises MediaError (one line) for one that cannot be used.
+
+    Args:
+        track: which video track, see `tracks`; None: the one that is chosen by itself, no faces being looked for.
 
     PyAV decodes whatever the backend; a video to be decoded by decord must in addition have the packets that its frames claim.
     """
     if backend not in BACKENDS:
         raise InputError(f"probe: want a backend of {BACKENDS}, got {backend!r}")
+    track = chosen(path) if track is None else track
+    sound = audio_track(path)
     with open_media(path) as container:
-        video = VideoPass(container, path, threads=threads)
+        video = VideoPass(container, path, track=track, threads=threads)
         times = [time_s for _, time_s, _ in video]
-        if backend == "decord" and packet_times(path) != times:
+        if len(times) == 1 and container.format.name in ("gif", "apng"):
+            raise still(path)
+        if backend == "decord" and packet_times(path, track) != times:
             raise MediaError(f"{path}: decord: want one frame for each packet, got {len(times)} frames; use the pyav backend")
         (width, height), (a, b, c, d) = video.size, video.matrix
         axis = FrameAxis(np.array(times), _rate(np.array(times), video.stream))
@@ -109,7 +120,7 @@ def probe(path: Path, *, backend: str = "pyav", threads: int = 1) -> VideoInfo:
             fps=axis.fps,
             duration_s=axis.end_s - axis.start_s,
             variable_rate=bool((np.abs(np.diff(times) - 1 / axis.fps) > max(1.5 * tick, 0.02 / axis.fps)).any()),
-            audio=_audio(container),
+            audio=_audio(container.streams.audio[sound.index]) if sound else None,
             synthetic=any(k.lower() == "comment" and text == DEMO_COMMENT for k, text in container.metadata.items()),
             axis=axis,
             repaired_times=video.repaired_times,
@@ -151,10 +162,7 @@ def _snapped(rate: Fraction) -> Fraction:
     return rate
 
 
-def _audio(container: av.container.InputContainer) -> AudioInfo | None:
-    stream = container.streams.best("audio")
-    if stream is None:
-        return None
+def _audio(stream: av.AudioStream) -> AudioInfo:
     context = stream.codec_context
     if context is None:  # there, though not for this FFmpeg: `audio.extract` says so
         return AudioInfo("unknown", 0, 0, None)

@@ -48,7 +48,7 @@ def _of_video(context: Context) -> Worker:
     def rows(job: Job, count: list[int]) -> Iterator[dict]:
         # Frames that are not looked at are no gap.
         tracker = Tracker(min_iou=s.min_iou, min_similarity=s.min_similarity, max_gap_frames=s.max_gap_frames + s.every - 1)
-        video = decode(job.video, backend=backend)
+        video = decode(job.video, backend=backend, track=job.video_track())
         for index, image, found in follow(video, detector, tracker, every=s.every, batch_size=s.batch_size):
             count[0] = index + 1
             for face in found:

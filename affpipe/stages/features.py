@@ -89,7 +89,7 @@ def qwen3vl(context: Context) -> Worker:
     def work(job: Job) -> None:
         axis = job.axis()
         cut = segments(axis.start_s, axis.end_s, length_s=s.length_s, hop_s=s.hop_s)
-        batches = _batches(_clips(job.video, axis, cut, s.frames, backend), s.batch_size)
+        batches = _batches(_clips(job.video, axis, cut, s.frames, backend, job.video_track()), s.batch_size)
         with job.writing(job.header(axis.fps, random=random)) as out:
             for block, (clips, times) in zip(blocks(len(cut), s.batch_size), batches, strict=True):
                 found = encoder.extract(clips, times)._asdict()
@@ -113,7 +113,9 @@ def _half(job: Job, name: str, values: np.ndarray) -> np.ndarray:
     return half
 
 
-def _clips(video: Path, axis: FrameAxis, cut: np.ndarray, count: int, backend: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _clips(
+    video: Path, axis: FrameAxis, cut: np.ndarray, count: int, backend: str, track: int | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Frames (n <= count, H, W, 3) and timestamps of each segment, in order, from one sequential pass."""
     from affpipe.encoders.qwen3vl import thin
     from affpipe.media.decode import frames as decode
@@ -123,7 +125,8 @@ def _clips(video: Path, axis: FrameAxis, cut: np.ndarray, count: int, backend: s
     stop = np.maximum(stop, first + 1)
     picks = [a + thin(b - a, count=count) for a, b in zip(first, stop, strict=True)]
     waiting, held = deque(picks), {}
-    for index, _, image in decode(video, backend=backend, wanted=np.unique(np.concatenate(picks))):
+    wanted = np.unique(np.concatenate(picks))
+    for index, _, image in decode(video, backend=backend, track=track, wanted=wanted):
         held[index] = image
         while waiting and waiting[0][-1] <= index:
             pick = waiting.popleft()

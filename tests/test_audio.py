@@ -12,7 +12,7 @@ from clips import Sound
 
 from affpipe.errors import AbsentError, InputError, MediaError
 from affpipe.frames import FrameAxis
-from affpipe.media import audio
+from affpipe.media import audio, laying
 from affpipe.media.probe import frame_axis, probe
 
 RATE = 16000
@@ -162,7 +162,7 @@ def test_blocks_do_not_show(monkeypatch, block):
     signal = np.random.default_rng(0).uniform(-1, 1, 5 * 640).astype(np.float32)
     want = np.zeros(9600, np.float32)
     want[640:1920], want[4000:5280], want[5280:5520] = signal[:1280], signal[1280:2560], signal[2960:]
-    monkeypatch.setattr(audio, "BLOCK", block)
+    monkeypatch.setattr(laying, "BLOCK", block)
     out, counts = lay(pieces(signal, [40, 80, 250, 290, 305], 640), len(want))
     assert np.array_equal(out, want)
     assert counts == (3200, 2800)

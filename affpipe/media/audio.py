@@ -1,8 +1,6 @@
 """The audio track of a video as mono samples on the video's clock, and FLAC files of it.
 
-Container timestamps place the samples (pts * time_base, after FFmpeg dropped codec priming and what edit lists hide), see `clock`; sample
-counts carry them from one packet to the next: so late and early starts, gaps, drift and joined files keep sound and picture together.
-Resampling is libswresample's default, whose delay it compensates itself; after it channels become one, see `mixing`.
+Which of several tracks it is, see `tracks`; when its samples sound, `soundclock`; how they become one row of samples, `laying`.
 """
 
 import io
@@ -17,18 +15,15 @@ import soundfile
 
 from affpipe.errors import AbsentError, InputError, MediaError
 from affpipe.frames import FrameAxis
-from affpipe.media.clock import Joins, timed
 from affpipe.media.decode import chosen
 from affpipe.media.heard import Heard
-from affpipe.media.mixing import Mixer, mend
-from affpipe.media.reader import JUMP_S, VideoPass, check_length, decoded, encrypted, locked, open_media, packets, unreadable, words
+from affpipe.media.laying import lay
+from affpipe.media.reader import VideoPass, check_length, decoded, encrypted, locked, open_media, packets, unreadable, words
+from affpipe.media.soundclock import JUMP_S
 from affpipe.media.tracks import QUIET, Wanted, audio_track
 
 log = logging.getLogger(__name__)
 
-BLOCK = 1 << 16  # samples that are given out at once: what is held in memory
-CELL = 1 << 10  # samples that are silent together or not
-SAME = 2  # samples by which a stretch may be off the end of the one before that it continues: rounding of a resampler
 RESERVED = 1 << 14  # bytes in a FLAC file for a comment that is known only in the end
 # libsndfile writes FLAC in blocks of 4096 samples, and no block of one channel is shorter than 10 bytes, silence included.
 FLAC_SAMPLES, FLAC_BYTES = 4096, 10
@@ -44,6 +39,7 @@ def extract(
     axis: FrameAxis,
     *,
     sample_rate_hz: int = 16000,
+    offset_s: float = 0.0,
     track: Wanted = "auto",
     video_track: int | None = None,
     heard: Heard | None = None,
@@ -53,6 +49,7 @@ def extract(
     Silence (zeros) stands before a late start, in gaps and after an early end. Where two packets claim the same time the first keeps it.
 
     Args:
+        offset_s: added to the track's timestamps.
         track: which audio track, see `tracks`. video_track: that of the axis; None: the one that is chosen by itself.
         heard: counts what is found; without it the log says what a person should know.
 
@@ -71,9 +68,9 @@ def extract(
         if stream.codec_context is None:
             raise unreadable(path, "an audio codec that FFmpeg does not know")
         frames, samples = _decoded(container, stream, heard, path), length(axis, sample_rate_hz)
-        joins = partial(_joins, path, video_track)
+        joins = partial(_joins, path, video_track, axis)
         try:
-            yield from lay(frames, heard, start_s=axis.start_s, sample_rate_hz=sample_rate_hz, samples=samples, joins=joins)
+            yield from lay(frames, heard, start_s=axis.start_s - offset_s, sample_rate_hz=sample_rate_hz, samples=samples, joins=joins)
         except av.FFmpegError as error:
             raise unreadable(path, f"{words(error)} in the audio track") from None
     if heard.bad and not heard.samples:
@@ -105,105 +102,21 @@ def _decoded(container: av.container.InputContainer, stream: av.AudioStream, hea
             yield from found
 
 
-def _joins(path: Path, track: int | None) -> list[tuple[float, float]]:
-    """Where the video's clock starts anew: timestamp and time of the frame; costs a decode, for such files alone."""
-    out, before_s = [], float("-inf")
+def _joins(path: Path, track: int | None, axis: FrameAxis) -> list[tuple[float, float]]:
+    """Where the video's clock starts anew: timestamp and time of the frame; costs a decode, for such files alone.
+
+    None where the axis is not that of the whole video.
+    """
+    out, before_s, count = [], float("-inf"), 0
     track = chosen(path) if track is None else track
     with open_media(path) as container:
-        for _, time_s, frame in VideoPass(container, path, track=track):
+        for index, _, frame in VideoPass(container, path, track=track):
+            count = index + 1
             own_s = before_s if frame.pts is None else float(frame.pts * frame.time_base)
-            if own_s < before_s - JUMP_S:
-                out.append((own_s, time_s))
+            if own_s < before_s - JUMP_S and count <= len(axis):
+                out.append((own_s, float(axis.times_s[index])))
             before_s = own_s
-    return out
-
-
-def lay(
-    frames: Iterable[av.AudioFrame], heard: Heard, *, start_s: float, sample_rate_hz: int, samples: int, joins: Joins = list
-) -> Iterator[np.ndarray]:
-    """Yield a track whose sample 0 is at start_s, so many samples in all, in blocks (n <= BLOCK,) float32; counts what is heard and placed.
-
-    It is filled from the left: what claims a time already taken, or lies outside, is cut; where nothing is, there are zeros.
-    """
-    block, begin, filled, last = np.zeros(BLOCK, np.float32), 0, 0, 0  # the block's first sample, the first free one, the end of the sound
-    heard.out_hz, heard.given = sample_rate_hz, samples
-    for position, mono in _placed(frames, heard, start_s, sample_rate_hz, joins):
-        first, stop = max(position, filled), min(position + len(mono), samples)
-        heard.cut += max(0, min(filled, stop) - max(position, 0))
-        heard.placed += max(0, stop - first)
-        if first < stop:
-            heard.holes += first - last if last else 0
-            last = stop
-        while first < stop:
-            while first >= begin + BLOCK:
-                yield _given(block, heard)
-                block, begin = np.zeros(BLOCK, np.float32), begin + BLOCK
-            until = min(stop, begin + BLOCK)
-            block[first - begin : until - begin] = mono[first - position : until - position]
-            first = until
-        filled = max(filled, position + len(mono))
-        if filled >= samples:
-            break
-    while begin < samples:
-        yield _given(block[: samples - begin], heard)
-        block, begin = np.zeros(BLOCK, np.float32), begin + BLOCK
-
-
-def _given(block: np.ndarray, heard: Heard) -> np.ndarray:
-    """A block within [-1, 1]; counts what is clipped and silent."""
-    level = np.abs(block)
-    heard.clipped += int((level > 1).sum())
-    heard.peak = max(heard.peak, float(level.max(initial=0.0)))
-    heard.silent += sum(len(cell) for cell in np.split(level, range(CELL, len(level), CELL)) if cell.max() < QUIET)
-    return np.clip(block, -1, 1)
-
-
-class _Run:
-    """A stretch of frames of one form: resampled on its own, put at its own time."""
-
-    def __init__(self, frame: av.AudioFrame, position: int, sample_rate_hz: int):
-        self.setup, self.position = _setup(frame), position  # of the next sample to come
-        self.mixer = Mixer(frame.layout, sample_rate_hz)
-        self._resampler = av.AudioResampler(format="fltp", rate=sample_rate_hz)
-
-    def take(self, frame: av.AudioFrame | None) -> Iterator[tuple[int, np.ndarray]]:
-        """Position and samples (n,) of what comes out; None: the rest."""
-        for piece in self._resampler.resample(frame):
-            yield from self._put(self.mixer.take(piece.to_ndarray()))
-        if frame is None:
-            yield from self._put(self.mixer.rest())
-
-    def _put(self, pieces: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
-        for mono in pieces:
-            yield self.position, mono
-            self.position += len(mono)
-
-
-def _setup(frame: av.AudioFrame) -> tuple:
-    return frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate
-
-
-def _placed(
-    frames: Iterable[av.AudioFrame], heard: Heard, start_s: float, sample_rate_hz: int, joins: Joins
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Resampled pieces (n,) of frames, each with its position on the track."""
-    run = None
-    for frame, time_s, continues in timed(frames, heard.clock, start_s=start_s, joins=joins):
-        if run is None or not continues or _setup(frame) != run.setup:
-            at = round((time_s - start_s) * sample_rate_hz)
-            if run is not None:
-                yield from run.take(None)
-                heard.louder += run.mixer.louder
-                at = run.position if continues and abs(at - run.position) <= SAME else at
-            run = _Run(frame, at, sample_rate_hz)
-        heard.rate_hz = frame.sample_rate
-        heard.samples += frame.samples
-        heard.values += frame.samples * frame.layout.nb_channels
-        heard.mended += mend(frame)
-        yield from run.take(frame)
-    if run is not None:
-        yield from run.take(None)
-        heard.louder += run.mixer.louder
+    return out if count == len(axis) else []
 
 
 class _Disk(io.FileIO):

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from affpipe.media.clock import Told
 from affpipe.media.mixing import LOST_DB
+from affpipe.media.soundclock import Told
 from affpipe.media.tracks import Choice
 
 MOSTLY = 0.5  # share of silence above which it is worth a word

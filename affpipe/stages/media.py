@@ -6,7 +6,6 @@ import logging
 import numpy as np
 
 from affpipe.faces.which import share_with_face
-from affpipe.frames import FrameAxis
 from affpipe.jobs import Context, Job, Worker
 from affpipe.media.audio import extract, length, write_flac
 from affpipe.media.heard import Heard
@@ -47,12 +46,11 @@ def audio(context: Context) -> Worker:
 
     def work(job: Job) -> None:
         axis, heard = job.axis(), Heard()
-        shifted = FrameAxis(axis.times_s - offset_s, axis.fps)  # sound moved later is sound looked for earlier
         track = _named(job.item.row.audio_track, context.settings.audio_track)
-        blocks = extract(job.video, shifted, sample_rate_hz=rate, track=track, video_track=job.video_track(), heard=heard)
+        blocks = extract(job.video, axis, sample_rate_hz=rate, offset_s=offset_s, track=track, video_track=job.video_track(), heard=heard)
 
         def comment() -> str:
-            extra = {"samples": length(shifted, rate), "sample_rate_hz": rate, "start_s": axis.start_s, "sound": heard.facts()}
+            extra = {"samples": length(axis, rate), "sample_rate_hz": rate, "start_s": axis.start_s, "sound": heard.facts()}
             return json.dumps(job.header(axis.fps, **extra).attributes(), sort_keys=True)
 
         with job.atomic() as part:

@@ -16,8 +16,7 @@ from statistics import median
 
 import av
 
-from affpipe.media.reader import JUMP_S
-
+JUMP_S = 1.0  # a timestamp that lies further back than this may be a new clock; less is an overlap
 TOLERANCE_S = 0.015  # a lost packet of speech (20 ms) is a gap
 LOOK_S, LOOK_FRAMES = 2.0, 16  # how far ahead one looks: so many seconds and so many frames at least
 Joins = Callable[[], list[tuple[float, float]]]  # of the video, in order: (timestamp at which its clock starts anew, time of that frame)

@@ -120,7 +120,7 @@ def lay(frames: list[av.AudioFrame], samples: int, start_s: float = 0.0) -> tupl
     """The whole track, and how many samples were heard and placed."""
     heard = audio.Heard()
     out = list(audio.lay(frames, heard, start_s=start_s, sample_rate_hz=RATE, samples=samples))
-    assert max(map(len, out)) <= audio.BLOCK
+    assert max(map(len, out)) <= laying.BLOCK
     return np.concatenate(out), (heard.samples, heard.placed)
 
 

@@ -46,7 +46,7 @@ class Heard:
         """Shares of the axis in [0, 1]; `mended` of the track's own values. `silent` includes what the track does not have."""
         counts = {name: getattr(self, name) for name in ("silent", "holes", "cut", "clipped", "louder")}
         out = {"missing": self.given - self.placed} | counts
-        return {name: count / max(1, self.given) for name, count in out.items()} | {"mended": self.mended / max(1, self.values)}
+        return {name: min(1.0, count / max(1, self.given)) for name, count in out.items()} | {"mended": self.mended / max(1, self.values)}
 
     @property
     def faults(self) -> tuple[str, ...]:

@@ -20,7 +20,6 @@ HELD = 0.5  # a channel is kept while it has half the RMS of the loudest: two of
 HALF, DOWN = 0.5, sqrt(0.5)
 WEIGHTS = dict.fromkeys(("FL", "FR", "DL", "DR", "FLC", "FRC", "WL", "WR", "BC", "TC"), HALF) | {"FC": DOWN}  # of any other: DOWN / 2
 LOW = ("LFE", "LFE2")
-LARGEST = 1e6  # beyond full scale by 120 dB: damage, not sound
 
 
 def weights(layout: av.AudioLayout) -> np.ndarray:
@@ -32,21 +31,20 @@ def weights(layout: av.AudioLayout) -> np.ndarray:
 
 
 class Mixer:
-    """Mixes pieces of one layout; attribute `louder`: samples for which a channel was taken in place of the mix."""
+    """Mixes pieces of one layout."""
 
     def __init__(self, layout: av.AudioLayout, rate_hz: int):
         self.weights = weights(layout)
-        self.louder = 0
         self._even = bool((self.weights == self.weights[0]).all() and np.isclose(self.weights.sum(), 1))
         self._stretch, self._fade = round(STRETCH_S * rate_hz), round(FADE_S * rate_hz)
         self._held: list[np.ndarray] = []
         self._taken: int | None = None  # channel, None for the mix
         self._begun = False
 
-    def take(self, piece: np.ndarray) -> Iterator[np.ndarray]:
-        """Mono (n,) float32 of what is settled, in order, given the next (C, n)."""
+    def take(self, piece: np.ndarray) -> Iterator[tuple[np.ndarray, bool]]:
+        """Mono (n,) float32 of what is settled, in order, given the next (C, n), and whether it is a channel in place of the mix."""
         if len(self.weights) == 1:
-            yield piece[0]
+            yield piece[0], False
             return
         self._held.append(piece)
         if sum(p.shape[1] for p in self._held) >= 2 * self._stretch:
@@ -56,18 +54,17 @@ class Mixer:
                 whole = whole[:, self._stretch :]
             self._held = [whole]
 
-    def rest(self) -> Iterator[np.ndarray]:
+    def rest(self) -> Iterator[tuple[np.ndarray, bool]]:
         """What is left, one to two stretches unless there was less."""
         if self._held:
             yield self._settle(np.concatenate(self._held, axis=1))
             self._held = []
 
-    def _settle(self, wave: np.ndarray) -> np.ndarray:
+    def _settle(self, wave: np.ndarray) -> tuple[np.ndarray, bool]:
         mix = wave.mean(axis=0) if self._even else (self.weights[:, None] * wave).sum(axis=0)
         out, before = mix, self._taken
         self._taken = self._channel(wave, mix)
         if self._taken is not None:
-            self.louder += wave.shape[1]
             out = wave[self._taken].copy()
         if self._taken != before and self._begun:
             n = min(self._fade, len(out))
@@ -75,7 +72,7 @@ class Mixer:
             rise = np.arange(1, n + 1, dtype=np.float32) / (n + 1)
             out[:n] = rise * out[:n] + (1 - rise) * old[:n]
         self._begun = True
-        return out
+        return out, self._taken is not None
 
     def _channel(self, wave: np.ndarray, mix: np.ndarray) -> int | None:
         levels = np.sqrt(np.square(wave, dtype=np.float64).mean(axis=1)) * (self.weights > 0)
@@ -84,17 +81,3 @@ class Mixer:
             return None
         held = self._taken
         return held if held is not None and levels[held] >= HELD * levels[loudest] else loudest
-
-
-def mend(frame: av.AudioFrame) -> int:
-    """Set samples of a float frame that are no number, infinite or beyond LARGEST to zero, in place; return how many there were."""
-    kind = {"flt": np.float32, "dbl": np.float64}.get(frame.format.packed.name)
-    mended = 0
-    for plane in frame.planes if kind is not None else ():
-        data = np.frombuffer(plane, kind)
-        bad = ~(np.abs(data) <= LARGEST)
-        bad[frame.samples * (1 if frame.format.is_planar else frame.layout.nb_channels) :] = False  # padding
-        if bad.any():
-            mended += int(bad.sum())
-            plane.update(np.where(bad, 0, data).astype(kind).tobytes())
-    return mended

@@ -1,11 +1,11 @@
 """What a frame of sound's time is: its timestamp, where that means something, else the end of the frame before.
 
 A frame's deviation is its timestamp minus the running count of samples. Within TOLERANCE_S it is rounding. Beyond, what comes after tells:
-- stray timestamps, of which some that follow within LOOK_S deviate no more than those before (jitter, bursts): the sound goes on;
+- stray timestamps, of which some that follow within LOOK_S deviate no more than those before (jitter): the sound goes on;
 - a gap, an overlap or drift, where all that follow deviate further to the same side than any before: a new stretch, at its own time;
 - a clock that starts anew (joined files), where all that follow lie over JUMP_S further back: joined where the video's clock is joined,
   or, where the video's goes on, at the end of the frame before.
-The samples within a stretch are never torn.
+A timestamp that only repeats the one before it (bursts) counts as none. The samples within a stretch are never torn.
 """
 
 from collections import deque
@@ -19,6 +19,7 @@ import av
 JUMP_S = 1.0  # a timestamp that lies further back than this may be a new clock; less is an overlap
 TOLERANCE_S = 0.015  # a lost packet of speech (20 ms) is a gap
 LOOK_S, LOOK_FRAMES = 2.0, 16  # how far ahead one looks: so many seconds and so many frames at least
+AGREE = 32  # timestamps, where they jump about, whose median tells the time
 Joins = Callable[[], list[tuple[float, float]]]  # of the video, in order: (timestamp at which its clock starts anew, time of that frame)
 
 
@@ -52,14 +53,16 @@ def timed(frames: Iterable[av.AudioFrame], told: Told, *, start_s: float, joins:
     ahead: deque[_Ahead] = deque()
     held_s = 0.0
     before: deque[float] = deque(maxlen=8 * LOOK_FRAMES)  # deviations of the stretch so far, the last ones
-    shift_s, expected_s, found = 0.0, None, None
+    shift_s, expected_s, found, last = 0.0, None, None, None
     while True:
         while held_s < LOOK_S or len(ahead) < LOOK_FRAMES:
             frame = next(source, None)
             if frame is None:
                 break
             if frame.samples:
-                own_s = None if frame.pts is None else float(frame.pts * frame.time_base)
+                again, last = frame.pts == last, frame.pts
+                own_s = None if again or frame.pts is None else float(frame.pts * frame.time_base)
+                told.stray += again and frame.pts is not None
                 ahead.append(_Ahead(frame, own_s, frame.samples / frame.sample_rate))
                 held_s += ahead[-1].length_s
         if not ahead:
@@ -76,7 +79,7 @@ def timed(frames: Iterable[av.AudioFrame], told: Told, *, start_s: float, joins:
                 told.joins += 1
                 shift_s, expected_s, continues = joined_s - now.own_s, joined_s, False
             elif min(apart) > max(TOLERANCE_S, *before, 0.0) or max(apart) < min(-TOLERANCE_S, *before, 0.0):
-                expected_s += median(apart) if _rough(apart) else apart[0]
+                expected_s += median(apart[:AGREE]) if _rough(apart) else apart[0]
                 continues = False
             else:
                 told.stray += 1
@@ -95,7 +98,7 @@ def _deviations(ahead: Iterable[_Ahead], expected_s: float) -> list[float]:
     for each in ahead:
         if each.own_s is not None:
             apart = each.own_s - expected_s
-            if out and apart < out[0] - JUMP_S:
+            if out and apart < -JUMP_S <= out[0]:
                 break
             out.append(apart)
         expected_s += each.length_s
@@ -103,8 +106,10 @@ def _deviations(ahead: Iterable[_Ahead], expected_s: float) -> list[float]:
 
 
 def _rough(apart: list[float]) -> bool:
-    """Whether timestamps jump about, so that no single one is to be trusted."""
-    return len(apart) >= LOOK_FRAMES // 2 and median(abs(b - a) for a, b in pairwise(apart)) > TOLERANCE_S / 2
+    """Whether timestamps jump up and down, so that no single one is to be trusted."""
+    steps = [b - a for a, b in pairwise(apart)]
+    few = min(sum(step > TOLERANCE_S / 2 for step in steps), sum(step < -TOLERANCE_S / 2 for step in steps))
+    return len(steps) >= LOOK_FRAMES // 2 and few > len(steps) / 8
 
 
 def _begin(ahead: deque[_Ahead], start_s: float) -> float:
@@ -112,7 +117,7 @@ def _begin(ahead: deque[_Ahead], start_s: float) -> float:
     if ahead[0].own_s is None:
         return start_s
     apart = _deviations(ahead, ahead[0].own_s)
-    off = median(apart)
+    off = median(apart[:AGREE])
     return ahead[0].own_s + (off if _rough(apart) and abs(off) > TOLERANCE_S else 0.0)
 
 

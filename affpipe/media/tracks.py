@@ -18,6 +18,7 @@ from av.stream import Disposition
 
 from affpipe.errors import MediaError
 from affpipe.media.reader import LARGEST_PIXELS, decoded, encrypted, open_media, packets
+from affpipe.media.samples import scaled
 
 Wanted = int | Literal["auto"]
 QUIETER_DB = 20.0  # a microphone that nobody spoke into lies further below the one that somebody did
@@ -216,21 +217,7 @@ def _note(track: _Track, packet: av.Packet) -> None:
     found = decoded(packet)
     for frame in found if not isinstance(found, str) else ():
         track.heard = track.heard or frame.samples > 0
-        wave = _waves(frame)
+        wave = scaled(frame)
         track.peak = max(track.peak, float(np.abs(wave).max(initial=0.0)))
         track.energy += float(np.square(wave, dtype=np.float64).sum(axis=1).max(initial=0.0))
         track.samples += frame.samples
-
-
-def _waves(frame: av.AudioFrame) -> np.ndarray:
-    """(C, n) float32 samples of a frame of any format; what is no number is 0."""
-    out = frame.to_ndarray()
-    kind = out.dtype
-    if not frame.format.is_planar:
-        out = out.reshape(-1, frame.layout.nb_channels).T
-    if kind == np.uint8:
-        return (out.astype(np.float32) - 128) / 128
-    if kind.kind in "iu":
-        return out.astype(np.float32) / float(-np.iinfo(kind).min)
-    with np.errstate(over="ignore"):
-        return np.nan_to_num(out.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)

@@ -2,22 +2,29 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 
-from affpipe.errors import AffpipeError, ManifestError
+from affpipe.errors import AbsentError, AffpipeError, ManifestError, MediaError
+from affpipe.faces.which import share_with_face
 from affpipe.formats import read_labels
+from affpipe.frames import FrameAxis
 from affpipe.importers.files import IMAGES
+from affpipe.media.audio import extract
+from affpipe.media.heard import Heard
 from affpipe.media.probe import probe
-from affpipe.media.reader import VideoPass, open_media, packets, unreadable, words
+from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
+from affpipe.media.tracks import Wanted, audio_track, video_track
 
 Progress = Callable[[str, int, int], None]  # what, done, in all
+Tracks = tuple[Wanted, Wanted]  # of video and of sound
+BY_THEMSELVES: Tracks = ("auto", "auto")
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class VideoFacts:
         width, height: pixels as displayed.
         variable_rate: some interval differs from the usual one.
         faults: what a person should know of the file. treated: what is done to its pictures (in a quick look by the first one).
+        told: which of several tracks were taken, and what the sound is like.
     """
 
     frames: int = 0
@@ -39,6 +47,7 @@ class VideoFacts:
     variable_rate: bool = False
     faults: tuple[str, ...] = ()
     treated: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
     error: str = ""
 
 
@@ -62,18 +71,21 @@ class ImageFacts:
     unnumbered: int = 0
 
 
-def videos(paths: Sequence[Path], *, quick: bool, jobs: int, progress: Progress) -> dict[Path, VideoFacts]:
-    """Facts of each video, by `jobs` processes."""
+def videos(
+    paths: Sequence[Path], *, quick: bool, jobs: int, progress: Progress, tracks: Mapping[Path, Tracks] | None = None
+) -> dict[Path, VideoFacts]:
+    """Facts of each video, by `jobs` processes; tracks: those that a manifest names."""
     out: dict[Path, VideoFacts] = {}
+    named = {path: (tracks or {}).get(path, BY_THEMSELVES) for path in paths}
     progress("videos", 0, len(paths))
     if jobs == 1 or len(paths) < 2:
         for done, path in enumerate(paths, 1):
-            out[path] = video(path, quick)
+            out[path] = video(path, quick, named[path])
             progress("videos", done, len(paths))
         return out
     # spawn: the parent may hold threads that a fork would break
     with ProcessPoolExecutor(min(jobs, len(paths)), mp_context=multiprocessing.get_context("spawn")) as pool:
-        tasks: dict[Future[VideoFacts], Path] = {pool.submit(video, path, quick): path for path in paths}
+        tasks: dict[Future[VideoFacts], Path] = {pool.submit(video, path, quick, named[path]): path for path in paths}
         try:
             for done, task in enumerate(as_completed(tasks), 1):
                 out[tasks[task]] = task.result()
@@ -84,24 +96,40 @@ def videos(paths: Sequence[Path], *, quick: bool, jobs: int, progress: Progress)
     return out
 
 
-def video(path: Path, quick: bool) -> VideoFacts:
-    """Facts of a video, decoded whole, or from its packets and its first frame."""
+def video(path: Path, quick: bool, tracks: Tracks = BY_THEMSELVES) -> VideoFacts:
+    """Facts of a video, decoded whole with its sound, or from its packets and its first frame."""
     try:
+        picture = video_track(path, tracks[0], faces=share_with_face)
+        sound = audio_track(path, tracks[1]) if quick or tracks[1] != "auto" else None
+        track = picture and picture.index
         if quick:
-            return _quick(path)
-        found = probe(path)
+            return _quick(path, track, tuple(choice.said for choice in (picture, sound) if choice and choice.said))
+        found = probe(path, track=track)
+        told = (*([picture.said] if picture.said else ()), *_sound(path, found.axis, tracks[1], track))
     except AffpipeError as error:
         return VideoFacts(error=str(error))
-    return VideoFacts(len(found.axis), found.fps, found.width, found.height, found.variable_rate, found.faults, found.treated)
+    facts = VideoFacts(len(found.axis), found.fps, found.width, found.height, found.variable_rate)
+    return replace(facts, faults=found.faults, treated=found.treated, told=told)
 
 
-def _quick(path: Path) -> VideoFacts:
+def _sound(path: Path, axis: FrameAxis, track: Wanted, video: int) -> tuple[str, ...]:
+    """What a person should know of the sound, as the stage `audio` would find it."""
+    heard = Heard()
+    try:
+        for _ in extract(path, axis, track=track, video_track=video, heard=heard):
+            pass
+    except (AbsentError, MediaError) as error:
+        return () if heard.track is None else (str(error).removeprefix(f"{path}: "),)
+    return heard.faults
+
+
+def _quick(path: Path, track: int | None, told: tuple[str, ...]) -> VideoFacts:
     with open_media(path) as container:
-        first = VideoPass(container, path)
+        first = VideoPass(container, path, track=track)
         next(iter(first))
         size, treated = first.shown, first.treated()
     with open_media(path) as container:
-        stream = container.streams.best("video")
+        stream = video_stream(container, path, track)
         try:
             found = [p for p in packets(container, [stream]) if p.size and not p.is_discard]
         except av.FFmpegError as error:
@@ -111,7 +139,7 @@ def _quick(path: Path) -> VideoFacts:
         usual = float(np.median(steps)) if len(steps) else 0.0
         varies = bool((np.abs(steps - usual) > max(1.5 * tick, 0.02 * usual)).any())
         rate = (not varies and stream.guessed_rate) or stream.average_rate or Fraction(0)
-    return VideoFacts(len(found), rate, *size, varies, treated=treated)
+    return VideoFacts(len(found), rate, *size, varies, treated=treated, told=told)
 
 
 def label(task: str, path: Path) -> LabelFacts:

@@ -5,7 +5,7 @@ file; where it is known to give other frames (edit lists, MPEG streams, interlac
 come from the packets, read by PyAV.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import av
@@ -18,6 +18,7 @@ from affpipe.media import hdr
 from affpipe.media.deinterlace import deinterlaced
 from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
 from affpipe.media.shown import orient, resample
+from affpipe.media.tracks import video_track
 
 Frames = Iterator[tuple[int, float, np.ndarray]]
 BACKENDS = ("pyav", "decord")
@@ -27,6 +28,7 @@ def frames(
     path: Path,
     *,
     backend: str = "pyav",
+    track: int | None = None,
     deinterlace: bool = True,
     tone_map: bool = True,
     wanted: np.ndarray | None = None,
@@ -39,6 +41,7 @@ def frames(
     Args:
         path: the video.
         backend: "pyav" or "decord".
+        track: which video track, see `tracks`; None: the one that is chosen by itself, no faces being looked for.
         deinterlace: make whole pictures of frames that are marked as interlaced, see `deinterlace`.
         tone_map: bring high dynamic range to the ordinary one, see `hdr`.
         wanted: (K,) strictly increasing frame indices; only these are converted and yielded, and the pass stops after the last one.
@@ -53,20 +56,34 @@ def frames(
     decoder = {"pyav": _pyav, "decord": _decord}[backend]
     ways = {"deinterlace": deinterlace, "tone_map": tone_map, "threads": threads}
     if wanted is None:
-        return decoder(path, None, **ways)
+        return decoder(path, track, None, **ways)
     wanted = np.asarray(wanted)
     if wanted.ndim != 1 or (len(wanted) and (wanted.dtype.kind not in "iu" or wanted[0] < 0 or (np.diff(wanted) <= 0).any())):
         raise InputError(f"frames: want strictly increasing integer indices (K,), got {wanted.dtype} {wanted.shape}; sort and deduplicate")
-    return decoder(path, wanted.tolist(), **ways) if len(wanted) else iter(())
+    return decoder(path, track, wanted.tolist(), **ways) if len(wanted) else iter(())
 
 
-def _pyav(path: Path, wanted: list[int] | None, *, deinterlace: bool, tone_map: bool, threads: int) -> Frames:
+def pictures(path: Path, track: int, times_s: Sequence[float]) -> Iterator[np.ndarray]:
+    """The first picture (H, W, 3) uint8 RGB that decodes from each time on, by seeking, interlaced as it is; none where that fails."""
+    for time_s in times_s:
+        with open_media(path) as container:
+            video = VideoPass(container, path, track=track)
+            try:
+                container.seek(round(time_s / video.stream.time_base), stream=video.stream)
+                _, _, frame = next(iter(video))
+                yield resample(orient(rgb(frame, path, VideoReformatter(), tone_map=True), video.matrix), video.shown)
+            except (MediaError, av.FFmpegError, StopIteration):
+                continue
+
+
+def _pyav(path: Path, track: int | None, wanted: list[int] | None, *, deinterlace: bool, tone_map: bool, threads: int) -> Frames:
     remaining = iter(wanted or ())
     target = next(remaining, None)
     memory.keep()
     reformatter = VideoReformatter()  # a frame's own one would be set up anew for each
+    track = chosen(path) if track is None else track
     with open_media(path) as container:
-        video = VideoPass(container, path, threads=threads)
+        video = VideoPass(container, path, track=track, threads=threads)
         for index, time_s, frame in deinterlaced(iter(video), path) if deinterlace else video:
             if wanted is not None and index != target:
                 continue
@@ -93,12 +110,12 @@ def rgb(frame: av.VideoFrame, path: Path, reformatter: VideoReformatter, *, tone
     return hdr.to_sdr(signal, frame.color_trc, frame.color_primaries)
 
 
-def _decord(path: Path, wanted: list[int] | None, *, deinterlace: bool, tone_map: bool, threads: int) -> Frames:
+def _decord(path: Path, track: int | None, wanted: list[int] | None, *, deinterlace: bool, tone_map: bool, threads: int) -> Frames:
     import decord
 
-    times = packet_times(path)
+    times = packet_times(path, track)
     with open_media(path) as container:
-        video = VideoPass(container, path)
+        video = VideoPass(container, path, track=track)
         next(iter(video))
         check_decord(video, deinterlace=deinterlace, tone_map=tone_map)
         size = video.shown
@@ -127,10 +144,21 @@ def check_decord(video: VideoPass, *, deinterlace: bool, tone_map: bool) -> None
         raise MediaError(f"{video.path}: decord: want ordinary range, got HDR ({', '.join(video.high_range)}); use the pyav backend")
 
 
-def packet_times(path: Path) -> list[float]:
-    """Times of frames for decord, whose own are float32, start at 0 whatever the container says, and count hidden frames."""
+def chosen(path: Path) -> int | None:
+    """The video track that is taken where nobody names one and no faces are looked for; None if there is none."""
+    found = video_track(path)
+    return found and found.index
+
+
+def packet_times(path: Path, track: int | None = None) -> list[float]:
+    """Times of frames for decord, whose own are float32, start at 0 whatever the container says, and count hidden frames.
+
+    It takes the track that its own FFmpeg would play, and no other can be asked for: MediaError where the file has several.
+    """
     with open_media(path) as container:
-        stream = video_stream(container, path)
+        if len(container.streams.video) > 1:
+            raise MediaError(f"{path}: decord: want one video track, got {len(container.streams.video)}; use the pyav backend")
+        stream = video_stream(container, path, track)
         kind = container.format.name
         if not kind.startswith(("mov,", "matroska")):  # elsewhere decord may begin at the wrong frame, silently (MPEG: at frame 12)
             raise MediaError(f"{path}: decord: want mp4, mov, mkv or webm, got {kind}; use the pyav backend")

@@ -14,9 +14,10 @@ import numpy as np
 from affpipe.errors import InputError, MediaError
 from affpipe.frames import FrameAxis
 from affpipe.media import clock
-from affpipe.media.decode import BACKENDS, check_decord, packet_times
-from affpipe.media.reader import VideoPass, check_length, open_media
+from affpipe.media.decode import BACKENDS, check_decord, chosen, packet_times
+from affpipe.media.reader import VideoPass, check_length, open_media, still
 from affpipe.media.shown import believed
+from affpipe.media.tracks import audio_track
 
 # Shortfall against the declared duration that is worth a word; containers round theirs by about a frame.
 MISSING_S = 0.5
@@ -26,7 +27,10 @@ DEMO_COMMENT = "affpipe demo"
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """The audio track; start_s is the time of its first packet (codec priming included) on the container's clock, None if unknown."""
+    """The audio track that is chosen by itself.
+
+    start_s: time of its first packet (codec priming included) on the container's clock, None if unknown.
+    """
 
     codec: str
     sample_rate_hz: int
@@ -109,23 +113,32 @@ class VideoInfo:
         }
 
 
-def probe(path: Path, *, backend: str = "pyav", deinterlace: bool = True, tone_map: bool = True, threads: int = 1) -> VideoInfo:
+def probe(
+    path: Path, *, backend: str = "pyav", track: int | None = None, deinterlace: bool = True, tone_map: bool = True, threads: int = 1
+) -> VideoInfo:
     """Decode a whole video without converting pixels; raises MediaError (one line) for one that cannot be used.
 
-    What is to be done to the pictures is as for `decode.frames`.
+    Args:
+        track: which video track, see `tracks`; None: the one that is chosen by itself, no faces being looked for.
+        deinterlace, tone_map: what is to be done to the pictures, as for `decode.frames`.
+
     PyAV decodes whatever the backend; a video to be decoded by decord must in addition have the packets that its frames claim.
     """
     if backend not in BACKENDS:
         raise InputError(f"probe: want a backend of {BACKENDS}, got {backend!r}")
+    track = chosen(path) if track is None else track
+    sound = audio_track(path)
     with open_media(path) as container:
-        video = VideoPass(container, path, threads=threads)
+        video = VideoPass(container, path, track=track, threads=threads)
         for _ in video:
             pass
         found = clock.times(video.stamps, _frame_s(video))
         times = found.times_s
+        if len(times) == 1 and container.format.name in ("gif", "apng"):
+            raise still(path)
         if backend == "decord":
             check_decord(video, deinterlace=deinterlace, tone_map=tone_map)
-            if packet_times(path) != times.tolist():
+            if packet_times(path, track) != times.tolist():
                 raise MediaError(f"{path}: decord: want one frame for each packet, got {len(times)} frames; use the pyav backend")
         width, height = video.shown
         axis = FrameAxis(times, _rate(times, video.stream))
@@ -139,7 +152,7 @@ def probe(path: Path, *, backend: str = "pyav", deinterlace: bool = True, tone_m
             fps=axis.fps,
             duration_s=axis.end_s - axis.start_s,
             variable_rate=bool((np.abs(np.diff(times) - 1 / axis.fps) > max(1.5 * tick, 0.02 / axis.fps)).any()),
-            audio=_audio(container),
+            audio=_audio(container.streams.audio[sound.index]) if sound else None,
             synthetic=any(k.lower() == "comment" and text == DEMO_COMMENT for k, text in container.metadata.items()),
             axis=axis,
             stored_width=video.size[0],
@@ -196,10 +209,7 @@ def _snapped(rate: Fraction) -> Fraction:
     return rate
 
 
-def _audio(container: av.container.InputContainer) -> AudioInfo | None:
-    stream = container.streams.best("audio")
-    if stream is None:
-        return None
+def _audio(stream: av.AudioStream) -> AudioInfo:
     context = stream.codec_context
     if context is None:  # there, though not for this FFmpeg: `audio.extract` says so
         return AudioInfo("unknown", 0, 0, None)

@@ -7,6 +7,7 @@ What happens to damage:
 - a packet that the decoder rejects: skipped and counted (`bad_packets`), decoding goes on;
 - a frame that the decoder itself flags as damaged: delivered and counted (`corrupt_frames`);
 - a read error of the container, or a change of the frame size or the pixels' shape, mid-way: MediaError that says after how many frames;
+- encrypted data: MediaError, wherever it begins: some decoders make pictures of it;
 - a file that just ends too early (a broken download whose index stands in front): decoded as far as it goes; `probe` reports the
   seconds that are missing (`missing_s`).
 """
@@ -37,6 +38,8 @@ LIMITS = {"max_pixels": str(LARGEST_PIXELS)}
 NO_RGB = {8: "YCgCo", 10: "BT.2020 of constant luminance", 11: "SMPTE 2085", 12: "derived ones", 13: "derived ones", 14: "ICtCp"}
 # What FFmpeg opens and is no video: any text file, played as a terminal; a list, whose own bytes say nothing of the videos that it names.
 NO_VIDEO = {"tty": "text", "concat": "a list of files", "hls": "a list of files", "dash": "a list of files"}
+# Sample entries of protected tracks in mp4 and mov, where no key is said (FairPlay); elsewhere packets or metadata tell.
+LOCKED_TAGS = ("drmi", "drms", "encv", "enca")
 LOGGING = threading.Lock()  # the level of FFmpeg's log is that of the whole process
 
 
@@ -67,8 +70,21 @@ def open_media(path: Path) -> Iterator[InputContainer]:
         if got := NO_VIDEO.get(container.format.name):
             raise MediaError(f"{path}: want a video, got {got}; name the video itself")
         if container.format.name.endswith("_pipe") or container.format.name == "image2":
-            raise MediaError(f"{path}: want a video, got a still picture; name a video, or take images of faces by the column `images`")
+            if container.format.name == "webp_pipe" and _moves(path):
+                raise MediaError(f"{path}: want a video, got an animated WebP, which FFmpeg does not play; convert it to mp4, GIF or APNG")
+            raise still(path)
         yield container
+
+
+def still(path: Path) -> MediaError:
+    return MediaError(f"{path}: want a video, got a still picture; name a video, or take images of faces by the column `images`")
+
+
+def _moves(path: Path) -> bool:
+    """Whether a WebP file declares an animation: bit 1 of the flags of its extended header."""
+    with path.open("rb") as file:
+        head = file.read(21)
+    return head[12:16] == b"VP8X" and len(head) == 21 and bool(head[20] & 2)
 
 
 def check_length(path: Path, length_s: float) -> None:
@@ -92,11 +108,25 @@ def _reason(path: Path, error: av.FFmpegError) -> str:
     return words(error)
 
 
-def video_stream(container: InputContainer, path: Path) -> av.VideoStream:
-    """The video stream that FFmpeg would play; a cover picture of an audio file is none."""
-    stream = container.streams.best("video")
-    if stream is None or stream.disposition & Disposition.attached_pic:
+def locked(path: Path) -> MediaError:
+    return MediaError(f"{path}: want a video that may be read, got an encrypted one (DRM); get it without copy protection")
+
+
+def encrypted(of: av.Packet | av.stream.Stream) -> bool:
+    """Whether a packet, or all of a stream, is encrypted."""
+    if isinstance(of, av.Packet):
+        return of.has_sidedata("encryption_info")
+    known = of.codec_context is not None
+    return "enc_key_id" in of.metadata or (known and of.codec_context.codec_tag.lower() in LOCKED_TAGS)
+
+
+def video_stream(container: InputContainer, path: Path, track: int | None = None) -> av.VideoStream:
+    """The video stream of a number, see `tracks`; None: the one that FFmpeg would play. A cover picture of an audio file is none."""
+    stream = container.streams.best("video") if track is None else container.streams.video[track]
+    if stream is None or (track is None and stream.disposition & Disposition.attached_pic):
         raise MediaError(f"{path}: want a video, got a file without a video stream; take it out of the manifest or replace it")
+    if encrypted(stream) or "ASF_Protection_Type" in container.metadata:
+        raise locked(path)
     if stream.codec_context is None:
         raise unreadable(path, "a codec that FFmpeg does not know")
     width, height = stream.codec_context.width, stream.codec_context.height
@@ -148,9 +178,9 @@ class VideoPass:
             the first frame; they hold for the whole video.
     """
 
-    def __init__(self, container: InputContainer, path: Path, *, threads: int = 1):
+    def __init__(self, container: InputContainer, path: Path, *, track: int | None = None, threads: int = 1):
         self.container, self.path = container, path
-        self.stream = video_stream(container, path)
+        self.stream = video_stream(container, path, track)
         self.stream.thread_type = "AUTO"
         self.stream.codec_context.thread_count = threads
         self.count = self.bad_packets = self.corrupt_frames = self.interlaced = 0
@@ -187,6 +217,8 @@ class VideoPass:
                     self.seen_end_s = max(self.seen_end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
                 if packet.stream is not self.stream:
                     continue
+                if encrypted(packet):
+                    raise locked(self.path)
                 if self._numbers is not None and packet.size:
                     self._numbers[packet.pts] = packet.dts
                 found = decoded(packet)

@@ -17,7 +17,8 @@ def pictures(job: Job, axis: FrameAxis, wanted: np.ndarray | None = None) -> Ite
     from affpipe.media.decode import frames
 
     s = job.plan.settings.frames
-    for index, _, image in frames(job.video, backend=s.backend, deinterlace=s.deinterlace, tone_map=s.tone_map, wanted=wanted):
+    ways = {"track": job.video_track(), "deinterlace": s.deinterlace, "tone_map": s.tone_map}
+    for index, _, image in frames(job.video, backend=s.backend, **ways, wanted=wanted):
         if index >= len(axis):
             raise MediaError(f"{job.video}: want {len(axis)} frames as when it was probed, got more; the file changed: run again")
         yield index, float(axis.times_s[index]), image

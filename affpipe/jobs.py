@@ -70,6 +70,11 @@ class Job:
         self._random |= set(stream.attributes["random"])
         return stream
 
+    def video_track(self) -> int | None:
+        """Which track of the file the frame axis is of; None if that was not said."""
+        with self.open("frames") as frames:
+            return frames.attributes["extra"].get("video", {}).get("track", {}).get("index")
+
     def sound(self) -> store.Sound:
         """The video's audio track, sample 0 at its first frame."""
         item = self.plan.item("audio", self.item)

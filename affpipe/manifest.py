@@ -1,8 +1,8 @@
 """Which videos and streams exist, and whose face is meant: the one reader of data_manifest.csv and of curation files.
 
 A row is a stream: one subject in one video. Columns `stream_id, video, partition` must be there; `subject`, a column a task for its
-annotation file (`va`, `expr`, `au`), `person`, `images`, and `va_partition` … may be; others are not read. Paths are relative to
-`data_root`. `subject` says which face of the video is meant (largest, left, right; empty is largest).
+annotation file (`va`, `expr`, `au`), `person`, `images`, `va_partition` …, `video_track` and `audio_track` may be; others are not read.
+Paths are relative to `data_root`. `subject` says which face of the video is meant (largest, left, right; empty is largest).
 """
 
 import csv
@@ -20,7 +20,8 @@ from affpipe.tasks import TASKS
 
 NEEDED = ("stream_id", "video", "partition")
 OWN_PARTITION = {task: f"{task}_partition" for task in TASKS}  # task -> the column of its own partition
-COLUMNS = (*NEEDED, "subject", *TASKS, "person", "images", *OWN_PARTITION.values())
+TRACKS = ("video_track", "audio_track")  # which of several tracks of a file; empty: as the settings say
+COLUMNS = (*NEEDED, "subject", *TASKS, "person", "images", *OWN_PARTITION.values(), *TRACKS)
 SUBJECTS = ("largest", "left", "right")
 PARTITIONS = ("train", "validation", "test", "predict")
 STREAM_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ +-]*")
@@ -35,6 +36,7 @@ class Row:
     Attributes:
         labels: task -> annotation file. partitions: task -> its partition, of the tasks whose own differs from `partition`.
         person: who it is, where that is known: folds keep a person's streams together. images: folder of cropped, aligned faces.
+        video_track, audio_track: number of a track of the file, from 0, or "auto"; None where the settings decide.
     """
 
     stream_id: str
@@ -45,6 +47,8 @@ class Row:
     partitions: Mapping[str, str] = field(default_factory=dict, hash=False)
     person: str = ""
     images: Path | None = None
+    video_track: int | str | None = None
+    audio_track: int | str | None = None
 
     @property
     def video_id(self) -> str:
@@ -163,12 +167,21 @@ def _row(cells: dict[str, str], data_root: Path) -> Row:
     if images and not os.path.isdir(images):
         raise ManifestError(f"want a folder of images, got no {images}; check the path or leave the cell empty")
     partitions = {task: cell[column] for task, column in OWN_PARTITION.items() if cell[column]}
-    row = Row(cell["stream_id"], video, subject, cell["partition"], labels, partitions, cell["person"], images)
+    tracks = {column: _track_cell(column, cell[column]) for column in TRACKS}
+    row = Row(cell["stream_id"], video, subject, cell["partition"], labels, partitions, cell["person"], images, **tracks)
     if row.fits and not labels:
         raise ManifestError(
             f"want an annotation ({', '.join(TASKS)}) for partition {row.partition}, got none; name one or use partition predict"
         )
     return row
+
+
+def _track_cell(column: str, text: str) -> int | str | None:
+    if text in ("", "auto"):
+        return text or None
+    if not (text.isascii() and text.isdecimal() and len(text) <= TRACK_DIGITS):
+        raise ManifestError(f"want {column} the number of a track (0 is the first), auto or nothing, got {text!r}; mend the cell")
+    return int(text)
 
 
 def _no_file(path: Path) -> str:
@@ -182,6 +195,7 @@ def _twice(rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, str]]:
     streams: dict[str, tuple[int, str]] = {}
     videos: dict[str, tuple[int, Path]] = {}
     faces: dict[tuple[Path, str], int] = {}
+    tracks: dict[Path, tuple[int, Row]] = {}
     for number, row in rows:
         first, id = streams.setdefault(folded(row.stream_id), (number, row.stream_id))
         if first != number:
@@ -192,6 +206,11 @@ def _twice(rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, str]]:
         if video != row.video:
             less = "" if video.stem == row.video_id else " (one name where case and the form of accents are ignored)"
             yield number, f"want files of different names, got {row.video.name} and {video.name} of row {first}{less}; rename one"
+        first, other = tracks.setdefault(row.video, (number, row))
+        for column in TRACKS:
+            if (own := getattr(row, column)) != (there := getattr(other, column)):
+                shown = " and ".join("nothing" if track is None else str(track) for track in (own, there))
+                yield number, f"want one {column} for {row.video.name}, got {shown} of row {first}; make them agree"
         face = (row.video, row.subject)
         if face in faces:
             yield number, f"want a row a face, got the {row.subject} face of {row.video.name} as in row {faces[face]}; remove one"

@@ -24,9 +24,9 @@ from affpipe.settings import MEDIA_STAGES, Settings
 
 # Bump a revision by hand when the code of a stage or model changes values.
 STAGES = {  # name -> (level, stages read, revision); `speech` also reads `vad` where that is set
-    "frames": ("video", (), 2),
+    "frames": ("video", (), 3),
     "labels": ("label", ("frames",), 1),
-    "audio": ("video", ("frames",), 1),
+    "audio": ("video", ("frames",), 2),
     "vad": ("video", ("audio",), 1),
     "faces": ("video", ("frames",), 2),
     "subject": ("stream", ("frames", "faces"), 1),
@@ -57,7 +57,8 @@ def _number(video: str) -> int:
 class Item:
     """What a worker processes: a video, a stream of a video, or the labels of a stream.
 
-    id, identity: of the video for a stage of level "video", else of the stream, with its annotation files for level "label".
+    id, identity: of the video for a stage of level "video", else of the stream, with its annotation files for level "label". A row's
+        `video_track` is part of it, `audio_track` too for stages that sound has a part in.
     row: its (first) manifest row.
     tracks: the curated tracks, None where the manifest's rule decides.
     """
@@ -182,7 +183,7 @@ class Plan:
     @cached_property
     def labels(self) -> str:
         """Digest of all that models are fitted on: streams, their identities, partitions and annotation files."""
-        tasks, fits = self.settings.tasks, [self._item("label", id) for id, row in self._rows["label"].items() if row.fits]
+        tasks, fits = self.settings.tasks, [self._item("label", id, True) for id, row in self._rows["label"].items() if row.fits]
         return digest([[i.id, i.identity, [i.row.partition_of(task) for task in tasks], i.row.person] for i in fits])
 
     # -- fits --
@@ -234,18 +235,32 @@ class Plan:
         return {level: dict(sorted(rows.items())) for level, rows in (("video", videos), ("stream", streams), ("label", labels))}
 
     @cache  # noqa: B019 - as above
-    def _item(self, level: str, id: str) -> Item:
+    def hears(self, name: str) -> bool:
+        """Whether sound has a part in what a stage makes."""
+        return name == "audio" or any(self.hears(read) for read in self.reads(name))
+
+    def _item(self, level: str, id: str, heard: bool = False) -> Item:
+        """An item; heard: whether it is of a stage that sound has a part in, which matters where a row names the sound track."""
+        return self._made(level, id, heard and self._rows[level][id].audio_track is not None)
+
+    @cache  # noqa: B019 - as above
+    def _made(self, level: str, id: str, heard: bool) -> Item:
         """An item, made when it is asked for: its files are looked at, and a job need not look at those of other shards."""
         row = self._rows[level][id]
         if level == "video":
-            return Item(id, fingerprint(row.video), row)
+            return Item(id, self._of_video(row, heard), row)
         if level == "label":
-            return Item(id, self._of_labels(self._item("stream", id)), row)
-        return Item(id, self._of_stream(row), row, self._curated.get(id))
+            return Item(id, self._of_labels(self._item("stream", id, heard)), row)
+        return Item(id, self._of_stream(row, heard), row, self._curated.get(id))
 
-    def _of_stream(self, row: Row) -> str:
+    def _of_video(self, row: Row, heard: bool) -> str:
+        content, tracks = fingerprint(row.video), {"video": row.video_track, "audio": row.audio_track if heard else None}
+        named = {kind: track for kind, track in tracks.items() if track is not None}
+        return digest([content, named], 16) if named else content
+
+    def _of_stream(self, row: Row, heard: bool) -> str:
         tracks = self._curated.get(row.stream_id)
-        choice = [self._item("video", row.video_id).identity, row.subject if tracks is None else tracks]
+        choice = [self._item("video", row.video_id, heard).identity, row.subject if tracks is None else tracks]
         if self.settings.faces.source == "images":
             choice.append(images.fingerprint(row.images))
         return digest(choice, 16)
@@ -259,10 +274,10 @@ class Plan:
     def identity_now(self, name: str, item: Item) -> str:
         """Identity of an item of stage `name` by the files as they are now; it stays what it was where the stage reads streams alone."""
         if self.level(name) == "label":
-            return self._of_labels(self._item("stream", item.id))
+            return self._of_labels(self._item("stream", item.id, self.hears(name)))
         if self.level(name) == "video":
-            return fingerprint(item.row.video)
-        return self._of_stream(item.row) if name == "faces" else item.identity
+            return self._of_video(item.row, self.hears(name))
+        return self._of_stream(item.row, False) if name == "faces" else item.identity
 
     def numbering(self, row: Row) -> str:
         """For what the track numbers of a row's video hold: these settings of detection and this content. ASCII, and no number to Excel."""
@@ -271,7 +286,8 @@ class Plan:
     def items(self, name: str, shard: str | None = None) -> list[Item]:
         """What stage `name` processes, in a shard or in all."""
         level = self.level(name)
-        return [self._item(level, id) for id in (self._rows[level] if shard is None else self._shard_ids(level)[shard])]
+        ids = self._rows[level] if shard is None else self._shard_ids(level)[shard]
+        return [self._item(level, id, self.hears(name)) for id in ids]
 
     @cache  # noqa: B019 - as above; a plan of hundreds of streams asks for this thousands of times
     def _shard_ids(self, level: str) -> dict[str, list[str]]:
@@ -285,7 +301,7 @@ class Plan:
     def item(self, name: str, other: Item) -> Item:
         """The item of stage `name` that belongs to an item of another stage; of level "label" a KeyError where it has none."""
         level = self.level(name)
-        return self._item(level, other.row.video_id if level == "video" else other.id)
+        return self._item(level, other.row.video_id if level == "video" else other.id, self.hears(name))
 
     def labelled(self, item: Item) -> bool:
         """Whether a stream has an annotation for a task of the run."""
@@ -293,11 +309,11 @@ class Plan:
 
     def members(self, name: str, shard: str) -> str:
         """Digest of the items of a shard, as stage `name` sees them."""
-        return self._members(self.level(name), shard)
+        return self._members(self.level(name), self.hears(name), shard)
 
     @cache  # noqa: B019 - as above
-    def _members(self, level: str, shard: str) -> str:
-        return digest([[i.id, i.identity] for i in (self._item(level, id) for id in self._shard_ids(level)[shard])])
+    def _members(self, level: str, heard: bool, shard: str) -> str:
+        return digest([[i.id, i.identity] for i in (self._item(level, id, heard) for id in self._shard_ids(level)[shard])])
 
     # -- paths --
 
@@ -337,10 +353,11 @@ class Plan:
     @cached_property
     def run(self) -> str:
         """Key of what a run publishes."""
-        parts = [self.key(m) for m in sorted(self.settings.models)] + [self.members("subject", s) for s in self.shards]
+        heard = any(self.hears(name) for name in self.names)
+        parts = [self.key(m) for m in sorted(self.settings.models)] + [self._members("stream", heard, s) for s in self.shards]
         tasks, rows = self.settings.tasks, sorted(self.rows, key=lambda r: r.stream_id)
         partitions = [[row.stream_id, row.partition, [row.partition_of(task) for task in tasks]] for row in rows]
-        parts += [[i.id, i.identity] for i in (self._item("label", id) for id in self._rows["label"])]
+        parts += [[i.id, i.identity] for i in (self._item("label", id, heard) for id in self._rows["label"])]
         s = self.settings
         later = [s.publish, {name: [model.smooth.spec(), model.decode.spec()] for name, model in s.models.items()}]
         later += [section and section.spec() for section in (s.late_fusion, s.reference)]

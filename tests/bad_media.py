@@ -152,7 +152,7 @@ MEDIA = [
             clock_anew,
             DONE,
             f"frames: clip.mp4: {FRAMES} of {2 * FRAMES} timestamps missing or not increasing, repaired",
-            "frames go on at the nominal rate from there; look whether sound and picture still agree",
+            "frames go on from there by the new clock; look whether sound and picture still agree",
         ),
         (
             "damaged packets in the middle",

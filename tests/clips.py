@@ -11,6 +11,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 WIDTH, HEIGHT = 96, 64
 
@@ -66,6 +67,7 @@ def write(
     size: tuple[int, int] = (WIDTH, HEIGHT),
     sound: Sound | None = None,
     pixels: str = "yuv420p",
+    ratio: Fraction | None = None,
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
 ) -> Path:
@@ -74,7 +76,7 @@ def write(
     Args:
         pts: of each frame in units of time_base; by default `count` frames at `fps` from start_s.
         rotation_deg: counter-clockwise turn written as the display matrix; mirror: left and right swapped after that.
-        codec, pixels: of the video; libx264 writes B-frames.
+        codec, pixels: of the video; libx264 writes B-frames. ratio: width by height of a pixel.
     """
     if pts is None:
         pts = [round((Fraction(start_s) + i / Fraction(fps)) / time_base) for i in range(count)]
@@ -85,6 +87,8 @@ def write(
         video.codec_context.time_base = time_base
         video.time_base = time_base
         video.codec_context.thread_count = 1
+        if ratio:
+            video.codec_context.sample_aspect_ratio = ratio
         if rotation_deg or mirror:
             video.set_display_rotation(rotation_deg, hflip=mirror)
         packets = []
@@ -120,6 +124,63 @@ def _audio_packets(stream: av.AudioStream, sound: Sound, layout: str) -> list[av
         packets += stream.encode(frame)
     packets += stream.encode(None)
     return [p for p in packets if not any(a <= p.pts * p.time_base < b for a, b in sound.gaps)]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A video track: its pictures at 25 frames a second (those of `picture` for an int); marks: its disposition."""
+
+    pictures: int | Sequence[np.ndarray] = 30
+    codec: str = "mpeg4"
+    marks: Disposition | None = None
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A sound track: samples (C, N) at 48 kHz; marks: its disposition."""
+
+    samples: np.ndarray
+    codec: str = "pcm_s16le"
+    layout: str = "mono"
+    marks: Disposition | None = None
+
+
+def pulses(at: Sequence[float], length_s: float = 1.2, level: float = 0.8) -> np.ndarray:
+    """(N,) samples at 48 kHz, silent but for smooth pulses of 1 ms."""
+    t = np.arange(round(length_s * 48000)) / 48000
+    return level * sum((np.exp(-0.5 * ((t - c) / 0.0005) ** 2) for c in at), np.zeros_like(t))
+
+
+def tracks(path: Path, seen: Sequence[Seen], heard: Sequence[Heard] = (), **options: str) -> Path:
+    """Write a clip of several tracks, in their order, and return its path."""
+    with av.open(str(path), "w", options=options) as out:
+        packets = []
+        streams = [out.add_stream(track.codec, rate=25) for track in seen]
+        sounds = [out.add_stream(track.codec, rate=48000, layout=track.layout) for track in heard]
+        for stream, track in zip([*streams, *sounds], [*seen, *heard], strict=True):
+            if track.marks is not None:
+                stream.disposition = track.marks
+        for stream, track in zip(streams, seen, strict=True):
+            images = [picture(i) for i in range(track.pictures)] if isinstance(track.pictures, int) else track.pictures
+            stream.height, stream.width = images[0].shape[:2]
+            stream.pix_fmt = "yuvj420p" if track.codec == "mjpeg" else "yuv420p"
+            for i, image in enumerate(images):
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame.pts, frame.time_base = i, Fraction(1, 25)
+                packets += stream.encode(frame)
+            packets += stream.encode(None)
+        for stream, track in zip(sounds, heard, strict=True):
+            stream.codec_context.open()
+            flat = np.ascontiguousarray(track.samples.T, np.float64).reshape(1, -1)
+            whole = av.AudioFrame.from_ndarray(flat, format="dbl", layout=track.layout)
+            whole.sample_rate, whole.time_base, whole.pts = 48000, Fraction(1, 48000), 0
+            kind, size = stream.codec_context.format.name, stream.codec_context.frame_size or 1024
+            cut = av.AudioResampler(format=kind, layout=track.layout, rate=48000, frame_size=size)
+            for frame in [*cut.resample(whole), *cut.resample(None), None]:
+                packets += stream.encode(frame)
+        for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
+            out.mux(packet)
+    return path
 
 
 def damage(source: Path, target: Path, kind: str, which: slice) -> Path:

@@ -12,6 +12,9 @@ from affpipe.frames import NEAREST, OBSERVED
 from affpipe.indexes import Entry, write_index
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
+from affpipe.media.audio import write_flac
+from affpipe.media.heard import Heard
+from affpipe.media.tracks import Choice
 from affpipe.plan import Item, Plan
 from affpipe.stages.labels import labels
 from affpipe.tasks import width
@@ -46,6 +49,7 @@ class Run:
 
     Args:
         streams: stream -> partition; what comes before "_" names the video. own: stream -> task -> its own partition there.
+        sounds: video -> what was heard of its sound. tracks: video -> which of several tracks was taken.
         demo: videos that are marked as rendered. random: checkpoints with random weights behind every model, or behind those named.
         other: settings.
     """
@@ -58,10 +62,12 @@ class Run:
         own: dict[str, dict[str, str]] | None = None,
         demo: tuple[str, ...] = (),
         random: tuple[str, ...] | dict[str, tuple[str, ...]] = (),
+        sounds: dict[str, Heard] | None = None,
+        tracks: dict[str, Choice] | None = None,
         **other: object,
     ):
         settings = config.parse(SETTINGS | other | {"cache": str(folder / "cache"), "results": str(folder / "results")})
-        self.demo, self.random = demo, random
+        self.demo, self.random, self.sounds, self.tracks = demo, random, sounds or {}, tracks or {}
         rows = []
         for id, partition in streams.items():
             video, parts = folder / f"{id.split('_')[0]}.mp4", (own or {}).get(id, {})
@@ -156,13 +162,16 @@ class Run:
         if name == "labels":
             labels(Context(self.plan, name))(Job(self.plan, name, item))
             return Entry("done", path.name, T)
-        if path.suffix == ".flac":  # the report reads no sound
+        if path.suffix == ".flac":
+            header = Job(self.plan, name, item).header(Fraction(FPS), sound=self.sounds.get(item.id, Heard(given=1, placed=1)).facts())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_flac(path, [np.zeros(1, np.float32)], 16000, json.dumps(header.attributes()))
             return Entry("done", path.name, 1)
         start, end = (TIMES, ENDS) if name != "speech" else (np.array([0.0, 2.0, 4.0]), np.array([4.0, 6.0, 6.0]))
         rows = {"values": np.zeros((len(start), 2), np.float32), "start_s": start, "end_s": end, "valid": np.ones(len(start), bool)}
         more: dict = {"columns": (), "extra": {}}
         if name == "frames":
-            more["extra"] = {"video": {"synthetic": item.id in self.demo}}
+            more["extra"] = {"video": {"synthetic": item.id in self.demo, "track": self.tracks.get(item.id, Choice("video", 0, 1)).facts()}}
         elif name == "subject":
             rows["valid"] = TIMES >= 1
         elif name == "mouth":

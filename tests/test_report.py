@@ -14,7 +14,9 @@ from affpipe import config, report
 from affpipe.errors import StoreError
 from affpipe.indexes import Entry
 from affpipe.latefusion import Half, Study
-from affpipe.report import rulegraph, timeline
+from affpipe.media.heard import Heard
+from affpipe.media.tracks import Choice
+from affpipe.report import rulegraph, sound, timeline
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +81,27 @@ def test_frames_without_a_face_are_counted(page: str) -> None:
     rows = [row for row in cells(section(page, "summary")) if len(row) == 7]
     assert [row[0] for row in rows] == list(STREAMS)
     assert rows[0][2:6] == ["150", "6.0 s", "25", "16.7 %"]
+
+
+def test_tracks_and_sound_of_note_are_said_with_their_shares(tmp_path: Path, page: str) -> None:
+    assert "Nothing of note in 4 videos with sound." in page
+    heard = Heard(given=1000, placed=900, holes=50, silent=600, clipped=20, louder=250, mended=3, values=1000)
+    chosen = Choice("video", 1, 2, others={0: "is a still picture"})
+    html = Run(tmp_path, sounds={"v1": heard}, tracks={"t+1": chosen}).page()
+    rows = [re.sub("<[^>]+>", " ", row).split() for row in re.findall("<tr>(.*?)</tr>", html.split("Tracks and sound")[1])[1:3]]
+    assert rows[0][:13] == ["v1", "60.0", "%", "10.0", "%", "0.0", "%", "2.0", "%", "25.0", "%", "0.3", "%"]
+    assert "5.0% of the sound is gaps, left as silence; 2.0% of the sound beyond full scale" in html
+    assert "60.0% of the sound is silent" in html
+    assert " ".join(rows[1][-10:]) == "video track 1 of 2 (0 is a still picture)"
+
+
+def test_of_many_videos_of_note_some_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sound, "TOLD", 1)
+    heard = Heard(given=10, placed=10, mended=1, values=10)
+    run = Run(tmp_path, sounds=dict.fromkeys(("v1", "v2", "a one"), heard))
+    table = sound.table(run.plan, run.entries)
+    assert ([line.video for line in table.lines], table.more, table.heard) == (["a one"], 2, 4)
+    assert "And 2 more" in run.page()
 
 
 def test_text_of_users_is_escaped(page: str) -> None:

@@ -55,7 +55,7 @@ def found(plan: Plan, monkeypatch: pytest.MonkeyPatch, seen: set[int], decoded: 
         def detect(self, images: list[np.ndarray]) -> list[list[Detection]]:
             return [[Detection(BOX, 0.9)] if int(image[0, 0, 0]) in seen else [] for image in images]
 
-    def fake(video: Path, *, backend: str):
+    def fake(video: Path, **_: object):
         for i in range(decoded):
             image = picture.copy()
             image[0, 0, 0] = i
@@ -93,13 +93,15 @@ def test_a_video_that_changed_since_it_was_probed_is_refused(tmp_path: Path, mon
 
 def test_an_offset_moves_sound_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(media_stages, "extract", lambda video, axis, **_: asked.append(axis.times_s) or [np.zeros(1600, np.float32)])
+    monkeypatch.setattr(media_stages, "extract", lambda video, axis, **how: asked.append((axis, how)) or [np.zeros(1600, np.float32)])
     features = {"log": {"encoder": "logmel"}}
     models = {"voice": {"kind": "chunk_asp", "reads": "log"}}
     plan = planned(tmp_path, audio={"offset_s": 0.5}, features=features, models=models, publish="voice")
     frames(plan)
     media_stages.audio(Context(plan, "audio"))(Job(plan, "audio", plan.items("audio")[0]))
-    np.testing.assert_allclose(asked[0], np.arange(FRAMES) / FPS - 0.5)  # what stands at 0 is what sounded half a second before
+    axis, how = asked[0]
+    np.testing.assert_allclose(axis.times_s, np.arange(FRAMES) / FPS)
+    assert how["offset_s"] == 0.5
 
 
 # ---- checkpoints ------------------------------------------------------------------------------------------------------------------------

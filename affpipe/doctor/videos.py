@@ -49,6 +49,8 @@ def _whole(found: dict[Path, Declared], faults: int, wanted: int, limit_s: float
     opened = f"{len(found)} videos opened, {sum(v.duration_s for v in found.values()) / 3600:.1f} hours, {faults} faults"
     silent, vary = sum(not v.audio for v in found.values()), sum(v.variable_rate for v in found.values())
     said = f"{opened}, {silent} without audio, {vary} of variable rate"
+    if changed := sum(bool(v.treated) for v in found.values()):
+        said += f", {changed} of other pixels, HDR or interlaced (`affpipe manifest check --media quick` names them)"
     if missed := wanted - len(found) - faults:
         return warning("media", f"{said}; {missed} not reached within {limit_s:.0f} s", "give more --seconds")
     return fine("media", said)

@@ -50,8 +50,8 @@ from transformers.video_utils import VideoMetadata  # noqa: E402
 
 VisualTokens = Literal["video", "marks"]
 FRAMES = 16  # in a clip, at most
+THINNEST = 200  # times as long as wide: the processor refuses a picture that is longer
 SIDE = 32  # pixels: one video token covers 32 x 32 of them, in two frames
-ASPECT = 200  # of a frame: longer side to shorter one, beyond which the processor refuses it
 ENDS = ("<|im_end|>", "<|endoftext|>")  # either ends a turn
 
 
@@ -215,11 +215,10 @@ class Qwen3VL:
             raise InputError(
                 f"{self.spec.name}: want uint8 (n, H, W, 3) with n from 1 to {FRAMES}, got {clip.dtype} {clip.shape}; thin the frames first"
             )
-        if max(clip.shape[1:3]) > ASPECT * min(clip.shape[1:3]):
-            raise InputError(
-                f"{self.spec.name}: want frames of which one side is at most {ASPECT} times the other, "
-                f"got {clip.shape[2]}x{clip.shape[1]}; crop the video, or take it out"
-            )
+        height, width = clip.shape[1:3]
+        if max(height, width) > THINNEST * min(height, width):
+            long = f"at most {THINNEST} times as long as wide"
+            raise InputError(f"{self.spec.name}: want pictures {long}, got {width}x{height}; cut the video, or leave behaviour out for it")
         if times.shape != (len(clip),) or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
             raise InputError(f"{self.spec.name}: want {len(clip)} finite, increasing times, got {times.shape} {times}")
 

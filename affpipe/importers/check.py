@@ -53,7 +53,8 @@ def check(path: Path, data_root: Path, *, media: str = "", jobs: int = 1, progre
         report.faults += [f"{path}: row {number}: {f.error}" for f in labels[number].values() if f.error]
     if media:
         videos = sorted({row.video for _, row in rows})
-        measured = facts.videos(videos, quick=media == "quick", jobs=jobs, progress=progress)
+        tracks = {row.video: (_track(row.video_track), _track(row.audio_track)) for _, row in rows}
+        measured = facts.videos(videos, quick=media == "quick", jobs=jobs, progress=progress, tracks=tracks)
         for number, row in rows:
             _media(report, f"{path}: row {number}", row, labels[number], measured[row.video])
     tasks = [task for task in TASKS if any(task in row.labels for _, row in rows)]
@@ -61,6 +62,10 @@ def check(path: Path, data_root: Path, *, media: str = "", jobs: int = 1, progre
     report.warnings += [f"{path}: {f.where}: {f.text}" for f in overlaps(entries)]
     report.counts = count(entries)
     return report
+
+
+def _track(cell: int | str | None) -> int | str:
+    return "auto" if cell is None else cell
 
 
 def _labels(rows: list[tuple[int, Row]], progress: Progress) -> dict[int, dict[str, LabelFacts]]:
@@ -77,7 +82,7 @@ def _media(report: Report, where: str, row: Row, labels: dict[str, LabelFacts], 
     if found.error:
         report.faults.append(f"{where}: {found.error}")
         return
-    report.warnings += [f"{where}: {row.video}: {fault}" for fault in found.faults]
+    report.warnings += [f"{where}: {row.video}: {fault}" for fault in (*found.faults, *found.treated, *found.told)]
     for task, label in labels.items():
         if not label.error and (text := surplus_fault(label.rows, found.frames)):
             report.warnings.append(f"{where}: {row.labels[task]}: {text}")

@@ -24,6 +24,7 @@ KINDS = (  # of findings, in the order in which they are told
     "images",
     "mostly invalid",
     "damaged video",
+    "tracks and sound",
     "tasks differ",
     "split",
     "unused video",

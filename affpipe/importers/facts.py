@@ -2,10 +2,10 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,13 +13,20 @@ import av
 import numpy as np
 
 from affpipe import faults
-from affpipe.errors import AffpipeError, ManifestError
+from affpipe.errors import AbsentError, AffpipeError, ManifestError, MediaError
+from affpipe.faces.which import share_with_face
 from affpipe.formats import read_labels
+from affpipe.frames import FrameAxis
 from affpipe.importers.files import IMAGES
+from affpipe.media.audio import extract
+from affpipe.media.heard import Heard
 from affpipe.media.probe import probe
-from affpipe.media.reader import VideoPass, open_media, packets, unreadable, words
+from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
+from affpipe.media.tracks import Wanted, audio_track, video_track
 
 Progress = Callable[[str, int, int], None]  # what, done, in all
+Tracks = tuple[Wanted, Wanted]  # of video and of sound
+BY_THEMSELVES: Tracks = ("auto", "auto")
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,8 @@ class VideoFacts:
         fps: nominal rate as a fraction ("30000/1001"); the declared one in a quick look.
         width, height: pixels as displayed.
         variable_rate: some interval differs from the usual one.
-        faults: what a person should know of the file.
+        faults: what a person should know of the file. treated: what is done to its pictures (in a quick look by the first one).
+        told: which of several tracks were taken, and what the sound is like.
     """
 
     frames: int = 0
@@ -40,6 +48,8 @@ class VideoFacts:
     height: int = 0
     variable_rate: bool = False
     faults: tuple[str, ...] = ()
+    treated: tuple[str, ...] = ()
+    told: tuple[str, ...] = ()
     error: str = ""
 
 
@@ -63,18 +73,21 @@ class ImageFacts:
     unnumbered: int = 0
 
 
-def videos(paths: Sequence[Path], *, quick: bool, jobs: int, progress: Progress) -> dict[Path, VideoFacts]:
-    """Facts of each video, by `jobs` processes."""
+def videos(
+    paths: Sequence[Path], *, quick: bool, jobs: int, progress: Progress, tracks: Mapping[Path, Tracks] | None = None
+) -> dict[Path, VideoFacts]:
+    """Facts of each video, by `jobs` processes; tracks: those that a manifest names."""
     out: dict[Path, VideoFacts] = {}
+    named = {path: (tracks or {}).get(path, BY_THEMSELVES) for path in paths}
     progress("videos", 0, len(paths))
     if jobs == 1 or len(paths) < 2:
         for done, path in enumerate(paths, 1):
-            out[path] = video(path, quick)
+            out[path] = video(path, quick, named[path])
             progress("videos", done, len(paths))
         return out
     # spawn: the parent may hold threads that a fork would break
     with ProcessPoolExecutor(min(jobs, len(paths)), mp_context=multiprocessing.get_context("spawn")) as pool:
-        tasks: dict[Future[VideoFacts], Path] = {pool.submit(video, path, quick): path for path in paths}
+        tasks: dict[Future[VideoFacts], Path] = {pool.submit(video, path, quick, named[path]): path for path in paths}
         broken: list[Path] = []
         try:
             for done, task in enumerate(as_completed(tasks), 1):
@@ -86,40 +99,56 @@ def videos(paths: Sequence[Path], *, quick: bool, jobs: int, progress: Progress)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return out | {path: _alone(path, quick) for path in broken}
+    return out | {path: _alone(path, quick, named[path]) for path in broken}
 
 
-def _alone(path: Path, quick: bool) -> VideoFacts:
+def _alone(path: Path, quick: bool, tracks: Tracks) -> VideoFacts:
     """Facts of a video that was under way, or waited, when a process went: a decoder may take its process with it."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         try:
-            return pool.submit(video, path, quick).result()
+            return pool.submit(video, path, quick, tracks).result()
         except BrokenProcessPool:
             return VideoFacts(error=f"{path}: want a readable video, got one that ends the process that decodes it; take it out")
 
 
-def video(path: Path, quick: bool) -> VideoFacts:
-    """Facts of a video, decoded whole, or from its packets and its first frame."""
+def video(path: Path, quick: bool, tracks: Tracks = BY_THEMSELVES) -> VideoFacts:
+    """Facts of a video, decoded whole with its sound, or from its packets and its first frame."""
     try:
+        picture = video_track(path, tracks[0], faces=share_with_face)
+        sound = audio_track(path, tracks[1]) if quick or tracks[1] != "auto" else None
+        track = picture and picture.index
         if quick:
-            return _quick(path)
-        found = probe(path)
+            return _quick(path, track, tuple(choice.said for choice in (picture, sound) if choice and choice.said))
+        found = probe(path, track=track)
+        told = (*([picture.said] if picture.said else ()), *_sound(path, found.axis, tracks[1], track))
     except AffpipeError as error:
         return VideoFacts(error=str(error))
     except Exception as error:
         if faults.of_machine(error):
             raise
         return VideoFacts(error=faults.reason(str(path), error))
-    return VideoFacts(len(found.axis), found.fps, found.width, found.height, found.variable_rate, found.faults)
+    facts = VideoFacts(len(found.axis), found.fps, found.width, found.height, found.variable_rate)
+    return replace(facts, faults=found.faults, treated=found.treated, told=told)
 
 
-def _quick(path: Path) -> VideoFacts:
+def _sound(path: Path, axis: FrameAxis, track: Wanted, video: int) -> tuple[str, ...]:
+    """What a person should know of the sound, as the stage `audio` would find it."""
+    heard = Heard()
+    try:
+        for _ in extract(path, axis, track=track, video_track=video, heard=heard):
+            pass
+    except (AbsentError, MediaError) as error:
+        return () if heard.track is None else (str(error).removeprefix(f"{path}: "),)
+    return heard.faults
+
+
+def _quick(path: Path, track: int | None, told: tuple[str, ...]) -> VideoFacts:
     with open_media(path) as container:
-        first = VideoPass(container, path)
+        first = VideoPass(container, path, track=track)
         next(iter(first))
-        (width, height), upright = first.size, bool(first.matrix[0])
+        size, treated = first.shown, first.treated()
     with open_media(path) as container:
-        stream = container.streams.best("video")
+        stream = video_stream(container, path, track)
         try:
             found = [p for p in packets(container, [stream]) if p.size and not p.is_discard]
         except av.FFmpegError as error:
@@ -129,7 +158,7 @@ def _quick(path: Path) -> VideoFacts:
         usual = float(np.median(steps)) if len(steps) else 0.0
         varies = bool((np.abs(steps - usual) > max(1.5 * tick, 0.02 * usual)).any())
         rate = (not varies and stream.guessed_rate) or stream.average_rate or Fraction(0)
-    return VideoFacts(len(found), rate, *((width, height) if upright else (height, width)), varies)
+    return VideoFacts(len(found), rate, *size, varies, treated=treated, told=told)
 
 
 def label(task: str, path: Path) -> LabelFacts:

@@ -89,6 +89,8 @@ def _videos(collection: Collection, measured: Measured) -> Iterator[Finding]:
             yield Finding("unusable video", video, found.error.removeprefix(f"{collection.root / video}: "), users[video])
         if found.faults:
             yield Finding("damaged video", video, "; ".join(found.faults), users[video])
+        if found.told:
+            yield Finding("tracks and sound", video, "; ".join(found.told), users[video])
 
 
 def _stream(root: Path, stream: Stream, measured: Measured) -> Iterator[Finding]:

@@ -1,15 +1,12 @@
 """The audio track of a video as mono samples on the video's clock, and FLAC files of it.
 
-Container timestamps place the samples (pts * time_base, after FFmpeg dropped codec priming and what edit lists hide), sample counts only
-carry them from one packet to the next: so late and early starts, gaps and drift keep sound and picture together.
-Mono is the plain mean of the channels (libswresample's own downmix depends on the sample format: 0.5 + 0.5 for integers, 0.71 + 0.71 for
-floats, which clips); resampling is libswresample's default, whose delay it compensates itself.
+Which of several tracks it is, see `tracks`; when its samples sound, `soundclock`; how they become one row of samples, `laying`.
 """
 
 import io
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import av
@@ -18,24 +15,18 @@ import soundfile
 
 from affpipe.errors import AbsentError, InputError, MediaError
 from affpipe.frames import FrameAxis
-from affpipe.media.reader import check_length, decoded, open_media, packets, unreadable, words
+from affpipe.media.decode import chosen
+from affpipe.media.heard import Heard
+from affpipe.media.laying import lay
+from affpipe.media.reader import VideoPass, check_length, decoded, encrypted, locked, open_media, packets, unreadable, words
+from affpipe.media.soundclock import JUMP_S
+from affpipe.media.tracks import QUIET, Wanted, audio_track
 
 log = logging.getLogger(__name__)
 
-# Half a frame at 25 fps. Timestamps that stray less from the running sample count are jitter; more is a gap, an overlap or drift.
-TOLERANCE_S = 0.02
-BLOCK = 1 << 16  # samples that are given out at once: what is held in memory
+RESERVED = 1 << 14  # bytes in a FLAC file for a comment that is known only in the end
 # libsndfile writes FLAC in blocks of 4096 samples, and no block of one channel is shorter than 10 bytes, silence included.
 FLAC_SAMPLES, FLAC_BYTES = 4096, 10
-
-
-@dataclass
-class Heard:
-    """What an audio track gave so far: its own samples, samples on the axis, and the reasons why packets were rejected."""
-
-    samples: int = 0
-    placed: int = 0
-    bad: list[str] = field(default_factory=list)
 
 
 def length(axis: FrameAxis, sample_rate_hz: int) -> int:
@@ -43,37 +34,67 @@ def length(axis: FrameAxis, sample_rate_hz: int) -> int:
     return round((axis.end_s - axis.start_s) * sample_rate_hz)
 
 
-def extract(path: Path, axis: FrameAxis, *, sample_rate_hz: int = 16000) -> Iterator[np.ndarray]:
+def extract(
+    path: Path,
+    axis: FrameAxis,
+    *,
+    sample_rate_hz: int = 16000,
+    offset_s: float = 0.0,
+    track: Wanted = "auto",
+    video_track: int | None = None,
+    heard: Heard | None = None,
+) -> Iterator[np.ndarray]:
     """Audio of a video in blocks (n,) of at most BLOCK samples, float32 mono in [-1, 1]: sample 0 at axis.start_s, `length` samples in all.
 
     Silence (zeros) stands before a late start, in gaps and after an early end. Where two packets claim the same time the first keeps it.
-    Undecodable packets leave silence and a warning in the log. Raises AbsentError if there is no audio track, or, after the last block,
-    if it has no samples on the axis; MediaError if the file or the whole track cannot be read.
+
+    Args:
+        offset_s: added to the track's timestamps.
+        track: which audio track, see `tracks`. video_track: that of the axis; None: the one that is chosen by itself.
+        heard: counts what is found; without it the log says what a person should know.
+
+    Raises AbsentError if there is no audio track, or, after the last block, if it has no samples on the axis or is digitally silent;
+    MediaError if the file or the whole track cannot be read.
     """
     check_length(path, axis.end_s - axis.start_s)
-    heard = Heard()
+    told, heard = heard is not None, heard or Heard()
+    heard.track = audio_track(path, track)
+    if heard.track is None:
+        raise AbsentError(f"{path}: want an audio track, got a video that has no audio track; leave the audio modality out for it")
     with open_media(path) as container:
-        stream = container.streams.best("audio")
-        if stream is None:
-            raise AbsentError(f"{path}: want an audio track, got a video that has no audio track; leave the audio modality out for it")
+        stream = container.streams.audio[heard.track.index]
+        if encrypted(stream):
+            raise locked(path)
         if stream.codec_context is None:
             raise unreadable(path, "an audio codec that FFmpeg does not know")
-        frames, samples = _decoded(container, stream, heard), length(axis, sample_rate_hz)
+        frames, samples = _decoded(container, stream, heard, path), length(axis, sample_rate_hz)
+        joins = partial(_joins, path, video_track, axis)
         try:
-            yield from lay(frames, heard, start_s=axis.start_s, sample_rate_hz=sample_rate_hz, samples=samples)
+            yield from lay(frames, heard, start_s=axis.start_s - offset_s, sample_rate_hz=sample_rate_hz, samples=samples, joins=joins)
         except av.FFmpegError as error:
             raise unreadable(path, f"{words(error)} in the audio track") from None
     if heard.bad and not heard.samples:
         raise unreadable(path, f"{heard.bad[0]} in each of {len(heard.bad)} audio packets")
-    if heard.bad:
-        log.warning("%s: %d undecodable audio packets left as silence (%s)", path, len(heard.bad), heard.bad[0])
-    if not heard.placed:
-        what = "lies outside the time of the video" if heard.samples else "is there but holds no samples"
+    if what := _nothing(heard):
         raise AbsentError(f"{path}: want sound, got an audio track that {what}; leave the audio modality out for it")
+    for fault in () if told else heard.faults:
+        log.warning("%s: %s", path, fault)
 
 
-def _decoded(container: av.container.InputContainer, stream: av.AudioStream, heard: Heard) -> Iterator[av.AudioFrame]:
+def _nothing(heard: Heard) -> str:
+    """Why there is no sound; "" if there is."""
+    if not heard.samples:
+        return "is there but holds no samples"
+    if not heard.placed:
+        return "lies outside the time of the video"
+    mended = f" but for {heard.mended} samples that are no number" if heard.mended else ""
+    return f"is digitally silent{mended}" if heard.peak < QUIET else ""
+
+
+def _decoded(container: av.container.InputContainer, stream: av.AudioStream, heard: Heard, path: Path) -> Iterator[av.AudioFrame]:
     for packet in packets(container, [stream]):
+        if encrypted(packet):
+            raise locked(path)
         found = decoded(packet)
         if isinstance(found, str):
             heard.bad.append(found)
@@ -81,67 +102,21 @@ def _decoded(container: av.container.InputContainer, stream: av.AudioStream, hea
             yield from found
 
 
-def lay(frames: Iterable[av.AudioFrame], heard: Heard, *, start_s: float, sample_rate_hz: int, samples: int) -> Iterator[np.ndarray]:
-    """Yield a track whose sample 0 is at start_s, so many samples in all, in blocks (n <= BLOCK,) float32; counts what is heard and placed.
+def _joins(path: Path, track: int | None, axis: FrameAxis) -> list[tuple[float, float]]:
+    """Where the video's clock starts anew: timestamp and time of the frame; costs a decode, for such files alone.
 
-    It is filled from the left: what claims a time already taken, or lies outside, is cut; where nothing is, there are zeros.
+    None where the axis is not that of the whole video.
     """
-    block, begin, filled = np.zeros(BLOCK, np.float32), 0, 0  # the block's first sample, and the first one that is free
-    for position, mono in _placed(frames, heard, start_s, sample_rate_hz):
-        first, stop = max(position, filled), min(position + len(mono), samples)
-        heard.placed += max(0, stop - first)
-        while first < stop:
-            while first >= begin + BLOCK:
-                yield block
-                block, begin = np.zeros(BLOCK, np.float32), begin + BLOCK
-            until = min(stop, begin + BLOCK)
-            block[first - begin : until - begin] = np.clip(mono[first - position : until - position], -1, 1)
-            first = until
-        filled = max(filled, position + len(mono))
-        if filled >= samples:
-            break
-    while begin < samples:
-        yield block[: samples - begin]
-        block, begin = np.zeros(BLOCK, np.float32), begin + BLOCK
-
-
-class _Run:
-    """A stretch of frames whose timestamps agree with its sample count: resampled on its own, put at its own time."""
-
-    def __init__(self, setup: tuple, begin_s: float, position: int, sample_rate_hz: int):
-        self.setup, self.begin_s, self.samples = setup, begin_s, 0  # as they are stored
-        self.position = position  # of the next sample to come
-        self._resampler = av.AudioResampler(format="fltp", rate=sample_rate_hz)
-
-    def take(self, frame: av.AudioFrame | None) -> Iterator[tuple[int, np.ndarray]]:
-        """Position and samples (n,) of what comes out; None: the rest."""
-        self.samples += frame.samples if frame else 0
-        for piece in self._resampler.resample(frame):
-            mono = piece.to_ndarray().mean(axis=0)  # (C, n) -> (n,)
-            yield self.position, mono
-            self.position += len(mono)
-
-
-def _placed(frames: Iterable[av.AudioFrame], heard: Heard, start_s: float, sample_rate_hz: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Resampled pieces (n,) of frames, each with its position on the track.
-
-    A frame without a timestamp continues the run; the first one is taken to start with the video.
-    """
-    run, expected_s = None, start_s
-    for frame in frames:
-        if frame.samples == 0:
-            continue
-        time_s = expected_s if frame.pts is None else float(frame.pts * frame.time_base)
-        setup = (frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate)
-        if run is None or setup != run.setup or abs(time_s - expected_s) > TOLERANCE_S:
-            if run is not None:
-                yield from run.take(None)
-            run = _Run(setup, time_s, round((time_s - start_s) * sample_rate_hz), sample_rate_hz)
-        heard.samples += frame.samples
-        yield from run.take(frame)
-        expected_s = run.begin_s + run.samples / frame.sample_rate
-    if run is not None:
-        yield from run.take(None)
+    out, before_s, count = [], float("-inf"), 0
+    track = chosen(path) if track is None else track
+    with open_media(path) as container:
+        for index, _, frame in VideoPass(container, path, track=track):
+            count = index + 1
+            own_s = before_s if frame.pts is None else float(frame.pts * frame.time_base)
+            if own_s < before_s - JUMP_S and count <= len(axis):
+                out.append((own_s, float(axis.times_s[index])))
+            before_s = own_s
+    return out if count == len(axis) else []
 
 
 class _Disk(io.FileIO):
@@ -159,17 +134,33 @@ class _Disk(io.FileIO):
         return done
 
 
-def write_flac(path: Path, blocks: Iterable[np.ndarray], sample_rate_hz: int, comment: str) -> None:
-    """Write blocks (n,) of float samples in [-1, 1] as one 16-bit mono FLAC with a comment, whatever the suffix of the path."""
+def write_flac(path: Path, blocks: Iterable[np.ndarray], sample_rate_hz: int, comment: str | Callable[[], str]) -> None:
+    """Write blocks (n,) of float samples in [-1, 1] as one 16-bit mono FLAC with a comment, whatever the suffix of the path.
+
+    comment: of at most RESERVED bytes of UTF-8 where it is a function, which is called when all blocks are written.
+    """
+    late = callable(comment)
     with _Disk(path, "w") as disk:
         try:
             with soundfile.SoundFile(disk, "w", samplerate=sample_rate_hz, channels=1, subtype="PCM_16", format="FLAC") as file:
-                file.comment = comment
+                file.comment = "#" * RESERVED if late else comment
                 for samples in blocks:
                     file.write(_coded(path, samples))
         finally:
             if disk.fault is not None:
                 raise disk.fault from None
+    if late:
+        _fill(path, comment().encode())
+
+
+def _fill(path: Path, comment: bytes) -> None:
+    """Put a comment where place was kept for it; JSON may end in blanks."""
+    if len(comment) > RESERVED:
+        raise ValueError(f"{path}: want a comment of at most {RESERVED} bytes, got {len(comment)}")
+    with path.open("r+b") as file:
+        at = file.read(2 * RESERVED).index(b"#" * RESERVED)
+        file.seek(at)
+        file.write(comment.ljust(RESERVED))
 
 
 def _coded(path: Path, samples: np.ndarray) -> np.ndarray:

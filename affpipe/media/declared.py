@@ -3,7 +3,8 @@
 Declared figures may be wrong: of cut downloads, edit lists, joined files.
 """
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import av
 import numpy as np
 
 from affpipe.errors import MediaError
-from affpipe.media.reader import VideoPass, open_media, video_stream
+from affpipe.media.decode import chosen
+from affpipe.media.reader import VideoPass, open_media, packets, video_stream
 
+FASTEST = 1000  # frames a second; a higher rate is that of the clock, as FFmpeg says it of a raw .dv
 APART = 0.02  # a usual and a mean rate that differ by more are of a video of variable rate
 
 
@@ -21,8 +24,9 @@ class Declared:
     """What a container declares.
 
     Attributes:
-        duration_s: seconds. fps: mean frames a second. width, height: as stored, pixels.
+        duration_s: seconds, by the header, else by the packets. fps: mean frames a second. width, height: as stored, pixels.
         audio: whether there is an audio track.
+        treated: what is done to its pictures, by the first one, where that was asked for.
         variable_rate: whether intervals between frames differ, as far as the container's index tells.
     """
 
@@ -33,6 +37,7 @@ class Declared:
     codec: str
     audio: bool
     variable_rate: bool
+    treated: tuple[str, ...] = ()
 
     @property
     def frames(self) -> int:
@@ -43,14 +48,15 @@ class Declared:
 def declared(path: Path, *, first_frame: bool = False) -> Declared:
     """What a video file declares; with `first_frame` its first frame must decode too.
 
-    Raises MediaError for a file that does not open, has no video, or declares neither duration nor rate.
+    Raises MediaError for a file that does not open, has no video, or of which neither header nor packets tell duration and rate.
     """
+    track = chosen(path)
     with open_media(path) as container:
-        stream = video_stream(container, path)
-        duration_s = _duration_s(container, stream)
-        fps = stream.average_rate or stream.guessed_rate
+        stream = video_stream(container, path, track)
+        duration_s = _duration_s(container, stream) or _packets_s(path, track)
+        fps = next((rate for rate in (stream.average_rate, stream.guessed_rate) if rate and rate <= FASTEST), None)
         if duration_s <= 0 or not fps:
-            raise MediaError(f"{path}: want a declared duration and rate, got {duration_s:g} s and {fps or 'none'}; remux the video")
+            raise MediaError(f"{path}: want a duration and a rate, got {duration_s:g} s and {fps or 'none'}; remux the video")
         found = Declared(
             duration_s,
             fps,
@@ -61,8 +67,21 @@ def declared(path: Path, *, first_frame: bool = False) -> Declared:
             _varies(stream),
         )
         if first_frame:
-            next(iter(VideoPass(container, path)))
+            video = VideoPass(container, path, track=track)
+            next(iter(video))
+            found = replace(found, treated=video.treated())
     return found
+
+
+def _packets_s(path: Path, track: int | None) -> float:
+    """From the first packet to the end of the last one: of what browsers record, and of animated pictures, no header tells the duration."""
+    first, last = float("inf"), 0.0
+    with open_media(path) as container, suppress(av.FFmpegError):  # cut off: as long as it is
+        for packet in packets(container, [video_stream(container, path, track)]):
+            if packet.pts is not None:
+                first = min(first, float(packet.pts * packet.time_base))
+                last = max(last, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    return max(0.0, last - first)
 
 
 def _duration_s(container: av.container.InputContainer, stream: av.VideoStream) -> float:

@@ -1,11 +1,11 @@
-"""Frames of a video as RGB, in one sequential pass, turned the way a player shows them.
+"""Frames of a video as RGB of ordinary range, in one sequential pass, as a player shows them: whole, upright, in square pixels.
 
 Backends: "pyav" (default), and "decord", which gives the same frames of mp4, mov, mkv and webm, turned by itself, and nothing of a damaged
-file; where it is known to give other frames (edit lists, MPEG streams) it is refused. Its times come from the packets, read by PyAV.
-Pixels are not scaled for a non-square pixel shape: boxes and crops live on the stored grid.
+file; where it is known to give other frames (edit lists, MPEG streams, interlaced pictures, high dynamic range) it is refused. Its times
+come from the packets, read by PyAV.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import av
@@ -14,18 +14,36 @@ from av.video.reformatter import VideoReformatter
 
 from affpipe import memory
 from affpipe.errors import InputError, MediaError
+from affpipe.media import hdr
+from affpipe.media.deinterlace import deinterlaced
 from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
+from affpipe.media.shown import orient, resample
+from affpipe.media.tracks import video_track
 
 Frames = Iterator[tuple[int, float, np.ndarray]]
 BACKENDS = ("pyav", "decord")
 
 
-def frames(path: Path, *, backend: str = "pyav", wanted: np.ndarray | None = None, threads: int = 1) -> Frames:
+def frames(
+    path: Path,
+    *,
+    backend: str = "pyav",
+    track: int | None = None,
+    deinterlace: bool = True,
+    tone_map: bool = True,
+    wanted: np.ndarray | None = None,
+    threads: int = 1,
+) -> Frames:
     """Yield (index, time_s, rgb (H, W, 3) uint8) in presentation order; never holds more than a few frames.
+
+    A time is what the file says of that frame, NaN where it says nothing; the times of streams are those of the axis that `probe` makes.
 
     Args:
         path: the video.
         backend: "pyav" or "decord".
+        track: which video track, see `tracks`; None: the one that is chosen by itself, no faces being looked for.
+        deinterlace: make whole pictures of frames that are marked as interlaced, see `deinterlace`.
+        tone_map: bring high dynamic range to the ordinary one, see `hdr`.
         wanted: (K,) strictly increasing frame indices; only these are converted and yielded, and the pass stops after the last one.
         threads: of decoder and conversion, 0 for as many as there are cores. On a sound file the frames do not depend on it; with more than
             one, what a decoder makes of damaged data varies from run to run.
@@ -36,39 +54,44 @@ def frames(path: Path, *, backend: str = "pyav", wanted: np.ndarray | None = Non
     if backend not in BACKENDS:
         raise InputError(f"frames: want a backend of {BACKENDS}, got {backend!r}")
     decoder = {"pyav": _pyav, "decord": _decord}[backend]
+    ways = {"deinterlace": deinterlace, "tone_map": tone_map, "threads": threads}
     if wanted is None:
-        return decoder(path, None, threads)
+        return decoder(path, track, None, **ways)
     wanted = np.asarray(wanted)
     if wanted.ndim != 1 or (len(wanted) and (wanted.dtype.kind not in "iu" or wanted[0] < 0 or (np.diff(wanted) <= 0).any())):
         raise InputError(f"frames: want strictly increasing integer indices (K,), got {wanted.dtype} {wanted.shape}; sort and deduplicate")
-    return decoder(path, wanted.tolist(), threads) if len(wanted) else iter(())
+    return decoder(path, track, wanted.tolist(), **ways) if len(wanted) else iter(())
 
 
-def orient(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
-    """Turn and mirror a stored (H, W, 3) image the way the display matrix asks; (W, H, 3) for a quarter turn."""
-    a, b, c, d = matrix
-    if a == 0:
-        image, across, down = image.transpose(1, 0, 2), c, b
-    else:
-        across, down = a, d
-    return np.ascontiguousarray(image[::down, ::across])
+def pictures(path: Path, track: int, times_s: Sequence[float]) -> Iterator[np.ndarray]:
+    """The first picture (H, W, 3) uint8 RGB that decodes from each time on, by seeking, interlaced as it is; none where that fails."""
+    for time_s in times_s:
+        with open_media(path) as container:
+            video = VideoPass(container, path, track=track)
+            try:
+                container.seek(round(time_s / video.stream.time_base), stream=video.stream)
+                _, _, frame = next(iter(video))
+                yield resample(orient(rgb(frame, path, VideoReformatter(), tone_map=True), video.matrix), video.shown)
+            except (MediaError, av.FFmpegError, StopIteration):
+                continue
 
 
-def _pyav(path: Path, wanted: list[int] | None, threads: int) -> Frames:
+def _pyav(path: Path, track: int | None, wanted: list[int] | None, *, deinterlace: bool, tone_map: bool, threads: int) -> Frames:
     remaining = iter(wanted or ())
     target = next(remaining, None)
     memory.keep()
     reformatter = VideoReformatter()  # a frame's own one would be set up anew for each
+    track = chosen(path) if track is None else track
     with open_media(path) as container:
-        video = VideoPass(container, path, threads=threads)
-        for index, time_s, frame in video:
+        video = VideoPass(container, path, track=track, threads=threads)
+        for index, time_s, frame in deinterlaced(iter(video), path) if deinterlace else video:
             if wanted is not None and index != target:
                 continue
             try:
-                picture = reformatter.reformat(frame, format="rgb24", threads=threads)
+                image = rgb(frame, path, reformatter, tone_map=tone_map, threads=threads)
             except av.FFmpegError as error:
                 raise unreadable(path, f"{words(error)} in the pixels of frame {index}") from None
-            yield index, time_s, orient(picture.to_ndarray(), video.matrix)
+            yield index, time_s, resample(orient(image, video.matrix), video.shown)
             target = next(remaining, None)
             if wanted is not None and target is None:
                 return
@@ -76,10 +99,26 @@ def _pyav(path: Path, wanted: list[int] | None, threads: int) -> Frames:
             raise _beyond(path, target, video.count)
 
 
-def _decord(path: Path, wanted: list[int] | None, threads: int) -> Frames:
+def rgb(frame: av.VideoFrame, path: Path, reformatter: VideoReformatter, *, tone_map: bool, threads: int = 1) -> np.ndarray:
+    """The (H, W, 3) uint8 picture of a frame as stored."""
+    if not tone_map or frame.color_trc not in hdr.NAMES:
+        return reformatter.reformat(frame, format="rgb24", threads=threads).to_ndarray()
+    if frame.color_primaries not in hdr.PRIMARIES:
+        got = f"primaries number {frame.color_primaries}"
+        raise MediaError(f"{path}: want HDR of BT.2020, P3 or BT.709, got {got}; re-encode the video")
+    signal = reformatter.reformat(frame, format="rgb48le", threads=threads).to_ndarray()
+    return hdr.to_sdr(signal, frame.color_trc, frame.color_primaries)
+
+
+def _decord(path: Path, track: int | None, wanted: list[int] | None, *, deinterlace: bool, tone_map: bool, threads: int) -> Frames:
     import decord
 
-    times = packet_times(path)
+    times = packet_times(path, track)
+    with open_media(path) as container:
+        video = VideoPass(container, path, track=track)
+        next(iter(video))
+        check_decord(video, deinterlace=deinterlace, tone_map=tone_map)
+        size = video.shown
     try:
         reader = decord.VideoReader(str(path), num_threads=threads)
         if len(reader) != len(times):
@@ -90,17 +129,36 @@ def _decord(path: Path, wanted: list[int] | None, threads: int) -> Frames:
         for index in range(len(times)) if wanted is None else wanted:
             if index > at:
                 reader.skip_frames(index - at)
-            yield index, times[index], reader.next().asnumpy()
+            yield index, times[index], resample(reader.next().asnumpy(), size)
             at = index + 1
     except (decord.DECORDError, decord.DECORDLimitReachedError, StopIteration) as error:
         reason = str(error).partition("\n")[0].rpartition("] ")[2]  # between the time of day and the stack trace
         raise MediaError(f"{path}: decord: want a readable video, got {reason!r}; use the pyav backend") from None
 
 
-def packet_times(path: Path) -> list[float]:
-    """Times of frames for decord, whose own are float32, start at 0 whatever the container says, and count hidden frames."""
+def check_decord(video: VideoPass, *, deinterlace: bool, tone_map: bool) -> None:
+    """MediaError where the frames seen so far want something done that decord does not do."""
+    if deinterlace and video.interlaced:
+        raise MediaError(f"{video.path}: decord: want whole pictures, got interlaced ones; use the pyav backend")
+    if tone_map and video.high_range:
+        raise MediaError(f"{video.path}: decord: want ordinary range, got HDR ({', '.join(video.high_range)}); use the pyav backend")
+
+
+def chosen(path: Path) -> int | None:
+    """The video track that is taken where nobody names one and no faces are looked for; None if there is none."""
+    found = video_track(path)
+    return found and found.index
+
+
+def packet_times(path: Path, track: int | None = None) -> list[float]:
+    """Times of frames for decord, whose own are float32, start at 0 whatever the container says, and count hidden frames.
+
+    It takes the track that its own FFmpeg would play, and no other can be asked for: MediaError where the file has several.
+    """
     with open_media(path) as container:
-        stream = video_stream(container, path)
+        if len(container.streams.video) > 1:
+            raise MediaError(f"{path}: decord: want one video track, got {len(container.streams.video)}; use the pyav backend")
+        stream = video_stream(container, path, track)
         kind = container.format.name
         if not kind.startswith(("mov,", "matroska")):  # elsewhere decord may begin at the wrong frame, silently (MPEG: at frame 12)
             raise MediaError(f"{path}: decord: want mp4, mov, mkv or webm, got {kind}; use the pyav backend")

@@ -13,8 +13,11 @@ import numpy as np
 
 from affpipe.errors import InputError, MediaError
 from affpipe.frames import FrameAxis
-from affpipe.media.decode import BACKENDS, packet_times
-from affpipe.media.reader import VideoPass, check_length, open_media
+from affpipe.media import clock
+from affpipe.media.decode import BACKENDS, check_decord, chosen, packet_times
+from affpipe.media.reader import VideoPass, check_length, open_media, still
+from affpipe.media.shown import believed
+from affpipe.media.tracks import audio_track
 
 # Shortfall against the declared duration that is worth a word; containers round theirs by about a frame.
 MISSING_S = 0.5
@@ -24,7 +27,10 @@ DEMO_COMMENT = "affpipe demo"
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """The audio track; start_s is the time of its first packet (codec priming included) on the container's clock, None if unknown."""
+    """The audio track that is chosen by itself.
+
+    start_s: time of its first packet (codec priming included) on the container's clock, None if unknown.
+    """
 
     codec: str
     sample_rate_hz: int
@@ -37,12 +43,16 @@ class VideoInfo:
     """Facts of a video.
 
     Attributes:
-        width, height: pixels as displayed, after rotation.
+        width, height: pixels as displayed: square ones, after rotation. stored_width, stored_height: as stored.
+        pixel_ratio: width by height of a stored pixel as the file says, None where it says nothing.
         rotation_deg: counter-clockwise turn from the stored to the displayed picture: 0, 90, 180 or 270.
         fps: nominal rate, exact; of a video whose usual interval fits no declared rate the mean rate.
         duration_s: from the first frame to the end of the last.
         variable_rate: some interval differs from 1 / fps by over 2 % and over the clock's resolution (a dropped frame counts).
-        repaired_times, bad_packets, corrupt_frames: counts of what `reader` repaired, skipped or passed on.
+        interlaced, high_range: frames marked as interlaced; frames of high dynamic range, by the name of their transfer.
+        treated: what is done to the pictures besides turning them, a line each.
+        repaired_times, times_by_dts: frames whose time is not their pts, and whether it is that of decoding; see `clock`.
+        bad_packets, corrupt_frames: counts of what `reader` skipped or passed on.
         synthetic: the file says that it was rendered by `affpipe demo`.
         missing_s: declared end of the file minus the end of its last packet, at least 0.
     """
@@ -57,7 +67,14 @@ class VideoInfo:
     audio: AudioInfo | None
     synthetic: bool
     axis: FrameAxis
+    stored_width: int
+    stored_height: int
+    pixel_ratio: Fraction | None
+    interlaced: int
+    high_range: dict[str, int]
+    treated: tuple[str, ...]
     repaired_times: int
+    times_by_dts: bool
     bad_packets: int
     corrupt_frames: int
     missing_s: float
@@ -66,53 +83,86 @@ class VideoInfo:
     def faults(self) -> tuple[str, ...]:
         """What a person should know of the file, empty for a sound one."""
         said = (
-            (self.repaired_times, f"{self.repaired_times} of {len(self.axis)} timestamps missing or not increasing, repaired"),
+            (self.repaired_times, f"{self.repaired_times} of {len(self.axis)} timestamps {self._repair}"),
+            (self._odd_ratio, f"pixels said to be {self.pixel_ratio} as wide as high, taken as square"),
             (self.bad_packets, f"{self.bad_packets} undecodable packets skipped"),
             (self.corrupt_frames, f"{self.corrupt_frames} damaged frames"),
             (self.missing_s > MISSING_S, f"ends {self.missing_s:.2f} s before its declared duration"),
         )
         return tuple(text for count, text in said if count)
 
+    @property
+    def _repair(self) -> str:
+        return "not those of showing, taken from the order of decoding" if self.times_by_dts else "missing or not increasing, repaired"
+
+    @property
+    def _odd_ratio(self) -> bool:
+        return bool(self.pixel_ratio) and believed(self.pixel_ratio) != self.pixel_ratio
+
     def facts(self) -> dict[str, Any]:
-        """All but the axis, ready for JSON; fps as a fraction ("30000/1001")."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("axis", "audio", "fps")}
+        """All but the axis, ready for JSON; fps and pixel_ratio as fractions ("30000/1001")."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("axis", "audio")}
         return {
             **own,
             "fps": str(self.fps),
+            "pixel_ratio": self.pixel_ratio and str(self.pixel_ratio),
+            "treated": list(self.treated),
             "audio": self.audio and asdict(self.audio),
             "frames": len(self.axis),
             "faults": list(self.faults),
         }
 
 
-def probe(path: Path, *, backend: str = "pyav", threads: int = 1) -> VideoInfo:
+def probe(
+    path: Path, *, backend: str = "pyav", track: int | None = None, deinterlace: bool = True, tone_map: bool = True, threads: int = 1
+) -> VideoInfo:
     """Decode a whole video without converting pixels; raises MediaError (one line) for one that cannot be used.
+
+    Args:
+        track: which video track, see `tracks`; None: the one that is chosen by itself, no faces being looked for.
+        deinterlace, tone_map: what is to be done to the pictures, as for `decode.frames`.
 
     PyAV decodes whatever the backend; a video to be decoded by decord must in addition have the packets that its frames claim.
     """
     if backend not in BACKENDS:
         raise InputError(f"probe: want a backend of {BACKENDS}, got {backend!r}")
+    track = chosen(path) if track is None else track
+    sound = audio_track(path)
     with open_media(path) as container:
-        video = VideoPass(container, path, threads=threads)
-        times = [time_s for _, time_s, _ in video]
-        if backend == "decord" and packet_times(path) != times:
-            raise MediaError(f"{path}: decord: want one frame for each packet, got {len(times)} frames; use the pyav backend")
-        (width, height), (a, b, c, d) = video.size, video.matrix
-        axis = FrameAxis(np.array(times), _rate(np.array(times), video.stream))
+        video = VideoPass(container, path, track=track, threads=threads)
+        for _ in video:
+            pass
+        found = clock.times(video.stamps, _frame_s(video))
+        times = found.times_s
+        if len(times) == 1 and container.format.name in ("gif", "apng"):
+            raise still(path)
+        if backend == "decord":
+            check_decord(video, deinterlace=deinterlace, tone_map=tone_map)
+            if packet_times(path, track) != times.tolist():
+                raise MediaError(f"{path}: decord: want one frame for each packet, got {len(times)} frames; use the pyav backend")
+        width, height = video.shown
+        axis = FrameAxis(times, _rate(times, video.stream))
         check_length(path, axis.end_s - axis.start_s)
         tick = float(video.stream.time_base)
         return VideoInfo(
             codec=video.stream.codec_context.codec.canonical_name,
-            width=width if a else height,
-            height=height if a else width,
-            rotation_deg=_rotation(a, b, c, d),
+            width=width,
+            height=height,
+            rotation_deg=_rotation(*video.matrix),
             fps=axis.fps,
             duration_s=axis.end_s - axis.start_s,
             variable_rate=bool((np.abs(np.diff(times) - 1 / axis.fps) > max(1.5 * tick, 0.02 / axis.fps)).any()),
-            audio=_audio(container),
+            audio=_audio(container.streams.audio[sound.index]) if sound else None,
             synthetic=any(k.lower() == "comment" and text == DEMO_COMMENT for k, text in container.metadata.items()),
             axis=axis,
-            repaired_times=video.repaired_times,
+            stored_width=video.size[0],
+            stored_height=video.size[1],
+            pixel_ratio=video.ratio,
+            interlaced=video.interlaced,
+            high_range=dict(video.high_range),
+            treated=video.treated(deinterlace=deinterlace, tone_map=tone_map),
+            repaired_times=found.repaired,
+            times_by_dts=found.by_dts,
             bad_packets=video.bad_packets,
             corrupt_frames=video.corrupt_frames,
             missing_s=max(0.0, _declared_end_s(container) - video.seen_end_s),
@@ -122,6 +172,14 @@ def probe(path: Path, *, backend: str = "pyav", threads: int = 1) -> VideoInfo:
 def frame_axis(path: Path, *, threads: int = 1) -> FrameAxis:
     """The frame axis of a video; costs a full decode."""
     return probe(path, threads=threads).axis
+
+
+def _frame_s(video: VideoPass) -> float:
+    """How long a frame is shown by the declared rate. MediaError where there is none and the timestamps alone do not tell."""
+    rate = video.stream.average_rate or video.stream.guessed_rate
+    if not (rate or video.stamps.sound):
+        raise MediaError(f"{video.path}: want timestamps that rise or a frame rate, got neither; remux the video")
+    return float(1 / rate) if rate else 0.0
 
 
 def _rotation(a: int, b: int, c: int, d: int) -> int:
@@ -151,10 +209,7 @@ def _snapped(rate: Fraction) -> Fraction:
     return rate
 
 
-def _audio(container: av.container.InputContainer) -> AudioInfo | None:
-    stream = container.streams.best("audio")
-    if stream is None:
-        return None
+def _audio(stream: av.AudioStream) -> AudioInfo:
     context = stream.codec_context
     if context is None:  # there, though not for this FFmpeg: `audio.extract` says so
         return AudioInfo("unknown", 0, 0, None)

@@ -1,4 +1,4 @@
-"""One sequential pass over the video stream of a file: the only place that opens containers and decides what a frame's time is.
+"""One sequential pass over the video stream of a file: the only place that opens containers. What a frame's time is, `clock` decides.
 
 `probe` and `decode` both iterate `VideoPass`, so the frames that are counted are the frames that are delivered.
 
@@ -6,16 +6,17 @@ What happens to damage:
 - a file that does not open, holds no video stream, or yields no frame: MediaError;
 - a packet that the decoder rejects: skipped and counted (`bad_packets`), decoding goes on;
 - a frame that the decoder itself flags as damaged: delivered and counted (`corrupt_frames`);
-- a read error of the container, or a change of the frame size, mid-way: MediaError that says after how many frames;
+- a read error of the container, or a change of the frame size or the pixels' shape, mid-way: MediaError that says after how many frames;
+- encrypted data: MediaError, wherever it begins: some decoders make pictures of it;
 - a file that just ends too early (a broken download whose index stands in front): decoded as far as it goes; `probe` reports the
   seconds that are missing (`missing_s`).
 """
 
 import struct
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -23,17 +24,22 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from affpipe.errors import MediaError
+from affpipe.media import hdr
+from affpipe.media.clock import Stamps
 from affpipe.media.identity import check
+from affpipe.media.shown import believed, shown_size
 
-# A pts that lies further back than this is a new clock (joined files), not jitter.
-JUMP_S = 1.0
 # A longer video comes of a damaged timestamp, and would ask for gigabytes of silence and of empty windows.
 LONGEST_S = 24 * 3600.0
 # Of a frame: twice 8K. A few bytes can declare a picture of gigabytes; FFmpeg's own limit is four times as high.
 LARGEST_PIXELS = 1 << 26
 LIMITS = {"max_pixels": str(LARGEST_PIXELS)}
+# `colorspace` of H.273 that FFmpeg makes no RGB of. Some converters take them for BT.601 without a word.
+NO_RGB = {8: "YCgCo", 10: "BT.2020 of constant luminance", 11: "SMPTE 2085", 12: "derived ones", 13: "derived ones", 14: "ICtCp"}
 # What FFmpeg opens and is no video: any text file, played as a terminal; a list, whose own bytes say nothing of the videos that it names.
 NO_VIDEO = {"tty": "text", "concat": "a list of files", "hls": "a list of files", "dash": "a list of files"}
+# Sample entries of protected tracks in mp4 and mov, where no key is said (FairPlay); elsewhere packets or metadata tell.
+LOCKED_TAGS = ("drmi", "drms", "encv", "enca")
 LOGGING = threading.Lock()  # the level of FFmpeg's log is that of the whole process
 
 
@@ -64,8 +70,21 @@ def open_media(path: Path) -> Iterator[InputContainer]:
         if got := NO_VIDEO.get(container.format.name):
             raise MediaError(f"{path}: want a video, got {got}; name the video itself")
         if container.format.name.endswith("_pipe") or container.format.name == "image2":
-            raise MediaError(f"{path}: want a video, got a still picture; name a video, or take images of faces by the column `images`")
+            if container.format.name == "webp_pipe" and _moves(path):
+                raise MediaError(f"{path}: want a video, got an animated WebP, which FFmpeg does not play; convert it to mp4, GIF or APNG")
+            raise still(path)
         yield container
+
+
+def still(path: Path) -> MediaError:
+    return MediaError(f"{path}: want a video, got a still picture; name a video, or take images of faces by the column `images`")
+
+
+def _moves(path: Path) -> bool:
+    """Whether a WebP file declares an animation: bit 1 of the flags of its extended header."""
+    with path.open("rb") as file:
+        head = file.read(21)
+    return head[12:16] == b"VP8X" and len(head) == 21 and bool(head[20] & 2)
 
 
 def check_length(path: Path, length_s: float) -> None:
@@ -89,11 +108,25 @@ def _reason(path: Path, error: av.FFmpegError) -> str:
     return words(error)
 
 
-def video_stream(container: InputContainer, path: Path) -> av.VideoStream:
-    """The video stream that FFmpeg would play; a cover picture of an audio file is none."""
-    stream = container.streams.best("video")
-    if stream is None or stream.disposition & Disposition.attached_pic:
+def locked(path: Path) -> MediaError:
+    return MediaError(f"{path}: want a video that may be read, got an encrypted one (DRM); get it without copy protection")
+
+
+def encrypted(of: av.Packet | av.stream.Stream) -> bool:
+    """Whether a packet, or all of a stream, is encrypted."""
+    if isinstance(of, av.Packet):
+        return of.has_sidedata("encryption_info")
+    known = of.codec_context is not None
+    return "enc_key_id" in of.metadata or (known and of.codec_context.codec_tag.lower() in LOCKED_TAGS)
+
+
+def video_stream(container: InputContainer, path: Path, track: int | None = None) -> av.VideoStream:
+    """The video stream of a number, see `tracks`; None: the one that FFmpeg would play. A cover picture of an audio file is none."""
+    stream = container.streams.best("video") if track is None else container.streams.video[track]
+    if stream is None or (track is None and stream.disposition & Disposition.attached_pic):
         raise MediaError(f"{path}: want a video, got a file without a video stream; take it out of the manifest or replace it")
+    if encrypted(stream) or "ASF_Protection_Type" in container.metadata:
+        raise locked(path)
     if stream.codec_context is None:
         raise unreadable(path, "a codec that FFmpeg does not know")
     width, height = stream.codec_context.width, stream.codec_context.height
@@ -137,38 +170,65 @@ class VideoPass:
 
     Attributes, final when the iteration has ended:
         count: frames so far.
-        repaired_times: frames whose pts was missing or not later than the one before.
+        stamps: what the file says of their times.
         bad_packets, corrupt_frames: see the module's docstring.
+        interlaced, high_range: frames marked as interlaced; frames of high dynamic range (PQ, HLG), by name.
         seen_end_s: latest end of any audio or video packet, for comparison with the declared duration.
-        size, matrix: (width, height) as stored and display matrix, of the first frame; they hold for the whole video.
+        size, ratio, matrix: (width, height) as stored, aspect ratio of the pixels as the file says (None: nothing) and display matrix, of
+            the first frame; they hold for the whole video.
     """
 
-    def __init__(self, container: InputContainer, path: Path, *, threads: int = 1):
+    def __init__(self, container: InputContainer, path: Path, *, track: int | None = None, threads: int = 1):
         self.container, self.path = container, path
-        self.stream = video_stream(container, path)
+        self.stream = video_stream(container, path, track)
         self.stream.thread_type = "AUTO"
         self.stream.codec_context.thread_count = threads
-        self.count = self.repaired_times = self.bad_packets = self.corrupt_frames = 0
+        self.count = self.bad_packets = self.corrupt_frames = self.interlaced = 0
+        self.high_range: Counter[str] = Counter()
         self.seen_end_s = 0.0
-        self._own_s = self._time_s = float("-inf")  # last pts in seconds, last time given out
+        self.stamps = Stamps(self.stream.time_base)
         self.size: tuple[int, int] | None = None
         self.matrix = (1, 0, 0, 1)
+        # The container's word on the shape of pixels goes before the codec's, which may change with each frame.
+        self.ratio, self._own_ratio = self.stream.sample_aspect_ratio, self.stream.codec_context.sample_aspect_ratio
+        self._fixed_ratio = self.ratio != self._own_ratio
+        self._numbers: dict[int, int] | None = {} if container.format.name == "avi" else None  # guessed pts -> number of a packet
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """(width, height) of the pictures as a player shows them."""
+        return shown_size(self.size, believed(self.ratio), self.matrix)
+
+    def treated(self, *, deinterlace: bool = True, tone_map: bool = True) -> tuple[str, ...]:
+        """What is done to the pictures seen so far besides turning them, and what could be and is not."""
+        (stored, high), (wide, tall) = self.size, self.shown
+        columns, rows = (wide, tall) if self.matrix[0] else (tall, wide)
+        out = [f"pixels {self.ratio} as wide as high: {stored}x{high} resampled to {columns}x{rows}"] if columns != stored else []
+        out += [f"HDR ({name}) {'mapped to ordinary range' if tone_map else 'left as it is'}" for name in self.high_range]
+        if self.interlaced:
+            out.append(f"interlaced pictures {'made whole' if deinterlace else 'left as they are'}")
+        return tuple(out)
 
     def __iter__(self) -> Iterator[tuple[int, float, av.VideoFrame]]:
-        """Yield (index, time_s, frame) in presentation order."""
+        """Yield (index, time_s, frame) in presentation order; the time as the file says, NaN where it says none."""
         try:
             for packet in packets(self.container, [*self.container.streams.video, *self.container.streams.audio]):
                 if packet.pts is not None:
                     self.seen_end_s = max(self.seen_end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
                 if packet.stream is not self.stream:
                     continue
+                if encrypted(packet):
+                    raise locked(self.path)
+                if self._numbers is not None and packet.size:
+                    self._numbers[packet.pts] = packet.dts
                 found = decoded(packet)
                 if isinstance(found, str):
                     self.bad_packets += 1
                     continue
                 for frame in found:
                     self._look(frame)
-                    yield self.count, self._time(frame), frame
+                    own = frame.pts
+                    yield self.count, float("nan") if own is None else float(own * self.stamps.tick), frame
                     self.count += 1
         except av.FFmpegError as error:
             raise unreadable(self.path, f"{words(error)} after {self.count} frames") from None
@@ -176,36 +236,31 @@ class VideoPass:
             raise unreadable(self.path, f"no decodable frame of at most {LARGEST_PIXELS} pixels")
 
     def _look(self, frame: av.VideoFrame) -> None:
+        """Note what a frame says of itself."""
         self.corrupt_frames += frame.is_corrupt
-        size = (frame.width, frame.height)
+        self.interlaced += frame.interlaced_frame
+        self.stamps.pts.append(frame.pts)
+        self.stamps.dts.append(frame.dts)
+        if self._numbers is not None:
+            self.stamps.numbers.append(self._numbers.pop(frame.pts, None))
+        if frame.color_trc in hdr.NAMES:
+            self.high_range[hdr.NAMES[frame.color_trc]] += 1
+        if known := NO_RGB.get(frame.colorspace):
+            raise MediaError(f"{self.path}: want colours of BT.601, 709 or 2020, got {known}; re-encode the video")
+        size, ratio = (frame.width, frame.height), self.stream.codec_context.sample_aspect_ratio
         if self.size is None:
             self.size, self.matrix = size, display_matrix(frame, self.path)
+            if not self._fixed_ratio:
+                self.ratio = self._own_ratio = ratio
+            self._check_shown()
         elif self.size != size:
             was, now = ("x".join(map(str, s)) for s in (self.size, size))
             raise MediaError(f"{self.path}: want frames of one size, got {was} then {now} at frame {self.count}; re-encode the video")
+        elif not self._fixed_ratio and ratio != self._own_ratio:
+            was, now = self._own_ratio or "none", ratio or "none"
+            raise MediaError(f"{self.path}: want pixels of one shape, got {was} then {now} near frame {self.count}; re-encode the video")
 
-    def _time(self, frame: av.VideoFrame) -> float:
-        """Time of a frame: pts * time_base where that advances, else one nominal frame after the time before.
-
-        Half a frame if the pts itself advances yet trails what was given out: so one doubled pts does not delay all frames after it.
-        """
-        own = None if frame.pts is None else float(frame.pts * frame.time_base)
-        if own is not None and own > self._time_s:
-            self._time_s = self._own_s = own
-            return own
-        self.repaired_times += 1
-        if self._time_s == float("-inf"):  # the very first frame
-            self._time_s = float((self.stream.start_time or 0) * self.stream.time_base)
-            return self._time_s
-        step = float(1 / self._rate())
-        if own is not None and self._own_s < own > self._time_s - JUMP_S:
-            step /= 2
-        self._own_s = self._own_s if own is None else own
-        self._time_s += step
-        return self._time_s
-
-    def _rate(self) -> Fraction:
-        rate = self.stream.average_rate or self.stream.guessed_rate
-        if not rate:
-            raise MediaError(f"{self.path}: want timestamps or a frame rate, got neither at frame {self.count}; remux the video")
-        return rate
+    def _check_shown(self) -> None:
+        width, height = self.shown
+        if width * height > LARGEST_PIXELS:
+            raise MediaError(f"{self.path}: want pictures of at most {LARGEST_PIXELS} pixels, got {width}x{height}; scale the video down")

@@ -15,7 +15,7 @@ from affpipe import __version__, ledger
 from affpipe.latefusion import Study
 from affpipe.manifest import PARTITIONS
 from affpipe.plan import Plan
-from affpipe.report import figures, folds, palette, rulegraph, series, streams, timeline, views
+from affpipe.report import figures, folds, palette, rulegraph, series, sound, streams, timeline, views
 from affpipe.report import scores as scoring
 from affpipe.report.reference import Table
 from affpipe.report.views import Entries, Line
@@ -54,6 +54,7 @@ def render(
         lines=lines,
         totals=_totals(lines, plan),
         missing=ledger.of_run(plan, entries),
+        sound=sound.table(plan, entries),
         tasks=[TASKS[task] for task in tasks],
         parts=scoring.parts(plan, entries, scores),
         measures=MEASURES,

@@ -1,16 +1,24 @@
 """Settings of the media stages."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from affpipe.settings.base import HEX, Section, later, speed
+
+Track = Annotated[int, Field(ge=0)] | Literal["auto"]
 
 
 class Frames(Section):
     """Decode once, keep the timestamps."""
 
     backend: Literal["pyav", "decord"] = "pyav"
+    deinterlace: bool = later(True, description="make whole pictures of those marked as interlaced, one for each stored frame")
+    tone_map: bool = later(True, description="bring pictures of high dynamic range (PQ, HLG) to the ordinary one")
+    video_track: Track = later(
+        "auto",
+        description="of a file with several, numbered from 0; auto: by what each holds; the manifest's column of this name goes first",
+    )
 
 
 class Audio(Section):
@@ -18,6 +26,7 @@ class Audio(Section):
 
     sample_rate_hz: int = Field(16000, ge=8000, le=48000)
     offset_s: float = Field(0.0, ge=-10, le=10, description="added to the track's timestamps, for recordings whose sound is out of step")
+    audio_track: Track = later("auto", description="as frames.video_track, of sound")
 
 
 class Vad(Section):

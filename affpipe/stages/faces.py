@@ -17,6 +17,7 @@ from affpipe.faces.track import Tally, Tracker
 from affpipe.frames import FrameAxis, segments
 from affpipe.jobs import Context, Job, Worker, blank, blocks
 from affpipe.stages.checkpoints import checkpoint, hold
+from affpipe.stages.pictures import pictures
 from affpipe.store import Stream, Writer
 from affpipe.weights.records import record
 
@@ -39,16 +40,14 @@ def faces(context: Context) -> Worker:
 def _of_video(context: Context) -> Worker:
     """Faces that a detector finds and a tracker follows."""
     from affpipe.faces.interpolate import follow
-    from affpipe.media.decode import frames as decode
 
     s = context.settings
     detector, random = _detector(context)
-    backend = context.plan.settings.frames.backend
 
-    def rows(job: Job, count: list[int]) -> Iterator[dict]:
+    def rows(job: Job, axis: FrameAxis, count: list[int]) -> Iterator[dict]:
         # Frames that are not looked at are no gap.
         tracker = Tracker(min_iou=s.min_iou, min_similarity=s.min_similarity, max_gap_frames=s.max_gap_frames + s.every - 1)
-        video = decode(job.video, backend=backend)
+        video = pictures(job, axis)
         for index, image, found in follow(video, detector, tracker, every=s.every, batch_size=s.batch_size):
             count[0] = index + 1
             for face in found:
@@ -60,7 +59,7 @@ def _of_video(context: Context) -> Worker:
         axis = job.axis()
         count = [0]  # frames that went by
         with job.writing(job.header(axis.fps, random=random, columns=BOX)) as out:
-            _write(out, rows(job, count), axis)
+            _write(out, rows(job, axis, count), axis)
             if count[0] != len(axis):
                 raise MediaError(f"{job.video}: want {len(axis)} frames as when it was probed, got {count[0]}; the file changed: run again")
 

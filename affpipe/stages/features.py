@@ -1,8 +1,8 @@
 """Feature stages: landmarks, segments or windows of a video through an encoder."""
 
 from collections import deque
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ from affpipe.errors import WeightsError
 from affpipe.frames import FrameAxis, frames_in, segments
 from affpipe.jobs import Context, Job, Worker, blank, blocks
 from affpipe.stages.checkpoints import checkpoint
+from affpipe.stages.pictures import pictures
 
+Look = Callable[[np.ndarray], Iterator[tuple[int, float, np.ndarray]]]  # wanted frame indices -> index, time in seconds, picture
 FRAMES, FACES, WINDOWS = 512, 256, 16  # rows between two writes: what is held in memory at once
 
 
@@ -81,7 +83,7 @@ def qwen3vl(context: Context) -> Worker:
     """
     from affpipe.encoders.qwen3vl import load
 
-    s, backend = context.settings, context.plan.settings.frames.backend
+    s = context.settings
     folder, random = checkpoint(context)
     sizes = {"min_pixels": s.min_pixels, "max_pixels": s.max_pixels, "batch_size": s.batch_size}
     words = {"description_tokens": s.description_tokens if s.describe else 0, "visual_tokens": s.visual_tokens}
@@ -90,7 +92,7 @@ def qwen3vl(context: Context) -> Worker:
     def work(job: Job) -> None:
         axis = job.axis()
         cut = segments(axis.start_s, axis.end_s, length_s=s.length_s, hop_s=s.hop_s)
-        batches = _batches(_clips(job.video, axis, cut, s.frames, backend), s.batch_size)
+        batches = _batches(_clips(partial(pictures, job, axis), axis, cut, s.frames), s.batch_size)
         with job.writing(job.header(axis.fps, random=random)) as out:
             for block, (clips, times) in zip(blocks(len(cut), s.batch_size), batches, strict=True):
                 found = encoder.extract(clips, times)._asdict()
@@ -114,17 +116,16 @@ def _half(job: Job, name: str, values: np.ndarray) -> np.ndarray:
     return half
 
 
-def _clips(video: Path, axis: FrameAxis, cut: np.ndarray, count: int, backend: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Frames (n <= count, H, W, 3) and timestamps of each segment, in order, from one sequential pass."""
+def _clips(see: Look, axis: FrameAxis, cut: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Frames (n <= count, H, W, 3) and timestamps of each segment, in order, from one sequential pass that `see` makes."""
     from affpipe.encoders.qwen3vl import thin
-    from affpipe.media.decode import frames as decode
 
     first, stop = frames_in(axis.times_s, cut[:, 0], cut[:, 1])
     first = np.where(first < stop, first, np.maximum(first - 1, 0))  # within a gap: the frame that is shown meanwhile
     stop = np.maximum(stop, first + 1)
     picks = [a + thin(b - a, count=count) for a, b in zip(first, stop, strict=True)]
     waiting, held = deque(picks), {}
-    for index, _, image in decode(video, backend=backend, wanted=np.unique(np.concatenate(picks))):
+    for index, _, image in see(np.unique(np.concatenate(picks))):
         held[index] = image
         while waiting and waiting[0][-1] <= index:
             pick = waiting.popleft()

@@ -1,0 +1,76 @@
+"""Whole pictures of interlaced ones, by FFmpeg's bwdif: one for each stored frame, at its time.
+
+A stored frame holds two pictures, of alternate lines and half a frame apart. The one that is earlier stays, its missing lines are made of
+those around it and of the frames before and after. Frames that are not marked as interlaced pass as they are.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+from av.filter import Graph
+
+from affpipe.errors import MediaError
+from affpipe.media.reader import unreadable, words
+
+Numbered = tuple[int, float, av.VideoFrame]
+LEAST = (3, 4)  # columns and lines that the filter wants
+
+
+def deinterlaced(frames: Iterator[Numbered], path: Path) -> Iterator[Numbered]:
+    """The frames of a video, each with its number and time as they came; those marked as interlaced made whole."""
+    line: _Line | None = None
+    for number, time_s, frame in frames:
+        if line and line.form != _form(frame):  # another format in mid-way: joined files
+            yield from line.rest()
+            line = None
+        if line is None and frame.interlaced_frame and frame.width >= LEAST[0] and frame.height >= LEAST[1]:
+            line = _Line(frame, path)
+        if line is None:
+            yield number, time_s, frame
+        else:
+            yield from line.put(number, time_s, frame)
+    if line:
+        yield from line.rest()
+
+
+def _form(frame: av.VideoFrame) -> tuple:
+    return frame.format.name, frame.width, frame.height, frame.colorspace, frame.color_range
+
+
+class _Line:
+    """A graph of filters for frames of one form, and what is under way in it: it gives a frame when it has seen the next."""
+
+    def __init__(self, frame: av.VideoFrame, path: Path):
+        self.form, self.path = _form(frame), path
+        self.waiting: deque[tuple[int, float]] = deque()
+        self.graph = Graph()
+        self.graph.threads = 1
+        source = self.graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+        whole, sink = self.graph.add("bwdif", "mode=send_frame:deint=interlaced"), self.graph.add("buffersink")
+        try:
+            self.graph.link_nodes(source, whole, sink).configure()
+        except av.FFmpegError as error:
+            raise unreadable(path, f"{words(error)} in the de-interlacer") from None
+
+    def put(self, number: int, time_s: float, frame: av.VideoFrame) -> Iterator[Numbered]:
+        self.waiting.append((number, time_s))
+        yield from self._pass(frame)
+
+    def rest(self) -> Iterator[Numbered]:
+        yield from self._pass(None)
+        if self.waiting:
+            lost = f"want {len(self.waiting)} more pictures of the de-interlacer, got none"
+            raise MediaError(f"{self.path}: {lost}; set `frames: {{deinterlace: false}}`")
+
+    def _pass(self, frame: av.VideoFrame | None) -> Iterator[Numbered]:
+        try:
+            self.graph.vpush(frame)
+            while True:
+                picture = self.graph.vpull()
+                yield *self.waiting.popleft(), picture
+        except (av.BlockingIOError, av.EOFError):
+            pass
+        except av.FFmpegError as error:
+            raise unreadable(self.path, f"{words(error)} in the de-interlacer") from None

@@ -1,0 +1,72 @@
+"""What was found of the sound of a video: which track, how much of it, and what was done to it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from affpipe.media.mixing import LOST_DB
+from affpipe.media.soundclock import Told
+from affpipe.media.tracks import Choice
+
+MOSTLY = 0.5  # share of silence above which it is worth a word
+WORTH = 0.001  # the same of what was cut, clipped, left as a gap or taken from one channel
+
+
+@dataclass
+class Heard:
+    """What an audio track gave so far.
+
+    Attributes:
+        track: which one it is. rate_hz, samples: its own.
+        values, mended: samples of all its channels, and those of them that were no number and are 0.
+        out_hz, given: rate of the axis, samples on it. placed: those of them that the track has; holes: those between two that it has.
+        cut: samples left out, as their time was taken. clipped: beyond full scale. silent: in cells without one over a step of 16 bits.
+        louder: of the track, taken from one channel as the mix had lost it. peak: of what was placed.
+        clock: what is said of its timestamps. bad: why packets were rejected.
+    """
+
+    track: Choice | None = None
+    rate_hz: int = 0
+    samples: int = 0
+    values: int = 0
+    mended: int = 0
+    out_hz: int = 0
+    given: int = 0
+    placed: int = 0
+    holes: int = 0
+    cut: int = 0
+    clipped: int = 0
+    silent: int = 0
+    louder: int = 0
+    peak: float = 0.0
+    clock: Told = field(default_factory=Told)
+    bad: list[str] = field(default_factory=list)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shares of the axis in [0, 1]; `mended` of the track's own values. `silent` includes what the track does not have."""
+        counts = {name: getattr(self, name) for name in ("silent", "holes", "cut", "clipped", "louder")}
+        out = {"missing": self.given - self.placed} | counts
+        return {name: min(1.0, count / max(1, self.given)) for name, count in out.items()} | {"mended": self.mended / max(1, self.values)}
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """What a person should know of the sound, empty where there is nothing."""
+        share, per = self.shares, "of the sound"
+        said = (
+            (self.track and self.track.said, self.track and self.track.said),
+            (self.bad, f"{len(self.bad)} undecodable audio packets left as silence ({self.bad[0] if self.bad else ''})"),
+            (self.clock.joins, f"the clock of the sound starts anew {self.clock.joins} times, joined"),
+            (share["holes"] > WORTH, f"{share['holes']:.1%} {per} is gaps, left as silence"),
+            (share["cut"] > WORTH, f"{share['cut']:.1%} {per} cut, as its time was taken"),
+            (share["clipped"] > WORTH, f"{share['clipped']:.1%} {per} beyond full scale, clipped"),
+            (self.mended, f"{self.mended} samples that are no number, set to 0"),
+            (share["louder"] > WORTH, f"{share['louder']:.1%} {per} from one channel, as the mix is over {LOST_DB:.0f} dB below it"),
+            (share["silent"] > MOSTLY, f"{share['silent']:.1%} {per} is silent"),
+        )
+        return tuple(text for there, text in said if there)
+
+    def facts(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        own = {"rate_hz": self.rate_hz, "stray_timestamps": self.clock.stray, "joins": self.clock.joins, "bad_packets": len(self.bad)}
+        counts = {"samples": self.samples, "clipped_samples": self.clipped, "mended_samples": self.mended}
+        return {"track": self.track and self.track.facts(), **own, **counts, "shares": self.shares, "faults": list(self.faults)}

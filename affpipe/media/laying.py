@@ -1,0 +1,113 @@
+"""Decoded sound laid on the video's clock: one channel at one rate, sample 0 at the first frame, zeros where there is nothing.
+
+Container timestamps place the samples (pts * time_base, after FFmpeg dropped codec priming and what edit lists hide), see `soundclock`;
+sample counts carry them from one packet to the next: so late starts, gaps, drift and joined files keep sound and picture together.
+Resampling is libswresample's default, whose delay it compensates itself; after it channels become one, see `mixing`.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import av
+import numpy as np
+
+from affpipe.media.heard import Heard
+from affpipe.media.mixing import Mixer
+from affpipe.media.samples import Packer, mend, waves
+from affpipe.media.soundclock import Joins, timed
+from affpipe.media.tracks import QUIET
+
+BLOCK = 1 << 16  # samples that are given out at once: what is held in memory
+CELL = 1 << 10  # samples that are silent together or not
+SAME = 2  # samples by which a stretch may be off the end of the one before that it continues: rounding of a resampler
+
+
+def lay(
+    frames: Iterable[av.AudioFrame], heard: Heard, *, start_s: float, sample_rate_hz: int, samples: int, joins: Joins = list
+) -> Iterator[np.ndarray]:
+    """Yield a track whose sample 0 is at start_s, so many samples in all, in blocks (n <= BLOCK,) float32; counts what is heard and placed.
+
+    It is filled from the left: what claims a time already taken, or lies outside, is cut; where nothing is, there are zeros.
+    """
+    block, begin, filled, last = np.zeros(BLOCK, np.float32), 0, 0, 0  # the block's first sample, the first free one, the end of the sound
+    heard.out_hz, heard.given = sample_rate_hz, samples
+    for position, mono in _placed(frames, heard, start_s, joins):
+        first, stop = max(position, filled), min(position + len(mono), samples)
+        heard.cut += max(0, min(filled, stop) - max(position, 0))
+        heard.placed += max(0, stop - first)
+        if first < stop:
+            heard.holes += first - last if last else 0
+            last = stop
+        while first < stop:
+            while first >= begin + BLOCK:
+                yield _given(block, heard)
+                block, begin = np.zeros(BLOCK, np.float32), begin + BLOCK
+            until = min(stop, begin + BLOCK)
+            block[first - begin : until - begin] = mono[first - position : until - position]
+            first = until
+        filled = max(filled, position + len(mono))
+        if filled >= samples:
+            break
+    while begin < samples:
+        yield _given(block[: samples - begin], heard)
+        block, begin = np.zeros(BLOCK, np.float32), begin + BLOCK
+
+
+def _given(block: np.ndarray, heard: Heard) -> np.ndarray:
+    """A block within [-1, 1]; counts what is clipped and silent."""
+    level = np.abs(block)
+    heard.clipped += int((level > 1).sum())
+    heard.peak = max(heard.peak, float(level.max(initial=0.0)))
+    heard.silent += sum(len(cell) for cell in np.split(level, range(CELL, len(level), CELL)) if cell.max() < QUIET)
+    return np.clip(block, -1, 1)
+
+
+class _Run:
+    """A stretch of frames of one form: resampled on its own, put at its own time."""
+
+    def __init__(self, frame: av.AudioFrame, position: int, heard: Heard):
+        self.setup, self.position, self.heard = _setup(frame), position, heard  # position: of the next sample to come
+        self._pack, self._mixer = Packer(frame), Mixer(frame.layout, heard.out_hz)
+        self._resampler = av.AudioResampler(format="flt", rate=heard.out_hz)
+
+    def take(self, frame: av.AudioFrame) -> Iterator[tuple[int, np.ndarray]]:
+        """Position and samples (n,) of what comes out."""
+        frame, heard = self._pack(frame), self.heard
+        heard.rate_hz = frame.sample_rate
+        heard.samples += frame.samples
+        heard.values += frame.samples * frame.layout.nb_channels
+        heard.mended += mend(frame)
+        yield from self._resampled(frame)
+
+    def rest(self) -> Iterator[tuple[int, np.ndarray]]:
+        """The same of what was held back."""
+        yield from self._resampled(None)
+        yield from self._put(self._mixer.rest())
+
+    def _resampled(self, frame: av.AudioFrame | None) -> Iterator[tuple[int, np.ndarray]]:
+        for piece in self._resampler.resample(frame):
+            yield from self._put(self._mixer.take(waves(piece)))
+
+    def _put(self, pieces: Iterable[tuple[np.ndarray, bool]]) -> Iterator[tuple[int, np.ndarray]]:
+        for mono, louder in pieces:
+            self.heard.louder += len(mono) if louder else 0
+            yield self.position, mono
+            self.position += len(mono)
+
+
+def _setup(frame: av.AudioFrame) -> tuple:
+    return frame.format.name, frame.layout.name, frame.layout.nb_channels, frame.sample_rate
+
+
+def _placed(frames: Iterable[av.AudioFrame], heard: Heard, start_s: float, joins: Joins) -> Iterator[tuple[int, np.ndarray]]:
+    """Resampled pieces (n,) of frames, each with its position on the track."""
+    run = None
+    for frame, time_s, continues in timed(frames, heard.clock, start_s=start_s, joins=joins):
+        if run is None or not continues or _setup(frame) != run.setup:
+            at = round((time_s - start_s) * heard.out_hz)
+            if run is not None:
+                yield from run.rest()
+                at = run.position if continues and abs(at - run.position) <= SAME else at
+            run = _Run(frame, at, heard)
+        yield from run.take(frame)
+    if run is not None:
+        yield from run.rest()

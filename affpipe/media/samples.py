@@ -1,0 +1,51 @@
+"""Samples of decoded sound as arrays, whatever the form they came in."""
+
+import av
+import numpy as np
+
+# PyAV (18.1) does not know where the planes of a frame end that has as many as FFmpeg's own list, or more: it reads beyond, and dies.
+PLANES = 8
+LARGEST = 1e6  # beyond full scale by 120 dB: damage, not sound
+
+
+class Packer:
+    """Puts frames of many planes into one, a frame in and a frame out; all are of one form."""
+
+    def __init__(self, frame: av.AudioFrame):
+        wanted = frame.format.is_planar and frame.layout.nb_channels >= PLANES
+        self._resampler = av.AudioResampler(format=frame.format.packed.name, rate=frame.sample_rate) if wanted else None
+
+    def __call__(self, frame: av.AudioFrame) -> av.AudioFrame:
+        return frame if self._resampler is None else self._resampler.resample(frame)[0]
+
+
+def waves(frame: av.AudioFrame) -> np.ndarray:
+    """(C, n) of the frame's dtype; not for a frame of many planes, see `Packer`."""
+    out = frame.to_ndarray()
+    return out if frame.format.is_planar else out.reshape(-1, frame.layout.nb_channels).T
+
+
+def scaled(frame: av.AudioFrame) -> np.ndarray:
+    """(C, n) float32 of full scale 1; what is no number is 0."""
+    frame = Packer(frame)(frame)
+    out = waves(frame)
+    kind = out.dtype
+    if kind == np.uint8:
+        return (out.astype(np.float32) - 128) / 128
+    if kind.kind in "iu":
+        return out.astype(np.float32) / -float(np.iinfo(kind).min)
+    return np.where(np.abs(out) <= LARGEST, out, 0).astype(np.float32)
+
+
+def mend(frame: av.AudioFrame) -> int:
+    """Set samples of a float frame that are no number, infinite or beyond LARGEST to zero, in place; return how many there were."""
+    kind = {"flt": np.float32, "dbl": np.float64}.get(frame.format.packed.name)
+    mended = 0
+    for plane in frame.planes if kind is not None else ():
+        data = np.frombuffer(plane, kind)
+        bad = ~(np.abs(data) <= LARGEST)
+        bad[frame.samples * (1 if frame.format.is_planar else frame.layout.nb_channels) :] = False  # padding
+        if bad.any():
+            mended += int(bad.sum())
+            plane.update(np.where(bad, 0, data).astype(kind).tobytes())
+    return mended

@@ -1,0 +1,130 @@
+"""What a frame of sound's time is: its timestamp, where that means something, else the end of the frame before.
+
+A frame's deviation is its timestamp minus the running count of samples. Within TOLERANCE_S it is rounding. Beyond, what comes after tells:
+- stray timestamps, of which some that follow within LOOK_S deviate no more than those before (jitter): the sound goes on;
+- a gap, an overlap or drift, where all that follow deviate further to the same side than any before: a new stretch, at its own time;
+- a clock that starts anew (joined files), where all that follow lie over JUMP_S further back: joined where the video's clock is joined,
+  or, where the video's goes on, at the end of the frame before.
+A timestamp that only repeats the one before it (bursts) counts as none. The samples within a stretch are never torn.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from statistics import median
+
+import av
+
+JUMP_S = 1.0  # a timestamp that lies further back than this may be a new clock; less is an overlap
+TOLERANCE_S = 0.015  # a lost packet of speech (20 ms) is a gap
+LOOK_S, LOOK_FRAMES = 2.0, 16  # how far ahead one looks: so many seconds and so many frames at least
+AGREE = 32  # timestamps, where they jump about, whose median tells the time
+Joins = Callable[[], list[tuple[float, float]]]  # of the video, in order: (timestamp at which its clock starts anew, time of that frame)
+
+
+@dataclass
+class Told:
+    """What is said of a clock. stray: frames whose timestamps were passed over. joins: how often it started anew."""
+
+    stray: int = 0
+    joins: int = 0
+
+
+@dataclass
+class _Ahead:
+    """A frame to come: its timestamp in seconds (None: it has none) and how long it is."""
+
+    frame: av.AudioFrame
+    own_s: float | None
+    length_s: float
+
+
+Timed = tuple[av.AudioFrame, float, bool]  # a frame, its time in seconds, and whether it continues the one before
+
+
+def timed(frames: Iterable[av.AudioFrame], told: Told, *, start_s: float, joins: Joins = list) -> Iterator[Timed]:
+    """Each frame that has samples; of those to come never more are held than LOOK_S and LOOK_FRAMES ask for.
+
+    Args:
+        start_s: time of a first frame without a timestamp. joins: asked for once, at the first clock that starts anew.
+    """
+    source = iter(frames)
+    ahead: deque[_Ahead] = deque()
+    held_s = 0.0
+    before: deque[float] = deque(maxlen=8 * LOOK_FRAMES)  # deviations of the stretch so far, the last ones
+    shift_s, expected_s, found, last = 0.0, None, None, None
+    while True:
+        while held_s < LOOK_S or len(ahead) < LOOK_FRAMES:
+            frame = next(source, None)
+            if frame is None:
+                break
+            if frame.samples:
+                again, last = frame.pts == last, frame.pts
+                own_s = None if again or frame.pts is None else float(frame.pts * frame.time_base)
+                told.stray += again and frame.pts is not None
+                ahead.append(_Ahead(frame, own_s, frame.samples / frame.sample_rate))
+                held_s += ahead[-1].length_s
+        if not ahead:
+            return
+        now = ahead[0]
+        continues = True
+        if expected_s is None:
+            expected_s, continues = _begin(ahead, start_s), False
+        elif now.own_s is not None and abs(now.own_s + shift_s - expected_s) > TOLERANCE_S:
+            apart = _deviations(ahead, expected_s - shift_s)
+            if max(apart) < -JUMP_S:
+                found = joins() if found is None else found
+                joined_s = _joined(found, told.joins, now.own_s, expected_s)
+                told.joins += 1
+                shift_s, expected_s, continues = joined_s - now.own_s, joined_s, False
+            elif min(apart) > max(TOLERANCE_S, *before, 0.0) or max(apart) < min(-TOLERANCE_S, *before, 0.0):
+                expected_s += median(apart[:AGREE]) if _rough(apart) else apart[0]
+                continues = False
+            else:
+                told.stray += 1
+        if not continues:
+            before.clear()
+        elif now.own_s is not None:
+            before.append(now.own_s + shift_s - expected_s)
+        yield now.frame, expected_s, continues
+        expected_s += now.length_s
+        held_s -= ahead.popleft().length_s
+
+
+def _deviations(ahead: Iterable[_Ahead], expected_s: float) -> list[float]:
+    """Of the first frame and of those after it, up to one whose clock starts anew; the first has a timestamp."""
+    out: list[float] = []
+    for each in ahead:
+        if each.own_s is not None:
+            apart = each.own_s - expected_s
+            if out and apart < -JUMP_S <= out[0]:
+                break
+            out.append(apart)
+        expected_s += each.length_s
+    return out
+
+
+def _rough(apart: list[float]) -> bool:
+    """Whether timestamps jump up and down, so that no single one is to be trusted."""
+    steps = [b - a for a, b in pairwise(apart)]
+    few = min(sum(step > TOLERANCE_S / 2 for step in steps), sum(step < -TOLERANCE_S / 2 for step in steps))
+    return len(steps) >= LOOK_FRAMES // 2 and few > len(steps) / 8
+
+
+def _begin(ahead: deque[_Ahead], start_s: float) -> float:
+    """Time of the first frame: its timestamp, or, where timestamps jump about, what most agree on."""
+    if ahead[0].own_s is None:
+        return start_s
+    apart = _deviations(ahead, ahead[0].own_s)
+    off = median(apart[:AGREE])
+    return ahead[0].own_s + (off if _rough(apart) and abs(off) > TOLERANCE_S else 0.0)
+
+
+def _joined(found: list[tuple[float, float]], number: int, own_s: float, expected_s: float) -> float:
+    """Time of a timestamp after the clock has started anew so many times: as far from the video's as the file says."""
+    for joined_s, time_s in islice(found, number, number + 1):
+        at = own_s - joined_s + time_s
+        if abs(at - expected_s) < JUMP_S:
+            return at
+    return expected_s

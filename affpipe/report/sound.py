@@ -1,0 +1,53 @@
+"""What the report says of tracks and sound: which of several were taken, what share of the sound is silent, cut, clipped or repaired."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from affpipe import jobs, store
+from affpipe.plan import Item, Plan
+from affpipe.report.views import Entries, done
+
+TOLD = 40  # videos that have a line of their own
+
+
+@dataclass(frozen=True)
+class Line:
+    """A video of note. shares: see `media.heard`; None where there is no sound. said: what a person should know."""
+
+    video: str
+    shares: Mapping[str, float] | None
+    said: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """lines: of the videos of note, at most TOLD, those with most to say first; more: how many others; heard: videos with sound."""
+
+    lines: list[Line]
+    more: int
+    heard: int
+
+
+def table(plan: Plan, entries: Entries) -> Table | None:
+    """What is to be said of tracks and sound; None of a run that reads no sound and has nothing to say of tracks."""
+    lines = [_line(plan, entries, item) for item in plan.items("frames")]
+    of_note = sorted((line for line in lines if line.said), key=lambda line: (-len(line.said), line.video))
+    heard = sum(line.shares is not None for line in lines)
+    if not of_note and "audio" not in plan.names:
+        return None
+    return Table(of_note[:TOLD], max(0, len(of_note) - TOLD), heard)
+
+
+def _line(plan: Plan, entries: Entries, item: Item) -> Line:
+    said: list[str] = []
+    if done(plan, entries, "frames", item):
+        with jobs.Job(plan, "frames", item).open("frames") as frames:
+            track = frames.attributes["extra"].get("video", {}).get("track")
+        if track and track["others"]:
+            others = ", ".join(f"{index} {why}" for index, why in track["others"].items())
+            said.append(f"video track {track['index']} of {track['of']} ({others})")
+    sound = None
+    if "audio" in plan.names and done(plan, entries, "audio", item):
+        sound = store.attributes(plan.stream("audio", item))["extra"].get("sound")
+        said += sound["faults"] if sound else []
+    return Line(item.id, sound and sound["shares"], tuple(said))

@@ -1,0 +1,24 @@
+"""The pictures of a stage's video: decoded as the stage `frames` was told to, at the times that it found."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from affpipe.errors import MediaError
+from affpipe.frames import FrameAxis
+from affpipe.jobs import Job
+
+
+def pictures(job: Job, axis: FrameAxis, wanted: np.ndarray | None = None) -> Iterator[tuple[int, float, np.ndarray]]:
+    """Yield (index, time_s, rgb (H, W, 3) uint8) of all frames or of those wanted, see `decode.frames`.
+
+    MediaError where there are more frames than on the axis.
+    """
+    from affpipe.media.decode import frames
+
+    s = job.plan.settings.frames
+    ways = {"track": job.video_track(), "deinterlace": s.deinterlace, "tone_map": s.tone_map}
+    for index, _, image in frames(job.video, backend=s.backend, **ways, wanted=wanted):
+        if index >= len(axis):
+            raise MediaError(f"{job.video}: want {len(axis)} frames as when it was probed, got more; the file changed: run again")
+        yield index, float(axis.times_s[index]), image

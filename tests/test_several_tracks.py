@@ -1,0 +1,237 @@
+"""Files of several video or sound tracks, and files of which no player makes a video: what is taken, what is said."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import clips
+import numpy as np
+import pytest
+import skimage.data
+from av.stream import Disposition
+from clips import Heard, Seen, pulses
+from PIL import Image
+
+from affpipe.errors import MediaError
+from affpipe.faces.which import share_with_face
+from affpipe.media import audio, decode
+from affpipe.media import heard as found
+from affpipe.media.declared import declared
+from affpipe.media.probe import probe
+from affpipe.media.tracks import audio_track, video_track
+
+CLICK = pulses((0.5, 0.9))[None]
+STILL = [np.full((64, 96, 3), 90, np.uint8)]
+DEFAULT, NONE = Disposition.default, Disposition(0)
+
+
+def sound(path: Path, **how: object) -> np.ndarray:
+    return np.concatenate(list(audio.extract(path, probe(path).axis, **how)))
+
+
+# ---- video ------------------------------------------------------------------------------------------------------------------------------
+
+COVERS = {
+    "marked default, after": ("mkv", [Seen(marks=NONE), Seen(STILL, "mjpeg", DEFAULT)], 0),
+    "before": ("mp4", [Seen(STILL, "mjpeg"), Seen()], 1),
+    "before, marked default": ("mkv", [Seen(STILL, "mjpeg", DEFAULT), Seen(marks=NONE)], 1),
+    "attached": ("mkv", [Seen(marks=NONE), Seen(STILL, "mjpeg", Disposition.attached_pic | DEFAULT)], 0),
+    "two": ("mkv", [Seen(STILL, "mjpeg", DEFAULT), Seen(marks=NONE), Seen(STILL, "mjpeg", NONE)], 1),
+}
+
+
+@pytest.mark.parametrize("name", COVERS)
+def test_a_still_picture_is_not_the_video(tmp_path, name):
+    suffix, seen, wanted = COVERS[name]
+    path = clips.tracks(tmp_path / f"x.{suffix}", seen)
+    choice = video_track(path)
+    assert (choice.index, choice.of) == (wanted, len(seen))
+    assert set(choice.others) <= set(range(len(seen))) - {wanted}
+    if name != "attached":
+        assert f"took video track {wanted} of {len(seen)}" in choice.said
+        assert "is a still picture" in choice.said
+    assert len(probe(path).axis) == declared(path).frames == 30
+    assert [clips.number(image) for _, _, image in decode.frames(path)] == list(range(30))
+
+
+OTHERS = {
+    "much shorter": ([Seen(10), Seen(30)], "is shorter than half"),
+    "an addition": ([Seen(30, marks=DEFAULT | Disposition.comment), Seen(30, marks=NONE)], "is marked as an addition"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_what_is_not_the_main_video_is_left(tmp_path, name):
+    seen, why = OTHERS[name]
+    choice = video_track(clips.tracks(tmp_path / "x.mkv", seen))
+    assert choice.index == 1
+    assert choice.others == {0: why}
+
+
+@pytest.mark.parametrize(("first", "second", "taken"), [(0.0, 1.0, 1), (0.0, 0.0, 0), (1.0, 0.6, 0), (0.6, 1.0, 0), (0.2, 1.0, 1)])
+def test_the_track_with_faces_is_taken_where_they_tell(tmp_path, first, second, taken):
+    path = clips.tracks(tmp_path / "x.mkv", [Seen(marks=DEFAULT), Seen(marks=NONE)])
+    asked = []
+    choice = video_track(path, faces=lambda video, track, times: asked.append((video, track, times)) or (first, second)[track])
+    assert choice.index == taken
+    assert [(video, track) for video, track, _ in asked] == [(path, 0), (path, 1)]
+    assert all(0 <= time < 1.2 for *_, times in asked for time in times)
+    assert choice.others[1 - taken]
+
+
+def test_a_camera_is_told_from_a_screen_by_its_face(tmp_path):
+    screen = [np.full((240, 240, 3), i * 5, np.uint8) for i in range(12)]
+    camera = [skimage.data.astronaut()[:240, 104:344]] * 12
+    path = clips.tracks(tmp_path / "x.mp4", [Seen(screen), Seen(camera)])
+    assert share_with_face(path, 0, [0.0, 0.2]) == 0
+    assert share_with_face(path, 1, [0.0, 0.2]) == 1
+    choice = video_track(path, faces=share_with_face)
+    assert choice.said == "took video track 1 of 2 (0 shows fewer faces); `video_track` names another"
+
+
+def test_the_only_video_is_not_looked_at(tmp_path):
+    path = clips.tracks(tmp_path / "x.mp4", [Seen()])
+    choice = video_track(path, faces=lambda *_: pytest.fail("nothing to choose"))
+    assert (choice.index, choice.of, choice.others, choice.said) == (0, 1, {}, "")
+    assert video_track(path, 0).asked
+
+
+@pytest.mark.parametrize("kind", ["video", "audio"])
+def test_a_track_that_is_named_is_taken_or_refused(tmp_path, kind):
+    number = {"video": video_track, "audio": audio_track}[kind]
+    path = clips.tracks(tmp_path / "x.mkv", [Seen(30), Seen(12)], [Heard(CLICK), Heard(0 * CLICK)])
+    assert (number(path).index, number(path, 1).index, number(path, 1).asked) == (0, 1, True)
+    with pytest.raises(MediaError, match=f"want {kind} track 2, got a file with 2, numbered from 0; mend `{kind}_track`"):
+        number(path, 2)
+    assert len(probe(path, track=1).axis) == sum(1 for _ in decode.frames(path, track=1)) == 12
+
+
+def test_decord_knows_no_track(tmp_path):
+    path = clips.tracks(tmp_path / "x.mp4", [Seen(), Seen()])
+    for call in (lambda: probe(path, backend="decord"), lambda: next(decode.frames(path, backend="decord", track=0))):
+        with pytest.raises(MediaError, match="decord: want one video track, got 2; use the pyav backend"):
+            call()
+
+
+# ---- sound ------------------------------------------------------------------------------------------------------------------------------
+
+SOUNDS = {
+    "an empty microphone": ([Heard(0 * CLICK, marks=DEFAULT), Heard(CLICK, marks=NONE)], "is silent"),
+    "a microphone that hears its own noise": (
+        [Heard(1e-3 * np.random.default_rng(0).standard_normal((1, 57600)), marks=DEFAULT), Heard(CLICK, marks=NONE)],
+        "is over 20 dB quieter",
+    ),
+    "a commentary": ([Heard(CLICK, marks=DEFAULT | Disposition.comment), Heard(0.5 * CLICK, marks=NONE)], "is marked as an addition"),
+    "a jingle": ([Heard(CLICK[:, :28000], marks=DEFAULT), Heard(CLICK, marks=NONE)], "is shorter than half"),
+}
+
+
+@pytest.mark.parametrize("name", SOUNDS)
+def test_the_sound_is_chosen_by_what_it_holds(tmp_path, name):
+    heard, why = SOUNDS[name]
+    path = clips.tracks(tmp_path / "x.mkv", [Seen()], heard)
+    choice = audio_track(path)
+    assert choice.index == 1
+    assert choice.others == {0: why}
+    level = np.abs(heard[1].samples).max()
+    assert np.abs(sound(path)).max() == pytest.approx(level, abs=0.05)
+    counts = found.Heard()
+    sound(path, heard=counts)
+    assert counts.faults[0] == choice.said
+    assert counts.facts()["track"] == {"index": 1, "of": 2, "asked": False, "others": {"0": why}}
+
+
+def test_of_sounds_alike_the_one_that_players_take_is_taken(tmp_path):
+    path = clips.tracks(
+        tmp_path / "x.mkv", [Seen()], [Heard(CLICK, marks=NONE), Heard(0.5 * CLICK, marks=DEFAULT), Heard(CLICK, marks=NONE)]
+    )
+    assert audio_track(path).index == 1
+    assert np.abs(sound(path)).max() == pytest.approx(0.4, abs=0.01)
+    assert np.abs(sound(path, track=0)).max() == pytest.approx(0.8, abs=0.01)
+
+
+def test_of_many_planes_the_level_is_measured(tmp_path):
+    loud = np.zeros((8, 57600))
+    loud[2] = CLICK
+    path = clips.tracks(tmp_path / "x.mkv", [Seen()], [Heard(0 * loud, "aac", "7.1", DEFAULT), Heard(loud, "aac", "7.1", NONE)])
+    assert audio_track(path).index == 1
+
+
+def test_a_track_that_does_not_decode_gives_way_to_one_that_does(tmp_path):
+    whole = clips.tracks(tmp_path / "whole.mp4", [Seen()], [Heard(CLICK, "aac", marks=DEFAULT), Heard(CLICK, "aac", marks=NONE)])
+    data = bytearray(whole.read_bytes())
+    with av.open(str(whole)) as container:
+        for packet in container.demux(container.streams.audio[0]):
+            if packet.size:
+                data[packet.pos : packet.pos + packet.size] = b"\xff" * packet.size
+    (tmp_path / "x.mp4").write_bytes(data)
+    assert audio_track(tmp_path / "x.mp4").others == {0: "cannot be decoded"}
+    assert np.abs(sound(tmp_path / "x.mp4")).max() == pytest.approx(0.8, abs=0.05)
+
+
+# ---- what is no video -------------------------------------------------------------------------------------------------------------------
+
+KEY = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "00" * 16, "encryption_kid": "11" * 16}
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_an_encrypted_file_is_called_so(tmp_path, codec):
+    path = clips.tracks(tmp_path / "x.mp4", [Seen(codec=codec)], [Heard(CLICK, "aac")], **KEY)
+    for call in (lambda: probe(path), lambda: list(decode.frames(path)), lambda: declared(path, first_frame=True)):
+        with pytest.raises(MediaError, match=r"want a video that may be read, got an encrypted one \(DRM\); get it without"):
+            call()
+    axis = probe(clips.tracks(tmp_path / "open.mp4", [Seen()])).axis
+    with pytest.raises(MediaError, match="got an encrypted one"):
+        list(audio.extract(path, axis))
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png"])
+def test_an_animated_picture_is_a_video_and_a_still_one_is_none(tmp_path, suffix):
+    images = [Image.fromarray(clips.picture(i)) for i in range(10)]
+    path = tmp_path / f"x.{suffix}"
+    images[0].save(path, save_all=True, append_images=images[1:], duration=40)
+    info = probe(path)
+    assert (len(info.axis), info.fps, info.faults) == (10, 25, ())
+    assert declared(path).frames == 10
+    assert [clips.number(image) for _, _, image in decode.frames(path)] == list(range(10))
+    images[0].save(path)
+    with pytest.raises(MediaError, match="want a video, got a still picture"):
+        probe(path)
+
+
+def test_an_animated_webp_is_called_so(tmp_path):
+    images = [Image.fromarray(clips.picture(i)) for i in range(3)]
+    images[0].save(tmp_path / "x.webp", save_all=True, append_images=images[1:], duration=40)
+    with pytest.raises(MediaError, match="got an animated WebP, which FFmpeg does not play; convert it"):
+        probe(tmp_path / "x.webp")
+    images[0].save(tmp_path / "still.webp")
+    with pytest.raises(MediaError, match="got a still picture"):
+        probe(tmp_path / "still.webp")
+
+
+@pytest.mark.parametrize("pictures", [30, 7])
+def test_a_webm_without_a_duration_is_no_fault(tmp_path, pictures):
+    path = clips.tracks(tmp_path / "x.webm", [Seen(pictures, "libvpx")], live="1")
+    with av.open(str(path)) as container:
+        assert container.duration is None
+    found = declared(path, first_frame=True)
+    assert (found.frames, found.fps) == (pictures, 25)
+    assert found.duration_s == pytest.approx(pictures / 25, abs=0.002)
+
+
+def test_a_raw_dv_is_as_long_as_its_frames(tmp_path):
+    with av.open(str(tmp_path / "x.dv"), "w", format="dv") as out:
+        video, track = out.add_stream("dvvideo", rate=25), out.add_stream("pcm_s16le", rate=48000, layout="stereo")
+        video.width, video.height, video.pix_fmt = 720, 576, "yuv420p"
+        packets = []
+        for i in range(5):
+            picture = av.VideoFrame.from_ndarray(clips.picture(i, 720, 576), format="rgb24")
+            wave = av.AudioFrame.from_ndarray(np.full((1, 3840), 1000, np.int16), format="s16", layout="stereo")
+            picture.pts, picture.time_base = i, Fraction(1, 25)
+            wave.pts, wave.time_base, wave.sample_rate = 1920 * i, Fraction(1, 48000), 48000
+            packets += [*track.encode(wave), *video.encode(picture)]
+        for packet in packets + video.encode(None):
+            out.mux(packet)
+    found = declared(tmp_path / "x.dv")
+    assert (found.frames, found.fps, found.duration_s) == (5, 25, pytest.approx(0.2))
+    assert len(probe(tmp_path / "x.dv").axis) == 5

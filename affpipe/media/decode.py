@@ -55,7 +55,7 @@ def pictures(path: Path, track: int, times_s: Sequence[float]) -> Iterator[np.nd
                 container.seek(round(time_s / video.stream.time_base), stream=video.stream)
                 _, _, frame = next(iter(video))
                 yield orient(frame.to_ndarray(format="rgb24"), video.matrix)
-            except (MediaError, av.FFmpegError, StopIteration):
+            except (MediaError, av.FFmpegError, StopIteration, OverflowError):
                 continue
 
 

@@ -1,4 +1,4 @@
-"""Twenty videos that are none, or not as they should be: each is made as `clip.mp4` in a folder."""
+"""Videos that are none, or not as they should be: each is made as `clip.mp4` in a folder."""
 
 import os
 import struct
@@ -9,13 +9,14 @@ from pathlib import Path
 
 import av
 import clips
+import numpy as np
 from bad_case import FRAMES, Case, sound_clip, watch
 from PIL import Image
 
 from affpipe.demo.clips import PAL, SQUARE, Clip
 from affpipe.demo.render import render_clip
 
-SOUND = clips.Sound(length_s=FRAMES / 25, click_s=(0.2,))
+SOUND = clips.Sound(length_s=FRAMES / 25, click_s=(0.2,), hum=0.01)
 write = partial(clips.write, count=FRAMES, sound=SOUND)
 
 
@@ -80,6 +81,22 @@ def huge(folder: Path) -> None:
 
 def a_list(folder: Path) -> None:
     (folder / "clip.mp4").write_text("ffconcat version 1.0\nfile 'a.mp4'\nfile 'b.mp4'\n")
+
+
+def of_tracks(folder: Path, kind: str, seen: list[clips.Seen], heard: list[np.ndarray], **options: str) -> None:
+    layouts = {1: "mono", 2: "stereo"}
+    sounds = [clips.Heard(wave, "aac" if kind == "mp4" else "pcm_f32le", layouts[len(wave)]) for wave in heard]
+    clips.tracks(folder / f"x.{kind}", seen, sounds, **options).rename(folder / "clip.mp4")
+
+
+def animated(folder: Path) -> None:
+    images = [Image.fromarray(clips.picture(i)) for i in range(3)]
+    images[0].save(folder / "clip.mp4", "WEBP", save_all=True, append_images=images[1:], duration=40)
+
+
+HUM = 0.1 * np.sin(2 * np.pi * 220 * np.arange(48000 * FRAMES // 25) / 48000)[None]
+ONE, STILL = clips.Seen(FRAMES), clips.Seen([clips.picture(0)], "mjpeg")
+KEY = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "00" * 16, "encryption_kid": "11" * 16}
 
 
 def days(folder: Path) -> None:
@@ -182,6 +199,49 @@ MEDIA = [
             FAILED,
             "clip.mp4: want a video of at most 24 h, got 277778 h",
             "remux it, so that its timestamps are written anew",
+        ),
+        (
+            "encrypted",
+            lambda f: of_tracks(f, "mp4", [ONE], [HUM], **KEY),
+            FAILED,
+            "clip.mp4: want a video that may be read, got an encrypted one",
+            "what a shop or a broadcaster locks is not read",
+        ),
+        ("an animated WebP", animated, FAILED, "clip.mp4: want a video, got an animated WebP", "GIF and APNG are read as videos"),
+        (
+            "a cover picture before the video",
+            lambda f: of_tracks(f, "mkv", [STILL, ONE], [HUM]),
+            DONE,
+            "frames: clip.mp4: took video track 1 of 2 (0 is a still picture)",
+            "the column `video_track`, or the setting, takes another",
+        ),
+        (
+            "an empty microphone before the one in use",
+            lambda f: of_tracks(f, "mkv", [ONE], [0 * HUM, HUM]),
+            DONE,
+            "audio: clip.mp4: took audio track 1 of 2 (0 is silent)",
+            "the column `audio_track`, or the setting, takes another",
+        ),
+        (
+            "a sound track that is silent",
+            lambda f: of_tracks(f, "mkv", [ONE], [0 * HUM]),
+            "absent",
+            "clip.mp4: want sound, got an audio track that is digitally silent",
+            "no fault: as of a video without sound",
+        ),
+        (
+            "stereo of opposite phase",
+            lambda f: of_tracks(f, "mkv", [ONE], [np.concatenate([HUM, -HUM])]),
+            DONE,
+            "audio: clip.mp4: 100.0% of the sound from one channel",
+            "one channel is taken, as the mix would be silent. Look to the cable",
+        ),
+        (
+            "samples that are no number",
+            lambda f: of_tracks(f, "mkv", [ONE], [np.where(np.arange(HUM.size) == 9, np.nan, HUM)]),
+            DONE,
+            "audio: clip.mp4: 1 samples that are no number, set to 0",
+            "look whether the sound is as it should be",
         ),
     ]
 ]

@@ -20,7 +20,7 @@ WIDTH, HEIGHT = 96, 64
 class Sound:
     """An audio track: quiet but for clicks (smooth pulses of 1 ms) at click_s; all times on the container's clock.
 
-    gaps: (from, to) stretches for which no packet is written. levels: one amplitude of the click per channel.
+    gaps: (from, to) stretches for which no packet is written. levels: one amplitude of the click per channel. hum: of a tone throughout.
     """
 
     start_s: float = 0.0
@@ -30,12 +30,13 @@ class Sound:
     levels: Sequence[float] = (0.8,)
     codec: str = "aac"
     gaps: Sequence[tuple[float, float]] = ()
+    hum: float = 0.0
 
     def samples(self) -> np.ndarray:
         """(C, N) float32."""
         t = self.start_s + np.arange(round(self.length_s * self.sample_rate_hz)) / self.sample_rate_hz
         pulse = sum((np.exp(-0.5 * ((t - c) / 0.0005) ** 2) for c in self.click_s), np.zeros_like(t))
-        return np.outer(self.levels, pulse).astype(np.float32)
+        return (np.outer(self.levels, pulse) + self.hum * np.sin(2 * np.pi * 220 * t)).astype(np.float32)
 
 
 def picture(i: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:

@@ -38,8 +38,10 @@ def maker() -> ModuleType:
     return module
 
 
-def test_there_are_twenty_of_each_kind():
-    assert Counter(case.group for case in CASES) == {"media": 20, "annotation or manifest": 20, "settings": 20}
+def test_there_are_twenty_of_each_kind_at_least():
+    found = Counter(case.group for case in CASES)
+    assert set(found) == {"media", "annotation or manifest", "settings"}
+    assert min(found.values()) >= 20
     assert len({case.name for case in CASES}) == len(CASES)
 
 

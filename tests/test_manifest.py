@@ -212,6 +212,28 @@ def test_faults_of_the_columns_that_may_be_there(root, row, said):
     assert said in fault(root, row + "\n", "stream_id,video,partition,va,va_partition,images\n")
 
 
+TRACKS = "stream_id,video,partition,subject,video_track,audio_track\n"
+
+
+def test_a_row_may_name_its_tracks(root):
+    (root / "m.csv").write_text(TRACKS + "one,a.mp4,predict,left,1,auto\ntwo,a.mp4,predict,right,1,auto\nthree,b.mp4,predict,,,0\n")
+    assert [(row.video_track, row.audio_track) for row in read(root / "m.csv", root)] == [(1, "auto"), (1, "auto"), (None, 0)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("one,a.mp4,predict,,first,\n", "row 2: want video_track the number of a track (0 is the first), auto or nothing, got 'first'"),
+        ("one,a.mp4,predict,,,-1\n", "row 2: want audio_track the number of a track"),
+        ("one,a.mp4,predict,,,1.0\n", "row 2: want audio_track the number of a track"),
+        ("one,a.mp4,predict,left,1,\ntwo,a.mp4,predict,right,,\n", "row 3: want one video_track for a.mp4, got nothing and 1 of row 2"),
+        ("one,a.mp4,predict,left,,0\ntwo,a.mp4,predict,right,,1\n", "row 3: want one audio_track for a.mp4, got 1 and 0 of row 2"),
+    ],
+)
+def test_tracks_that_are_none_or_disagree_are_faults(root, rows, said):
+    assert said in fault(root, rows, TRACKS)
+
+
 @pytest.mark.parametrize("column", ["VA", " va", "Person", "IMAGES"])
 def test_a_column_that_is_nearly_known_is_refused_not_left_out(root, column):
     assert fault(root, "one,a.mp4,predict,\n", f"stream_id,video,partition,{column}\n").endswith(f"mend {column}")

@@ -153,6 +153,13 @@ def part(tmp_path_factory) -> Path:
     return clips.write(tmp_path_factory.mktemp("part") / "part.ts", count=30, sound=sound)
 
 
+def test_a_part_may_be_shorter_than_a_second():
+    at = [20.0 * (i % 20) for i in range(200)]  # ten parts of 0.4 s
+    out, heard = laid(frames(NOISE[None], at), 4.0)
+    assert np.array_equal(out, NOISE)
+    assert (heard.clock.joins, heard.clock.stray, heard.cut) == (9, 0, 0)
+
+
 @pytest.mark.parametrize("times", [2, 4])
 @pytest.mark.parametrize("offset_s", [0.0, 0.1])
 def test_joined_files_keep_the_sound_of_every_part_in_its_place(tmp_path, part, times, offset_s):

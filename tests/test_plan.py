@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ EFFECTS = {
     "what is published": ({"publish": "face"}, set()),
     "audio offset": ({"audio": {"offset_s": 0.1}}, {"audio", "wavlm", "voice", "fused"}),
     "decoder": ({"frames": {"backend": "decord"}}, set(ALL)),
+    "video track": ({"frames": {"video_track": 1}}, set(ALL)),
+    "sound track": ({"audio": {"audio_track": 1}}, {"audio", "wavlm", "voice", "fused"}),
     "face detection": ({"faces": {"min_score": 0.6}}, AFTER_FACES),
     "landmarks": ({"landmarks": {"model": "x.task"}}, AFTER_FACES - {"faces", "subject"}),
     "mouth": ({"mouth": {"gap_s": 0.2}}, {"mouth", "speech", "voice", "fused"}),
@@ -117,6 +120,28 @@ def test_either_of_two_features_of_one_encoder_moves_the_key_of_what_reads_both(
 
     assert len({voice({}), voice({"second": {"layer": 2}}), voice({"wavlm": {"normalise": "waveform"}})}) == 3
     assert data.plan({"features": {"second": second}}).inputs("fused").keys() == {"frames", "face", "behaviour", "voice"}
+
+
+@pytest.mark.parametrize(
+    ("track", "moved"),
+    [("video_track", set(ALL)), ("audio_track", {"audio", "wavlm", "voice", "fused"})],
+)
+def test_a_track_named_in_the_manifest_makes_its_own_streams_anew_and_no_other(data, track, moved):
+    """Of one video: of the others, and of what it has no part in, the identities stay."""
+    before = data.plan()
+    rows = [replace(row, **{track: 1}) if row.video_id == "two" else row for row in before.rows]
+    after = Plan(before.settings, rows)
+    assert changed(before, after) == set(FITTED)  # a model is fitted on what it was fitted on
+    for name in ALL:
+        pairs = zip(before.items(name), after.items(name), strict=True)
+        assert {a.row.video_id for a, b in pairs if a.identity != b.identity} == ({"two"} if name in moved else set()), name
+    for name in ALL:  # what a stage reads is found under the identity that its maker gave it
+        for item in after.items(name):
+            for read in after.reads(name):
+                assert after.item(read, item) in after.items(read)
+    assert before.published() != after.published()
+    two = next(row for row in before.rows if row.video_id == "two")
+    assert (before.numbering(two) == after.numbering(two)) == (track == "audio_track")  # curation of faces holds on
 
 
 @pytest.mark.parametrize("what", ["smoothing", "late fusion", "a published table", "what is published"])

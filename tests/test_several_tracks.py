@@ -12,13 +12,19 @@ from av.stream import Disposition
 from clips import Heard, Seen, pulses
 from PIL import Image
 
+from affpipe import jobs, store, workers
+from affpipe.config import parse
 from affpipe.errors import MediaError
 from affpipe.faces.which import share_with_face
+from affpipe.importers.check import check
+from affpipe.indexes import Entry
+from affpipe.manifest import Row
 from affpipe.media import audio, decode
 from affpipe.media import heard as found
 from affpipe.media.declared import declared
 from affpipe.media.probe import probe
 from affpipe.media.tracks import audio_track, video_track
+from affpipe.plan import Plan
 
 CLICK = pulses((0.5, 0.9))[None]
 STILL = [np.full((64, 96, 3), 90, np.uint8)]
@@ -235,3 +241,105 @@ def test_a_raw_dv_is_as_long_as_its_frames(tmp_path):
     found = declared(tmp_path / "x.dv")
     assert (found.frames, found.fps, found.duration_s) == (5, 25, pytest.approx(0.2))
     assert len(probe(tmp_path / "x.dv").axis) == 5
+
+
+# ---- stages and the manifest ------------------------------------------------------------------------------------------------------------
+
+RUN = {
+    "features": {"log": {"encoder": "logmel"}},
+    "models": {"voice": {"kind": "chunk_asp", "reads": "log"}},
+    "publish": "voice",
+}
+
+
+def run(folder: Path, video: Path, *, cells: dict | None = None, **sections: object) -> tuple[Plan, dict[str, Entry]]:
+    """The stages frames and audio of a video: the plan, and what became of it by stage."""
+    plan = Plan(parse({**RUN, "cache": str(folder / "cache"), **sections}), [Row("s", video, "largest", "predict", **(cells or {}))])
+    entries: dict[str, dict[str, Entry]] = {}
+    for name in ("frames", "audio", "log"):
+        entries[name] = jobs.apply(plan, name, plan.items(name), entries, workers.start, lambda *_: None)
+    return plan, {name: next(iter(made.values())) for name, made in entries.items()}
+
+
+def made(plan: Plan, name: str) -> dict:
+    return store.attributes(plan.stream(name, plan.items(name)[0]))["extra"]
+
+
+def test_stages_take_one_track_and_say_which(tmp_path, caplog):
+    path = clips.tracks(tmp_path / "x.mkv", [Seen(STILL, "mjpeg", DEFAULT), Seen(marks=NONE)], [Heard(0 * CLICK), Heard(CLICK)])
+    plan, entries = run(tmp_path, path)
+    assert {name: entry.status for name, entry in entries.items()} == dict.fromkeys(entries, "done")
+    assert entries["frames"].rows == 30
+    assert made(plan, "frames")["video"]["track"] == {"index": 1, "of": 2, "asked": False, "others": {"0": "is a still picture"}}
+    assert jobs.Job(plan, "audio", plan.items("audio")[0]).video_track() == 1
+    told = made(plan, "audio")["sound"]
+    assert told["track"] == {"index": 1, "of": 2, "asked": False, "others": {"0": "is silent"}}
+    assert told["faults"][0] == "took audio track 1 of 2 (0 is silent); `audio_track` names another"
+    assert f"frames: {path}: took video track 1 of 2 (0 is a still picture)" in caplog.text
+    assert f"audio: {path}: took audio track 1 of 2 (0 is silent)" in caplog.text
+    with jobs.Job(plan, "frames", plan.items("frames")[0]).open("frames") as frames:
+        assert len(frames) == 30
+    assert np.abs(store.Sound(plan.stream("audio", plan.items("audio")[0]))[:]).max() == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize("where", ["settings", "manifest"])
+def test_settings_and_manifest_decide_the_manifest_first(tmp_path, where):
+    path = clips.tracks(tmp_path / "x.mkv", [Seen(30), Seen(20)], [Heard(CLICK), Heard(0.5 * CLICK)])
+    wanted, other = {"video_track": 1, "audio_track": 1}, {"video_track": 7, "audio_track": 7}
+    settings = wanted if where == "settings" else other
+    sections = {"frames": {"video_track": settings["video_track"]}, "audio": {"audio_track": settings["audio_track"]}}
+    plan, entries = run(tmp_path, path, cells=wanted if where == "manifest" else None, **sections)
+    assert (entries["frames"].status, entries["frames"].rows, entries["audio"].status) == ("done", 20, "done")
+    assert made(plan, "frames")["video"]["track"] == {"index": 1, "of": 2, "asked": True, "others": {}}
+    assert made(plan, "audio")["sound"]["track"]["index"] == 1
+    _, entries = run(tmp_path, path, cells=other)
+    assert entries["frames"].status == entries["log"].status == "failed"
+    assert "want video track 7, got a file with 2, numbered from 0; mend `video_track`" in entries["frames"].reason
+
+
+def test_a_silent_track_is_absent_for_what_reads_it_with_the_reason(tmp_path):
+    path = clips.tracks(tmp_path / "x.mkv", [Seen()], [Heard(0 * CLICK)])
+    plan, entries = run(tmp_path, path)
+    assert [entries[name].status for name in ("frames", "audio", "log")] == ["done", "absent", "absent"]
+    assert entries["log"].reason == f"{path}: want sound, got an audio track that is digitally silent; leave the audio modality out for it"
+    assert not plan.stream("audio", plan.items("audio")[0]).exists()
+
+
+def test_a_plain_file_has_shares_and_nothing_to_say(tmp_path, caplog):
+    wave = 0.3 * np.sin(2 * np.pi * 300 * np.arange(57600) / 48000)[None]
+    plan, _ = run(tmp_path, clips.tracks(tmp_path / "x.mkv", [Seen()], [Heard(wave)]))
+    told = made(plan, "audio")["sound"]
+    assert told["faults"] == []
+    assert told["shares"] == dict.fromkeys(("missing", "silent", "holes", "cut", "clipped", "louder", "mended"), 0.0)
+    assert (told["rate_hz"], told["samples"]) == (48000, 57600)
+    assert "audio:" not in caplog.text.replace("audio: 1 made", "")
+
+
+def test_the_manifest_check_says_what_the_stages_would(tmp_path):
+    paths = {
+        "tracks": clips.tracks(
+            tmp_path / "tracks.mkv", [Seen(STILL, "mjpeg", DEFAULT), Seen(marks=NONE)], [Heard(0 * CLICK), Heard(CLICK)]
+        ),
+        "silent": clips.tracks(tmp_path / "silent.mkv", [Seen()], [Heard(0 * CLICK)]),
+        "nan": clips.tracks(tmp_path / "nan.mkv", [Seen()], [Heard(np.where(np.arange(57600) == 9, np.nan, 0.1)[None], "pcm_f32le")]),
+        "mute": clips.tracks(tmp_path / "mute.mkv", [Seen()]),
+        "named": clips.tracks(tmp_path / "named.mkv", [Seen()], [Heard(CLICK)]),
+    }
+    text = "stream_id,video,partition,audio_track\n" + "".join(f"{name},{name}.mkv,predict,{3 * (name == 'named')}\n" for name in paths)
+    text = text.replace(",0\n", ",\n")
+    (tmp_path / "m.csv").write_text(text)
+    report = check(tmp_path / "m.csv", tmp_path, media="full", progress=lambda *_: None)
+    said = {name: [line.split(".mkv: ", 1)[1] for line in report.warnings if f"/{name}.mkv" in line] for name in paths}
+    assert said["tracks"][:2] == [
+        "took video track 1 of 2 (0 is a still picture); `video_track` names another",
+        "took audio track 1 of 2 (0 is silent); `audio_track` names another",
+    ]
+    assert said["silent"] == ["want sound, got an audio track that is digitally silent; leave the audio modality out for it"]
+    assert said["nan"] == ["1 samples that are no number, set to 0"]
+    assert said["mute"] == []
+    assert [line.split(".mkv: ")[1] for line in report.faults] == [
+        "want audio track 3, got a file with 1, numbered from 0; mend `audio_track`"
+    ]
+    quick = check(tmp_path / "m.csv", tmp_path, media="quick", progress=lambda *_: None)
+    assert [line.split(".mkv: ")[1] for line in quick.warnings] == said["tracks"][:2]
+    assert quick.faults == report.faults

@@ -72,7 +72,7 @@ def pictures(path: Path, track: int, times_s: Sequence[float]) -> Iterator[np.nd
                 container.seek(round(time_s / video.stream.time_base), stream=video.stream)
                 _, _, frame = next(iter(video))
                 yield resample(orient(rgb(frame, path, VideoReformatter(), tone_map=True), video.matrix), video.shown)
-            except (MediaError, av.FFmpegError, StopIteration):
+            except (MediaError, av.FFmpegError, StopIteration, OverflowError):
                 continue
 
 

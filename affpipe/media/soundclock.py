@@ -16,7 +16,7 @@ from statistics import median
 
 import av
 
-JUMP_S = 1.0  # a timestamp that lies further back than this may be a new clock; less is an overlap
+JUMP_S = 0.25  # timestamps that stay further back than this are of a new clock; less is an overlap
 TOLERANCE_S = 0.015  # a lost packet of speech (20 ms) is a gap
 LOOK_S, LOOK_FRAMES = 2.0, 16  # how far ahead one looks: so many seconds and so many frames at least
 AGREE = 32  # timestamps, where they jump about, whose median tells the time

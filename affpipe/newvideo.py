@@ -5,10 +5,10 @@ from pathlib import Path
 
 from affpipe import cache, formats, jobs, report, store, workers
 from affpipe.errors import InputError, MediaError
-from affpipe.files import instead_of_file
+from affpipe.files import folded, instead_of_file, on_disk
 from affpipe.indexes import Entry
 from affpipe.jobs import Progress
-from affpipe.manifest import SUBJECTS, Row, check_video_name, folded
+from affpipe.manifest import SUBJECTS, Row, check_video_name
 from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
 from affpipe.predictor import model_path
@@ -62,6 +62,7 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
 
 
 def _row(video: Path, subject: str) -> Row:
+    video = on_disk(video)
     if got := instead_of_file(video):
         raise MediaError(f"{video}: want a video file, got {got}; check the path")
     check_video_name(video)

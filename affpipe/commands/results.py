@@ -132,5 +132,5 @@ def _print_difference(found: dict, task: str, first: str, second: str) -> None:
     from affpipe.tasks import TASKS
 
     own = found["pooled"][TASKS[task].measure]
-    sure = "no interval with fewer than two videos" if own["low"] is None else f"95 % interval {own['low']:.3f} to {own['high']:.3f}"
-    print(f"{first} less {second}: {own['difference']:+.3f} ({sure}; paired, {found['videos']} videos)")
+    sure = "no interval with fewer than two videos" if own["low"] is None else f"95 % interval {own['low']:z.3f} to {own['high']:z.3f}"
+    print(f"{first} less {second}: {own['difference']:+z.3f} ({sure}; paired, {found['videos']} videos)")

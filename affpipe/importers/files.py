@@ -8,9 +8,10 @@ import os
 import unicodedata
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from affpipe.errors import ManifestError, MediaError
+from affpipe.files import composed
 from affpipe.importers.collection import Finding
 from affpipe.media.identity import check
 
@@ -37,11 +38,16 @@ class Tree:
     findings: list[Finding] = field(default_factory=list)
 
     def by_stem(self) -> dict[str, list[str]]:
-        """Videos by file name without suffix."""
+        """Videos by `stem`."""
         out: dict[str, list[str]] = {}
         for video in self.videos:
-            out.setdefault(Path(video).stem, []).append(video)
+            out.setdefault(stem(video), []).append(video)
         return out
+
+
+def stem(path: str) -> str:
+    """File name without suffix, in one form of accents: a video and its annotation may have come by different machines."""
+    return composed(PurePosixPath(path).stem)
 
 
 def look(root: Path) -> Tree:
@@ -138,4 +144,4 @@ def _image_folders(tree: Tree, folder: Path, above: set[str]) -> None:
         if first is not None and first.is_dir():
             _image_folders(tree, path, {*above, real})
         else:
-            tree.images.setdefault(path.name, []).append(path.relative_to(tree.root).as_posix())
+            tree.images.setdefault(composed(path.name), []).append(path.relative_to(tree.root).as_posix())

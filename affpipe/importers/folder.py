@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from affpipe.errors import SettingsError
 from affpipe.importers.collection import FITS, Collection, Finding, Stream, place, split_side
-from affpipe.importers.files import Tree, look
+from affpipe.importers.files import Tree, look, stem
 from affpipe.manifest import PARTITIONS, STREAM_ID
 from affpipe.media.identity import fingerprint
 from affpipe.tasks import TASKS
@@ -58,7 +58,7 @@ def _annotated(tree: Tree, videos: dict[str, str]) -> dict[str, Stream]:
     """Streams that have annotations, by name."""
     streams: dict[str, Stream] = {}
     for text in tree.texts:
-        id = PurePosixPath(text).stem
+        id = stem(text)
         named = id in videos or split_side(id)[0] in videos
         head = _head(tree.root / text)
         task = _HEADERS.get(head.replace(" ", "").lower())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from affpipe import disk, manifest
 from affpipe.errors import ManifestError
+from affpipe.files import folded
 from affpipe.importers.collection import Collection, Finding, Stream, partition_columns
 from affpipe.manifest import ID_BYTES, NEEDED, OWN_PARTITION, STREAM_ID
 
@@ -30,11 +31,11 @@ def _tell_twins(streams: Sequence[Stream], why: dict[str, str]) -> None:
     videos: dict[str, str] = {}
     for stream in sorted(streams, key=lambda stream: stream.id):
         video = Path(stream.video)
-        other = ids.get(manifest.folded(stream.id)) or videos.get(manifest.folded(video.stem), stream.video)
+        other = ids.get(folded(stream.id)) or videos.get(folded(video.stem), stream.video)
         if other not in (stream.id, stream.video):
             why[stream.id] = f"want a name that differs in more than case or the form of accents, got one like {other}; rename its files"
             continue
-        ids[manifest.folded(stream.id)], videos[manifest.folded(video.stem)] = stream.id, stream.video
+        ids[folded(stream.id)], videos[folded(video.stem)] = stream.id, stream.video
 
 
 def _unfit(stream: Stream) -> str:

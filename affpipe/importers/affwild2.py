@@ -19,8 +19,9 @@ from pathlib import Path, PurePosixPath
 from affpipe.errors import ManifestError, SettingsError
 from affpipe.importers.collection import Collection, Finding, Stream, place, split_side
 from affpipe.importers.duplicates import alike, similar_to
-from affpipe.importers.files import VIDEOS, Tree, look, stem
+from affpipe.importers.files import Tree, look, stem
 from affpipe.manifest import STREAM_ID
+from affpipe.media.containers import VIDEOS
 from affpipe.tasks import TASKS
 
 OFFICIAL = {  # videos, 10th ABAW; the parts of expr, and au, are not known

@@ -1,7 +1,7 @@
 """Which videos and streams exist, and whose face is meant: the one reader of data_manifest.csv and of curation files.
 
 A row is a stream: one subject in one video. Columns `stream_id, video, partition` must be there; `subject`, a column a task for its
-annotation file (`va`, `expr`, `au`), `person`, `images`, and `va_partition` … may be; others are not read. Paths are relative to
+annotation file (`va`, `expr`, `au`), `person`, `images`, `va_partition` … and `overlap` may be; others are not read. Paths are relative to
 `data_root`. `subject` says which face of the video is meant (largest, left, right; empty is largest).
 """
 
@@ -16,11 +16,12 @@ from pathlib import Path
 from affpipe import sheets
 from affpipe.errors import ManifestError
 from affpipe.files import folded, instead_of_file, on_disk, read_text
+from affpipe.overlaps import OFFICIAL
 from affpipe.tasks import TASKS
 
 NEEDED = ("stream_id", "video", "partition")
 OWN_PARTITION = {task: f"{task}_partition" for task in TASKS}  # task -> the column of its own partition
-COLUMNS = (*NEEDED, "subject", *TASKS, "person", "images", *OWN_PARTITION.values())
+COLUMNS = (*NEEDED, "subject", *TASKS, "person", "images", *OWN_PARTITION.values(), "overlap")
 SUBJECTS = ("largest", "left", "right")
 PARTITIONS = ("train", "validation", "test", "predict")
 STREAM_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ +-]*")
@@ -35,6 +36,7 @@ class Row:
     Attributes:
         labels: task -> annotation file. partitions: task -> its partition, of the tasks whose own differs from `partition`.
         person: who it is, where that is known: folds keep a person's streams together. images: folder of cropped, aligned faces.
+        overlap: OFFICIAL where a data set's lists have its video in train and in validation of one task.
     """
 
     stream_id: str
@@ -45,6 +47,7 @@ class Row:
     partitions: Mapping[str, str] = field(default_factory=dict, hash=False)
     person: str = ""
     images: Path | None = None
+    overlap: str = ""
 
     @property
     def video_id(self) -> str:
@@ -143,6 +146,8 @@ def _row(cells: dict[str, str], data_root: Path) -> Row:
     for column, partition in {"partition": cell["partition"], **own}.items():
         if partition not in PARTITIONS:
             raise ManifestError(f"want {column} one of {', '.join(PARTITIONS)}, got {partition!r}; mend the cell")
+    if cell["overlap"] not in ("", OFFICIAL):
+        raise ManifestError(f"want overlap {OFFICIAL} or nothing, got {cell['overlap']!r}; mend the cell")
     if not cell["video"]:
         raise ManifestError("want a video, got an empty cell; name a file")
     video = on_disk(data_root / cell["video"])
@@ -157,7 +162,7 @@ def _row(cells: dict[str, str], data_root: Path) -> Row:
     if images and not os.path.isdir(images):
         raise ManifestError(f"want a folder of images, got no {images}; check the path or leave the cell empty")
     partitions = {task: cell[column] for task, column in OWN_PARTITION.items() if cell[column]}
-    row = Row(cell["stream_id"], video, subject, cell["partition"], labels, partitions, cell["person"], images)
+    row = Row(cell["stream_id"], video, subject, cell["partition"], labels, partitions, cell["person"], images, cell["overlap"])
     if row.fits and not labels:
         raise ManifestError(
             f"want an annotation ({', '.join(TASKS)}) for partition {row.partition}, got none; name one or use partition predict"

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
+import clips
 import pytest
 from bad_case import LABELS, SETTINGS, Case, Said, outcome, sound_clip
 from bad_inputs import CASES
@@ -71,7 +72,7 @@ def test_the_page_has_what_is_said(maker, said):
 def folder(tmp_path) -> Path:
     """A sound run, with its settings as config.yaml."""
     for name in "ab":
-        (tmp_path / f"{name}.mp4").write_bytes(sound_clip())
+        (tmp_path / f"{name}.mp4").write_bytes(clips.apart(sound_clip(), name))
         (tmp_path / f"{name}.txt").write_text(LABELS)
     (tmp_path / "m.csv").write_text("stream_id,video,partition,va\na,a.mp4,train,a.txt\nb,b.mp4,validation,b.txt\n")
     (tmp_path / "config.yaml").write_text(SETTINGS.format(tmp_path).replace("data_manifest.csv", "m.csv"))

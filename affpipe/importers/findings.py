@@ -132,8 +132,9 @@ def _duplicates(collection: Collection, measured: Measured) -> Iterator[Finding]
         text = f"{' | '.join(group)} differ in no more than case, blanks or the mark of a copy; is it one video?"
         yield Finding("similar name", group[0], text, tuple(name for name in group if name in ids))
     yield from _same_annotations(collection, measured)
-    one = [Entry(e.id, canonical.get(e.video, e.video), e.partitions) for e in entries(collection, measured)]
-    yield from overlaps(one)
+    official = collection.official is not None
+    one = [Entry(e.id, e.video, e.partitions, content=canonical.get(e.video, ""), official=official) for e in entries(collection, measured)]
+    yield from (Finding("overlap", found.where, found.text, found.ids) for found in overlaps(one))
 
 
 def _same_annotations(collection: Collection, measured: Measured) -> Iterator[Finding]:

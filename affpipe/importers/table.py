@@ -3,7 +3,7 @@
 import csv
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from affpipe import disk, manifest
@@ -11,6 +11,7 @@ from affpipe.errors import ManifestError
 from affpipe.files import folded
 from affpipe.importers.collection import Collection, Finding, Stream, partition_columns
 from affpipe.manifest import ID_BYTES, NEEDED, OWN_PARTITION, STREAM_ID
+from affpipe.overlaps import OFFICIAL
 
 
 def sift(collection: Collection) -> tuple[list[Stream], list[Finding]]:
@@ -55,23 +56,28 @@ def _unfit(stream: Stream) -> str:
     return ""
 
 
-def text(streams: Sequence[Stream], tasks: Sequence[str], folders: set[str]) -> str:
+def text(streams: Sequence[Stream], tasks: Sequence[str], folders: set[str], official: Container[str] = ()) -> str:
     """The manifest as CSV.
 
     Args:
         tasks: those that have a column. folders: folders of images that hold some.
+        official: streams whose video official lists have in train and in validation of one task.
     """
     cells = {stream.id: partition_columns(stream, tasks) for stream in streams}
     own = [task for task in tasks if any(task in columns for _, columns in cells.values())]
     images = any(stream.images in folders for stream in streams)
+    marks = ["overlap"] if official else []
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow([*NEEDED[:2], "subject", NEEDED[2], *tasks, *(["images"] if images else []), *(OWN_PARTITION[task] for task in own)])
+    table.writerow(
+        [*NEEDED[:2], "subject", NEEDED[2], *tasks, *(["images"] if images else []), *(OWN_PARTITION[task] for task in own), *marks]
+    )
     for stream in sorted(streams, key=lambda stream: stream.id):
         partition, columns = cells[stream.id]
         row = [stream.id, stream.video, stream.subject, partition, *(stream.labels.get(task, "") for task in tasks)]
         row += [stream.images if stream.images in folders else ""] if images else []
-        table.writerow([*row, *(columns.get(task, "") for task in own)])
+        row += [columns.get(task, "") for task in own]
+        table.writerow([*row, *(OFFICIAL if stream.id in official else "" for _ in marks)])
     return out.getvalue()
 
 

@@ -53,6 +53,7 @@ def render(
         versions=versions,
         lines=lines,
         totals=_totals(lines, plan),
+        overlaps=plan.overlaps,
         missing=ledger.of_run(plan, entries),
         tasks=[TASKS[task] for task in tasks],
         parts=scoring.parts(plan, entries, scores),

@@ -18,7 +18,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="folder for the predictions")],
     subject: Annotated[str, typer.Option(help="which face: largest, left or right")] = "largest",
 ) -> None:
-    """Predict new videos with the models of a run: a table and a picture each."""
+    """Predict new videos with the models of a run: a table, a picture, and what is to be known of them, each."""
     from affpipe.console import progress, quiet_log
     from affpipe.newvideo import Predicted
     from affpipe.newvideo import predict as go
@@ -31,6 +31,8 @@ def predict(
     finally:
         for video in done:
             print(video.table)
+            for note in video.notes:
+                print(f"  {note.kind}: {note.text}")
             for model, reason in video.without.items():
                 print(f"  without {model}: {reason}")
         for name in sorted({name for video in done for name in video.random}):

@@ -54,7 +54,7 @@ def render(
         lines=lines,
         totals=_totals(lines, plan),
         overlaps=plan.overlaps,
-        missing=ledger.of_run(plan, entries),
+        missing=ledger.alike(plan, ledger.of_run(plan, entries)),
         tasks=[TASKS[task] for task in tasks],
         parts=scoring.parts(plan, entries, scores),
         measures=MEASURES,

@@ -31,7 +31,7 @@ How it ends:
 - *done*: it is used. What should be looked at is a warning in the log of the job.
 
 Settings that come by `--configfile` are read by Snakemake first: of a file that is missing, or that is no YAML, Snakemake speaks in its own
-words. `affpipe cache gc --config config.yaml --config my.yaml` reads the same files without it.
+words. `affpipe cache gc --config config.yaml my.yaml` reads the same files without it.
 
 | | input | ends | line | do |
 | --- | --- | --- | --- | --- |

@@ -106,6 +106,13 @@ def test_a_bomb_of_aliases_ends_a_command_with_its_line(folder):
     )
 
 
+def test_a_recipe_is_read_without_snakemake_as_the_page_says(folder):
+    (folder / "my.yaml").write_text("shard: 3\n")
+    status, text = run(folder, "affpipe", "cache", "gc", "--config", "config.yaml", "my.yaml")
+    assert status == 2
+    assert text.startswith("affpipe: config.yaml, my.yaml: shard: unknown key; allowed: name, tasks, manifest")
+
+
 def test_a_pipe_is_no_video_to_predict(tmp_path):
     os.mkfifo(tmp_path / "x.mp4")
     with pytest.raises(MediaError, match=r"x\.mp4: want a video file, got a pipe; check the path"):

@@ -24,10 +24,10 @@ def finished(plan: Plan) -> None:
         say += f", {len(failed)} with faults that were skipped (exit status 0, as on_error is skip)"
     if failures:
         say += f"; {ledger.path(plan)} says what is missing, why, and what to do"
-    print(f"affpipe: {say}", file=sys.stderr)
     found = jsonfile.read(Path(plan.settings.results) / plan.settings.name / "scores.json")
-    for task, figures in found[plan.settings.publish].items():
-        print(f"affpipe: {caveats.line(plan.settings.publish, TASKS[task].title, TASKS[task].measure, figures)}", file=sys.stderr)
+    name = plan.settings.publish
+    told = [caveats.line(name, TASKS[task].title, TASKS[task].measure, figures) for task, figures in found[name].items()]
+    _print(say, *ledger.lines(plan, failures), *told)
 
 
 def stopped(plan: Plan) -> None:
@@ -36,8 +36,12 @@ def stopped(plan: Plan) -> None:
     if failures:
         ledger.write(plan, failures)
         streams = {failure.stream_id for failure in failures}
-        print(
-            f"affpipe: stopped by faults of {len(streams)} streams: {ledger.path(plan)} says of each what to do; "
+        _print(
+            f"stopped by faults of {len(streams)} streams: {ledger.path(plan)} says of each what to do; "
             "mend them, or set on_error: skip, then run again: what is done stays done",
-            file=sys.stderr,
+            *ledger.lines(plan, failures),
         )
+
+
+def _print(say: str, *causes: str) -> None:
+    print(f"affpipe: {say}", *(f"affpipe:   {cause}" for cause in causes), sep="\n", file=sys.stderr)

@@ -2,22 +2,22 @@
 
 Several YAML files are laid over each other, later ones winning key by key, and the result over the defaults of `settings`. A key set to
 null is as if it had never been set, so a recipe can take out what the files below it put in; where a setting has a default and may be off
-(`clip_norm: null`), null is off.
+(`ema_decay: null`), null is off.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-import yaml
 from pydantic import ValidationError
 
 from affpipe import settings
 from affpipe.errors import SettingsError
-from affpipe.files import read_text
 from affpipe.settings import Section, Settings
+from affpipe.settings.plain import kinds, misread
+from affpipe.yamlfile import read_yaml
 
-MOST = 100_000  # values in a settings file; the largest recipe has some hundred
+NAMED = (("features",), ("models",), ("reference", "rows"))  # places that hold sections by names of the user's choice
 
 _WORDS = {"Tuple": "a list", "Dictionary": "settings", "String": "text"}  # pydantic's and ours
 
@@ -54,86 +54,88 @@ def _inside(annotation: Any, value: Mapping[str, Any]) -> dict[str, Any]:
     out = {}
     for name, own in value.items():
         if isinstance(own, Mapping):
-            tag = own.get("encoder", own.get("kind"))
-            out[name] = without_null(own, _TAGGED.get(tag) if isinstance(tag, str) else _section(annotation))
-        elif own is not None:
+            out[name] = without_null(own, _named(annotation, own))
+        elif own is not None or not isinstance(name, str):
             out[name] = own
     return out
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """One settings file as a mapping; SettingsError names the file and line if it is none."""
-    text = read_text(path, "settings file", SettingsError, "check --config")
-    try:
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-        _count_values(node, {})
-        data = node and loader.construct_document(node)
-    except yaml.YAMLError as error:
-        place = f" in line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
-        what = " ".join(str(getattr(error, "problem", None) or error).removeprefix("but found ").split())
-        raise SettingsError(f"{path}: want YAML, got {what}{place}; mend the file") from None
-    except RecursionError:
-        raise SettingsError(f"{path}: want YAML, got values nested too deep to read; mend the file") from None
-    except ValueError as error:  # a date or number that YAML writes and Python has not
-        what = str(error).partition(";")[0]
-        raise SettingsError(f"{path}: want YAML, got a value that is none ({what}); put it between quotes") from None
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise SettingsError(f"{path}: want settings as `key: value`, got {type(data).__name__}; mend the file")
+def _named(annotation: Any, own: Mapping[str, Any]) -> Any:
+    """The section of what stands under a name of the user's choice."""
+    tag = own.get("encoder", own.get("kind"))
+    return _TAGGED.get(tag) if isinstance(tag, str) else _section(annotation)
+
+
+def layered(paths: Iterable[Path]) -> dict[str, Any]:
+    """Files laid over each other in order; SettingsError for a name that one sets to null and none before it has: it is misspelt."""
+    data: dict[str, Any] = {}
+    for path in paths:
+        own = read_yaml(path)
+        for place in NAMED:
+            known, named = _at(data, place), _at(own, place)
+            for name in (name for name, value in named.items() if value is None and name not in known):
+                has = f"{', '.join(map(str, known))}" if known else "none"
+                raise SettingsError(
+                    f"{path}: {'.'.join(place)}.{name}: want null for a name of the files before it, of which it takes one out, "
+                    f"got another (they have {has}); mend the name, or leave it out"
+                )
+        data = overlay(data, own)
     return data
 
 
-def _count_values(node: yaml.Node | None, counts: dict[int, int]) -> int:
-    """Values below a node of YAML, those behind an alias as often as it stands there; YAMLError where they are more than MOST.
-
-    So ten lines of aliases of aliases do not become a billion values. A key that stands twice is refused too: which is meant?
-    """
-    if not isinstance(node, yaml.CollectionNode):
-        return 1
-    if id(node) in counts:
-        if not counts[id(node)]:
-            raise yaml.MarkedYAMLError(problem="an alias of what it is part of", problem_mark=node.start_mark)
-        return counts[id(node)]
-    counts[id(node)] = 0  # being counted
-    below = node.value
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} again", problem_mark=key.start_mark)
-            seen.add(key.value)
-        below = [part for pair in node.value for part in pair]
-    counts[id(node)] = 1 + sum(_count_values(part, counts) for part in below)
-    if counts[id(node)] > MOST:
-        raise yaml.MarkedYAMLError(problem=f"more than {MOST} values, aliases written out,", problem_mark=node.start_mark)
-    return counts[id(node)]
+def _at(data: Mapping[str, Any], place: Iterable[str]) -> Mapping[str, Any]:
+    """The mapping at a place; an empty one where there is none."""
+    found: Any = data
+    for key in place:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
 
 
 def load(paths: Iterable[Path]) -> Settings:
     """Settings from files laid over each other in order."""
-    data: dict[str, Any] = {}
     paths = list(paths)
-    for path in paths:
-        data = overlay(data, read_yaml(path))
-    return parse(data, where=", ".join(map(str, paths)))
+    return parse(layered(paths), where=", ".join(map(str, paths)))
 
 
 def parse(data: Mapping[str, Any], *, where: str = "settings") -> Settings:
     """Settings from a mapping; SettingsError is one line with each fault's key path, what is allowed, and what was given."""
+    given = without_null(data)
+    faults = dict(_misread(given))  # path -> line: what pydantic would take for something else
     try:
-        return Settings.model_validate(without_null(data))
+        found = Settings.model_validate(given)
     except ValidationError as error:
-        faults = [line if "; " in line else f"{line}; mend it" for line in map(_explain, error.errors())]
-        raise SettingsError(f"{where}: " + "; ".join(faults)) from None
+        found = None
+        faults = {path: line if "; " in line else f"{line}; mend it" for path, line in map(_explain, error.errors())} | faults
+    if found is None or faults:
+        raise SettingsError(f"{where}: " + "; ".join(faults.values())) from None
+    return found
 
 
-def _explain(fault: Mapping[str, Any]) -> str:
+def _misread(data: Mapping[str, Any], section: Any = Settings, path: str = "") -> Iterator[tuple[str, str]]:
+    """Path and fault of each value of a section, and of the sections in it, that could be taken for another than is meant."""
+    for key, value in data.items():
+        field, here = getattr(section, "model_fields", {}).get(key), f"{path}{key}"
+        if field is None:
+            continue
+        if isinstance(value, Mapping) and get_origin(field.annotation) is dict:
+            for name, own in value.items():
+                if isinstance(own, Mapping):
+                    yield from _misread(own, _named(field.annotation, own), f"{here}.{name}.")
+        elif isinstance(value, Mapping):
+            yield from _misread(value, _section(field.annotation), f"{here}.")
+        elif why := misread(value, kinds(field.annotation)):
+            yield here, f"{here}: {why}"
+
+
+def _explain(fault: Mapping[str, Any]) -> tuple[str, str]:
+    """Path of a fault, and its line."""
     loc = [str(p) for i, p in enumerate(fault["loc"]) if not (p in _TAGGED and i == 2) and p != "[key]"]  # the tag of a union is no key
     path = ".".join(loc)
     given = repr(fault["input"])
-    given = given if len(given) <= 80 else f"{given[:77]}..."
+    return path, _line(fault, path, given if len(given) <= 80 else f"{given[:77]}...")
+
+
+def _line(fault: Mapping[str, Any], path: str, given: str) -> str:
     match fault["type"]:
         case "extra_forbidden":
             return f"{path}: unknown key; {_allowed(fault['loc'])}"
@@ -160,7 +162,7 @@ def _wanted(message: str) -> str:
         return f"want another value ({message})"
     if what != "Input":
         return f"want {_WORDS.get(what, what.lower())} to {rest}"
-    rest = rest.removeprefix("be ")
+    rest = rest.removeprefix("be ").replace("a valid tuple", "a list")
     return f"want a number {rest}" if rest.startswith(("greater", "less")) else f"want {rest}"
 
 

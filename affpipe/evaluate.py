@@ -15,6 +15,7 @@ import numpy as np
 
 from affpipe import bootstrap, caveats, formats, metrics
 from affpipe.errors import InputError, ManifestError
+from affpipe.files import left_by_mac, on_disk
 from affpipe.metrics import KEYS, Video
 from affpipe.tasks import EXPRESSIONS, TASKS
 
@@ -38,15 +39,15 @@ def folders(task: str, truth: Path, predicted: Path) -> dict[str, Video]:
     for folder in (truth, predicted):
         if not folder.is_dir():
             raise InputError(f"{folder}: want a folder of official text files, got none; check the path")
-    names = sorted(path.name for path in truth.glob("*.txt"))
+    names = sorted(path.name for path in truth.glob("*.txt") if not left_by_mac(path.name))
     if not names:
         raise InputError(f"{truth}: want official text files (*.txt), got none; check the path")
-    missing = [name for name in names if not (predicted / name).is_file()]
+    missing = [name for name in names if not on_disk(predicted / name).is_file()]
     if missing:
         raise InputError(
             f"{predicted}: want a prediction for each of {len(names)} truth files, got none for {', '.join(missing[:3])}; predict them"
         )
-    return {Path(name).stem: pair(task, truth / name, predicted / name) for name in names}
+    return {Path(name).stem: pair(task, truth / name, on_disk(predicted / name)) for name in names}
 
 
 def pair(task: str, truth: Path, predicted: Path) -> Video:
@@ -189,7 +190,7 @@ def _cells(task: str, figures: Mapping[str, Any]) -> list[str]:
     measure = TASKS[task].measure
     pooled, within = ({key: _text(of[key]) for key in KEYS[task]} for of in (figures, figures["within_video"]))
     limits = figures.get("intervals", {}).get(measure)
-    interval = "-" if limits is None else f"{limits[0]:.3f} to {limits[1]:.3f}"
+    interval = "-" if limits is None else f"{limits[0]:z.3f} to {limits[1]:z.3f}"
     if task == "va":
         return [*pooled.values(), interval, *within.values()]
     return [pooled[measure], interval, *([pooled["accuracy"]] if task == "expr" else []), within[measure]]
@@ -197,7 +198,7 @@ def _cells(task: str, figures: Mapping[str, Any]) -> list[str]:
 
 def _text(value: float | None) -> str:
     """Three decimals; "-" for what does not exist: NaN, or None where the figures were read from JSON."""
-    return "-" if value is None or np.isnan(value) else f"{value:.3f}"
+    return "-" if value is None or np.isnan(value) else f"{value:z.3f}"
 
 
 def per_video_csv(task: str, scores: Mapping[str, Mapping[str, Any]]) -> str:

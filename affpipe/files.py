@@ -1,7 +1,14 @@
-"""What stands at a path, and small files read whole: where there is no file, or no text in UTF-8, one line says what there is."""
+"""What stands at a path, and small files read whole: where there is no file, or no text in UTF-8, one line says what there is.
+
+Accents may be written in two forms, which people cannot tell apart: é as one character (NFC), or as e and an accent (NFD), as macOS and
+what was unpacked there have it. A name is found in either.
+"""
 
 import codecs
+import os
 import stat
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 from affpipe.errors import AffpipeError
@@ -20,12 +27,53 @@ def instead_of_file(path: Path) -> str:
     return "" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no file")
 
 
+def composed(name: str) -> str:
+    """A name with its accents in one form (NFC), whatever form the file system has them in."""
+    return unicodedata.normalize("NFC", name)
+
+
+def folded(name: str) -> str:
+    """One text for all names that some file system takes for one: they differ in case, or in how accents are written, alone."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+
+
+def named(name: str, names: Iterable[str]) -> str | None:
+    """Of some names the one that is meant: that very one, or else the only one that differs in how accents are written; None if none is."""
+    names = list(names)
+    if name in names:
+        return name
+    same = [other for other in names if composed(other) == composed(name)] if not name.isascii() else []
+    return same[0] if len(same) == 1 else None
+
+
+def on_disk(path: Path) -> Path:
+    """A path as the file system has it, where that writes accents in another form; the path itself where nothing is there in any form."""
+    if str(path).isascii() or os.path.lexists(path):
+        return path
+    at = Path(path.anchor)
+    for part in path.parts[bool(path.anchor) :]:
+        try:
+            name = part if part.isascii() or os.path.lexists(at / part) else named(part, os.listdir(at))
+        except OSError:
+            return path
+        if name is None:
+            return path
+        at /= name
+    return at
+
+
+def left_by_mac(name: str) -> bool:
+    """Whether a file is what macOS leaves beside others in archives and on foreign disks: no file of anyone's."""
+    return name == ".DS_Store" or name.startswith("._")
+
+
 def read_bytes(path: Path, what: str, fault: type[AffpipeError], remedy: str) -> bytes:
     """Content of a file; `fault` with the remedy where it cannot be read. A pipe or a device is refused: it may never end.
 
     Args:
         what: names the file to people, as in "settings file".
     """
+    path = on_disk(path)
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise fault(f"{path}: want a readable {what}, got {instead_of_file(path)}; {remedy}")
@@ -38,9 +86,11 @@ def read_text(path: Path, what: str, fault: type[AffpipeError], remedy: str) -> 
     """As `read_bytes`, decoded from UTF-8 with or without a byte order mark; line ends stay as they are."""
     data = read_bytes(path, what, fault, remedy)
     try:
+        if 0 in data[:2]:  # UTF-16 without its mark
+            raise UnicodeDecodeError("utf-8", data, 0, 1, "UTF-16")
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or 0 in data[:2]
         line = error.object[: error.start].count(b"\n") + 1
         got = "UTF-16" if utf16 else f"bytes in line {line} that are not UTF-8"
         raise fault(f"{path}: want a readable {what}, got {got}; save it as text in UTF-8") from None

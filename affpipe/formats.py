@@ -37,7 +37,7 @@ def read_labels(task: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
     if not lines or _bare(lines[0]) != _bare(t.header):
         got = repr(lines[0][:SHOWN]) if lines else "an empty file"
         raise ManifestError(f"{path}: line 1: want the header {t.header}, got {got}; {_head_remedy(lines[0] if lines else '')}")
-    while lines and not lines[-1].strip():
+    while lines and not lines[-1].strip(" \t,"):  # a spreadsheet's empty row is commas
         lines.pop()
     rows, width = lines[1:], len(t.columns)
     try:

@@ -5,11 +5,12 @@ Every stream of the manifest is in the predictions or here: see `check_complete`
 
 import csv
 import io
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from affpipe import disk
+from affpipe.alike import groups, shape
 from affpipe.indexes import Entry
 from affpipe.jobrecord import JobRecord
 from affpipe.plan import Plan
@@ -91,6 +92,29 @@ def of_stopped(plan: Plan) -> list[Failure]:
                 if reason is not None:
                     out.append(Failure(stream.id, name, "failed", *split(reason), "", "no"))
     return sorted(out, key=astuple)
+
+
+def alike(plan: Plan, failures: Iterable[Failure]) -> list[list[Failure]]:
+    """Failures that differ in the stream alone, together: one cause of many streams. In the order of the first of each."""
+    rows = {row.stream_id: row for row in plan.rows}
+
+    def cause(failure: Failure) -> tuple[str, ...]:
+        row = rows[failure.stream_id]
+        names = (str(row.video), row.video.name, row.video_id, row.stream_id)
+        reason, remedy = (shape(text, names) for text in (failure.reason, failure.remedy))
+        return failure.stage, failure.status, reason, remedy, failure.without, failure.predicted
+
+    return groups(failures, cause)
+
+
+def lines(plan: Plan, failures: Iterable[Failure], most: int = 5) -> list[str]:
+    """For people: a line a cause, those of most streams first, with the reason of its first stream."""
+    found = sorted(alike(plan, failures), key=lambda own: -len(own))
+    out = []
+    for first, *others in found[:most]:
+        many = f"{len(others) + 1} streams, as {first.stream_id}" if others else first.stream_id
+        out.append(f"{many}: {first.stage} {first.status}: {first.reason}{f'; {first.remedy}' if first.remedy else ''}")
+    return out + ([f"and {len(found) - most} more causes"] if len(found) > most else [])
 
 
 def split(reason: str) -> tuple[str, str]:

@@ -1,12 +1,11 @@
 """Which videos and streams exist, and whose face is meant: the one reader of data_manifest.csv and of curation files.
 
 A row is a stream: one subject in one video. Columns `stream_id, video, partition` must be there; `subject`, a column a task for its
-annotation file (`va`, `expr`, `au`), `person`, `images`, `va_partition` …, `video_track` and `audio_track` may be; others are not read.
-Paths are relative to `data_root`. `subject` says which face of the video is meant (largest, left, right; empty is largest).
+annotation file (`va`, `expr`, `au`), `person`, `images`, `va_partition` …, `video_track`, `audio_track` and `overlap` may be; others are
+not read. Paths are relative to `data_root`. `subject` says which face of the video is meant (largest, left, right; empty is largest).
 """
 
 import csv
-import io
 import os
 import re
 import unicodedata
@@ -14,14 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from affpipe import sheets
 from affpipe.errors import ManifestError
-from affpipe.files import instead_of_file, read_text
+from affpipe.files import folded, instead_of_file, on_disk, read_text
+from affpipe.overlaps import OFFICIAL
 from affpipe.tasks import TASKS
 
 NEEDED = ("stream_id", "video", "partition")
 OWN_PARTITION = {task: f"{task}_partition" for task in TASKS}  # task -> the column of its own partition
 TRACKS = ("video_track", "audio_track")  # which of several tracks of a file; empty: as the settings say
-COLUMNS = (*NEEDED, "subject", *TASKS, "person", "images", *OWN_PARTITION.values(), *TRACKS)
+COLUMNS = (*NEEDED, "subject", *TASKS, "person", "images", *OWN_PARTITION.values(), "overlap", *TRACKS)
 SUBJECTS = ("largest", "left", "right")
 PARTITIONS = ("train", "validation", "test", "predict")
 STREAM_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ +-]*")
@@ -37,6 +38,7 @@ class Row:
         labels: task -> annotation file. partitions: task -> its partition, of the tasks whose own differs from `partition`.
         person: who it is, where that is known: folds keep a person's streams together. images: folder of cropped, aligned faces.
         video_track, audio_track: number of a track of the file, from 0, or "auto"; None where the settings decide.
+        overlap: OFFICIAL where a data set's lists have its video in train and in validation of one task.
     """
 
     stream_id: str
@@ -47,6 +49,7 @@ class Row:
     partitions: Mapping[str, str] = field(default_factory=dict, hash=False)
     person: str = ""
     images: Path | None = None
+    overlap: str = ""
     video_track: int | str | None = None
     audio_track: int | str | None = None
 
@@ -79,11 +82,6 @@ def check_video_name(video: Path) -> None:
         raise ManifestError(f"{video}: want a file name of at most {ID_BYTES} bytes (it names files), got {len(name.encode())}; rename it")
 
 
-def folded(name: str) -> str:
-    """One text for all names that some file system takes for one: they differ in case, or in how accents are written, alone."""
-    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
-
-
 def read(path: Path, data_root: Path) -> list[Row]:
     """Rows of a manifest, checked. ManifestError names file, row (the header is row 1) and remedy of the first fault."""
     rows, faults = scan(path, data_root)
@@ -101,10 +99,9 @@ def scan(path: Path, data_root: Path) -> tuple[list[tuple[int, Row]], list[Manif
     faults: list[tuple[int, ManifestError]] = []
     text = read_text(path, "CSV file", ManifestError, "check the setting `manifest`")
     try:
-        table = csv.DictReader(io.StringIO(text, newline=""))
-        _check_head(path, table.fieldnames or [])
-        for cells in table:
-            number = table.line_num
+        head, table = sheets.rows(text)
+        _check_head(path, head)
+        for number, cells in table:
             try:
                 rows.append((number, _row(cells, data_root)))
             except ManifestError as error:
@@ -153,22 +150,24 @@ def _row(cells: dict[str, str], data_root: Path) -> Row:
     for column, partition in {"partition": cell["partition"], **own}.items():
         if partition not in PARTITIONS:
             raise ManifestError(f"want {column} one of {', '.join(PARTITIONS)}, got {partition!r}; mend the cell")
+    if cell["overlap"] not in ("", OFFICIAL):
+        raise ManifestError(f"want overlap {OFFICIAL} or nothing, got {cell['overlap']!r}; mend the cell")
     if not cell["video"]:
         raise ManifestError("want a video, got an empty cell; name a file")
-    video = data_root / cell["video"]
+    video = on_disk(data_root / cell["video"])
     if got := _no_file(video):
         raise ManifestError(f"want a video file, got {got}; check the path or the setting `data_root`")
     check_video_name(video)
-    labels = {task: data_root / cell[task] for task in TASKS if cell[task]}
+    labels = {task: on_disk(data_root / cell[task]) for task in TASKS if cell[task]}
     for annotation in labels.values():
         if got := _no_file(annotation):
             raise ManifestError(f"want an annotation file, got {got}; check the path or leave the cell empty")
-    images = data_root / cell["images"] if cell["images"] else None
+    images = on_disk(data_root / cell["images"]) if cell["images"] else None
     if images and not os.path.isdir(images):
         raise ManifestError(f"want a folder of images, got no {images}; check the path or leave the cell empty")
     partitions = {task: cell[column] for task, column in OWN_PARTITION.items() if cell[column]}
     tracks = {column: _track_cell(column, cell[column]) for column in TRACKS}
-    row = Row(cell["stream_id"], video, subject, cell["partition"], labels, partitions, cell["person"], images, **tracks)
+    row = Row(cell["stream_id"], video, subject, cell["partition"], labels, partitions, cell["person"], images, cell["overlap"], **tracks)
     if row.fits and not labels:
         raise ManifestError(
             f"want an annotation ({', '.join(TASKS)}) for partition {row.partition}, got none; name one or use partition predict"
@@ -281,16 +280,13 @@ def read_decisions(path: Path, rows: Iterable[Row]) -> dict[str, Decision]:
     known, out = {row.stream_id for row in rows}, {}
     text = read_text(path, "curation file", ManifestError, "check subject.curation")
     try:
-        table = csv.DictReader(io.StringIO(text, newline=""))
-        head = table.fieldnames or []
+        head, table = sheets.rows(text)
         if any(head.count(c) != 1 for c in ("stream_id", "tracks")):
             raise ManifestError(
                 f"{path}: row 1: want columns stream_id, tracks, each once, got {', '.join(head)}; mend row 1, or save with commas"
             )
-        for cells in table:
-            if not any(text for cell in cells.values() for text in cell or ()):  # as spreadsheets leave it where a row was emptied
-                continue
-            where = f"{path}: row {table.line_num}"
+        for number, cells in table:
+            where = f"{path}: row {number}"
             if None in cells or None in cells.values():
                 raise ManifestError(f"{where}: want as many cells as row 1, with spaces and no commas between tracks; mend the commas")
             stream = cells["stream_id"].strip()
@@ -298,7 +294,7 @@ def read_decisions(path: Path, rows: Iterable[Row]) -> dict[str, Decision]:
                 raise ManifestError(f"{where}: want a stream_id of the manifest, got {stream!r}; remove the row")
             if stream in out:
                 raise ManifestError(f"{where}: want a row a stream, got {stream!r} again; remove one")
-            out[stream] = Decision(_tracks(where, cells["tracks"]), cells.get("faces", "").strip(), table.line_num, cells)
+            out[stream] = Decision(_tracks(where, cells["tracks"]), cells.get("faces", "").strip(), number, cells)
     except csv.Error as error:
         raise ManifestError(f"{path}: want a readable curation file, got {error}; save as CSV in UTF-8") from None
     return out

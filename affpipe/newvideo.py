@@ -1,15 +1,21 @@
 """Videos of the user through the stages and models of a finished run, in this process, with the same store."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from affpipe import cache, formats, jobs, report, store, workers
+import numpy as np
+
+from affpipe import __version__, cache, disk, formats, jobs, notes, report, store, workers
 from affpipe.errors import AffpipeError, InputError, MediaError, StoreError
-from affpipe.files import instead_of_file
+from affpipe.files import folded, instead_of_file, on_disk
+from affpipe.frames import SOURCE_NAMES
 from affpipe.indexes import Entry
 from affpipe.jobs import Progress
-from affpipe.manifest import SUBJECTS, Row, check_video_name, folded
+from affpipe.manifest import SUBJECTS, Row, check_video_name
 from affpipe.media.identity import fingerprint
+from affpipe.notes import Note
 from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
 from affpipe.predictor import model_path
@@ -18,15 +24,21 @@ from affpipe.publish import read_run
 
 @dataclass(frozen=True)
 class Predicted:
-    """What came of a video. table: its predictions. without: models that had nothing to go on, and why. random: see `store`."""
+    """What came of a video.
+
+    Attributes:
+        table: its predictions. without: models that had nothing to go on, and why. random: see `store`.
+        notes: what a person should know of it, see `affpipe.notes`.
+    """
 
     table: Path
     without: dict[str, str]
     random: tuple[str, ...]
+    notes: tuple[Note, ...] = ()
 
 
 def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress: Progress, done: list[Predicted]) -> None:
-    """Write `<out>/<video>.csv` and `.png` for each video and add it to `done`.
+    """Write `<out>/<video>.csv`, `.png` and `.json` for each video and add it to `done`.
 
     MediaError at the end names every video that could not be predicted; the others are written first. StoreError where a file of the store
     is damaged: it is out of the way then, and the same call, or for a model the workflow, makes it again.
@@ -55,7 +67,7 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
             if entry.status == "done":
                 without = {model: entries[model][item.id].reason for model in settings.models if entries[model][item.id].status != "done"}
                 try:
-                    done.append(Predicted(_write(plan, item, out), without, _random(plan, item)))
+                    done.append(_write(plan, item, out, without))
                 except StoreError:  # of the store or of the folder `out`: others would meet it too
                     raise
                 except Exception as error:
@@ -82,25 +94,43 @@ def _rows(videos: list[Path], subject: str, out: Path) -> tuple[list[Row], list[
     return rows, failed
 
 
-def _files(id: str, out: Path) -> tuple[Path, Path]:
-    """Table and picture of a video."""
-    return out / f"{id}.csv", out / f"{id}.png"
+def _files(id: str, out: Path) -> tuple[Path, Path, Path]:
+    """Table and picture of a video, and what a person should know of both."""
+    return out / f"{id}.csv", out / f"{id}.png", out / f"{id}.json"
 
 
 def _row(video: Path, subject: str) -> Row:
+    video = on_disk(video)
     if got := instead_of_file(video):
         raise MediaError(f"{video}: want a video file, got {got}; check the path")
     check_video_name(video)
     return Row(video.stem, video, subject, "predict")
 
 
-def _write(plan: Plan, item: Item, out: Path) -> Path:
+def _write(plan: Plan, item: Item, out: Path, without: dict[str, str]) -> Predicted:
     axis, found = frames_of(plan, plan.settings.publish, item)
-    table, picture = _files(item.id, out)
+    table, picture, about = _files(item.id, out)
+    random = tuple(store.attributes(plan.stream(plan.settings.publish, item))["random"])
+    done = Predicted(table, without, random, tuple(notes.of(plan, item)))
     formats.write_predictions(table, axis.times_s, found.values, found.chances, found.source, found.valid)
+    disk.write_text(about, json.dumps(_about(plan, item, done, found.source), indent=1, ensure_ascii=False) + "\n")
     report.trajectories(picture, item.id, axis.times_s, found)
-    return table
+    return done
 
 
-def _random(plan: Plan, item: Item) -> tuple[str, ...]:
-    return tuple(store.attributes(plan.stream(plan.settings.publish, item))["random"])
+def _about(plan: Plan, item: Item, done: Predicted, source: np.ndarray) -> dict[str, Any]:
+    """What stands beside a table: of what it was made, and all that a person should know of it."""
+    return {
+        "affpipe": __version__,
+        "run": plan.settings.name,
+        "model": plan.settings.publish,
+        "model_key": plan.key(plan.settings.publish),
+        "video": str(item.row.video),
+        "identity": plan.item("frames", item).identity,
+        "subject": item.row.subject,
+        "frames": len(source),
+        "sources": {name: int((source == code).sum()) for code, name in SOURCE_NAMES.items()},
+        "notes": {note.kind: note.text for note in done.notes},
+        "without": done.without,
+        "random_weights": list(done.random),
+    }

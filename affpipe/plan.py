@@ -13,13 +13,14 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from affpipe import store
+from affpipe import overlaps, store
 from affpipe.encoders.specs import ENCODERS
 from affpipe.errors import ManifestError, StoreError
 from affpipe.faces import images
 from affpipe.files import read_bytes
 from affpipe.manifest import Row, check_images, fold_groups, read_curation
 from affpipe.media.identity import fingerprint
+from affpipe.overlaps import OFFICIAL, Member, Overlap
 from affpipe.settings import MEDIA_STAGES, Settings
 
 # Bump a revision by hand when the code of a stage or model changes values.
@@ -223,6 +224,16 @@ class Plan:
             sizes[fold] += len(group)
             out |= dict.fromkeys(group, fold)
         return out
+
+    @cached_property
+    def overlaps(self) -> list[Overlap]:
+        """Videos that a task of the run has in train and in validation, under whatever names."""
+        tasks, out = self.settings.tasks, []
+        for row in self.rows:
+            own = {task: row.partition_of(task) for task in tasks if task in row.labels}
+            content = self._item("video", row.video_id).identity if row.fits else ""
+            out.append(Member(row.stream_id, str(row.video), content, own, official=row.overlap == OFFICIAL))
+        return overlaps.of(out)
 
     # -- items --
 

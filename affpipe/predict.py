@@ -77,7 +77,7 @@ def nothing_usable(job: Job, settings: ModelSettings, sequence: sequences.Sequen
             vad = job.plan.settings.vad.model != "none"
             return (
                 f"want windows in which the mouth {'and the voice say' if vad else 'says'} speech, got none of {len(kept)} retained; "
-                "lower speech.min_open_ratio, or set speech_only: false"
+                "lower speech.min_open_ratio, or set speech_only: never"
             )
     names = [name for name in sequence.inputs if name != "steps"]
     return f"want something to predict from, got no usable row of {', '.join(names)}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from affpipe import cache, config, device, disk, jobs, jsonfile, manifest, resources, store, workers
-from affpipe.errors import InputError, SettingsError, StoreError
+from affpipe.errors import InputError, ManifestError, SettingsError, StoreError
 from affpipe.indexes import Entry, read_index, write_index
 from affpipe.jobrecord import JobRecord, recording
 from affpipe.jobs import Progress
@@ -42,8 +42,14 @@ def plan_of(paths: list[Path]) -> Plan:
 
 
 def _whole(plan: Plan) -> Plan:
-    """The plan with all videos and annotations looked at: what cannot be read is said here, and not by whoever asks for a name first."""
+    """The plan with all videos and annotations looked at: what cannot be read is said here, and not by whoever asks for a name first.
+
+    ManifestError for a video in train and in validation of one task, unless the manifest says that official lists have it so.
+    """
     plan.published()
+    if own := [found for found in plan.overlaps if not found.official]:
+        more = f" (and {len(own) - 1} more: see affpipe manifest check)" if len(own) > 1 else ""
+        raise ManifestError(f"{plan.settings.manifest}: {own[0].where}: {own[0].text}{more}")
     return plan
 
 

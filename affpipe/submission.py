@@ -12,6 +12,7 @@ import numpy as np
 
 from affpipe import __version__, disk, formats, frames, jsonfile, preflight
 from affpipe.errors import InputError, ManifestError
+from affpipe.files import left_by_mac
 from affpipe.tasks import TASKS
 from affpipe.template import Template, read_template
 
@@ -183,7 +184,7 @@ def _check_places(task: str, template: Path, predictions: Path, out: Path) -> No
                 earlier = {Path(name).name for name in file.namelist() if name.startswith(f"{task}/")}
         except (OSError, zipfile.BadZipFile):
             earlier = set()
-        if not folder.is_dir() or not {path.name for path in folder.iterdir()} <= earlier:
+        if not folder.is_dir() or not {path.name for path in folder.iterdir() if not left_by_mac(path.name)} <= earlier:
             raise InputError(f"{folder}: want a new folder or that of an earlier submission, got other files in it; give another --out")
 
 

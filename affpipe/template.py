@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from affpipe.errors import ManifestError
+from affpipe.files import read_text
 from affpipe.manifest import ID_BYTES, STREAM_ID
 from affpipe.tasks import TASKS
 
@@ -76,10 +77,7 @@ def read_template(task: str, path: Path) -> Template:
 
 def _template_lines(path: Path) -> list[str]:
     """Lines without BOM, line ends and blank lines at the end."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: want a readable template, got {getattr(error, 'strerror', None) or error}; check the path") from None
+    text = read_text(path, "template", ManifestError, "check the path")
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     while lines and not lines[-1].strip():
         lines.pop()

@@ -109,7 +109,12 @@ FINDINGS = [  # kind, what it is about, a part of what it says
     ("left out", "again (1)", "got 'again (1)'; rename its files"),
     ("two partitions", "both", "expr: want one partition, got train, validation: taken as validation"),
     ("two annotations", "duet_right", "not older/EXPR_Classification_Challenge/Train_Set/duet_right.txt (other bytes)"),
-    ("overlap", "batch1/again (1).mp4", "au: want a video in train or in validation, got it in both (train: again; validation: again (1))"),
+    (
+        "overlap",
+        "batch1/again (1).mp4",
+        "au: want a video in train or in validation, got it in both (train: again (again.mp4); validation: again (1) (again (1).mp4)); "
+        "as official lists have it",
+    ),
     ("rows and frames", "t3", "expr: want a line a frame (-49 to +2), got 23 lines for 20 frames (+3)"),
     ("rows and frames", "too few", "va: want a line a frame (-49 to +2), got 10 lines for 60 frames (-50)"),
     ("rows and frames", "too many", "va: want a line a frame (-49 to +2), got 63 lines for 60 frames (+3)"),

@@ -74,7 +74,7 @@ class Case:
 def outcome(case: Case, folder: Path) -> Said:
     """What is said of a case made in an empty folder, with the folder's own path left out."""
     for name in "ab":
-        (folder / f"{name}.mp4").write_bytes(sound_clip())
+        (folder / f"{name}.mp4").write_bytes(clips.apart(sound_clip(), name))
         (folder / f"{name}.txt").write_text(LABELS)
     (folder / "data_manifest.csv").write_text(HEAD + ROWS)
     (folder / "my.yaml").write_text(SETTINGS.format(folder))

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
+import clips
 import pytest
 from bad_case import LABELS, SETTINGS, Case, Said, outcome, sound_clip
 from bad_inputs import CASES
@@ -73,7 +74,7 @@ def test_the_page_has_what_is_said(maker, said):
 def folder(tmp_path) -> Path:
     """A sound run, with its settings as config.yaml."""
     for name in "ab":
-        (tmp_path / f"{name}.mp4").write_bytes(sound_clip())
+        (tmp_path / f"{name}.mp4").write_bytes(clips.apart(sound_clip(), name))
         (tmp_path / f"{name}.txt").write_text(LABELS)
     (tmp_path / "m.csv").write_text("stream_id,video,partition,va\na,a.mp4,train,a.txt\nb,b.mp4,validation,b.txt\n")
     (tmp_path / "config.yaml").write_text(SETTINGS.format(tmp_path).replace("data_manifest.csv", "m.csv"))
@@ -105,6 +106,13 @@ def test_a_bomb_of_aliases_ends_a_command_with_its_line(folder):
         2,
         "affpipe: my.yaml: want YAML, got more than 100000 values, aliases written out, in line 6; mend the file\n",
     )
+
+
+def test_a_recipe_is_read_without_snakemake_as_the_page_says(folder):
+    (folder / "my.yaml").write_text("shard: 3\n")
+    status, text = run(folder, "affpipe", "cache", "gc", "--config", "config.yaml", "my.yaml")
+    assert status == 2
+    assert text.startswith("affpipe: config.yaml, my.yaml: shard: unknown key; allowed: name, tasks, manifest")
 
 
 def test_a_pipe_is_no_video_to_predict(tmp_path):

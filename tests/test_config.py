@@ -9,7 +9,7 @@ import pytest
 import recipe_layers
 import yaml
 
-from affpipe import config
+from affpipe import config, yamlfile
 from affpipe.config import Settings, load, overlay, parse
 from affpipe.errors import SettingsError
 from affpipe.settings import Section, later, speed
@@ -367,7 +367,7 @@ def test_aliases_count_as_often_as_they_stand(tmp_path):
     path = tmp_path / "my.yaml"
     path.write_text("a: &a {x: 1}\nb: &b [*a, *a]\nc: [*b, *b]\n")
     assert config.read_yaml(path)["c"] == [[{"x": 1}] * 2] * 2
-    assert config._count_values(yaml.compose(path.read_text()), {}) == 1 + 3 + 3 + 7 + 15  # root, keys, a, b, c
+    assert yamlfile._count_values(yaml.compose(path.read_text()), {}) == 1 + 3 + 3 + 7 + 15  # root, keys, a, b, c
     path.write_text("a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 30)))
     with pytest.raises(SettingsError, match=r"want YAML, got more than 100000 values, aliases written out, in line 6; mend the file"):
         load([path])

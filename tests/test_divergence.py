@@ -121,5 +121,5 @@ def test_where_the_mouth_filter_kept_no_window_the_reason_says_so_and_not_the_en
         predict.stage(Context(plan, "voice"))(Job(plan, "voice", item))
     count = len(rows["valid"])
     assert str(caught.value) == (
-        f"c: want windows in which {who} speech, got none of {count} retained; lower speech.min_open_ratio, or set speech_only: false"
+        f"c: want windows in which {who} speech, got none of {count} retained; lower speech.min_open_ratio, or set speech_only: never"
     )

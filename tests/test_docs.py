@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -78,6 +80,25 @@ def test_commands_that_pages_name_exist(page):
                 break
             assert word in command.commands, f"affpipe {words}"
             command = command.commands[word]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_that_pages_give_in_full_are_understood(page):
+    """Options and arguments are known and complete; of commands within a sentence, where there are any and none is left open."""
+    for line, whole in _commands(page.read_text("utf-8")):
+        command, words = get_command(cli.app), shlex.split(re.split(r"\s[|&>#]|;", line)[0])
+        while hasattr(command, "commands") and words and words[0] in command.commands:
+            command = command.commands[words.pop(0)]
+        left_open = not words or "…" in words or words[-1].startswith("--")
+        if not hasattr(command, "commands") and "--help" not in words and (whole or not left_open):
+            command.make_context("affpipe", words)
+
+
+def _commands(text: str) -> Iterator[tuple[str, bool]]:
+    """What follows `affpipe` in blocks of code (True) and within sentences."""
+    yield from ((line, True) for line in re.findall(r"^    (?:\S*/)?affpipe (.+)$", text, re.MULTILINE))
+    for part in re.split(r"\n\n|\n(?=[|-])", re.sub(r"^    .*$", "", text, flags=re.MULTILINE)):
+        yield from ((line, False) for line in re.findall(r"`affpipe ([^`]+)`", " ".join(part.split())))
 
 
 def test_the_architecture_page_lists_every_stage():

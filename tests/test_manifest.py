@@ -103,7 +103,7 @@ def test_odd_file_names_are_names(root, cell, video_id):
         ("one,a.mp4,,,\n", "row 2: want partition one of train, validation, test, predict, got ''"),
         ("one,a.mp4,,Train,a.txt\n", "row 2: want partition one of train, validation, test, predict, got 'Train'"),
         ("one,a.mp4,,predict\n", "row 2: want as many cells as row 1, got fewer; mend the commas or quotes"),
-        ("one,a.mp4,,predict,,\n", "row 2: want as many cells as row 1, got more; mend the commas or quotes"),
+        ("one,a.mp4,,predict,,x\n", "row 2: want as many cells as row 1, got more; mend the commas or quotes"),
         ("one,a.mp4,,predict,\n\"two\n\",b.mp4,,predict,\n'three',b.mp4,,predict,\n", "row 5: want a stream_id of"),
         ('one,"a\nb.mp4",,predict,\n', "row 3: want cells of one line"),
         ("one,\0.mp4,,predict,\n", "row 2: want cells without control characters, got '\\x00.mp4'; mend the cell"),

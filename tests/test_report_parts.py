@@ -45,6 +45,20 @@ def test_marks_are_exact_while_few_and_shares_when_many() -> None:
     assert series.marks(np.zeros(400, bool), start, start + 1) == {}
 
 
+@pytest.mark.parametrize("low_s", [-0.0, -1e-9, -0.001, -0.02, -0.3, -1.0, -5.0])
+@pytest.mark.parametrize("long_s", [0.2, 1.0, 3.0, 4.9, 30.0, 119.0])
+def test_no_axis_has_a_negative_zero(low_s, long_s) -> None:
+    labels = [label for _, label in series.time_ticks(low_s, low_s + long_s)]
+    assert ("0 s" in labels) == (low_s + long_s >= 0)
+    assert not [label for label in labels if label.startswith(("-", f"{series.MINUS}0 "))]
+    assert not np.signbit(series.nice_ticks(low_s, low_s + long_s, 5)[series.nice_ticks(low_s, low_s + long_s, 5) == 0]).any()
+
+
+def test_times_before_zero_keep_their_sign_on_a_clock() -> None:
+    labels = dict(series.time_ticks(-90, 300, 13))
+    assert (labels[-90.0], labels[-30.0], labels[0.0], labels[60.0]) == ("\u22121:30", "\u22120:30", "0:00", "1:00")
+
+
 def test_time_ticks_are_round_and_inside() -> None:
     for high in (0.04, 0.9, 5, 59, 600, 3 * 3600, 40 * 3600):
         ticks = series.time_ticks(0.02, 0.02 + high)

@@ -67,6 +67,7 @@ def cache_retry(
 
 @cache_app.command("gc")
 def cache_gc(
+    recipes: Annotated[list[Path] | None, typer.Argument(help="settings laid over --config")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     yes: Annotated[bool, typer.Option("--yes", help="delete; otherwise only list")] = False,
 ) -> None:
@@ -77,7 +78,7 @@ def cache_gc(
     from affpipe.publish import keys_in_use
     from affpipe.run import plan_of
 
-    plan = plan_of(config)
+    plan = plan_of([*config, *(recipes or [])])
     rubbish = caches.garbage(plan.cache, keys_in_use(plan))
     _tell_links(caches.links(plan.cache))
     for folder in rubbish:

@@ -22,6 +22,7 @@ NAMED = 3  # stages that a line names
 def status(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """How a run stands and how long the rest may take; exit status 0 finished, 3 finished with faults skipped, 1 not finished."""
     from affpipe import status as statuses
+    from affpipe.alike import told
     from affpipe.console import duration
     from affpipe.run import plan_of
 
@@ -32,10 +33,11 @@ def status(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG, as_js
     head = ("stage", "done", "missing", "absent", "failed", "running", "left")
     print_table(found.name, head, [_status_cells(stage) for stage in found.stages])
     stopped = {log: reason for stage in found.stages for log, reason in stage.stopped.items()}
-    for log, reason in list(stopped.items())[:SHOWN]:
-        print(f"{log}: {reason}")
-    if len(stopped) > SHOWN:
-        print(f"and {len(stopped) - SHOWN} more jobs that stopped")
+    jobs = told([f"{log}: {reason}" for log, reason in stopped.items()])
+    for line in jobs[:SHOWN]:
+        print(line)
+    if len(jobs) > SHOWN:
+        print(f"and {len(jobs) - SHOWN} more lines: --json has all jobs that stopped")
     left = f"{duration(found.left_s)} left" if found.left_s else "nothing left"
     if found.unknown:
         unmeasured = f"not measured yet: {', '.join(found.unknown) if len(found.unknown) <= NAMED else f'{len(found.unknown)} stages'}"

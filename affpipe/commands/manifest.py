@@ -70,8 +70,10 @@ def manifest_check(
     media: Annotated[bool, typer.Option("--media", help="decode every video too, and compare rows with frames")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="the same by packets, without decoding")] = False,
     jobs: Jobs = 2,
+    every: Annotated[bool, typer.Option("--all", help="a line for each fault, however many are alike")] = False,
 ) -> None:
     """Find all faults of a manifest and of the annotations that it names; exit status 2 if there are any."""
+    from affpipe.alike import told
     from affpipe.console import progress
     from affpipe.importers.check import check
     from affpipe.importers.counts import HEAD
@@ -79,5 +81,6 @@ def manifest_check(
     with progress() as show:
         report = check(manifest, data_root, media="quick" if quick else "full" if media else "", jobs=jobs, progress=show)
     print_table(str(manifest), HEAD, [count.cells() for count in report.counts])
-    print(*report.warnings, *report.faults, f"{len(report.faults)} faults, {len(report.warnings)} warnings", sep="\n")
+    warnings, faults = (lines if every else told(lines, more="--all") for lines in (report.warnings, report.faults))
+    print(*warnings, *faults, f"{len(report.faults)} faults, {len(report.warnings)} warnings", sep="\n")
     raise typer.Exit(2 if report.faults else 0)

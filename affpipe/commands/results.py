@@ -19,7 +19,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="folder for the predictions")],
     subject: Annotated[str, typer.Option(help="which face: largest, left or right")] = "largest",
 ) -> None:
-    """Predict new videos with the models of a run: a table and a picture each."""
+    """Predict new videos with the models of a run: a table, a picture, and what is to be known of them, each."""
     from affpipe.console import progress, quiet_log
     from affpipe.newvideo import Predicted
     from affpipe.newvideo import predict as go
@@ -32,6 +32,8 @@ def predict(
     finally:
         for video in done:
             print(video.table)
+            for note in video.notes:
+                print(f"  {note.kind}: {note.text}")
             for model, reason in video.without.items():
                 print(f"  without {model}: {reason}")
         for name in sorted({name for video in done for name in video.random}):
@@ -149,5 +151,5 @@ def _print_difference(found: dict, task: str, first: str, second: str) -> None:
     from affpipe.tasks import TASKS
 
     own = found["pooled"][TASKS[task].measure]
-    sure = "no interval with fewer than two videos" if own["low"] is None else f"95 % interval {own['low']:.3f} to {own['high']:.3f}"
-    print(f"{first} less {second}: {own['difference']:+.3f} ({sure}; paired, {found['videos']} videos)")
+    sure = "no interval with fewer than two videos" if own["low"] is None else f"95 % interval {own['low']:z.3f} to {own['high']:z.3f}"
+    print(f"{first} less {second}: {own['difference']:+z.3f} ({sure}; paired, {found['videos']} videos)")

@@ -11,6 +11,7 @@ from affpipe.errors import AffpipeError, InputError, ManifestError, SettingsErro
 from affpipe.estimate import Part
 from affpipe.manifest import Row
 from affpipe.media.declared import Declared
+from affpipe.overlaps import Overlap
 from affpipe.plan import Plan
 from affpipe.settings import MEDIA_STAGES, Settings
 
@@ -44,6 +45,10 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
         plan = run.plan_from(settings) if all(f.level == FINE for f in told) else None
     except AffpipeError as error:
         yield of_error("manifest", error)
+    try:
+        yield from [(warning if found.official else fault)("manifest", *_told(found)) for found in (plan.overlaps[:LISTED] if plan else ())]
+    except AffpipeError as error:  # a video that cannot be read
+        yield of_error("manifest", error)
     stages = plan.names if plan else [*MEDIA_STAGES, *settings.features]
     for name in plan.unread if plan else ():
         yield warning("features", f"features.{name}: no model reads it, so it is not made", "take it out, or let a model read it")
@@ -71,6 +76,12 @@ def _rows(settings: Settings) -> tuple[list[Row], list[Finding]]:
     if len(faults) > LISTED:
         told.append(fault("manifest", f"{len(faults) - LISTED} more faults", "`affpipe manifest check` lists them all"))
     return sound, told or [fine("manifest", f"{path}: {len(sound)} streams of {len({row.video for row in sound})} videos")]
+
+
+def _told(found: Overlap) -> tuple[str, str]:
+    """What is found, and what to do."""
+    what, _, remedy = f"{found.where}: {found.text}".rpartition("; ")
+    return what, remedy
 
 
 def _parts(plan: Plan | None, opened: Mapping[Path, Declared]) -> tuple[list[Part], list[Finding]]:

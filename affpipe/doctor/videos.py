@@ -1,9 +1,10 @@
 """The media of a manifest: do they open, what do they declare, does the first frame decode."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
-from affpipe import faults
+from affpipe import alike, faults
 from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
 from affpipe.doctor.pool import Late, each
 from affpipe.errors import MediaError
@@ -11,7 +12,7 @@ from affpipe.media.declared import Declared, declared
 
 FILE_S = 10.0  # in which a file must open
 PROCESSES = min(8, os.cpu_count() or 1)
-LISTED = 20  # faults that are told of one by one
+LISTED = 20  # kinds of faults that are told of
 
 
 def check(paths: list[Path], limit_s: float, *, file_s: float = FILE_S) -> tuple[dict[Path, Declared], list[Finding]]:
@@ -27,10 +28,18 @@ def check(paths: list[Path], limit_s: float, *, file_s: float = FILE_S) -> tuple
             faults.append(fault("video", f"{path}: did not open within {file_s:.0f} s", "copy it nearer, or take it out of the manifest"))
         else:
             faults.append(of_error("video", MediaError(result)))
-    told = sorted(faults, key=lambda f: f.found)[:LISTED]
-    if len(faults) > LISTED:
-        told.append(fault("video", f"{len(faults) - LISTED} more of this kind", "mend those above, then ask again"))
+    kinds = alike.groups(sorted(faults, key=lambda f: f.found), lambda f: (alike.shape(f.found), alike.shape(f.remedy)))
+    told = [found for own in kinds[:LISTED] for found in _few(own)]
+    if rest := sum(map(len, kinds[LISTED:])):
+        told.append(fault("video", f"{rest} more, of other kinds", "mend those above, then ask again"))
     return found, [*told, _whole(found, len(faults), len(paths), limit_s)]
+
+
+def _few(own: list[Finding]) -> list[Finding]:
+    """Like findings, or where they are many the first one with a count."""
+    if len(own) <= alike.FEW:
+        return own
+    return [replace(own[0], found=f"{own[0].found} (and {len(own) - 1} more like it)")]
 
 
 def look(path: Path) -> Declared | str:

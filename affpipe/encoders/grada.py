@@ -28,6 +28,7 @@ from affpipe.compat import ensure_torchvision
 from affpipe.encoders.openvino import compiled
 from affpipe.encoders.specs import GRADA
 from affpipe.errors import InputError, WeightsError
+from affpipe.files import left_by_mac
 from affpipe.weights.checkpoint import SAFE, read, read_safe
 
 ensure_torchvision()
@@ -186,7 +187,7 @@ def load(path: Path, **options: Any) -> Grada:
 def _file(path: Path) -> Path:
     if not path.is_dir():
         return path
-    files = sorted(file for file in path.iterdir() if file.suffix in (".pth", SAFE))
+    files = sorted(file for file in path.iterdir() if file.suffix in (".pth", SAFE) and not left_by_mac(file.name))
     if len(files) != 1:
         raise WeightsError(f"{GRADA.name}: {path}: want one .pth or {SAFE} file in it, got {[f.name for f in files]}; name the file itself")
     return files[0]

@@ -13,8 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from affpipe import sheets
 from affpipe.errors import ManifestError, SettingsError
 from affpipe.faces.mouth import frame_windows, smooth
+from affpipe.files import on_disk
 
 COLUMNS = ("stream", "start_frame", "end_frame", "start_time", "end_time", "fps", "open_sec", "coverage_ratio", "use_for_audio")
 MIN_OPEN_S, MIN_OPEN_RATIO, MIN_COVERAGE = 1.0, 0.25, 0.80
@@ -39,7 +41,7 @@ def parity_windows(openmouth: Path, windows: Path, compat: Literal["none", "ras2
     ras = compat == "ras2026"
     limits = {"min_open_s": MIN_OPEN_S} if ras else {"min_open_ratio": MIN_OPEN_RATIO}
     for (stream, fps), members in groups.items():
-        path = openmouth / f"{stream}.csv"
+        path = on_disk(openmouth / f"{stream}.csv")
         if not path.is_file():
             raise ManifestError(f"{windows}, line {members[0] + 2}: no {path} for stream {stream!r}")
         open_, present = _mask(path, first_number=0 if ras else 1)
@@ -82,18 +84,17 @@ def _mask(path: Path, *, first_number: int) -> tuple[np.ndarray, np.ndarray]:
 def _read(path: Path, columns: dict[str, Callable[[str], Any]]) -> Iterable[dict[str, Any]]:
     """Rows of a CSV file with `columns` converted and the others as they stand; ManifestError names file and line."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as f:
-            reader = csv.DictReader(f)
-            missing = [c for c in columns if c not in (reader.fieldnames or ())]
-            if missing:
-                raise ManifestError(f"{path}: want columns {', '.join(columns)}, got {reader.fieldnames}; {', '.join(missing)} not there")
-            for row in reader:
-                for column, convert in columns.items():
-                    try:
-                        row[column] = convert(row[column] or "")
-                    except ValueError as e:
-                        raise ManifestError(f"{path}, line {reader.line_num}: {column}: want {e}, got {row[column]!r}") from e
-                yield row
+        head, rows = sheets.rows(path.read_text(encoding="utf-8-sig"))
+        missing = [c for c in columns if c not in head]
+        if missing:
+            raise ManifestError(f"{path}: want columns {', '.join(columns)}, got {head}; {', '.join(missing)} not there")
+        for line, row in rows:
+            for column, convert in columns.items():
+                try:
+                    row[column] = convert(row[column] or "")
+                except ValueError as e:
+                    raise ManifestError(f"{path}, line {line}: {column}: want {e}, got {row[column]!r}") from e
+            yield row
     except (OSError, UnicodeDecodeError, csv.Error) as e:
         raise ManifestError(f"{path}: cannot be read as CSV: {e}") from e
 

@@ -21,6 +21,7 @@ import torch
 from affpipe.compat import ensure_torchvision
 from affpipe.errors import SettingsError, WeightsError
 from affpipe.faces.detect import Detection, check_frame, clip
+from affpipe.files import left_by_mac
 from affpipe.weights.checkpoint import check_archive
 
 AGAIN = "put a YOLO face checkpoint (.pt of ultralytics) there"
@@ -142,7 +143,7 @@ def load(path: Path) -> torch.nn.Module:
 def _file(path: Path) -> Path:
     """The checkpoint at a path, before ultralytics sees it: a name that it does not find, it would download."""
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix == ".pt")
+        files = sorted(p for p in path.iterdir() if p.suffix == ".pt" and not left_by_mac(p.name))
         if len(files) != 1:
             raise WeightsError(f"yolo: {path}: want one .pt file in the folder, got {[p.name for p in files]}; name the file")
         path = files[0]

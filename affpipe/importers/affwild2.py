@@ -19,8 +19,9 @@ from pathlib import Path, PurePosixPath
 from affpipe.errors import ManifestError, SettingsError
 from affpipe.importers.collection import Collection, Finding, Stream, place, split_side
 from affpipe.importers.duplicates import alike, similar_to
-from affpipe.importers.files import VIDEOS, Tree, look
+from affpipe.importers.files import Tree, look, stem
 from affpipe.manifest import STREAM_ID
+from affpipe.media.containers import VIDEOS
 from affpipe.tasks import TASKS
 
 OFFICIAL = {  # videos, 10th ABAW; the parts of expr, and au, are not known
@@ -125,7 +126,7 @@ def _text(found: _Found, text: str) -> None:
     if not (task or listed):
         return
     if partition in ("train", "validation"):
-        found.add(task, path.stem, partition, text)
+        found.add(task, stem(text), partition, text)
         return
     lines = found.lines(text)
     if lines is None:
@@ -143,11 +144,11 @@ def _text(found: _Found, text: str) -> None:
 
 def _test_file(found: _Found, task: str, text: str, lines: list[str]) -> None:
     """A file of Test_Set: a stream's labels, a stream's name with nothing in it, or a list of names."""
-    stem = PurePosixPath(text).stem
+    id = stem(text)
     if not lines:
-        found.add(task, stem, "test")
-    elif stem in found.videos or split_side(stem)[0] in found.videos or any("," in line for line in lines):
-        found.add(task, stem, "test", text)
+        found.add(task, id, "test")
+    elif id in found.videos or split_side(id)[0] in found.videos or any("," in line for line in lines):
+        found.add(task, id, "test", text)
     else:
         _names(found, text, task, lines)
 
@@ -198,9 +199,9 @@ def _task_of_template(head: str) -> str:
     return next((name for name, t in TASKS.items() if columns in (_bare(t.header), ",".join(t.columns).lower())), "")
 
 
-def _task_named(stem: str) -> str:
+def _task_named(name: str) -> str:
     """Task that a file's name speaks of; "" if it speaks of none, of several or of other challenges."""
-    words = set(re.split(r"[^a-z]+", stem.lower()))
+    words = set(re.split(r"[^a-z]+", name.lower()))
     said = [task for task, own in _WORDS.items() if words & own]
     return said[0] if len(said) == 1 and not words & _OTHERS else ""
 

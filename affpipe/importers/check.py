@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from affpipe import manifest
-from affpipe.errors import ManifestError, SettingsError
+from affpipe.errors import ManifestError, MediaError, SettingsError
 from affpipe.formats import surplus_fault
 from affpipe.importers import facts
 from affpipe.importers.counts import Count, Entry, count, overlaps
 from affpipe.importers.facts import LabelFacts, Progress, VideoFacts
 from affpipe.manifest import Row
+from affpipe.media.identity import fingerprint
+from affpipe.overlaps import OFFICIAL
 from affpipe.tasks import TASKS
 
 MEDIA = ("", "quick", "full")
@@ -59,7 +61,9 @@ def check(path: Path, data_root: Path, *, media: str = "", jobs: int = 1, progre
             _media(report, f"{path}: row {number}", row, labels[number], measured[row.video])
     tasks = [task for task in TASKS if any(task in row.labels for _, row in rows)]
     entries = [_entry(row, labels[number], tasks) for number, row in rows]
-    report.warnings += [f"{path}: {f.where}: {f.text}" for f in overlaps(entries)]
+    for found in overlaps(entries):
+        kept = found.what == "person" or found.official
+        (report.warnings if kept else report.faults).append(f"{path}: {found.where}: {found.text}")
     report.counts = count(entries)
     return report
 
@@ -91,4 +95,13 @@ def _media(report: Report, where: str, row: Row, labels: dict[str, LabelFacts], 
 def _entry(row: Row, labels: dict[str, LabelFacts], tasks: Sequence[str]) -> Entry:
     """What counts of a row: of the tasks of the manifest, those that it has labels of, and those whose test set it belongs to."""
     partitions = {task: row.partition_of(task) for task in tasks if task in row.labels or row.partition_of(task) == "test"}
-    return Entry(row.stream_id, str(row.video), partitions or {"": row.partition}, labels, row.person)
+    own = partitions or {"": row.partition}
+    return Entry(row.stream_id, str(row.video), own, labels, row.person, _content(row.video), row.overlap == OFFICIAL)
+
+
+def _content(video: Path) -> str:
+    """Who a video is; "" where it cannot be read."""
+    try:
+        return fingerprint(video)
+    except MediaError:
+        return ""

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from affpipe.overlaps import FITS
+
 KINDS = (  # of findings, in the order in which they are told
     "missing video",
     "unusable video",
@@ -32,7 +34,6 @@ KINDS = (  # of findings, in the order in which they are told
 )
 SIDES = {"_left": "left", "_right": "right"}
 OTHER = {"left": "right", "right": "left"}
-FITS = ("train", "validation")
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """How many streams, videos and labels each task has in each partition, and what train and validation share."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from affpipe.importers.collection import FITS, Finding
+from affpipe import overlaps as shared
 from affpipe.importers.facts import LabelFacts
 from affpipe.manifest import PARTITIONS
+from affpipe.overlaps import Member, Overlap
 from affpipe.tasks import TASKS
 
 ALL = "all"
@@ -15,13 +15,20 @@ HEAD = ("task", "partition", "videos", "streams", "label rows", "invalid")
 
 @dataclass(frozen=True)
 class Entry:
-    """What counts of a stream. partitions: task -> partition, the task "" where it belongs to none. person: "" if not known."""
+    """What counts of a stream.
+
+    Attributes:
+        partitions: task -> partition, the task "" where it belongs to none.
+        person: "" if not known. content, official: see `overlaps.Member`; no content: the video is told by its path.
+    """
 
     id: str
     video: str
     partitions: Mapping[str, str]
     labels: Mapping[str, LabelFacts] = field(default_factory=dict)
     person: str = ""
+    content: str = ""
+    official: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,19 +62,6 @@ def count(entries: Sequence[Entry]) -> list[Count]:
     return out
 
 
-def overlaps(entries: Iterable[Entry]) -> list[Finding]:
+def overlaps(entries: Iterable[Entry]) -> list[Overlap]:
     """Videos and persons that one task has in train and in validation."""
-    groups: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
-    for entry in entries:
-        for task, partition in entry.partitions.items():
-            if partition in FITS:
-                groups[task, "video", entry.video].append(entry)
-                groups[task, "person", entry.person].append(entry)
-    out = []
-    for (task, what, name), shared in groups.items():
-        said = {p: sorted(entry.id for entry in shared if entry.partitions[task] == p) for p in FITS}
-        if name and all(said.values()):
-            ids = "; ".join(f"{partition}: {', '.join(ids)}" for partition, ids in said.items())
-            text = f"{task}: want a {what} in train or in validation, got it in both ({ids}); move one"
-            out.append(Finding("overlap", name, text, tuple(sorted(entry.id for entry in shared))))
-    return out
+    return shared.of(Member(e.id, e.video, e.content or e.video, e.partitions, e.person, e.official) for e in entries)

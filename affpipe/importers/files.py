@@ -8,13 +8,15 @@ import os
 import unicodedata
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from affpipe.errors import ManifestError, MediaError
+from affpipe.files import composed
+from affpipe.importers import earlier
 from affpipe.importers.collection import Finding
+from affpipe.media.containers import VIDEOS, hidden_video
 from affpipe.media.identity import check
 
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv")  # of any case
 IMAGES = (".jpg", ".jpeg", ".png")
 CROPPED = "cropped_aligned"  # folders whose name begins so hold a folder of images a stream
 PASSED = "__macosx"
@@ -37,11 +39,16 @@ class Tree:
     findings: list[Finding] = field(default_factory=list)
 
     def by_stem(self) -> dict[str, list[str]]:
-        """Videos by file name without suffix."""
+        """Videos by `stem`."""
         out: dict[str, list[str]] = {}
         for video in self.videos:
-            out.setdefault(Path(video).stem, []).append(video)
+            out.setdefault(stem(video), []).append(video)
         return out
+
+
+def stem(path: str) -> str:
+    """File name without suffix, in one form of accents: a video and its annotation may have come by different machines."""
+    return composed(PurePosixPath(path).stem)
 
 
 def look(root: Path) -> Tree:
@@ -59,15 +66,34 @@ def look(root: Path) -> Tree:
             below.clear()
             _image_folders(tree, folder, {real})
             continue
+        if earlier.RECORD in names and earlier.is_run(folder):
+            below.clear()
+            _passed(tree, folder)
+            continue
         below[:] = sorted(name for name in below if _wanted(tree, folder / name) and name.lower() != PASSED)
         for name in sorted(names):
-            if name.lower().endswith((*VIDEOS, ".txt")) and _wanted(tree, folder / name):
-                _file(tree, folder / name)
+            if name.lower().endswith((*VIDEOS, ".txt")):
+                if _wanted(tree, folder / name):
+                    _file(tree, folder / name)
+            elif name[0] != "." and (kind := hidden_video(folder / name)):
+                text = f"holds a video ({kind}), and its suffix is none of a video's: left out; rename it, as in {Path(name).stem}.mp4"
+                tree.findings.append(Finding("not read", _shown((folder / name).relative_to(root).as_posix()), text))
     tree.videos.sort()
     tree.texts.sort()
     if not tree.videos:
-        raise ManifestError(f"{root}: want videos ({', '.join(VIDEOS)}) somewhere below, got none; give the folder that holds them")
+        seen = next((f" ({f.where}: {f.text})" for f in tree.findings), "")
+        raise ManifestError(
+            f"{root}: want videos ({', '.join(VIDEOS[:3])} …) somewhere below, got none{seen}; give the folder that holds them"
+        )
     return tree
+
+
+def _passed(tree: Tree, folder: Path) -> None:
+    where = folder.relative_to(tree.root).as_posix()
+    if where == ".":
+        raise ManifestError(f"{folder}: want a folder of videos, got the results of a run ({earlier.RECORD}); give the one with the videos")
+    text = f"results of a run ({earlier.RECORD}): what it predicted is no annotation, so all below is left out"
+    tree.findings.append(Finding("not read", _shown(where), text))
 
 
 def has_images(folder: Path) -> bool:
@@ -79,7 +105,11 @@ def has_images(folder: Path) -> bool:
 def _file(tree: Tree, path: Path) -> None:
     name = path.relative_to(tree.root).as_posix()
     if path.suffix.lower() == ".txt":
-        tree.texts.append(name)
+        if earlier.wrote(tree.root, name):
+            text = "lies where a run of affpipe writes predictions, which are no annotations: left out; move it if it is one"
+            tree.findings.append(Finding("not read", name, text))
+        else:
+            tree.texts.append(name)
         return
     try:
         check(path)
@@ -138,4 +168,4 @@ def _image_folders(tree: Tree, folder: Path, above: set[str]) -> None:
         if first is not None and first.is_dir():
             _image_folders(tree, path, {*above, real})
         else:
-            tree.images.setdefault(path.name, []).append(path.relative_to(tree.root).as_posix())
+            tree.images.setdefault(composed(path.name), []).append(path.relative_to(tree.root).as_posix())

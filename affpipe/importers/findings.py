@@ -10,6 +10,7 @@ from affpipe.importers import duplicates
 from affpipe.importers.collection import FITS, KINDS, Collection, Finding, Stream
 from affpipe.importers.counts import Entry, count, overlaps
 from affpipe.importers.facts import ImageFacts, LabelFacts, VideoFacts
+from affpipe.importers.files import stem
 
 MOSTLY = 0.5  # share of rows without a label above which it is worth a word
 
@@ -77,7 +78,7 @@ def _users(collection: Collection) -> dict[str, tuple[str, ...]]:
 def _videos(collection: Collection, measured: Measured) -> Iterator[Finding]:
     users, stems = _users(collection), defaultdict(list)
     for video in collection.videos:
-        stems[Path(video).stem].append(video)
+        stems[stem(video)].append(video)
     for first, *others in stems.values():
         if others:
             text = f"{first} is taken, not {', '.join(others)}; remove or rename all but one"
@@ -129,12 +130,13 @@ def _duplicates(collection: Collection, measured: Measured) -> Iterator[Finding]
         streams = tuple(id for video in group for id in users.get(video, ()))
         yield Finding("same content", group[0], f"has the bytes of {', '.join(group[1:])} too; keep one", streams)
     ids = {stream.id for stream in collection.streams}
-    for group in duplicates.similar({Path(video).stem for video in collection.videos} | ids):
+    for group in duplicates.similar({stem(video) for video in collection.videos} | ids):
         text = f"{' | '.join(group)} differ in no more than case, blanks or the mark of a copy; is it one video?"
         yield Finding("similar name", group[0], text, tuple(name for name in group if name in ids))
     yield from _same_annotations(collection, measured)
-    one = [Entry(e.id, canonical.get(e.video, e.video), e.partitions) for e in entries(collection, measured)]
-    yield from overlaps(one)
+    official = collection.official is not None
+    one = [Entry(e.id, e.video, e.partitions, content=canonical.get(e.video, ""), official=official) for e in entries(collection, measured)]
+    yield from (Finding("overlap", found.where, found.text, found.ids) for found in overlaps(one))
 
 
 def _same_annotations(collection: Collection, measured: Measured) -> Iterator[Finding]:

@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 
 from affpipe.errors import SettingsError
 from affpipe.importers.collection import FITS, Collection, Finding, Stream, place, split_side
-from affpipe.importers.files import Tree, look
+from affpipe.importers.earlier import looks_predicted
+from affpipe.importers.files import Tree, look, stem
 from affpipe.manifest import PARTITIONS, STREAM_ID
 from affpipe.media.identity import fingerprint
 from affpipe.tasks import TASKS
@@ -58,14 +59,14 @@ def _annotated(tree: Tree, videos: dict[str, str]) -> dict[str, Stream]:
     """Streams that have annotations, by name."""
     streams: dict[str, Stream] = {}
     for text in tree.texts:
-        id = PurePosixPath(text).stem
+        id = stem(text)
         named = id in videos or split_side(id)[0] in videos
         head = _head(tree.root / text)
         task = _HEADERS.get(head.replace(" ", "").lower())
         if task and named:
             labels = streams.setdefault(id, Stream(id)).labels
             if labels.setdefault(task, text) != text:
-                tree.findings.append(Finding("two annotations", id, f"{task}: {labels[task]} is taken, not {text}", (id,)))
+                _choose(tree, id, task, labels, text)
         elif task:
             tree.findings.append(Finding("missing video", text, f"want a video {id}.mp4 (or .avi …), got none; rename or remove the file"))
         elif named:
@@ -74,6 +75,16 @@ def _annotated(tree: Tree, videos: dict[str, str]) -> dict[str, Stream]:
             )
             tree.findings.append(Finding("not read", text, words))
     return streams
+
+
+def _choose(tree: Tree, id: str, task: str, labels: dict[str, str], other: str) -> None:
+    """Of two annotations of a stream keep the first, unless that one alone looks as if a run had written it."""
+    kept, why = labels[task], ""
+    if task == "va" and looks_predicted(tree.root / kept) != looks_predicted(tree.root / other):
+        kept, other = (kept, other) if looks_predicted(tree.root / other) else (other, kept)
+        why = ", whose numbers are as a run of affpipe writes them"
+    labels[task] = kept
+    tree.findings.append(Finding("two annotations", id, f"{task}: {kept} is taken, not {other}{why}", (id,)))
 
 
 def _head(path: Path) -> str:

@@ -1,15 +1,18 @@
 """Make a manifest and its audit of what an importer found."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from affpipe import disk
-from affpipe.errors import ManifestError
+from affpipe import disk, overlaps
+from affpipe.errors import ManifestError, MediaError
 from affpipe.importers import table
 from affpipe.importers.audit import Audit, audit
-from affpipe.importers.collection import Collection
+from affpipe.importers.collection import Collection, Stream
 from affpipe.importers.facts import Progress
 from affpipe.importers.files import has_images
+from affpipe.media.identity import fingerprint
+from affpipe.overlaps import Member
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,20 @@ def make(collection: Collection, out: Path, *, quick: bool = False, jobs: int = 
         raise ManifestError(f"{out}: want a file to write, got a folder; give a file name, as in {out / 'data_manifest.csv'}")
     streams, left_out = table.sift(collection)
     folders = {stream.images for stream in streams if stream.images and has_images(collection.root / stream.images)}
-    old = table.write(out, table.text(streams, collection.tasks, folders), collection.root, force=force)
+    official = _overlapping(collection, streams) if collection.official is not None else set()
+    old = table.write(out, table.text(streams, collection.tasks, folders, official), collection.root, force=force)
     whole = replace(collection, findings=[*collection.findings, *left_out])
     done = audit(whole, quick=quick, jobs=jobs, progress=progress)
     rows, numbers = (out.with_name(f"{out.stem}_audit{suffix}") for suffix in (".csv", ".json"))
     disk.write_text(rows, done.csv())
     disk.write_text(numbers, done.json())
     return Made(out, len(streams), old, rows, numbers, done)
+
+
+def _overlapping(collection: Collection, streams: list[Stream]) -> set[str]:
+    """Streams whose video is in train and in validation of one task: the lists of the data set have it so."""
+    members = []
+    for stream in streams:
+        with suppress(MediaError):
+            members.append(Member(stream.id, stream.video, fingerprint(collection.root / stream.video), stream.partitions))
+    return {id for found in overlaps.of(members) for id in found.ids}

@@ -3,13 +3,15 @@
 import csv
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 from affpipe import disk, manifest
 from affpipe.errors import ManifestError
+from affpipe.files import folded
 from affpipe.importers.collection import Collection, Finding, Stream, partition_columns
 from affpipe.manifest import ID_BYTES, NEEDED, OWN_PARTITION, STREAM_ID
+from affpipe.overlaps import OFFICIAL
 
 
 def sift(collection: Collection) -> tuple[list[Stream], list[Finding]]:
@@ -30,11 +32,11 @@ def _tell_twins(streams: Sequence[Stream], why: dict[str, str]) -> None:
     videos: dict[str, str] = {}
     for stream in sorted(streams, key=lambda stream: stream.id):
         video = Path(stream.video)
-        other = ids.get(manifest.folded(stream.id)) or videos.get(manifest.folded(video.stem), stream.video)
+        other = ids.get(folded(stream.id)) or videos.get(folded(video.stem), stream.video)
         if other not in (stream.id, stream.video):
             why[stream.id] = f"want a name that differs in more than case or the form of accents, got one like {other}; rename its files"
             continue
-        ids[manifest.folded(stream.id)], videos[manifest.folded(video.stem)] = stream.id, stream.video
+        ids[folded(stream.id)], videos[folded(video.stem)] = stream.id, stream.video
 
 
 def _unfit(stream: Stream) -> str:
@@ -54,23 +56,28 @@ def _unfit(stream: Stream) -> str:
     return ""
 
 
-def text(streams: Sequence[Stream], tasks: Sequence[str], folders: set[str]) -> str:
+def text(streams: Sequence[Stream], tasks: Sequence[str], folders: set[str], official: Container[str] = ()) -> str:
     """The manifest as CSV.
 
     Args:
         tasks: those that have a column. folders: folders of images that hold some.
+        official: streams whose video official lists have in train and in validation of one task.
     """
     cells = {stream.id: partition_columns(stream, tasks) for stream in streams}
     own = [task for task in tasks if any(task in columns for _, columns in cells.values())]
     images = any(stream.images in folders for stream in streams)
+    marks = ["overlap"] if official else []
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow([*NEEDED[:2], "subject", NEEDED[2], *tasks, *(["images"] if images else []), *(OWN_PARTITION[task] for task in own)])
+    table.writerow(
+        [*NEEDED[:2], "subject", NEEDED[2], *tasks, *(["images"] if images else []), *(OWN_PARTITION[task] for task in own), *marks]
+    )
     for stream in sorted(streams, key=lambda stream: stream.id):
         partition, columns = cells[stream.id]
         row = [stream.id, stream.video, stream.subject, partition, *(stream.labels.get(task, "") for task in tasks)]
         row += [stream.images if stream.images in folders else ""] if images else []
-        table.writerow([*row, *(columns.get(task, "") for task in own)])
+        row += [columns.get(task, "") for task in own]
+        table.writerow([*row, *(OFFICIAL if stream.id in official else "" for _ in marks)])
     return out.getvalue()
 
 

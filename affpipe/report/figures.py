@@ -36,7 +36,7 @@ def learning(record: Mapping[str, Any], measure: str) -> Markup:
         x = float(at_x(best["epoch"] + 1))
         drawing.add("line", x1=x, x2=x, y1=box.top, y2=box.bottom, kind="best")
         drawing.curve(at_x(epochs), at_y(values), kind="line prediction" if field == "validation_score" else "line truth")
-        drawing.add("circle", cx=x, cy=float(at_y(best[field])), r=4, kind="dot", tip=f"best epoch {best['epoch'] + 1}: {best[field]:.4f}")
+        drawing.add("circle", cx=x, cy=float(at_y(best[field])), r=4, kind="dot", tip=f"best epoch {best['epoch'] + 1}: {best[field]:z.4f}")
     drawing.add("text", "epoch", x=155, y=186, kind="tick", text_anchor="middle")
     drawing.add("text", "epoch", x=437, y=186, kind="tick", text_anchor="middle")
     return drawing.markup()

@@ -40,8 +40,8 @@ def render(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["link"] = lambda id: f"predictions/{quote(id)}.csv"
-    environment.filters["figure"] = lambda value, digits=3: "–" if value is None or value != value else f"{value:.{digits}f}"
-    environment.filters["signed"] = lambda value: f"{value:+.3f}".replace("-", "\u2212")
+    environment.filters["figure"] = lambda value, digits=3: "–" if value is None or value != value else f"{value:z.{digits}f}"
+    environment.filters["signed"] = lambda value: f"{value:+z.3f}".replace("-", series.MINUS)
     environment.filters["duration"] = _duration
     return environment.get_template("page.html.jinja").render(
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
@@ -53,7 +53,8 @@ def render(
         versions=versions,
         lines=lines,
         totals=_totals(lines, plan),
-        missing=ledger.of_run(plan, entries),
+        overlaps=plan.overlaps,
+        missing=ledger.alike(plan, ledger.of_run(plan, entries)),
         sound=sound.table(plan, entries),
         tasks=[TASKS[task] for task in tasks],
         parts=scoring.parts(plan, entries, scores),

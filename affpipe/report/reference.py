@@ -75,7 +75,7 @@ class Table:
         for row in self.rows:
             p = row.published
             figures = [p.valence, p.arousal, p.mean, p.test, *(row.own or (None,) * 4)]
-            cells = ["" if x is None or x != x else f"{x:.4f}" for x in figures]
+            cells = ["" if x is None or x != x else f"{x:z.4f}" for x in figures]
             out.writerow([row.model, p.label, *cells, self.data, row.weights, row.inputs, *caveats.cells(row.basis)])
         return text.getvalue()
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+MINUS = "\u2212"
 POINTS = 1000  # of one curve: more than a page has pixels
 
 
@@ -95,7 +96,7 @@ def nice_ticks(low: float, high: float, count: int) -> np.ndarray:
     step = 10.0 ** np.floor(np.log10(raw))
     step *= next(m for m in (1, 2, 5, 10) if m * step >= raw * (1 - 1e-9))
     first = np.ceil(low / step - 1e-9)
-    return step * np.arange(first, np.floor(high / step + 1e-9) + 1)
+    return step * np.arange(first, np.floor(high / step + 1e-9) + 1) + 0.0  # so that zero is none of -0
 
 
 def time_ticks(low_s: float, high_s: float, count: int = 10) -> list[tuple[float, str]]:
@@ -103,12 +104,13 @@ def time_ticks(low_s: float, high_s: float, count: int = 10) -> list[tuple[float
     raw = (high_s - low_s) / count
     step = next((s for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600) if s >= raw), None)
     if raw < 0.5:
-        return [(float(t), f"{t:g} s") for t in np.round(nice_ticks(low_s, high_s, count), 6)]
+        return [(float(t), f"{t:g} s".replace("-", MINUS)) for t in np.round(nice_ticks(low_s, high_s, count), 6)]
     step = step or 3600 * int(np.ceil(raw / 3600))
     return [(float(t), _clock(int(t), high_s)) for t in step * np.arange(np.ceil(low_s / step), np.floor(high_s / step) + 1)]
 
 
 def _clock(t: int, high_s: float) -> str:
+    sign, t = MINUS if t < 0 else "", abs(t)
     if high_s < 120:
-        return f"{t} s"
-    return f"{t // 60}:{t % 60:02d}" if high_s < 3600 else f"{t // 3600}:{t // 60 % 60:02d}:{t % 60:02d}"
+        return f"{sign}{t} s"
+    return sign + (f"{t // 60}:{t % 60:02d}" if high_s < 3600 else f"{t // 3600}:{t // 60 % 60:02d}:{t % 60:02d}")

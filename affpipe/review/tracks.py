@@ -25,6 +25,7 @@ from affpipe.faces.track import iou
 
 AMBIGUOUS = 0.25  # from here on a stream wants a look: a rival of half the area all the time, or an eighth of the frames in doubt
 WORTH_SAYING = 0.05
+CLEAR = "clear"  # where there is none to speak of
 NAMED = 4  # tracks that a reason names
 
 
@@ -124,8 +125,8 @@ def ambiguity(found: list[Doubt]) -> float:
 
 
 def why(found: list[Doubt]) -> str:
-    """The doubts in words, the largest first; `clear` if there is none to speak of."""
-    return "; ".join(d.why for d in found if d.value >= WORTH_SAYING) or "clear"
+    """The doubts in words, the largest first; CLEAR if there is none to speak of."""
+    return "; ".join(d.why for d in found if d.value >= WORTH_SAYING) or CLEAR
 
 
 def _rival(faces: Faces, row: np.ndarray, free: np.ndarray) -> Doubt:

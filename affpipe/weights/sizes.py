@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affpipe.errors import WeightsError
+from affpipe.files import left_by_mac
 from affpipe.weights.files import read_json
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".task")
@@ -40,7 +41,7 @@ def network(weights: Path, kind: str) -> Network:
     """Size of the checkpoint `weights`, a folder or file, of an encoder or detector; as published where it is not there."""
     if not weights.exists():
         return PUBLISHED.get(weights.name, USUAL[kind])
-    files = [weights] if weights.is_file() else sorted(p for p in weights.iterdir() if p.suffix in SUFFIXES)
+    files = [weights] if weights.is_file() else sorted(p for p in weights.iterdir() if p.suffix in SUFFIXES and not left_by_mac(p.name))
     exact = [p for p in files if p.suffix == ".safetensors"]  # the others may hold the same again
     parameters = sum(map(_parameters, exact or files))
     return Network(parameters, _width(weights) or USUAL[kind].width)

@@ -5,13 +5,14 @@ import sys
 from pathlib import Path
 
 from affpipe import closing, resources, run
-from affpipe.config import read_yaml
+from affpipe.config import layered
 from affpipe.errors import AffpipeError
 from affpipe.plan import digest
 
 try:
-    for _file in workflow.configfiles:  # Snakemake read them by its own rules: of a key that stands twice it took the second
-        read_yaml(Path(_file))
+    # Snakemake read them by its own rules: of a key that stands twice it took the second. The Snakefile's own file comes first.
+    _given = list(workflow.overwrite_configfiles)
+    layered(Path(_file).absolute() for _file in [*workflow.configfiles[len(_given) :], *_given])
     PLAN = run.plan_of_mapping(config)
 except AffpipeError as error:
     sys.exit(f"affpipe: {error}")

@@ -1,0 +1,23 @@
+"""Rows of a CSV as spreadsheets save it: a row whose cells are all empty is none, and empty cells beyond the header are none either."""
+
+import csv
+import io
+from collections.abc import Iterator
+
+Cells = dict[str | None, str | list[str] | None]  # column -> cell; None -> cells beyond the header; None for a cell that is not there
+
+
+def rows(text: str) -> tuple[list[str], Iterator[tuple[int, Cells]]]:
+    """Header, and each row with the number of its last line, the header being line 1; csv.Error where the text is no CSV."""
+    table = csv.DictReader(io.StringIO(text, newline=""))
+    return list(table.fieldnames or []), _rows(table)
+
+
+def _rows(table: csv.DictReader) -> Iterator[tuple[int, Cells]]:
+    for cells in table:
+        beyond = cells.get(None, [])
+        if not any(cell.strip() for cell in [*beyond, *(cell or "" for column, cell in cells.items() if column is not None)]):
+            continue
+        if not any(cell.strip() for cell in beyond):
+            cells.pop(None, None)
+        yield table.line_num, cells

@@ -1,0 +1,196 @@
+"""A video in train and in validation of one task, under whatever names: refused wherever a manifest is read with its media."""
+
+from pathlib import Path
+
+import affwild2_tree as tree
+import clips
+import pytest
+from bad_case import SETTINGS
+from pages import Reader, section
+from small_run import Run
+
+from affpipe import manifest, overlaps, run
+from affpipe.doctor import examine
+from affpipe.errors import ManifestError
+from affpipe.importers import affwild2
+from affpipe.importers.check import Report, check
+from affpipe.importers.make import make
+from affpipe.overlaps import Member, Overlap
+from affpipe.tasks import TASKS
+
+HEAD = "stream_id,video,partition,va,subject,va_partition,expr_partition,expr,overlap"
+ROWS = 12
+VA = "va: want a video in train or in validation, got it in both"
+
+
+def quiet(what: str, done: int, total: int) -> None:
+    """No progress."""
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> bytes:
+    return clips.write(tmp_path_factory.mktemp("clip") / "a.mp4", count=ROWS).read_bytes()
+
+
+@pytest.fixture
+def folder(tmp_path, clip) -> Path:
+    """Videos a, b, c of different bytes, and `twin`, which is a under another name; labels of both tasks."""
+    for name in "abc":
+        (tmp_path / f"{name}.mp4").write_bytes(clips.apart(clip, name))
+    (tmp_path / "twin.mp4").write_bytes((tmp_path / "a.mp4").read_bytes())
+    for task in ("va", "expr"):
+        tree.labels(tmp_path / f"{task}.txt", task, ROWS)
+    (tmp_path / "my.yaml").write_text(SETTINGS.format(tmp_path))
+    return tmp_path
+
+
+def given(folder: Path, *rows: str) -> Path:
+    path = folder / "data_manifest.csv"
+    path.write_text("\n".join([HEAD, *(row + "," * (HEAD.count(",") - row.count(",")) for row in rows)]) + "\n")
+    return folder
+
+
+def checked(folder: Path, media: str = "") -> Report:
+    return check(folder / "data_manifest.csv", folder, media=media, progress=quiet)
+
+
+def planned(folder: Path):
+    return run.plan_of([folder / "my.yaml"])
+
+
+LEAK = "a,a.mp4,train,va.txt", "t,twin.mp4,validation,va.txt"
+SIDES = "l,a.mp4,train,va.txt,left", "r,a.mp4,validation,va.txt,right"
+REST = "b,b.mp4,train,va.txt", "c,c.mp4,validation,va.txt"
+
+
+@pytest.mark.parametrize(("rows", "said"), [(LEAK, "(train: a (a.mp4); validation: t (twin.mp4))"), (SIDES, "(train: l; validation: r)")])
+def test_it_is_a_fault_of_the_check_of_the_run_and_of_doctor(folder, rows, said):
+    given(folder, *rows, *REST)
+    line = f"{folder / 'a.mp4'}: {VA} {said}"
+    for media in ("", "quick", "full"):
+        report = checked(folder, media)
+        assert report.faults == [f"{folder / 'data_manifest.csv'}: {line}; move one"]
+        assert report.warnings == []
+    with pytest.raises(ManifestError) as caught:
+        planned(folder)
+    assert str(caught.value) == f"{folder / 'data_manifest.csv'}: {line}; move one"
+    found = [f for f in examine.examine([folder / "my.yaml"], media=False) if f.check == "manifest" and f.level == "fault"]
+    assert [(f.found, f.remedy) for f in found] == [(line, "move one")]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ("a,a.mp4,train,va.txt", "t,twin.mp4,train,va.txt"),
+        ("a,a.mp4,validation,va.txt", "t,twin.mp4,validation,va.txt"),
+        ("a,a.mp4,train,va.txt", "t,twin.mp4,test,va.txt"),  # what is tested is not scored here
+        ("a,a.mp4,train,va.txt", "t,twin.mp4,predict,"),
+        ("a,a.mp4,train,va.txt,,,validation,expr.txt",),  # one stream, two tasks
+        ("a,a.mp4,train,va.txt", "t,twin.mp4,train,,,,validation,expr.txt"),
+        ("a,a.mp4,train,va.txt", "t,twin.mp4,train,va.txt,,train,validation,expr.txt"),
+    ],
+)
+def test_what_is_none_is_not_told(folder, rows):
+    given(folder, *rows, *REST)
+    assert (checked(folder).faults, checked(folder).warnings) == ([], [])
+    assert planned(folder).overlaps == []
+
+
+def test_the_partition_of_the_task_counts(folder):
+    given(folder, "a,a.mp4,train,va.txt", "t,twin.mp4,train,va.txt,,validation", *REST)
+    with pytest.raises(ManifestError, match=r"va: want a video in train or in validation, .*train: a \(a\.mp4\); validation: t"):
+        planned(folder)
+    given(folder, "a,a.mp4,train,va.txt,,,train,expr.txt", "t,twin.mp4,train,va.txt,,,validation,expr.txt", *REST)
+    assert planned(folder).overlaps == []  # the run is one of va alone
+    (fault,) = checked(folder).faults
+    assert "expr: want a video in train or in validation" in fault
+
+
+def test_every_overlap_is_told_by_the_check_and_the_first_by_the_run(folder):
+    (folder / "more.mp4").write_bytes((folder / "b.mp4").read_bytes())
+    given(folder, *LEAK, *REST, "m,more.mp4,validation,va.txt")
+    assert [fault.split(": ")[1] for fault in checked(folder).faults] == [str(folder / "a.mp4"), str(folder / "b.mp4")]
+    with pytest.raises(ManifestError, match=r"twin\.mp4\)\); move one \(and 1 more: see affpipe manifest check\)"):
+        planned(folder)
+
+
+# ---- official lists ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_what_official_lists_have_so_is_a_warning(folder):
+    marked = [f"{row},,,,,official" for row in LEAK]
+    given(folder, *marked, *REST)
+    report = checked(folder)
+    assert report.faults == []
+    (warning,) = report.warnings
+    assert warning.endswith("(train: a (a.mp4); validation: t (twin.mp4)); as official lists have it")
+    assert [found.official for found in planned(folder).overlaps] == [True]
+    found = [f for f in examine.examine([folder / "my.yaml"], media=False) if f.check == "manifest" and f.level == "warning"]
+    assert [f.remedy for f in found] == ["as official lists have it"]
+
+
+def test_all_streams_of_the_video_must_be_marked(folder):
+    given(folder, f"{LEAK[0]},,,,,official", LEAK[1], *REST)
+    assert len(checked(folder).faults) == 1
+
+
+def test_another_word_is_refused(folder):
+    given(folder, f"{LEAK[0]},,,,,yes", *REST)
+    with pytest.raises(ManifestError, match="row 2: want overlap official or nothing, got 'yes'; mend the cell"):
+        planned(folder)
+
+
+def test_the_importer_of_a_data_set_marks_what_its_lists_have_so(tmp_path, clip):
+    challenge = TASKS["va"].challenge
+    for name, part in {
+        "x": "Train_Set",
+        "y": "Validation_Set",
+        "z": "Train_Set",
+        "p_left": "Train_Set",
+        "p_right": "Validation_Set",
+    }.items():
+        tree.labels(tmp_path / f"{challenge}/{part}/{name}.txt", "va", ROWS)
+    for name, mark in {"x": "1", "y": "1", "z": "2", "p": "3"}.items():
+        (tmp_path / f"{name}.mp4").write_bytes(clips.apart(clip, mark))
+    made = make(affwild2.collect(tmp_path), tmp_path / "m.csv", quick=True, progress=quiet)
+    rows = {row.stream_id: row for row in manifest.read(made.manifest, tmp_path)}
+    assert {id: row.overlap for id, row in rows.items()} == {
+        "p_left": "official",
+        "p_right": "official",
+        "x": "official",
+        "y": "official",
+        "z": "",
+    }
+    told = {f.where: f.text for f in made.audit.findings if f.kind == "overlap"}
+    assert set(told) == {"p.mp4", "x.mp4"}
+    assert all(text.endswith("; as official lists have it") for text in told.values())
+    assert check(made.manifest, tmp_path, progress=quiet).faults == []
+
+
+# ---- by itself --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_groups_are_by_content_and_by_person_and_task():
+    members = [
+        Member("a", "1/a.mp4", "X", {"va": "train", "au": "train"}, "Ann"),
+        Member("b", "0/b.mp4", "X", {"va": "validation", "au": "train"}, "Bob"),
+        Member("c", "c.mp4", "Y", {"va": "validation"}, "Ann"),
+        Member("d", "d.mp4", "", {"va": "validation"}),
+        Member("e", "e.mp4", "", {"va": "train"}),
+    ]
+    assert [(o.task, o.what, o.where, o.ids) for o in overlaps.of(members)] == [
+        ("va", "video", "0/b.mp4", ("a", "b")),
+        ("va", "person", "Ann", ("a", "c")),
+    ]
+
+
+def test_the_report_says_what_official_lists_have_so(tmp_path):
+    made = Run(tmp_path)
+    assert "In train and in validation" not in made.page()
+    pairs = [(Member(f"a{i}", f"x{i}.mp4", "X", {}, "", True), Member(f"b{i}", f"y{i}.mp4", "X", {}, "", True)) for i in range(7)]
+    twins = [Overlap("va", "video", a.video, {"train": (a,), "validation": (b,)}) for a, b in pairs]
+    made.plan.__dict__["overlaps"] = twins
+    text = Reader(section(made.page(), "summary")).text
+    assert "In train and in validation: 7 videos. The scores of their validation streams are of what models were fitted on." in text
+    assert "x0.mp4: va: want a video in train or in validation, got it in both (train: a0 (x0.mp4); validation: b0 (y0.mp4))" in text
+    assert "and 2 more: affpipe manifest check names them all" in text

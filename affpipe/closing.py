@@ -27,7 +27,9 @@ def finished(plan: Plan) -> None:
     found = jsonfile.read(Path(plan.settings.results) / plan.settings.name / "scores.json")
     name = plan.settings.publish
     told = [caveats.line(name, TASKS[task].title, TASKS[task].measure, figures) for task, figures in found[name].items()]
-    _print(say, *ledger.lines(plan, failures), *told)
+    _print(say, *ledger.lines(plan, failures))
+    for line in told:
+        _print(line)
 
 
 def stopped(plan: Plan) -> None:

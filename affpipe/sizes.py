@@ -23,6 +23,7 @@ JPEG_BYTES = {
     95: 0.30,
     100: 0.65,
 }  # quality -> bytes a pixel of a face crop; the demo's at 90, others assumed
+FLAC_HEAD = 6000  # bytes: attributes, and the place that is kept for what will be found of the sound
 FLAC_PART = 0.5  # of 16-bit samples; the demo's voices take 0.44, rooms with noise more
 WAVLM_STRIDE, WAVLM_FIELD = 320, 400  # samples between two rows of WavLM, and in the first one
 VAD_STEP = 512  # samples
@@ -162,7 +163,7 @@ def disk(plan: Plan, name: str, item: Item, length: Length) -> int:
     if count == 0:
         return 0
     if name == "audio":
-        return round(2 * FLAC_PART * count)
+        return FLAC_HEAD + round(2 * FLAC_PART * count)
     if name == "landmarks" and plan.settings.faces.source == "images":  # a chunk without a face takes no room
         count = min(count, max(1, _images(item)) * (CHUNK_BYTES // LANDMARK_BYTES))
     first, own = _layout(plan, name, count)

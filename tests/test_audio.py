@@ -227,6 +227,27 @@ def test_flac_in_blocks_is_the_same_file(tmp_path):
     assert audio.flac_samples(tmp_path / "many") == 3 * RATE
 
 
+def test_a_comment_may_be_known_only_in_the_end(tmp_path):
+    samples = np.random.default_rng(0).uniform(-1, 1, 9000).astype(np.float32)
+    given: list[np.ndarray] = []
+
+    def blocks():
+        for block in np.split(samples, [5000]):
+            given.append(block)
+            yield block
+
+    def comment() -> str:
+        return json.dumps({"é": sum(map(len, given)), "more": "x" * len(given) * (audio.RESERVED // 2 - 20)})
+
+    audio.write_flac(tmp_path / "late", blocks(), RATE, comment)
+    assert json.loads(audio.flac_comment(tmp_path / "late")) == json.loads(comment())
+    audio.write_flac(tmp_path / "plain", [samples], RATE, "{}")
+    assert np.array_equal(audio.read_flac(tmp_path / "late"), audio.read_flac(tmp_path / "plain"))
+    longer = iter(("x", "x" * (audio.RESERVED + 2)))
+    with pytest.raises(ValueError, match=f"want a comment of at most {audio.RESERVED + 1} bytes, got {audio.RESERVED + 2}"):
+        audio.write_flac(tmp_path / "more", [samples], RATE, lambda: next(longer))
+
+
 def test_of_a_full_disk_the_system_tells():
     noise = np.random.default_rng(0).uniform(-1, 1, RATE).astype(np.float32)
     with pytest.raises(OSError, match="No space left on device"):

@@ -191,6 +191,14 @@ def test_an_encrypted_file_is_called_so(tmp_path, codec):
         list(audio.extract(path, axis))
 
 
+def test_a_tag_of_no_letters_is_no_lock(tmp_path):
+    path = clips.tracks(tmp_path / "x.mp4", [Seen()], [Heard(CLICK, "aac")])
+    path.write_bytes(path.read_bytes().replace(b"mp4a", b"mp4\xff"))
+    with av.open(str(path)) as container, pytest.raises(UnicodeDecodeError):  # PyAV wants ASCII
+        container.streams.audio[0].codec_context.codec_tag  # noqa: B018
+    assert len(sound(path)) == 19200
+
+
 @pytest.mark.parametrize("suffix", ["gif", "png"])
 def test_an_animated_picture_is_a_video_and_a_still_one_is_none(tmp_path, suffix):
     images = [Image.fromarray(clips.picture(i)) for i in range(10)]

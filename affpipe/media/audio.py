@@ -24,7 +24,7 @@ from affpipe.media.tracks import QUIET, Wanted, audio_track
 
 log = logging.getLogger(__name__)
 
-RESERVED = 1 << 14  # bytes in a FLAC file for a comment that is known only in the end
+RESERVED = 1 << 12  # bytes by which a comment may grow while its FLAC file is written
 # libsndfile writes FLAC in blocks of 4096 samples, and no block of one channel is shorter than 10 bytes, silence included.
 FLAC_SAMPLES, FLAC_BYTES = 4096, 10
 
@@ -137,30 +137,29 @@ class _Disk(io.FileIO):
 def write_flac(path: Path, blocks: Iterable[np.ndarray], sample_rate_hz: int, comment: str | Callable[[], str]) -> None:
     """Write blocks (n,) of float samples in [-1, 1] as one 16-bit mono FLAC with a comment, whatever the suffix of the path.
 
-    comment: of at most RESERVED bytes of UTF-8 where it is a function, which is called when all blocks are written.
+    Where the comment is a function, it is what that gives when all blocks are written: at most RESERVED bytes more than before.
     """
-    late = callable(comment)
+    late = len(comment().encode()) + RESERVED if callable(comment) else 0
     with _Disk(path, "w") as disk:
         try:
             with soundfile.SoundFile(disk, "w", samplerate=sample_rate_hz, channels=1, subtype="PCM_16", format="FLAC") as file:
-                file.comment = "#" * RESERVED if late else comment
+                file.comment = "#" * late if late else comment
                 for samples in blocks:
                     file.write(_coded(path, samples))
         finally:
             if disk.fault is not None:
                 raise disk.fault from None
     if late:
-        _fill(path, comment().encode())
+        _fill(path, comment().encode(), late)
 
 
-def _fill(path: Path, comment: bytes) -> None:
-    """Put a comment where place was kept for it; JSON may end in blanks."""
-    if len(comment) > RESERVED:
-        raise ValueError(f"{path}: want a comment of at most {RESERVED} bytes, got {len(comment)}")
+def _fill(path: Path, comment: bytes, kept: int) -> None:
+    """Put a comment where so many bytes were kept for it; JSON may end in blanks."""
+    if len(comment) > kept:
+        raise ValueError(f"{path}: want a comment of at most {kept} bytes, got {len(comment)}")
     with path.open("r+b") as file:
-        at = file.read(2 * RESERVED).index(b"#" * RESERVED)
-        file.seek(at)
-        file.write(comment.ljust(RESERVED))
+        file.seek(file.read(2 * kept).index(b"#" * kept))
+        file.write(comment.ljust(kept))
 
 
 def _coded(path: Path, samples: np.ndarray) -> np.ndarray:

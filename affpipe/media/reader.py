@@ -116,8 +116,11 @@ def encrypted(of: av.Packet | av.stream.Stream) -> bool:
     """Whether a packet, or all of a stream, is encrypted."""
     if isinstance(of, av.Packet):
         return of.has_sidedata("encryption_info")
-    known = of.codec_context is not None
-    return "enc_key_id" in of.metadata or (known and of.codec_context.codec_tag.lower() in LOCKED_TAGS)
+    try:
+        tag = of.codec_context.codec_tag if of.codec_context else ""
+    except UnicodeDecodeError:  # PyAV wants ASCII
+        tag = ""
+    return "enc_key_id" in of.metadata or tag.lower() in LOCKED_TAGS
 
 
 def video_stream(container: InputContainer, path: Path, track: int | None = None) -> av.VideoStream:

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import logging
 import os
 import sys
 from typing import Annotated
@@ -10,7 +11,7 @@ import typer
 
 from affpipe import __version__, disk, faults
 from affpipe.commands import cache, check, data, manifest, results, work
-from affpipe.errors import AffpipeError
+from affpipe.errors import AffpipeError, StoreError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,7 +42,13 @@ def main() -> None:
     try:
         app()
     except AffpipeError as error:
-        sys.exit(_fail(error))
+        code = _fail(error)
+        if isinstance(error, StoreError) and error.damaged is None and "h5py" in sys.modules:
+            # At the end of a process HDF5 tries again to write what a full disk did not take, and crashes: the line above would be lost.
+            sys.stdout.flush()
+            logging.shutdown()
+            os._exit(code)
+        sys.exit(code)
     except OSError as error:
         told = disk.mendable(os.fsdecode(error.filename), error) if isinstance(error.filename, str | bytes | os.PathLike) else None
         if told is None or error.errno == errno.ENOENT:  # of a file that is not there whoever wants it speaks

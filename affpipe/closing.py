@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from affpipe import ledger
+from affpipe.plain import say
 from affpipe.plan import Plan
 
 
@@ -15,12 +16,12 @@ def finished(plan: Plan) -> None:
     failed = {failure.stream_id for failure in failures if failure.status == "failed"}
     without = {failure.stream_id for failure in failures if failure.predicted == "no"}
     done = len(plan.rows) - len(without)
-    say = f"{done} of {len(plan.rows)} streams predicted"
+    told = f"{done} of {len(plan.rows)} streams predicted"
     if failed:
-        say += f", {len(failed)} with faults that were skipped (exit status 0, as on_error is skip)"
+        told += f", {len(failed)} with faults that were skipped (exit status 0, as on_error is skip)"
     if failures:
-        say += f"; {ledger.path(plan)} says what is missing, why, and what to do"
-    print(f"affpipe: {say}", file=sys.stderr)
+        told += f"; {ledger.path(plan)} says what is missing, why, and what to do"
+    say(f"affpipe: {told}", file=sys.stderr)
 
 
 def stopped(plan: Plan) -> None:
@@ -29,7 +30,7 @@ def stopped(plan: Plan) -> None:
     if failures:
         ledger.write(plan, failures)
         streams = {failure.stream_id for failure in failures}
-        print(
+        say(
             f"affpipe: stopped by faults of {len(streams)} streams: {ledger.path(plan)} says of each what to do; "
             "mend them, or set on_error: skip, then run again: what is done stays done",
             file=sys.stderr,

@@ -83,7 +83,7 @@ def test_nothing_in_the_package_unpickles_but_what_a_person_said_to_trust():
         "encoders/silero.py"
     ]  # held to a checksum
     assert all(given.get("weights_only") is True for _, name, given in calls() if name == "trainer.fit")
-    assert all(given.get("safe_only") is True for _, name, given in calls() if name == "torch_safe_load")
+    assert not [where for where, name, _ in calls() if name == "torch_safe_load"]
     assert not [where for where, name, given in calls() if name == "np.load" or given.get("allow_pickle")]
 
 
@@ -321,7 +321,7 @@ BAD = {
         {"x": torch.zeros(1).expand(10**12)},
         r"want tensors that it holds, got \d+ bytes that make 4000000000000",
     ),
-    "a sparse one": ({"x": torch.eye(3).to_sparse()}, "want dense tensors, got x of torch.sparse"),
+    "a sparse one": ({"x": torch.eye(3).to_sparse()}, r"it asks for torch\._utils\._rebuild_sparse_tensor"),
 }
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from affpipe.commands.options import DEFAULT_CONFIG, ConfigOption
+from affpipe.plain import say
 
 demo = typer.Typer(no_args_is_help=True, help="Data for a first run.")
 weights_app = typer.Typer(no_args_is_help=True, help="Checkpoints: tiny random ones, or the published ones.")
@@ -44,7 +45,7 @@ def weights_fetch(
     """Download a published checkpoint: pinned revision, checksums, resumable."""
     from affpipe.weights.fetch import fetch
 
-    print(fetch(name, out, revision=revision))
+    say(fetch(name, out, revision=revision))
 
 
 @weights_app.command("convert")
@@ -59,9 +60,9 @@ def weights_convert(
     from affpipe.weights.convert import convert
 
     made = convert(file, out, trust=trust)
-    print(f"{made.path}: {made.tensors} tensors{f' from {made.under}' if made.under else ''}")
+    say(f"{made.path}: {made.tensors} tensors{f' from {made.under}' if made.under else ''}")
     if made.left_out:
-        print(f"left out, as they are no tensors: {', '.join(made.left_out)}")
+        say(f"left out, as they are no tensors: {', '.join(made.left_out)}")
 
 
 @faces_app.command("review")
@@ -83,10 +84,10 @@ def faces_review(
     with progress() as show:
         made = review(load(files), out, streams=stream or (), command=command, progress=show)
     for fault in made.faults:
-        print(fault)
+        say(fault)
     missing = f", {made.missing} without faces ({command})" if made.missing else ""
     step = "run the workflow" if made.in_force else f"set `subject: {{curation: {made.decisions}}}` and run the workflow"
-    print(
+    say(
         f"{made.streams} streams, {made.ambiguous} ambiguous, {made.decided} decided{missing}: "
         f"look at {made.sheet}, write tracks into {made.decisions}, then {step}"
     )

@@ -7,6 +7,7 @@ import typer
 
 from affpipe.commands.show import print_table
 from affpipe.errors import InputError
+from affpipe.plain import say, say_text
 
 app = typer.Typer()
 
@@ -30,11 +31,11 @@ def predict(
             go(videos, run, out, subject=subject, progress=show, done=done)
     finally:
         for video in done:
-            print(video.table)
+            say_text(video.table)
             for model, reason in video.without.items():
-                print(f"  without {model}: {reason}")
+                say(f"  without {model}: {reason}")
         for name in sorted({name for video in done for name in video.random}):
-            print(f"random weights had a part, so the predictions mean nothing: {name}")
+            say(f"random weights had a part, so the predictions mean nothing: {name}")
 
 
 @app.command()
@@ -101,8 +102,8 @@ def submit(
     values = None if default is None else submission.numbers(default)
     made = submission.make(task, template, folder, out, missing=missing, default=values, constant=constant or (), run=name)
     for line in made.lines():
-        print(line)
-    print(made.archive)
+        say(line)
+    say(made.archive)
 
 
 @app.command("submit-check")
@@ -119,12 +120,12 @@ def submit_check(
     faults = preflight.check(task_of(template), file, template, constant=constant or (), warnings=warnings)
     for what, found in (("", faults), ("warning: ", warnings)):
         for fault in found[:20]:
-            print(f"{what}{fault}")
+            say(f"{what}{fault}")
         if len(found) > 20:
-            print(f"{what}and {len(found) - 20} more")
+            say(f"{what}and {len(found) - 20} more")
     if faults:
         raise typer.Exit(2)
-    print(f"{file}: fit to send")
+    say(f"{file}: fit to send")
 
 
 def _print_difference(found: dict, task: str, first: str, second: str) -> None:
@@ -133,4 +134,4 @@ def _print_difference(found: dict, task: str, first: str, second: str) -> None:
 
     own = found["pooled"][TASKS[task].measure]
     sure = "no interval with fewer than two videos" if own["low"] is None else f"95 % interval {own['low']:.3f} to {own['high']:.3f}"
-    print(f"{first} less {second}: {own['difference']:+.3f} ({sure}; paired, {found['videos']} videos)")
+    say(f"{first} less {second}: {own['difference']:+.3f} ({sure}; paired, {found['videos']} videos)")

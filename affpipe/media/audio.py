@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 
 from affpipe.errors import AbsentError, InputError, MediaError
+from affpipe.files import instead_of_file
 from affpipe.frames import FrameAxis
 from affpipe.media.reader import check_length, decoded, open_media, packets, unreadable, words
 
@@ -225,8 +226,10 @@ def flac_comment(path: Path) -> str:
 
 
 def _flac(path: Path) -> soundfile.SoundFile:
+    if what := instead_of_file(path):  # libsndfile would wait for a pipe
+        raise _bad_flac(path, what)
     try:
-        file = soundfile.SoundFile(path)
+        file = soundfile.SoundFile(path.absolute())
     except soundfile.LibsndfileError as error:
         raise _bad_flac(path, error.error_string) from None
     longest = path.stat().st_size // FLAC_BYTES * FLAC_SAMPLES

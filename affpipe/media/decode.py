@@ -14,6 +14,7 @@ from av.video.reformatter import VideoReformatter
 
 from affpipe import memory
 from affpipe.errors import InputError, MediaError
+from affpipe.media.opening import local
 from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
 
 Frames = Iterator[tuple[int, float, np.ndarray]]
@@ -81,7 +82,7 @@ def _decord(path: Path, wanted: list[int] | None, threads: int) -> Frames:
 
     times = packet_times(path)
     try:
-        reader = decord.VideoReader(str(path), num_threads=threads)
+        reader = decord.VideoReader(local(path), num_threads=threads)
         if len(reader) != len(times):
             raise MediaError(f"{path}: decord: want {len(times)} frames, got {len(reader)}; use the pyav backend")
         if wanted and wanted[-1] >= len(times):

@@ -98,8 +98,9 @@ def probe(path: Path, *, backend: str = "pyav", threads: int = 1) -> VideoInfo:
         if backend == "decord" and packet_times(path) != times:
             raise MediaError(f"{path}: decord: want one frame for each packet, got {len(times)} frames; use the pyav backend")
         (width, height), (a, b, c, d) = video.size, video.matrix
-        axis = FrameAxis(np.array(times), _rate(np.array(times), video.stream))
-        check_length(path, axis.end_s - axis.start_s)
+        fps = _rate(np.array(times), video.stream)
+        check_length(path, times[-1] - times[0] + 1 / fps)
+        axis = FrameAxis(np.array(times), fps)
         tick = float(video.stream.time_base)
         return VideoInfo(
             codec=video.stream.codec_context.codec.canonical_name,

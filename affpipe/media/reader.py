@@ -23,17 +23,14 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from affpipe.errors import MediaError
-from affpipe.media.identity import check
+from affpipe.frames import LONGEST_S
+from affpipe.media.opening import WHITELIST, local
 
 # A pts that lies further back than this is a new clock (joined files), not jitter.
 JUMP_S = 1.0
-# A longer video comes of a damaged timestamp, and would ask for gigabytes of silence and of empty windows.
-LONGEST_S = 24 * 3600.0
 # Of a frame: twice 8K. A few bytes can declare a picture of gigabytes; FFmpeg's own limit is four times as high.
 LARGEST_PIXELS = 1 << 26
 LIMITS = {"max_pixels": str(LARGEST_PIXELS)}
-# What FFmpeg opens and is no video: any text file, played as a terminal; a list, whose own bytes say nothing of the videos that it names.
-NO_VIDEO = {"tty": "text", "concat": "a list of files", "hls": "a list of files", "dash": "a list of files"}
 LOGGING = threading.Lock()  # the level of FFmpeg's log is that of the whole process
 
 
@@ -44,25 +41,25 @@ def unreadable(path: Path, reason: str) -> MediaError:
 def words(error: av.FFmpegError) -> str:
     """FFmpeg's reason in one line: its last log line says more ('moov atom not found') than its code ('Invalid data ...')."""
     said = error.log[2] if error.log else error.strerror
+    if said.startswith("Format not on whitelist"):
+        return "a form that is none of videos"
     return "undecodable data" if said.startswith("Error number ") else " ".join(said.split())  # a code of a decoder's own has no words
 
 
 def _open(path: Path) -> InputContainer:
-    # "file:" because a name such as "a:b.mp4" would be read as a protocol; the whitelist keeps playlists off the network.
-    return av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file", **LIMITS})
+    return av.open(f"file:{local(path)}", metadata_errors="replace", options={**WHITELIST, **LIMITS})
 
 
 @contextmanager
 def open_media(path: Path) -> Iterator[InputContainer]:
     """Open a media file; raises MediaError with FFmpeg's reason if that fails."""
-    check(path)
     try:
         container = _open(path)
     except av.FFmpegError as error:
         raise unreadable(path, _reason(path, error)) from None
     with container:
-        if got := NO_VIDEO.get(container.format.name):
-            raise MediaError(f"{path}: want a video, got {got}; name the video itself")
+        if container.format.name == "tty":  # FFmpeg plays any text as a terminal
+            raise MediaError(f"{path}: want a video, got text; name the video itself")
         if container.format.name.endswith("_pipe") or container.format.name == "image2":
             raise MediaError(f"{path}: want a video, got a still picture; name a video, or take images of faces by the column `images`")
         yield container

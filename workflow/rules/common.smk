@@ -7,7 +7,6 @@ from pathlib import Path
 from affpipe import closing, resources, run
 from affpipe.config import read_yaml
 from affpipe.errors import AffpipeError
-from affpipe.plan import digest
 
 try:
     for _file in workflow.configfiles:  # Snakemake read them by its own rules: of a key that stands twice it took the second
@@ -17,7 +16,7 @@ except AffpipeError as error:
     sys.exit(f"affpipe: {error}")
 
 AFFPIPE = f"{shlex.quote(sys.executable)} -m affpipe"
-SETTINGS = Path(PLAN.settings.cache) / "settings" / f"{digest(PLAN.settings.model_dump(mode='json'))}.json"
+SETTINGS = run.frozen_path(PLAN.settings)
 MODELS = list(PLAN.settings.models)
 
 # A job's last line is what a person is told of its failure; one that was killed had no last word.
@@ -79,7 +78,7 @@ wildcard_constraints:
 
 
 onstart:
-    run.freeze(PLAN.settings, SETTINGS)
+    run.freeze(PLAN.settings)
     run.bring_to_now(everything())
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from affpipe.errors import AffpipeError, StoreError
-from affpipe.files import instead_of_file
+from affpipe.files import instead_of_file, waits
 
 DAY_S = 24 * 3600
 PART = re.compile(r"\.(?P<host>\w*)-(?P<pid>\d+)-[0-9a-f]{8}\.part$", re.ASCII)  # ends the name of a file that is being written
@@ -34,8 +34,8 @@ log = logging.getLogger("affpipe")
 def alone(path: Path) -> Iterator[None]:
     """Hold the lock of a file while a block runs; wait for whoever has it. It goes with its process, however that ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if (what := instead_of_file(path)) not in ("", "nothing"):  # a pipe would never open
-        raise StoreError(f"{path}: want a lock file, got {what}; remove it")
+    if waits(path):
+        raise StoreError(f"{path}: want a lock file, got {instead_of_file(path)}; remove it")
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -20,6 +20,11 @@ def instead_of_file(path: Path) -> str:
     return "" if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no file")
 
 
+def waits(path: Path) -> bool:
+    """Whether a pipe, a socket or a device stands at a path: to open or to read it may never end."""
+    return instead_of_file(path) in ("a pipe", "a socket", "a device")
+
+
 def read_bytes(path: Path, what: str, fault: type[AffpipeError], remedy: str) -> bytes:
     """Content of a file; `fault` with the remedy where it cannot be read. A pipe or a device is refused: it may never end.
 

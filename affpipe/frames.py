@@ -17,7 +17,7 @@ from affpipe.errors import InputError
 # A longer axis comes of a damaged timestamp, and would ask for gigabytes of silence and of empty windows.
 LONGEST_S = 24 * 3600.0
 FASTEST = 100_000  # frames a second; the slowest axis shows its last frame for all of LONGEST_S
-RATE = re.compile(r"[0-9]{1,18}(/[0-9]{1,18})?")
+RATE = re.compile(r"[1-9][0-9]{0,17}(/[1-9][0-9]{0,17})?", re.ASCII)
 OBSERVED, NEAREST, NONE = 2, 1, 0
 SOURCE_NAMES = {OBSERVED: "observed", NEAREST: "nearest", NONE: "none"}
 

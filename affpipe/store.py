@@ -25,7 +25,7 @@ import numpy as np
 
 from affpipe import __version__, disk, jsonfile, layout
 from affpipe.errors import AffpipeError, StoreError
-from affpipe.files import instead_of_file
+from affpipe.files import instead_of_file, waits
 from affpipe.frames import rate
 
 FORMAT = 1
@@ -175,8 +175,8 @@ class Stream:
 
     def __init__(self, path: Path, *, key: str | None = None, identity: str | None = None):
         self.path = path
-        if (what := instead_of_file(path)) and what != "nothing":  # HDF5 would wait for a pipe
-            raise StoreError(f"{path}: want a stored stream, got {what}; {REPAIR}", damaged=path)
+        if waits(path):
+            raise StoreError(f"{path}: want a stored stream, got {instead_of_file(path)}; {REPAIR}", damaged=path)
         try:
             self._file = h5py.File(path, "r")
         except OSError as error:

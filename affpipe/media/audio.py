@@ -17,9 +17,9 @@ import numpy as np
 import soundfile
 
 from affpipe.errors import AbsentError, InputError, MediaError
-from affpipe.files import instead_of_file
+from affpipe.files import instead_of_file, waits
 from affpipe.frames import FrameAxis
-from affpipe.media.reader import check_length, decoded, open_media, packets, unreadable, words
+from affpipe.media.reader import decoded, open_media, packets, unreadable, words
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,6 @@ def extract(path: Path, axis: FrameAxis, *, sample_rate_hz: int = 16000) -> Iter
     Undecodable packets leave silence and a warning in the log. Raises AbsentError if there is no audio track, or, after the last block,
     if it has no samples on the axis; MediaError if the file or the whole track cannot be read.
     """
-    check_length(path, axis.end_s - axis.start_s)
     heard = Heard()
     with open_media(path) as container:
         stream = container.streams.best("audio")
@@ -226,8 +225,8 @@ def flac_comment(path: Path) -> str:
 
 
 def _flac(path: Path) -> soundfile.SoundFile:
-    if what := instead_of_file(path):  # libsndfile would wait for a pipe
-        raise _bad_flac(path, what)
+    if waits(path):
+        raise _bad_flac(path, instead_of_file(path))
     try:
         file = soundfile.SoundFile(path.absolute())
     except soundfile.LibsndfileError as error:

@@ -255,6 +255,8 @@ class _Machine:
         raise ValueError("a pickle without end")
 
     def _call(self, function: Any, args: Any) -> Any:
+        if isinstance(function, Record):  # of what a call would have given, a method say
+            function = Name(f"a result of {function.name}")
         if not (isinstance(function, Name) and isinstance(args, tuple)):
             raise ValueError(f"a call of a {type(function).__name__}")
         match function.of, args:

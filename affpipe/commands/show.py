@@ -13,7 +13,7 @@ def print_table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]], 
 
     table = Table(title=Text(plain(title)))
     for i, column in enumerate(head):
-        table.add_column(column, justify="left" if left or i == 0 else "right", overflow="fold")
+        table.add_column(Text(plain(column)), justify="left" if left or i == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(plain(cell)) for cell in row))  # not as markup: names may hold brackets
     Console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -90,3 +90,11 @@ def test_the_architecture_page_lists_every_stage():
         assert f"| {spec.level} | {', '.join(spec.reads)} |" in row
     for kind in plan.MODELS:
         assert f"| `{kind}` |" in text
+
+
+def test_every_promise_of_safety_names_a_test_that_is_there():
+    text = (ROOT / "docs/safety.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(\w+): (test_\w+)`", text)
+    assert len(named) > 40
+    missing = [f"{file}: {name}" for file, name in named if f"def {name}(" not in (ROOT / f"tests/test_{file}.py").read_text(encoding="utf-8")]
+    assert not missing

@@ -62,4 +62,7 @@ def _width(weights: Path) -> int:
     if not path.is_file():
         return 0
     config = read_json("weights", path)
-    return int(config.get("text_config", config).get("hidden_size", 0))
+    try:
+        return int(config.get("text_config", config).get("hidden_size", 0))
+    except (AttributeError, TypeError, ValueError, OverflowError):
+        raise WeightsError(f"{path}: want hidden_size as a number, got none; fetch the weights again") from None

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from affpipe.device import pick
+from affpipe.errors import StoreError
 from affpipe.jobs import Context
 from affpipe.plan import Plan
 from affpipe.stages.checkpoints import checkpoint
+from affpipe.weights.files import first_line
 
 if TYPE_CHECKING:  # transformers takes seconds to import, and most models need none of it
     from affpipe.encoders.wavlm import WavLM
@@ -54,13 +56,24 @@ def load(plan: Plan, model: str) -> Backbone | None:
 
 
 def again(plan: Plan, model: str, record: dict[str, Any] | None) -> Backbone | None:
-    """The layers of a fitted model: the top by its `record`, to be filled from the model's file; what is frozen from the checkpoint."""
+    """The layers of a fitted model: the top by its `record`, without values (they are in the model's file); the frozen from the checkpoint.
+
+    StoreError where the record is not of layers that the settings ask for, before memory or time is spent on them.
+    """
     trained, cached = _wants(plan, model)
     if cached and record is None:
         return None
     from affpipe.encoders.wavlm_layers import Top
 
-    top = Top(record["config"], record["layers"]) if record else None
+    try:
+        if record and record["layers"] != trained:
+            raise ValueError(f"{record['layers']} layers")
+        with torch.device("meta"):
+            top = Top(record["config"], trained) if record else None
+    except Exception as error:  # transformers has errors of its own for sizes that do not go together
+        raise StoreError(
+            f"{model}: want a record of {trained} trained layers, got {first_line(error)[:160]}; delete the model, then run again"
+        ) from None
     if cached:
         return Backbone(top, None, top.dim, ())
     trunk, random = _trunk(plan, model, trained)

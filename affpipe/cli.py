@@ -12,6 +12,7 @@ import typer
 from affpipe import __version__, disk, faults
 from affpipe.commands import cache, check, data, manifest, results, work
 from affpipe.errors import AffpipeError, StoreError
+from affpipe.plain import say, say_text
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -61,12 +62,12 @@ def main() -> None:
         who = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))  # the item
         sys.exit(_fail(AffpipeError(f"{who}memory: want more than there is, got {what}; give the job more (mem_mb), or lower batch_size")))
     except KeyboardInterrupt:
-        print("affpipe: stopped; run the same command again to go on", file=sys.stderr)
+        say("affpipe: stopped; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
 
 
 def _fail(error: AffpipeError) -> int:
-    print(f"affpipe: {error}", file=sys.stderr)
+    say(f"affpipe: {error}", file=sys.stderr)
     return 2
 
 
@@ -75,7 +76,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="print the ver
     from affpipe.console import start_log
 
     if version:
-        print(__version__)
+        say(__version__)
         raise typer.Exit
     start_log()
 
@@ -87,4 +88,4 @@ def schema_command() -> None:
 
     from affpipe.config import schema
 
-    print(json.dumps(schema(), indent=1, sort_keys=True))
+    say_text(json.dumps(schema(), indent=1, sort_keys=True))

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from affpipe import caveats, jsonfile, ledger
+from affpipe.plain import say
 from affpipe.plan import Plan
 from affpipe.tasks import TASKS
 
@@ -19,17 +20,17 @@ def finished(plan: Plan) -> None:
     failed = {failure.stream_id for failure in failures if failure.status == "failed"}
     without = {failure.stream_id for failure in failures if failure.predicted == "no"}
     done = len(plan.rows) - len(without)
-    say = f"{done} of {len(plan.rows)} streams predicted"
+    told = f"{done} of {len(plan.rows)} streams predicted"
     if failed:
-        say += f", {len(failed)} with faults that were skipped (exit status 0, as on_error is skip)"
+        told += f", {len(failed)} with faults that were skipped (exit status 0, as on_error is skip)"
     if failures:
-        say += f"; {ledger.path(plan)} says what is missing, why, and what to do"
+        told += f"; {ledger.path(plan)} says what is missing, why, and what to do"
     found = jsonfile.read(Path(plan.settings.results) / plan.settings.name / "scores.json")
     name = plan.settings.publish
-    told = [caveats.line(name, TASKS[task].title, TASKS[task].measure, figures) for task, figures in found[name].items()]
-    _print(say, *ledger.lines(plan, failures))
-    for line in told:
-        _print(line)
+    figures = [caveats.line(name, TASKS[task].title, TASKS[task].measure, own) for task, own in found[name].items()]
+    _say(told, *ledger.lines(plan, failures))
+    for line in figures:
+        _say(line)
 
 
 def stopped(plan: Plan) -> None:
@@ -38,12 +39,12 @@ def stopped(plan: Plan) -> None:
     if failures:
         ledger.write(plan, failures)
         streams = {failure.stream_id for failure in failures}
-        _print(
+        _say(
             f"stopped by faults of {len(streams)} streams: {ledger.path(plan)} says of each what to do; "
             "mend them, or set on_error: skip, then run again: what is done stays done",
             *ledger.lines(plan, failures),
         )
 
 
-def _print(say: str, *causes: str) -> None:
-    print(f"affpipe: {say}", *(f"affpipe:   {cause}" for cause in causes), sep="\n", file=sys.stderr)
+def _say(line: str, *causes: str) -> None:
+    say(f"affpipe: {line}", *(f"affpipe:   {cause}" for cause in causes), file=sys.stderr)

@@ -1,11 +1,16 @@
-"""What a person at a terminal, or a log file, sees of a job."""
+"""What a person at a terminal, or a log file, sees of a job. All that is printed or logged passes here, and is escaped: see `plain`."""
 
 import logging
 import sys
 import time
+import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import TYPE_CHECKING
+
+from affpipe.plain import plain
 
 if TYPE_CHECKING:
     from affpipe.jobs import Progress
@@ -14,10 +19,37 @@ LINE_S = 30.0  # between two lines of progress in a log
 log = logging.getLogger("affpipe")
 
 
+class PlainFormatter(logging.Formatter):
+    """One line a record; a traceback keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = plain(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, info: tuple) -> str:
+        return _each_plain(super().formatException(info))
+
+
 def start_log() -> None:
-    """Log lines go to standard error with time and level."""
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    """Log lines go to standard error with time and level; so do warnings and the traceback of a bug, by their own form, escaped."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("affpipe").setLevel(logging.INFO)
+    warnings.formatwarning = _warning
+    sys.excepthook = _bug
+
+
+def _each_plain(text: str) -> str:
+    return "\n".join(map(plain, text.split("\n")))
+
+
+def _warning(*args: object, _usual=warnings.formatwarning, **named: object) -> str:
+    return _each_plain(_usual(*args, **named))
+
+
+def _bug(kind: type[BaseException], error: BaseException, where: TracebackType | None) -> None:
+    print(_each_plain("".join(traceback.format_exception(kind, error, where))), end="", file=sys.stderr)
 
 
 def quiet_log() -> None:
@@ -41,7 +73,7 @@ def progress() -> Iterator["Progress"]:
 
         def show(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
+                tasks[stage] = bars.add_task(plain(stage), total=total)
             bars.update(tasks[stage], completed=done, total=total)
 
         yield show

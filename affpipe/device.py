@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from affpipe import memory
 from affpipe.errors import SettingsError
+from affpipe.files import instead_of_file
 
 if TYPE_CHECKING:
     import torch
@@ -109,7 +111,13 @@ def _lock(path: Path) -> int | None:
         created = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY)
         os.fchmod(created, 0o644)
         os.close(created)
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # in a folder for all: a pipe there would never open
+    except OSError as error:
+        raise SettingsError(f"device: want a lock file {path}, got {error.strerror}; remove it, or set TMPDIR") from None
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise SettingsError(f"device: want a lock file {path}, got {instead_of_file(path)}; remove it, or set TMPDIR")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

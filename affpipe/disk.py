@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from affpipe.errors import AffpipeError, StoreError
+from affpipe.files import instead_of_file, waits
 
 DAY_S = 24 * 3600
 PART = re.compile(r"\.(?P<host>\w*)-(?P<pid>\d+)-[0-9a-f]{8}\.part$", re.ASCII)  # ends the name of a file that is being written
@@ -42,6 +43,8 @@ def alone(path: Path) -> Iterator[None]:
     """Hold the lock of a file while a block runs; wait for whoever has it. It goes with its process, however that ends."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if waits(path):
+            raise StoreError(f"{path}: want a lock file, got {instead_of_file(path)}; remove it")
         file = path.open("a")
     except OSError as error:
         raise mendable(str(path), error) or error from None

@@ -9,14 +9,19 @@ AffpipeError            anything that the user can mend: the command line prints
 ├── WeightsError        a checkpoint that is missing, incomplete or not the one recorded
 └── AbsentError         nothing is wrong, yet there is nothing to make: a video without audio, say
 
-Messages read "who: want X, got Y; do Z". A bug keeps its traceback: it is no AffpipeError.
+Messages read "who: want X, got Y; do Z", on one line whatever the names in them hold. A bug keeps its traceback: it is no AffpipeError.
 """
 
 from pathlib import Path
 
+from affpipe.plain import plain
+
 
 class AffpipeError(Exception):
     """Base of every error that the user can mend."""
+
+    def __str__(self) -> str:
+        return plain(super().__str__())
 
 
 class SettingsError(AffpipeError):

@@ -67,6 +67,11 @@ def left_by_mac(name: str) -> bool:
     return name == ".DS_Store" or name.startswith("._")
 
 
+def waits(path: Path) -> bool:
+    """Whether a pipe, a socket or a device stands at a path: to open or to read it may never end."""
+    return instead_of_file(path) in ("a pipe", "a socket", "a device")
+
+
 def read_bytes(path: Path, what: str, fault: type[AffpipeError], remedy: str) -> bytes:
     """Content of a file; `fault` with the remedy where it cannot be read. A pipe or a device is refused: it may never end.
 

@@ -4,6 +4,7 @@ All times are seconds on the container's clock, float64. An interval is half ope
 a frame belongs to a row when the frame's timestamp lies in that interval. Indices are 0-based; files for people number frames from 1.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +15,10 @@ import numpy as np
 
 from affpipe.errors import InputError
 
+# A longer axis comes of a damaged timestamp, and would ask for gigabytes of silence and of empty windows.
+LONGEST_S = 24 * 3600.0
+FASTEST = 100_000  # frames a second; the slowest axis shows its last frame for all of LONGEST_S
+RATE = re.compile(r"[1-9][0-9]{0,17}(/[1-9][0-9]{0,17})?", re.ASCII)
 OBSERVED, NEAREST, NONE = 2, 1, 0
 SOURCE_NAMES = {OBSERVED: "observed", NEAREST: "nearest", NONE: "none"}
 
@@ -36,8 +41,10 @@ class FrameAxis:
             raise InputError(f"FrameAxis: want float64 (T,) with T >= 1, got {t.dtype} {t.shape}")
         if not np.isfinite(t).all() or (np.diff(t) <= 0).any():
             raise InputError("FrameAxis: want finite, strictly increasing times")
-        if self.fps <= 0:
-            raise InputError(f"FrameAxis: want fps > 0, got {self.fps}")
+        if not 0 < self.fps <= FASTEST:
+            raise InputError(f"FrameAxis: want fps above 0 and at most {FASTEST}, got {float(self.fps):g}")
+        if not (self.end_s - self.start_s <= LONGEST_S and abs(self.start_s) < 1e10):
+            raise InputError(f"FrameAxis: want at most {LONGEST_S / 3600:.0f} h, got frames from {self.start_s:g} to {self.end_s:g} s")
 
     def __len__(self) -> int:
         return len(self.times_s)
@@ -56,6 +63,13 @@ class FrameAxis:
     def ends_s(self) -> np.ndarray:
         """(T,) float64: a frame is shown until the next one starts."""
         return np.append(self.times_s[1:], self.end_s)
+
+
+def rate(text: str) -> Fraction:
+    """The frame rate that a file tells, "25" or "30000/1001"; ValueError for anything else: `Fraction` takes seconds for "1e10000000"."""
+    if not (isinstance(text, str) and RATE.fullmatch(text)):
+        raise ValueError(f"the frame rate {str(text)[:40]!r}")
+    return Fraction(text)
 
 
 def segments(start_s: float, end_s: float, *, length_s: float, hop_s: float) -> np.ndarray:

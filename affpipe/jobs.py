@@ -17,7 +17,7 @@ import numpy as np
 
 from affpipe import disk, faults, store
 from affpipe.abreast import StoppedError, each
-from affpipe.errors import AbsentError, AffpipeError, MediaError, StoreError
+from affpipe.errors import AbsentError, AffpipeError, InputError, MediaError, StoreError
 from affpipe.frames import FrameAxis
 from affpipe.indexes import Entry
 from affpipe.jobrecord import JobRecord
@@ -90,7 +90,10 @@ class Job:
     def axis(self) -> FrameAxis:
         """The video's frame axis."""
         with self.open("frames") as frames:
-            return FrameAxis(frames.start_s, frames.fps)
+            try:
+                return FrameAxis(frames.start_s, frames.fps)
+            except InputError as error:
+                raise StoreError(f"{frames.path}: want the times of a video, got {error}; {store.REPAIR}", damaged=frames.path) from None
 
     def header(self, fps: Fraction, *, random: tuple[str, ...] = (), columns: tuple[str, ...] = (), **extra: Any) -> store.Header:
         """Header of the stream that this job writes; random weights of what it opened are carried along."""

@@ -6,6 +6,7 @@ is none of the cache's, or fill the memory. So the headers are looked at before 
 """
 
 import math
+import os
 from collections.abc import Mapping
 
 import h5py
@@ -14,25 +15,34 @@ from h5py import h5d, h5g, h5l, h5o, h5t, h5z
 SPARSE, SPARSE_BYTES = "values", 6144  # the dataset whose chunks of zeros may be left out; bytes of its row at most, landmarks have 5736
 BLANK = "blank_chunks"  # its attribute: how many were
 TIMES = "start_s"  # the dataset that has a row for each of its rows, all written
+# What a disk stores of a file may be less than its size: some leave out zeros, some compress. How many times less, at most: of a stream
+# that is all zeros, and of its times, which are read whole and never zeros.
+THIN, THIN_TIMES, BLOCK = 1024, 32, 1 << 20
+WHOLE = (b"start_s", b"end_s", b"valid")
 NUMBERS = (h5t.INTEGER, h5t.FLOAT, h5t.ENUM)  # h5py keeps a bool as an enumeration
 
 
 def check(file: h5py.File) -> dict[str, tuple[int, ...]]:
     """Shapes of the datasets, by name.
 
-    ValueError unless every link of the root is a dataset of numbers in chunks, not compressed, and the file has room for all of them.
+    ValueError unless every link of the root is a dataset of numbers in chunks, not compressed, and the file has room for all of them, on
+    the disk too: a file of a terabyte may be one of a few blocks.
     """
     names: list[bytes] = []
     file.id.links.iterate(names.append)
-    shapes, declared = {}, 0
+    shapes, declared, times = {}, 0, 0
     for name in names:
         shape, size = _declared(file.id, name)
         shapes[name.decode("utf-8", "backslashreplace")] = shape
         declared += size
+        times += size if name in WHOLE else 0
     if SPARSE in shapes:
         declared -= _blank(file, shapes)
     if declared > (size := file.id.get_filesize()):
         raise ValueError(f"datasets of {declared} bytes in a file of {size}")
+    on_disk = os.fstat(file.id.get_vfd_handle()).st_blocks * 512
+    if on_disk and (declared > THIN * on_disk + BLOCK or times > THIN_TIMES * on_disk + BLOCK):  # a disk that does not tell says 0
+        raise ValueError(f"datasets of {declared} bytes in a file of {on_disk} bytes on the disk")
     return shapes
 
 

@@ -13,6 +13,7 @@ from affpipe import disk
 from affpipe.alike import groups, shape
 from affpipe.indexes import Entry
 from affpipe.jobrecord import JobRecord
+from affpipe.plain import plain
 from affpipe.plan import Plan
 
 
@@ -128,7 +129,7 @@ def write(plan: Plan, failures: list[Failure]) -> None:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(HEAD)
-    table.writerows(astuple(failure) for failure in failures)
+    table.writerows(map(plain, astuple(failure)) for failure in failures)
     disk.write_text(path(plan), text.getvalue())
 
 

@@ -14,7 +14,7 @@ from affpipe import decoding, frames, sequences, smoothing
 from affpipe import predictor as models
 from affpipe.decoding import UNFITTED
 from affpipe.device import pick
-from affpipe.errors import AbsentError, WeightsError
+from affpipe.errors import AbsentError, StoreError, WeightsError
 from affpipe.frames import NEAREST, NONE, FrameAxis
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Item, Plan
@@ -27,7 +27,10 @@ from affpipe.tasks import ACTION_UNITS, slices
 def fitted(plan: Plan, name: str, fold: int | None, *, device: torch.device) -> tuple[Predictor, dict[str, Any]]:
     """A fit of a model, ready to predict, and its record."""
     path, key = models.model_path(Path(plan.fitted(name, fold)).parent), plan.key(name)
-    backbone = backbones.again(plan, name, models.read_record(path, key)["backbone"])
+    try:
+        backbone = backbones.again(plan, name, models.read_record(path, key).get("backbone"))
+    except StoreError as error:
+        raise StoreError(f"{path}: {error}", damaged=error.damaged or path) from None
     return models.load(path, key, plan.settings.models[name], device, backbone)
 
 

@@ -18,11 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from affpipe import build, disk, frames, store
+from affpipe import build, disk, frames, jsonfile, store
 from affpipe.backbone import Backbone
 from affpipe.errors import StoreError
 from affpipe.sequences import FULL_SCALE, Sequence, cut, places, tensor, widen, windows
 from affpipe.settings import ChunkModel, ModelSettings
+from affpipe.weights.declared import stored, unfilled
 
 FLAT = 1e-6  # a feature that varies less than this is only centred
 
@@ -192,12 +193,13 @@ def read_record(path: Path, key: str) -> dict[str, Any]:
     """The record beside a model's weights; StoreError if the file is missing, damaged or another model's."""
     try:
         with safe_open(path, framework="np") as file:
-            record = json.loads(file.metadata()["affpipe"])
+            record = jsonfile.parse(file.metadata()["affpipe"])
+            found = record["key"]
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
         what = "no file" if not path.exists() else error
         raise _damaged(path, "a fitted model", what) from None
-    if record["key"] != key:
-        raise _damaged(path, f"the model of key {key}", record["key"])
+    if found != key:
+        raise _damaged(path, f"the model of key {key}", found)
     return record
 
 
@@ -214,12 +216,13 @@ def _digest(state: Mapping[str, Tensor]) -> str:
     return out.hexdigest()
 
 
-def _check_shapes(path: Path, record: Mapping[str, Any], settings: ModelSettings) -> None:
+def _check_shapes(path: Path, record: Mapping[str, Any], settings: ModelSettings, backbone: Backbone | None) -> None:
     try:
-        with torch.device("meta"):  # no memory, no values
-            want = {name: list(t.shape) for name, t in Predictor(settings, record["dims"], outputs=record["outputs"]).state_dict().items()}
-        with safe_open(path, framework="pt") as file:
-            wrong = [name for name, shape in want.items() if name not in file.keys() or file.get_slice(name).get_shape() != shape]  # noqa: SIM118
+        have = stored([path])
+        with unfilled(len(have)):
+            unmade = Predictor(settings, record["dims"], backbone, outputs=record["outputs"])
+        want = {name: tuple(t.shape) for name, t in unmade.state_dict().items()}
+        wrong = [name for name, shape in want.items() if have.get(name) != shape]
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError, SafetensorError) as error:
         wrong = [f"{type(error).__name__} of its sizes"]
     if wrong:
@@ -229,12 +232,12 @@ def _check_shapes(path: Path, record: Mapping[str, Any], settings: ModelSettings
 def load(
     path: Path, key: str, settings: ModelSettings, device: torch.device, backbone: Backbone | None = None
 ) -> tuple[Predictor, dict[str, Any]]:
-    """A fitted model, ready to predict, and its record; `backbone` as it was when the model was fitted, whatever its weights.
+    """A fitted model, ready to predict, and its record; `backbone` as it was when the model was fitted, its top without values as yet.
 
     StoreError where the file does not hold the network that its record declares, before any memory is taken for it.
     """
     record = read_record(path, key)
-    _check_shapes(path, record, settings)
+    _check_shapes(path, record, settings, backbone)
     predictor = Predictor(settings, record["dims"], backbone, outputs=record["outputs"])
     with safe_open(path, framework="pt") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
@@ -242,5 +245,5 @@ def load(
         raise _damaged(path, "the weights that were written", "others")
     if any(name.startswith("space.") for name in state):
         predictor.join()
-    predictor.load_state_dict(state)
+    predictor.load_state_dict(state, assign=True)  # into the top, too, which has no memory until now
     return predictor.eval().to(device), record

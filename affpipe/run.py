@@ -13,7 +13,7 @@ from affpipe.errors import InputError, ManifestError, SettingsError, StoreError
 from affpipe.indexes import Entry, read_index, write_index
 from affpipe.jobrecord import JobRecord, recording
 from affpipe.jobs import Progress
-from affpipe.plan import Item, Plan
+from affpipe.plan import Item, Plan, digest
 from affpipe.settings import Settings
 
 log = logging.getLogger("affpipe")
@@ -53,10 +53,21 @@ def _whole(plan: Plan) -> Plan:
     return plan
 
 
-def freeze(settings: Settings, path: Path) -> None:
-    """Write resolved settings for jobs to read; the name carries their content, so an existing file is right."""
-    if not path.exists():
+def frozen_path(settings: Settings) -> Path:
+    """Where resolved settings lie for jobs to read; the name carries their content."""
+    return Path(settings.cache) / "settings" / f"{digest(settings.model_dump(mode='json'))}.json"
+
+
+def freeze(settings: Settings) -> Path:
+    """Write resolved settings for jobs to read, unless they are there as they should be."""
+    path = frozen_path(settings)
+    try:
+        _thawed(path)
+    except SettingsError:
+        if path.exists():
+            log.warning("%s: not the settings that its name says; written anew", path)
         disk.write_text(path, json.dumps(settings.model_dump(mode="json"), indent=1) + "\n")
+    return path
 
 
 def bring_to_now(paths: Iterable[str]) -> None:
@@ -70,12 +81,18 @@ def bring_to_now(paths: Iterable[str]) -> None:
 
 
 def frozen(settings: Path) -> Plan:
-    """The plan of resolved settings."""
+    """The plan of resolved settings; SettingsError where the file is not the one that its name says."""
+    return plan_from(config.parse(_thawed(settings), where=str(settings)))
+
+
+def _thawed(path: Path) -> Any:
     try:
-        data = jsonfile.read(settings)
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{settings}: want resolved settings, got {error}; run the workflow again") from None
-    return plan_from(config.parse(data, where=str(settings)))
+        data = jsonfile.read(path)
+        if (found := digest(data)) != path.stem:
+            raise ValueError(f"others, of digest {found}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise SettingsError(f"{path}: want resolved settings, got {error}; run the workflow again, which writes them anew") from None
+    return data
 
 
 def read_entries(plan: Plan, reads: Iterable[str], shards: list[str]) -> dict[str, dict[str, Entry]]:

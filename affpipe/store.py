@@ -26,6 +26,8 @@ import numpy as np
 
 from affpipe import __version__, disk, jsonfile, layout
 from affpipe.errors import AffpipeError, StoreError
+from affpipe.files import instead_of_file, waits
+from affpipe.frames import rate
 
 FORMAT = 1
 PACKAGES = ("numpy", "h5py", "av", "mediapipe", "torch", "transformers")  # whose versions a stream names
@@ -203,6 +205,8 @@ class Stream:
 
     def __init__(self, path: Path, *, key: str | None = None, identity: str | None = None):
         self.path = path
+        if waits(path):
+            raise StoreError(f"{path}: want a stored stream, got {instead_of_file(path)}; {REPAIR}", damaged=path)
         try:
             self._file = h5py.File(path, "r")
         except OSError as error:
@@ -255,8 +259,9 @@ class Stream:
 
     @property
     def fps(self) -> Fraction:
-        """Nominal frame rate of the video."""
-        return Fraction(self.attributes["fps"])
+        """Nominal frame rate of the video; StoreError where the file tells none."""
+        with self._faults():
+            return rate(self.attributes["fps"])
 
     def shape_of(self, name: str) -> tuple[int, ...]:
         """Shape of a dataset."""

@@ -4,12 +4,11 @@ Checkpoints that unfold are in test_checkpoints.
 """
 
 import io
-import resource
+import json
+import os
+import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,49 +19,33 @@ import numpy as np
 import pytest
 import torch
 from clips import write as write_clip
+from limits import bounded, refused
 from PIL import Image
+from safetensors.torch import save_file
 from small_run import SETTINGS
 
+from affpipe import backbone, frames, jsonfile, predictor, store
 from affpipe import cache as caches
-from affpipe import jsonfile, predictor, store
 from affpipe.config import parse
-from affpipe.errors import AffpipeError, MediaError, SettingsError, StoreError, WeightsError
+from affpipe.disk import alone
+from affpipe.encoders import qwen3vl, wavlm
+from affpipe.errors import InputError, MediaError, SettingsError, StoreError, WeightsError
 from affpipe.faces import crop, images
 from affpipe.indexes import read_index
+from affpipe.jobs import Job
 from affpipe.media import reader
 from affpipe.media.audio import read_flac, write_flac
 from affpipe.media.decode import frames as decode
 from affpipe.media.probe import probe
 from affpipe.run import frozen
 from affpipe.store import Header, Stream
+from affpipe.weights import sizes
 from affpipe.weights.files import read_json
+from affpipe.weights.tiny import make_tiny
 
 KEY, IDENTITY = "0123456789ab", "fedcba9876543210"
 HEADER = Header("mesh", KEY, "one", IDENTITY, {}, 1, {}, Fraction(25))
-ROOM = 256 << 20  # bytes more than now: what a refusal may take, and far below what each bomb declares
-
-
-@contextmanager
-def bounded(seconds: float = 5) -> Iterator[None]:
-    """Fail where the body takes more address space than ROOM or more time than `seconds`."""
-    own = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (own + ROOM, before[1]))
-    begun = time.monotonic()
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
-    assert time.monotonic() - begun < seconds
-
-
-def refused(call: Callable[[], object], error: type[AffpipeError], *said: str) -> None:
-    """`call` ends in one line of this kind that has all of these words."""
-    with bounded(), pytest.raises(error) as raised:
-        call()
-    message = str(raised.value)
-    assert "\n" not in message
-    assert all(words in message for words in said), message
+CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
 
 
 # ---- streams ----------------------------------------------------------------------------------------------------------------------------
@@ -201,6 +184,102 @@ def test_attributes_that_lead_deeper_and_deeper_are_refused(path):
     with h5py.File(path, "r+", libver="v110") as file:
         file.attrs["affpipe"] = "[" * 50_000
     refused(lambda: Stream(path), StoreError, "lists within lists without end")
+
+
+def hollow(file: h5py.File) -> None:
+    """Rows that have their place in the file, which was never filled: the file is a terabyte long and takes a few blocks of the disk."""
+    early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    early.set_chunk((1 << 37,))
+    early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    early.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    for name in ("start_s", "end_s", "valid"):
+        del file[name]
+        h5py.h5d.create(file.id, name.encode(), h5py.h5t.NATIVE_UINT8, h5py.h5s.create_simple((1 << 37,)), early)
+
+
+def test_a_file_of_a_terabyte_that_takes_a_few_blocks_is_refused(path):
+    with h5py.File(path, "r+", libver="v110") as file:
+        hollow(file)
+    assert path.stat().st_size > 1 << 38
+    assert path.stat().st_blocks < 1000
+    for call in (lambda: Stream(path), lambda: store.attributes(path), lambda: store.check(path, key=KEY, identity=IDENTITY, deep=True)):
+        refused(call, StoreError, f"{path}: want a whole stream, got", "bytes on the disk", store.REPAIR)
+
+
+def test_a_stream_of_zeros_is_read_where_the_disk_leaves_zeros_out(path):
+    """A minute without a face: 1500 rows of 4096 zeros, of which a file system that compresses stores nothing but the times."""
+    rows = np.arange(1500.0)
+    store.write(path, HEADER, values=np.zeros((1500, 4096), np.float32), start_s=rows, end_s=rows + 1, valid=rows < 0)
+    holes = path.with_name("holes.h5")
+    subprocess.run(["cp", "--sparse=always", str(path), str(holes)], check=True)
+    assert holes.stat().st_blocks * 512 < 200_000
+    with Stream(holes) as stream:
+        assert not stream.rows().any()
+
+
+NO_RATES = ["1e10000000", "1e400", "9" * 5000, "1/0", "-25", "0", "25.0", "nan", None, 25, ["25"]]
+
+
+@pytest.mark.parametrize("fps", NO_RATES, ids=lambda fps: str(fps)[:12])
+def test_a_frame_rate_that_is_none_is_refused_before_it_is_worked_out(path, fps):
+    with h5py.File(path, "r+", libver="v110") as file:
+        file.attrs["affpipe"] = json.dumps(json.loads(file.attrs["affpipe"]) | {"fps": fps})
+    with Stream(path) as stream, bounded(seconds=0.5), pytest.raises(StoreError, match="want a whole stream, got") as raised:
+        frames.FrameAxis(stream.start_s, stream.fps)
+    assert "\n" not in str(raised.value)
+
+
+AXES = {
+    "a year": ([0.0, 3e7], Fraction(25)),
+    "a day and a bit": ([0.0, 24 * 3600.0], Fraction(25)),
+    "a clock beyond all clocks": ([1e300, 2e300], Fraction(25)),
+    "a last frame of a year": ([0.0], Fraction(1, 30_000_000)),
+    "a billion frames a second": ([0.0], Fraction(10**9)),
+}
+
+
+@pytest.mark.parametrize("case", AXES)
+def test_an_axis_that_would_make_millions_of_windows_is_refused(case):
+    times, fps = AXES[case]
+    refused(lambda: frames.FrameAxis(np.array(times), fps), InputError, "FrameAxis: want")
+
+
+@pytest.mark.parametrize("times", [[0.0, 24 * 3600 - 0.04], [95443.7], [1.7e9, 1.7e9 + 1], [-3.0, 0.0]], ids=str)
+def test_the_longest_video_and_the_clocks_of_broadcasts_are_axes(times):
+    assert len(frames.FrameAxis(np.array(times), Fraction(25))) == len(times)
+
+
+def test_a_stored_frame_time_of_a_year_is_damage(small_plan):
+    """15 million windows would be cut, in any job that reads it: it says which file has to be made again."""
+    plan = small_plan("a")
+    job = Job(plan, "frames", plan.items("frames")[0])
+    times = np.array([0.0, 3e7])
+    job.write(job.header(Fraction(25)), values=np.zeros((2, 1), np.float32), start_s=times, end_s=times + 1, valid=times < 1)
+    refused(job.axis, StoreError, str(job.path), "want the times of a video")
+    with pytest.raises(StoreError) as raised:
+        job.axis()
+    assert raised.value.damaged == job.path
+
+
+def pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def test_a_pipe_in_the_cache_is_not_waited_for(path, tmp_path):
+    pipe(path)
+    for call in (lambda: Stream(path), lambda: store.attributes(path)):
+        refused(call, StoreError, "want a stored stream, got a pipe")
+    pipe(tmp_path / "x.flac")
+    refused(lambda: store.attributes(tmp_path / "x.flac"), StoreError, "want a stored audio track, got", "a pipe")
+    refused(lambda: read_index(path), StoreError, "want an index of streams")
+    pipe(tmp_path / "fit.lock")
+
+    def lock() -> None:
+        with alone(tmp_path / "fit.lock"):
+            pass
+
+    refused(lock, StoreError, "want a lock file, got a pipe")
 
 
 # ---- text -------------------------------------------------------------------------------------------------------------------------------
@@ -359,7 +438,7 @@ def test_the_largest_video_that_is_sold_is_let_pass(tmp_path):
 
 def test_the_limit_on_memory_bites():
     """Else the tests above would pass whatever happens."""
-    code = "import sys; sys.path.insert(0, sys.argv[1])\nfrom test_bombs import ROOM, bounded\nwith bounded(): bytes(2 * ROOM)"
+    code = "import sys; sys.path.insert(0, sys.argv[1])\nfrom limits import ROOM, bounded\nwith bounded(): bytes(2 * ROOM)"
     done = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], capture_output=True, text=True)
     assert "MemoryError" in done.stderr
 
@@ -376,3 +455,95 @@ def test_a_model_of_another_size_than_its_record_is_not_built(tmp_path, dims):
     made.dims = dims
     predictor.save(path, made, {"key": KEY})
     refused(lambda: predictor.load(path, KEY, settings, torch.device("cpu")), StoreError, "want the network of its record, got another")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "3", "[]", "{}", '{"key": ["0123456789ab"]}'], ids=lambda text: text[:9])
+def test_a_record_of_a_model_that_is_none_is_damage(tmp_path, text):
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors", metadata={"affpipe": text})
+    refused(lambda: predictor.read_record(tmp_path / "model.safetensors", KEY), StoreError, "run the workflow again")
+
+
+BACKBONES = {
+    "wide layers": ({"config": {"hidden_size": 1 << 15, "intermediate_size": 1 << 17, "num_attention_heads": 16}, "layers": 4}, None),
+    "many layers": ({"config": {}, "layers": 10**6}, "got 1000000 layers"),
+    "no number of layers": ({"config": {}, "layers": "4"}, "want a record of 4 trained layers"),
+    "no sizes": ({"layers": 4}, "want a record of 4 trained layers"),
+    "sizes that are none": ({"config": {"hidden_size": -1}, "layers": 4}, "want a record of 4 trained layers"),
+    "heads that do not divide": ({"config": {"num_attention_heads": 7}, "layers": 4}, "want a record of 4 trained layers"),
+    "a list": ([1], "want a record of 4 trained layers"),
+}
+
+
+@pytest.mark.parametrize("case", BACKBONES)
+def test_a_model_whose_record_declares_layers_that_it_does_not_have_takes_no_memory(tmp_path, monkeypatch, case):
+    """A record of 208 bytes; the layers of the settings have gigabytes."""
+    record, said = BACKBONES[case]
+    monkeypatch.setattr(backbone, "_wants", lambda plan, model: (4, True))
+    settings, path = parse(SETTINGS).models["face"], tmp_path / "model.safetensors"
+    predictor.save(path, predictor.Predictor(settings, {"mesh": 6}, outputs=2), {"key": KEY, "backbone": record})
+    backbone.again(None, "face", {"config": {"hidden_size": 48}, "layers": 4})  # transformers is imported by now
+    if said:
+        refused(lambda: backbone.again(None, "face", predictor.read_record(path, KEY)["backbone"]), StoreError, said)
+        return
+
+    def load() -> None:
+        made = backbone.again(None, "face", predictor.read_record(path, KEY)["backbone"])
+        predictor.load(path, KEY, settings, torch.device("cpu"), made)
+
+    refused(load, StoreError, "want the network of its record, got another")
+
+
+# ---- published networks -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    make_tiny(folder)
+    return folder
+
+
+def told(folder: Path, **more: object) -> Path:
+    """The folder with other sizes in its configuration; those of a part are laid over the part."""
+    said = json.loads((folder / "config.json").read_text())
+    for name, value in more.items():
+        said[name] = said[name] | value if isinstance(value, dict) else value
+    (folder / "config.json").write_text(json.dumps(said))
+    return folder
+
+
+QWEN = {
+    "a vocabulary of 20 million": {"text_config": {"vocab_size": 20_000_000}},
+    "wide layers": {"text_config": {"hidden_size": 1 << 14, "intermediate_size": 1 << 16}},
+    "many layers": {"text_config": {"num_hidden_layers": 100_000}},
+    "many layers of seeing": {"vision_config": {"depth": 100_000}},
+    "wide layers of seeing": {"vision_config": {"hidden_size": 1 << 14}},
+    "a large patch": {"vision_config": {"patch_size": 1 << 12}},
+}
+
+
+@pytest.mark.parametrize("case", QWEN)
+def test_qwen_of_other_sizes_than_its_files_is_refused_before_it_is_built(tiny, tmp_path, case):
+    folder = told(shutil.copytree(tiny / "qwen3vl-tiny", tmp_path / "q"), **QWEN[case])
+    refused(lambda: qwen3vl.load(folder, **CPU, min_pixels=32 * 32, max_pixels=64 * 64), WeightsError, f"{folder} does not load (")
+
+
+WAVLM = {
+    "3000 layers": {"num_hidden_layers": 3000},
+    "wide layers": {"hidden_size": 1 << 15, "intermediate_size": 1 << 17},
+    "many buckets": {"num_buckets": 1 << 33},
+    "many adapters": {"add_adapter": True, "num_adapter_layers": 100_000},
+    "sizes that make no network": {"num_attention_heads": 7},
+}
+
+
+@pytest.mark.parametrize("case", WAVLM)
+def test_wavlm_of_other_sizes_than_its_file_is_refused_before_it_is_built(tiny, tmp_path, case):
+    folder = told(shutil.copytree(tiny / "wavlm-tiny", tmp_path / "w"), **WAVLM[case])
+    refused(lambda: wavlm.load(folder, **CPU), WeightsError, f"{folder} does not fit its config")
+
+
+@pytest.mark.parametrize("length", [2**62, 2**31, 10**6])
+def test_the_header_of_safetensors_is_held_against_its_file_where_sizes_are_asked_too(tmp_path, length):
+    (tmp_path / "model.safetensors").write_bytes(length.to_bytes(8, "little") + b"[" * 200_000)
+    refused(lambda: sizes.network(tmp_path, "wavlm"), WeightsError, "want a safetensors file")

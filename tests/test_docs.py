@@ -123,3 +123,13 @@ def test_the_table_of_team_ras_names_files_that_are_there_and_marks_what_departs
         assert len(cells) == 6, row
         for name in re.findall(r"`([\w/]+\.py)`", cells[5]):
             assert (ROOT / "affpipe" / name).is_file(), name
+
+
+def test_every_promise_of_safety_names_a_test_that_is_there():
+    text = (ROOT / "docs/safety.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(\w+): (test_\w+)`", text)
+    assert len(named) > 40
+    missing = [
+        f"{file}: {name}" for file, name in named if f"def {name}(" not in (ROOT / f"tests/test_{file}.py").read_text(encoding="utf-8")
+    ]
+    assert not missing

@@ -42,7 +42,7 @@ def test_an_axis_that_is_none_is_refused(times):
 
 
 def test_a_rate_must_be_positive():
-    with pytest.raises(InputError, match="fps > 0"):
+    with pytest.raises(InputError, match="fps above 0"):
         FrameAxis(np.array([0.0]), Fraction(0))
 
 

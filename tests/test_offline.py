@@ -61,8 +61,8 @@ def main():
     render(Path("demo"), clips=clips, jobs=2)
     tiny._settle = lambda network, seed: None  # of GRADA: it takes longest of all, and here any numbers will do
     tiny.make_tiny(Path("weights"))
-    settings, frozen = config.load([Path("config.yaml"), Path("offline.yaml")]), Path("settings.json")
-    run.freeze(settings, frozen)
+    settings = config.load([Path("config.yaml"), Path("offline.yaml")])
+    frozen = run.freeze(settings)
     plan = run.plan_from(settings)
     for name in plan.names:
         if name in settings.models:

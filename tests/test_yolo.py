@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from limits import bounded, refused
 
 from affpipe import jobs
 from affpipe.config import overlay, parse
 from affpipe.demo.film import write_film
 from affpipe.errors import InputError, SettingsError, WeightsError
+from affpipe.faces import yolo_file
 from affpipe.faces.yolo import YoloDetector, prepare
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
@@ -31,15 +33,14 @@ DETECT, POSE = "yolov8n.yaml", "yolov8n-pose.yaml"
 FRAME = (360, 640)  # not square: the network sees 320 x 192 of it, with 6 rows of padding above and below
 
 
-def network(config: str = DETECT, names: tuple[str, ...] = ("face",), lively: bool = True) -> torch.nn.Module:
-    """A YOLOv8 a quarter as wide as the smallest. Lively: it answers to what it sees, though without sense."""
+def network(config: str = DETECT, names: tuple[str, ...] = ("face",), lively: bool = True, **more) -> torch.nn.Module:
+    """A YOLOv8 a quarter as wide as the smallest. Lively: it answers to what it sees, though without sense. more: of its description."""
     prepare()
     from ultralytics.nn.tasks import DetectionModel, PoseModel, yaml_model_load
 
     torch.manual_seed(0)
     spec = yaml_model_load(config) | {"scales": {"n": [0.33, 0.0625, 1024]}, "scale": "n", "nc": len(names)}
-    if config == POSE:
-        spec["kpt_shape"] = [5, 3]
+    spec |= {"kpt_shape": [5, 3]} if config == POSE else more
     net = (PoseModel if config == POSE else DetectionModel)(spec, nc=len(names), verbose=False)
     net.names = dict(enumerate(names))
     if lively:
@@ -178,9 +179,132 @@ def test_a_checkpoint_that_would_run_something_is_refused_and_does_not_run(tmp_p
             YoloDetector(path)
         assert "\n" not in str(e.value)
     torch.save({"model": Call(os.system, f"touch {mark}")}, path, _use_new_zipfile_serialization=False)
-    with pytest.raises(WeightsError, match="no YOLO checkpoint"):
+    with pytest.raises(WeightsError, match=r"asks for posix\.system; do not trust it"):
         YoloDetector(path)
     assert not mark.exists()
+
+
+SAVED = {"11": ("yolo11n.yaml", {}), "26": ("yolo26n.yaml", {}), "another activation": (DETECT, {"activation": "nn.ReLU()"})}
+
+
+@pytest.mark.parametrize(("config", "more"), SAVED.values(), ids=SAVED)
+def test_the_network_that_is_built_anew_is_the_one_that_was_saved_to_the_last_bit(tmp_path, config, more):
+    saved = network(config, lively=False, **more)
+    torch.manual_seed(1)
+    for part in saved.modules():
+        if isinstance(part, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(part.running_mean, std=0.1)
+            torch.nn.init.uniform_(part.weight, 0.8, 1.3)
+    state = torch.get_rng_state()
+    built = yolo_file.load(save(tmp_path / "x.pt", saved))
+    assert torch.equal(torch.get_rng_state(), state)
+    kept, seen = saved.float().fuse(verbose=False).eval(), torch.rand(1, 3, 64, 96)
+    with torch.inference_mode():
+        assert torch.equal(built(seen)[0], kept(seen)[0])
+    assert torch.equal(built.stride, kept.stride)
+
+
+def layer(net: torch.nn.Module) -> torch.nn.Module:
+    """A layer of this network alone: all share one activation."""
+    net.model[0].act = torch.nn.SiLU()
+    return net.model[0].act
+
+
+def test_code_that_a_network_would_run_when_it_is_used_is_refused(tmp_path):
+    """Attributes of layers are objects too, and each layer is of a known class: a `forward` of its own, a hook, another activation."""
+    path = tmp_path / "x.pt"
+
+    def forward(net: torch.nn.Module) -> None:
+        layer(net).forward = torch.nn.ReLU().forward
+
+    def hook(net: torch.nn.Module) -> None:
+        layer(net)._forward_hooks[0] = torch.nn.Identity
+
+    def other(net: torch.nn.Module) -> None:
+        net.model[0].act = torch.nn.ReLU()
+
+    def number(net: torch.nn.Module) -> None:
+        net.model[0].bn.eps = 0.5
+
+    def topology(net: torch.nn.Module) -> None:
+        net.model[-1].f = [15, 18, 18]
+
+    said = {
+        forward: r"model\.0\.act\.forward of its own",
+        hook: r"model\.0\.act\._forward_hooks of its own",
+        other: r"model\.0\.act of ReLU for SiLU",
+        number: r"model\.0\.bn\.eps of 0\.5 for 0\.001",
+        topology: r"model\.22\.f of \[15, 18, 18\] for \[15, 18, 21\]",
+    }
+    for change, what in said.items():
+        net = network()
+        change(net)
+        with pytest.raises(WeightsError, match=what) as raised:
+            YoloDetector(save(path, net))
+        assert "\n" not in str(raised.value)
+
+
+TABLES = {
+    "an activation to be evaluated": ({"activation": "open({mark!r}, 'w') and nn.SiLU()"}, "the activation open"),
+    "a layer of torch that is none of a detector": ({"head": [[-1, 1, "nn.Module.__init__", []]]}, "the layer nn.Module.__init__"),
+    "a name of ultralytics' own code": ({"head": [[-1, 1, "torch", []]]}, "the layer torch"),
+    "a network of torchvision": ({"head": [[-1, 1, "TorchVision", [512, "resnet18", "DEFAULT"]]]}, "the layer TorchVision"),
+    "an operator of torchvision": ({"head": [[-1, 1, "torchvision.ops.nms", []]]}, "the layer torchvision.ops.nms"),
+    "a word to be evaluated": ({"head": [[-1, 1, "Conv", ["__import__('os')"]]]}, "the argument __import__"),
+    "a name of a variable": ({"head": [[-1, 1, "Conv", ["d"]]]}, "the argument d of Conv"),
+    "a wide layer": ({"scales": {"n": [0.33, 8.0, 1 << 20]}}, r"model\.0\.bn\.bias of \(8,\) for \(512,\)"),
+    "many layers": ({"scales": {"n": [30.0, 0.0625, 1024]}}, "for a number from 0 to 100"),
+    "more layers than the file has": ({"scales": {"n": [15.0, 0.0625, 1024]}}, "more layers than"),
+    "a wide picture": ({"upsample": 64}, "Sizes of tensors must match"),
+    "a wider picture": ({"upsample": 65}, "the argument 65 of nn.Upsample"),
+    "many classes": ({"nc": 10**12}, "1000000000000 for a number from 1 to 10000"),
+    "other colours": ({"channels": 4}, "4 colours"),
+    "no table at all": ({"backbone": None}, "want a network of known layers"),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_a_description_is_held_to_known_words_and_to_the_tensors_before_anything_is_built(tmp_path, monkeypatch, case):
+    """Nothing is evaluated, fetched or allocated: each is refused within the room and time of test_bombs."""
+    change, said = TABLES[case]
+    mark, path = tmp_path / "ran", tmp_path / "x.pt"
+    asked: list[object] = []
+    monkeypatch.setattr("socket.socket.connect", lambda *address: asked.append(address))
+    net = network()
+    change = {k: v.format(mark=str(mark)) if isinstance(v, str) else v for k, v in change.items()}
+    if side := change.pop("upsample", None):
+        net.yaml["head"][0][3][1] = side
+    net.yaml |= change
+    save(path, net)
+    refused(lambda: yolo_file.load(path), WeightsError, "want a network of known layers with its tensors, got")
+    with pytest.raises(WeightsError, match=said):
+        yolo_file.load(path)
+    assert not mark.exists()
+    assert not asked
+
+
+def test_layers_that_give_more_than_any_are_refused_before_they_give_it():
+    """Layers without tensors, which nothing in the file bears out: two in a row make 300 million pixels of a small picture."""
+    prepare()
+    from ultralytics.nn.tasks import parse_model
+
+    up = [-1, 1, "nn.Upsample", [None, 64, "nearest"]]
+    table = {"nc": 1, "scale": "", "scales": {"": [1.0, 1.0, 1024]}, "backbone": [up, up], "head": [[[1], 1, "Detect", ["nc"]]]}
+    with torch.device("meta"):
+        layers, _ = parse_model({**table, "head": [[[1], 1, "Detect", ["nc"]]]}, 3, verbose=False)
+    tensors = {f"model.{name}": value for name, value in layers.state_dict().items()}
+    with bounded(), pytest.raises(ValueError, match="Upsample that gives 805306368 numbers"):
+        yolo_file._check(table, {name: None for name, _ in layers.named_modules()}, tensors)
+
+
+def test_a_network_that_contains_itself_many_times_over_is_refused(tmp_path):
+    """Forty parts, each twice the next: a walk over all of them would take years."""
+    net = network()
+    part = torch.nn.Identity()
+    for _ in range(40):
+        part = torch.nn.Sequential(part, part)
+    net.more = part
+    refused(lambda: yolo_file.load(save(tmp_path / "x.pt", net)), WeightsError, "which is no layer")
 
 
 def test_what_is_no_checkpoint_is_said_in_one_line(files, tmp_path):
@@ -203,7 +327,7 @@ def test_what_is_no_checkpoint_is_said_in_one_line(files, tmp_path):
     net = network()
     del net.model[3].conv
     save(other, net)
-    refused("does not run on RGB frames")
+    refused(r"model\.3\.conv\.weight of nothing for \(16, 8, 3, 3\)")
     refused(r"no \.pt file of that name", tmp_path / "yolov8n.pt")  # ultralytics would fetch this one
     refused(r"no \.pt file of that name", Path("yolov8n.pt"))
     refused(r"want one \.pt file in the folder, got \[\]", Path(__file__).parent)

@@ -7,6 +7,7 @@ import typer
 
 from affpipe.commands.options import DEFAULT_CONFIG, ConfigOption
 from affpipe.commands.show import print_table
+from affpipe.plain import say, say_text
 
 cache_app = typer.Typer(no_args_is_help=True, help="The store of streams and models.")
 
@@ -27,11 +28,11 @@ def cache_show(file: Path) -> None:
 
     from affpipe import store
 
-    print(json.dumps(store.attributes(file), indent=1, sort_keys=True))
+    say_text(json.dumps(store.attributes(file), indent=1, sort_keys=True))
     if file.suffix == ".h5":
         with store.Stream(file) as stream:
             for dataset in stream.names:
-                print(f"{dataset}: {stream.rows(dataset, 0, 0).dtype} {stream.shape_of(dataset)}")
+                say(f"{dataset}: {stream.rows(dataset, 0, 0).dtype} {stream.shape_of(dataset)}")
 
 
 @cache_app.command("verify")
@@ -42,8 +43,8 @@ def cache_verify(cache: Path = Path("cache")) -> None:
     faults = list(caches.verify(cache))
     _tell_links(caches.links(cache))
     for path, what in faults:
-        print(f"{path}: {what}")
-    print(
+        say(f"{path}: {what}")
+    say(
         f"{sum(len(f.files) for f in caches.folders(cache))} streams read, {len(faults)} faults"
         + ("; run the workflow again" if faults else "")
     )
@@ -61,8 +62,8 @@ def cache_retry(
     plan = plan_of([*config, *(recipes or [])])
     dropped = caches.retry(Path(index) for name in plan.names for index in plan.indexes(name))
     for index in dropped:
-        print(f"{index}: dropped")
-    print(f"{len(dropped)} indexes with faults" + ("; run the workflow again" if dropped else ""))
+        say(f"{index}: dropped")
+    say(f"{len(dropped)} indexes with faults" + ("; run the workflow again" if dropped else ""))
 
 
 @cache_app.command("gc")
@@ -82,12 +83,12 @@ def cache_gc(
     rubbish = caches.garbage(plan.cache, keys_in_use(plan))
     _tell_links(caches.links(plan.cache))
     for folder in rubbish:
-        print(f"{folder.path}: {folder.bytes / 1e6:.1f} MB")
+        say(f"{folder.path}: {folder.bytes / 1e6:.1f} MB")
         if yes:
             shutil.rmtree(folder.path)
-    print(f"{sum(f.bytes for f in rubbish) / 1e6:.1f} MB {'freed' if yes else 'can be freed with --yes'}")
+    say(f"{sum(f.bytes for f in rubbish) / 1e6:.1f} MB {'freed' if yes else 'can be freed with --yes'}")
 
 
 def _tell_links(links: list[Path]) -> None:
     for path in links:
-        print(f"{path}: a link, not followed; nothing behind it was read or deleted")
+        say(f"{path}: a link, not followed; nothing behind it was read or deleted")

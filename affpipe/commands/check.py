@@ -9,6 +9,7 @@ import typer
 
 from affpipe.commands.options import DEFAULT_CONFIG, ConfigOption
 from affpipe.commands.show import print_table
+from affpipe.plain import say, say_text
 
 app = typer.Typer()
 
@@ -28,16 +29,16 @@ def status(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG, as_js
 
     found = statuses.of(plan_of([*config, *(recipes or [])]))
     if as_json:
-        print(json.dumps(found.plain(), indent=1))
+        say_text(json.dumps(found.plain(), indent=1))
         raise typer.Exit(found.exit_status)
     head = ("stage", "done", "missing", "absent", "failed", "running", "left")
     print_table(found.name, head, [_status_cells(stage) for stage in found.stages])
     stopped = {log: reason for stage in found.stages for log, reason in stage.stopped.items()}
     jobs = told([f"{log}: {reason}" for log, reason in stopped.items()])
     for line in jobs[:SHOWN]:
-        print(line)
+        say(line)
     if len(jobs) > SHOWN:
-        print(f"and {len(jobs) - SHOWN} more lines: --json has all jobs that stopped")
+        say(f"and {len(jobs) - SHOWN} more lines: --json has all jobs that stopped")
     left = f"{duration(found.left_s)} left" if found.left_s else "nothing left"
     if found.unknown:
         unmeasured = f"not measured yet: {', '.join(found.unknown) if len(found.unknown) <= NAMED else f'{len(found.unknown)} stages'}"
@@ -45,7 +46,7 @@ def status(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG, as_js
     if not found.published and found.percent == 100:
         left = "jobs that stopped are to be run again" if stopped else "indexes or results are left to write"
     faults = f"; {found.faults} at fault: {found.failures or 'the logs of their jobs say why'}" if found.faults else ""
-    print(f"{found.name}: {found.percent:.0f} % of streams and fits, {left}{faults}")
+    say(f"{found.name}: {found.percent:.0f} % of streams and fits, {left}{faults}")
     raise typer.Exit(found.exit_status)
 
 
@@ -78,7 +79,7 @@ def estimate(
     if as_json:
         media = {"hours": long.hours, "videos": len(long.videos), "sources": long.sources, "faults": list(long.faults)}
         whole = {"run": plan.settings.name, "device": plan.settings.device, "media": media}
-        print(json.dumps({**whole, "parts": list(map(asdict, parts))}, indent=1))
+        say_text(json.dumps({**whole, "parts": list(map(asdict, parts))}, indent=1))
         return
     device = plan.settings.device
     head = ("stage", "items", f"time ({device})", "left", "GPU memory", "disk", "left", "basis: time, disk")
@@ -88,14 +89,14 @@ def estimate(
     rows.append((*total, *_held(most, sum(p.disk for p in parts), sum(p.left_disk for p in parts)), ""))
     print_table(f"{plan.settings.name}: {len(long.videos)} videos, {long.hours:.2f} hours", head, rows)
     for fault in long.faults:
-        print(fault)
+        say(fault)
     unknown = [p.name for p in parts if estimates.UNKNOWN in (p.time_basis, p.disk_basis)]
     if unknown:
-        print(f"new to the tables, so not known and not in the sums: {', '.join(unknown)}")
+        say(f"new to the tables, so not known and not in the sums: {', '.join(unknown)}")
     for name in plan.unread:
-        print(f"features.{name}: no model reads it, so it is not made")
+        say(f"features.{name}: no model reads it, so it is not made")
     sources = ", ".join(f"{count} {source}" for source, count in long.sources.items())
-    print(
+    say(
         f"lengths of videos: {sources}. Time is that of one job after another: divide by the jobs that run at once. "
         "Defaults are rough: a factor of two for stages on a CPU, of five or more for fits and on a GPU. Once a shard is done, ask again."
     )
@@ -131,10 +132,10 @@ def doctor(
 
     found = list(examine([*config, *(recipes or [])], media=media, limit_s=seconds))
     if as_json:
-        print(json.dumps(list(map(asdict, found)), indent=1))
+        say_text(json.dumps(list(map(asdict, found)), indent=1))
     else:
         print_table("doctor", ("check", "", "found", "do"), [(f.check, f.level, f.found, f.remedy) for f in found], left=True)
     counts = {level: sum(f.level == level for f in found) for level in (FAULT, WARNING)}
     if not as_json:
-        print(f"{len(found)} checks, {counts[FAULT]} faults, {counts[WARNING]} warnings")
+        say(f"{len(found)} checks, {counts[FAULT]} faults, {counts[WARNING]} warnings")
     raise typer.Exit(2 if counts[FAULT] else 0)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affpipe.commands.options import DEFAULT_CONFIG, ConfigOption
+from affpipe.plain import say
 
 if TYPE_CHECKING:
     from affpipe.weights.records import WeightsRecord
@@ -47,7 +48,7 @@ def weights_fetch(
     """Download a published checkpoint: pinned revision, checksums, resumable."""
     from affpipe.weights.fetch import fetch
 
-    _print(out / name, fetch(name, out, revision=revision))
+    _tell(out / name, fetch(name, out, revision=revision))
 
 
 @weights_app.command("show")
@@ -58,13 +59,13 @@ def weights_show(
     """Check a checkpoint's checksums, and say what it is and what in the settings means it alone."""
     from affpipe.weights.records import used
 
-    _print(weights / name, used(weights, name, "weights"))
+    _tell(weights / name, used(weights, name, "weights"))
 
 
-def _print(path: Path, found: "WeightsRecord") -> None:
+def _tell(path: Path, found: "WeightsRecord") -> None:
     what = f"{found.name}, {'random, ' if found.random else ''}from {found.source}{f', {found.revision}' if found.revision else ''}"
-    print(f"{path}: as recorded: {what}; digest {found.digest}")
-    print(f'in the settings, beside their name: weights_revision: "{found.pinned}"')
+    say(f"{path}: as recorded: {what}; digest {found.digest}")
+    say(f'in the settings, beside their name: weights_revision: "{found.pinned}"')
 
 
 @weights_app.command("convert")
@@ -79,9 +80,9 @@ def weights_convert(
     from affpipe.weights.convert import convert
 
     made = convert(file, out, trust=trust)
-    print(f"{made.path}: {made.tensors} tensors{f' from {made.under}' if made.under else ''}")
+    say(f"{made.path}: {made.tensors} tensors{f' from {made.under}' if made.under else ''}")
     if made.left_out:
-        print(f"left out, as they are no tensors: {', '.join(made.left_out)}")
+        say(f"left out, as they are no tensors: {', '.join(made.left_out)}")
 
 
 @faces_app.command("review")
@@ -103,10 +104,10 @@ def faces_review(
     with progress() as show:
         made = review(load(files), out, streams=stream or (), command=command, progress=show)
     for fault in made.faults:
-        print(fault)
+        say(fault)
     missing = f", {made.missing} without faces ({command})" if made.missing else ""
     step = "run the workflow" if made.in_force else f"set `subject: {{curation: {made.decisions}}}` and run the workflow"
-    print(
+    say(
         f"{made.streams} streams, {made.ambiguous} ambiguous, {made.decided} decided{missing}: "
         f"look at {made.sheet}, write tracks into {made.decisions}, then {step}"
     )

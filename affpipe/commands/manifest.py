@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affpipe.commands.show import print_table
+from affpipe.plain import say
 
 if TYPE_CHECKING:
     from affpipe.importers.collection import Collection
@@ -58,9 +59,9 @@ def _make(collection: "Collection", out: Path, *, quick: bool, jobs: int, force:
     with progress() as show:
         made = make(collection, out, quick=quick, jobs=jobs, force=force, progress=show)
     print_table(str(out), *made.audit.table())
-    print(*made.audit.lines(), sep="\n")
+    say(*made.audit.lines())
     kept = f", the one before is {made.old}" if made.old else ""
-    print(f"{out}: {made.streams} streams, {len(made.audit.findings)} findings{kept}; all in {made.audit_csv} and {made.audit_json}")
+    say(f"{out}: {made.streams} streams, {len(made.audit.findings)} findings{kept}; all in {made.audit_csv} and {made.audit_json}")
 
 
 @manifest_app.command("check")
@@ -82,5 +83,5 @@ def manifest_check(
         report = check(manifest, data_root, media="quick" if quick else "full" if media else "", jobs=jobs, progress=show)
     print_table(str(manifest), HEAD, [count.cells() for count in report.counts])
     warnings, faults = (lines if every else told(lines, more="--all") for lines in (report.warnings, report.faults))
-    print(*warnings, *faults, f"{len(report.faults)} faults, {len(report.warnings)} warnings", sep="\n")
+    say(*warnings, *faults, f"{len(report.faults)} faults, {len(report.warnings)} warnings")
     raise typer.Exit(2 if report.faults else 0)

@@ -8,6 +8,7 @@ import typer
 
 from affpipe.commands.show import print_table
 from affpipe.errors import InputError
+from affpipe.plain import say
 
 app = typer.Typer()
 
@@ -31,13 +32,13 @@ def predict(
             go(videos, run, out, subject=subject, progress=show, done=done)
     finally:
         for video in done:
-            print(video.table)
+            say(video.table)
             for note in video.notes:
-                print(f"  {note.kind}: {note.text}")
+                say(f"  {note.kind}: {note.text}")
             for model, reason in video.without.items():
-                print(f"  without {model}: {reason}")
+                say(f"  without {model}: {reason}")
         for name in sorted({name for video in done for name in video.random}):
-            print(f"random weights had a part, so the predictions mean nothing: {name}")
+            say(f"random weights had a part, so the predictions mean nothing: {name}")
 
 
 @app.command()
@@ -77,7 +78,7 @@ def evaluate(
             print_table(f"{TASKS[name].title}, {title}", head, rows)
         if run is not None:
             for sentence in caveats.sentences({system: own[name] for system, own in found.items() if name in own}):
-                print(sentence)
+                say(sentence)
     if not scores:
         raise InputError(f"evaluate: want a scored system, got none{f' of task {task}' if task else ''} in {run}; see its failures.csv")
     if run is None and len(pred) == 2:
@@ -112,8 +113,8 @@ def submit(
     values = None if default is None else submission.numbers(default)
     made = submission.make(task, template, folder, out, missing=missing, default=values, constant=constant or (), run=name)
     for line in made.lines():
-        print(line)
-    print(made.archive)
+        say(line)
+    say(made.archive)
 
 
 @app.command("submit-check")
@@ -130,12 +131,12 @@ def submit_check(
     faults = preflight.check(task_of(template), file, template, constant=constant or (), warnings=warnings)
     for what, found in (("", faults), ("warning: ", warnings)):
         for fault in found[:20]:
-            print(f"{what}{fault}")
+            say(f"{what}{fault}")
         if len(found) > 20:
-            print(f"{what}and {len(found) - 20} more")
+            say(f"{what}and {len(found) - 20} more")
     if faults:
         raise typer.Exit(2)
-    print(f"{file}: fit to send")
+    say(f"{file}: fit to send")
 
 
 def _with_asked(rows: list[tuple[str, ...]], systems: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
@@ -152,4 +153,4 @@ def _print_difference(found: dict, task: str, first: str, second: str) -> None:
 
     own = found["pooled"][TASKS[task].measure]
     sure = "no interval with fewer than two videos" if own["low"] is None else f"95 % interval {own['low']:z.3f} to {own['high']:z.3f}"
-    print(f"{first} less {second}: {own['difference']:+z.3f} ({sure}; paired, {found['videos']} videos)")
+    say(f"{first} less {second}: {own['difference']:+z.3f} ({sure}; paired, {found['videos']} videos)")

@@ -2,6 +2,8 @@
 
 import sys
 
+from affpipe.plain import plain
+
 
 def print_table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]], *, left: bool = False) -> None:
     """Print a table; columns after the first are numbers, or with `left` words."""
@@ -9,9 +11,9 @@ def print_table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]], 
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(title))
+    table = Table(title=Text(plain(title)))
     for i, column in enumerate(head):
-        table.add_column(column, justify="left" if left or i == 0 else "right", overflow="fold")
+        table.add_column(Text(plain(column)), justify="left" if left or i == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))  # not as markup: names may hold brackets
+        table.add_row(*(Text(plain(cell)) for cell in row))  # not as markup: names may hold brackets
     Console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -40,11 +40,12 @@ from torch import Tensor
 from affpipe.compat import ensure_torchvision, quiet_transformers
 from affpipe.encoders.specs import QWEN3VL
 from affpipe.errors import InputError, WeightsError
+from affpipe.weights.declared import numbers, stored, unfilled
 from affpipe.weights.files import UNREADABLE, first_line, read_json
 
 ensure_torchvision()
 
-from transformers import AutoProcessor, Cache, Qwen3VLForConditionalGeneration  # noqa: E402
+from transformers import AutoProcessor, Cache, Qwen3VLConfig, Qwen3VLForConditionalGeneration  # noqa: E402
 from transformers.image_utils import SizeDict  # noqa: E402
 from transformers.video_utils import VideoMetadata  # noqa: E402
 
@@ -52,6 +53,7 @@ VisualTokens = Literal["video", "marks"]
 FRAMES = 16  # in a clip, at most
 THINNEST = 200  # times as long as wide: the processor refuses a picture that is longer
 SIDE = 32  # pixels: one video token covers 32 x 32 of them, in two frames
+LACKING = 2  # a checkpoint that lacks less than half of its numbers is loaded, and then told by what it lacks
 ENDS = ("<|im_end|>", "<|endoftext|>")  # either ends a turn
 
 
@@ -257,6 +259,20 @@ class Qwen3VL:
         return processor.resize(clip.permute(0, 3, 1, 2)[None], size=size, resample=processor.resample, **sides)[0]
 
 
+def _check_sizes(folder: Path) -> None:
+    """ValueError where the configuration asks for more numbers or layers than its files have; transformers would make them up."""
+    have = stored(sorted(folder.glob("*.safetensors")))
+    config = Qwen3VLConfig.from_pretrained(folder, local_files_only=True)
+    try:
+        with unfilled(len(have)):
+            model = Qwen3VLForConditionalGeneration(config)
+    except (LookupError, TypeError, ArithmeticError, AttributeError) as error:
+        raise ValueError(f"sizes that make no network: {first_line(error)}") from None
+    model.tie_weights()
+    if (declared := numbers(p.shape for p in model.parameters())) > LACKING * (there := numbers(have.values())):  # tied ones once
+        raise ValueError(f"{declared} numbers declared, {there} there")
+
+
 def load(
     folder: Path,
     *,
@@ -279,6 +295,7 @@ def load(
         raise WeightsError(f"{QWEN3VL.name}: {folder}: want a Qwen3-VL checkpoint, got model_type {kind!r}; correct the path")
     try:
         with quiet_transformers():
+            _check_sizes(folder)
             processor = AutoProcessor.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
             model, report = Qwen3VLForConditionalGeneration.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, dtype=dtype, output_loading_info=True

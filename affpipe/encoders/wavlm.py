@@ -28,7 +28,8 @@ from affpipe.encoders.waveforms import check_waveforms
 from affpipe.encoders.wavlm_layers import Top, cut
 from affpipe.errors import InputError, WeightsError
 from affpipe.weights.checkpoint import read, read_safe
-from affpipe.weights.files import read_json
+from affpipe.weights.declared import unfilled
+from affpipe.weights.files import first_line, read_json
 
 ensure_torchvision()  # transformers' loss functions import it, whatever the model
 
@@ -183,12 +184,12 @@ def load(
     for old, new in RENAMED.items():
         weights = {key.replace(old, new): value for key, value in weights.items()}
     # Made without memory or random draws; `assign` then puts the weights in place, so a key left out would stay without a value.
-    with torch.device("meta"), quiet_transformers():
-        model = WavLMModel(config)
     try:
+        with unfilled(len(weights)), quiet_transformers():
+            model = WavLMModel(config)
         model.load_state_dict(weights, strict=True, assign=True)
-    except RuntimeError as error:
-        reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])
+    except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:  # sizes that make no network, too
+        reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3]) or first_line(error)
         raise WeightsError(f"{WAVLM.name}: {folder} does not fit its config: {reason}; fetch the weights again") from None
     top = None
     if trained_layers:

@@ -4,8 +4,8 @@ Any checkpoint of ultralytics' own format serves: plain detectors and pose model
 by them; with one class, or with one of several called "face". Preparation, network and suppression are ultralytics' functions, called
 one by one: its predictor would read the user's settings, print, and drop boxes where suppression takes longer than it likes.
 
-A checkpoint is a pickle, which can run anything while it loads. It is loaded by ultralytics' restricted way: torch's weights-only unpickler
-with a list of layers; what else the file asks for is refused.
+A checkpoint is a pickle of the network's objects, which can run anything while it is loaded, and whenever the network is used. None of
+them is taken: `yolo_file` builds the network anew by its description.
 """
 
 import atexit
@@ -21,10 +21,8 @@ import torch
 from affpipe.compat import ensure_torchvision
 from affpipe.errors import SettingsError, WeightsError
 from affpipe.faces.detect import Detection, check_frame, clip
+from affpipe.faces.yolo_file import AGAIN, load
 from affpipe.files import left_by_mac
-from affpipe.weights.checkpoint import check_archive
-
-AGAIN = "put a YOLO face checkpoint (.pt of ultralytics) there"
 
 
 class YoloDetector:
@@ -118,28 +116,6 @@ def prepare() -> None:
     ensure_torchvision()
 
 
-def load(path: Path) -> torch.nn.Module:
-    """The network of a checkpoint, fused, float32, on the CPU; WeightsError if there is none, or if the file asks for more than layers."""
-    from ultralytics.nn.tasks import DetectionModel, PoseModel, torch_safe_load
-
-    check_archive("yolo", path)
-    try:
-        checkpoint, _ = torch_safe_load(path, safe_only=True)
-        net = checkpoint.get("ema") or checkpoint["model"]
-    except Exception as error:  # damaged bytes fail anywhere, as anything
-        raise WeightsError(_reason(path)) from error
-    if type(net) not in (DetectionModel, PoseModel):
-        raise WeightsError(f"yolo: {path}: want a detection or pose model, got {type(net).__name__}; {AGAIN}")
-    try:
-        net = net.float().fuse(verbose=False).eval().requires_grad_(False)
-        with torch.inference_mode():
-            net(torch.zeros(1, 3, 64, 64))
-    except Exception as error:  # a layer without its parts, too
-        reason = str(error).partition("\n")[0][:120]
-        raise WeightsError(f"yolo: {path}: the network does not run on RGB frames ({reason}); {AGAIN}") from error
-    return net
-
-
 def _file(path: Path) -> Path:
     """The checkpoint at a path, before ultralytics sees it: a name that it does not find, it would download."""
     if path.is_dir():
@@ -150,17 +126,6 @@ def _file(path: Path) -> Path:
     if not path.is_file() or path.suffix != ".pt" or "'" in str(path):  # it drops quotes from a path
         raise WeightsError(f"yolo: {path}: no .pt file of that name (without quotes in it); {AGAIN}")
     return path.absolute()
-
-
-def _reason(path: Path) -> str:
-    """Why a checkpoint does not load; what it asks for beyond layers is named."""
-    try:
-        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)  # less those that are on the list by now
-    except Exception:  # no checkpoint at all, as said below
-        foreign = []
-    if foreign:
-        return f"yolo: {path}: want layers and numbers only, but it asks for {', '.join(sorted(foreign)[:3])}; do not trust it; {AGAIN}"
-    return f"yolo: {path}: no YOLO checkpoint, or a damaged one; {AGAIN}"
 
 
 def _classes(path: Path, net: torch.nn.Module) -> tuple[int, int]:

@@ -14,11 +14,12 @@ import numpy as np
 import soundfile
 
 from affpipe.errors import AbsentError, InputError, MediaError
+from affpipe.files import instead_of_file, waits
 from affpipe.frames import FrameAxis
 from affpipe.media.decode import chosen
 from affpipe.media.heard import Heard
 from affpipe.media.laying import lay
-from affpipe.media.reader import VideoPass, check_length, decoded, encrypted, locked, open_media, packets, unreadable, words
+from affpipe.media.reader import VideoPass, decoded, encrypted, locked, open_media, packets, unreadable, words
 from affpipe.media.soundclock import JUMP_S
 from affpipe.media.tracks import QUIET, Wanted, audio_track
 
@@ -56,7 +57,6 @@ def extract(
     Raises AbsentError if there is no audio track, or, after the last block, if it has no samples on the axis or is digitally silent;
     MediaError if the file or the whole track cannot be read.
     """
-    check_length(path, axis.end_s - axis.start_s)
     told, heard = heard is not None, heard or Heard()
     heard.track = audio_track(path, track)
     if heard.track is None:
@@ -215,8 +215,10 @@ def flac_comment(path: Path) -> str:
 
 
 def _flac(path: Path) -> soundfile.SoundFile:
+    if waits(path):
+        raise _bad_flac(path, instead_of_file(path))
     try:
-        file = soundfile.SoundFile(path)
+        file = soundfile.SoundFile(path.absolute())
     except soundfile.LibsndfileError as error:
         raise _bad_flac(path, error.error_string) from None
     longest = path.stat().st_size // FLAC_BYTES * FLAC_SAMPLES

@@ -16,6 +16,7 @@ from affpipe import memory
 from affpipe.errors import InputError, MediaError
 from affpipe.media import hdr
 from affpipe.media.deinterlace import deinterlaced
+from affpipe.media.opening import local
 from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
 from affpipe.media.shown import orient, resample
 from affpipe.media.tracks import video_track
@@ -120,7 +121,7 @@ def _decord(path: Path, track: int | None, wanted: list[int] | None, *, deinterl
         check_decord(video, deinterlace=deinterlace, tone_map=tone_map)
         size = video.shown
     try:
-        reader = decord.VideoReader(str(path), num_threads=threads)
+        reader = decord.VideoReader(local(path), num_threads=threads)
         if len(reader) != len(times):
             raise MediaError(f"{path}: decord: want {len(times)} frames, got {len(reader)}; use the pyav backend")
         if wanted and wanted[-1] >= len(times):

@@ -141,8 +141,9 @@ def probe(
             if packet_times(path, track) != times.tolist():
                 raise MediaError(f"{path}: decord: want one frame for each packet, got {len(times)} frames; use the pyav backend")
         width, height = video.shown
-        axis = FrameAxis(times, _rate(times, video.stream))
-        check_length(path, axis.end_s - axis.start_s)
+        fps = _rate(times, video.stream)
+        check_length(path, times[-1] - times[0] + 1 / fps)
+        axis = FrameAxis(times, fps)
         tick = float(video.stream.time_base)
         return VideoInfo(
             codec=video.stream.codec_context.codec.canonical_name,

@@ -24,20 +24,17 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from affpipe.errors import MediaError
+from affpipe.frames import LONGEST_S
 from affpipe.media import hdr
 from affpipe.media.clock import Stamps
-from affpipe.media.identity import check
+from affpipe.media.opening import WHITELIST, local
 from affpipe.media.shown import believed, shown_size
 
-# A longer video comes of a damaged timestamp, and would ask for gigabytes of silence and of empty windows.
-LONGEST_S = 24 * 3600.0
 # Of a frame: twice 8K. A few bytes can declare a picture of gigabytes; FFmpeg's own limit is four times as high.
 LARGEST_PIXELS = 1 << 26
 LIMITS = {"max_pixels": str(LARGEST_PIXELS)}
 # `colorspace` of H.273 that FFmpeg makes no RGB of. Some converters take them for BT.601 without a word.
 NO_RGB = {8: "YCgCo", 10: "BT.2020 of constant luminance", 11: "SMPTE 2085", 12: "derived ones", 13: "derived ones", 14: "ICtCp"}
-# What FFmpeg opens and is no video: any text file, played as a terminal; a list, whose own bytes say nothing of the videos that it names.
-NO_VIDEO = {"tty": "text", "concat": "a list of files", "hls": "a list of files", "dash": "a list of files"}
 # Sample entries of protected tracks in mp4 and mov, where no key is said (FairPlay); elsewhere packets or metadata tell.
 LOCKED_TAGS = ("drmi", "drms", "encv", "enca")
 LOGGING = threading.Lock()  # the level of FFmpeg's log is that of the whole process
@@ -50,25 +47,25 @@ def unreadable(path: Path, reason: str) -> MediaError:
 def words(error: av.FFmpegError) -> str:
     """FFmpeg's reason in one line: its last log line says more ('moov atom not found') than its code ('Invalid data ...')."""
     said = error.log[2] if error.log else error.strerror
+    if said.startswith("Format not on whitelist"):
+        return "a form that is none of videos"
     return "undecodable data" if said.startswith("Error number ") else " ".join(said.split())  # a code of a decoder's own has no words
 
 
 def _open(path: Path) -> InputContainer:
-    # "file:" because a name such as "a:b.mp4" would be read as a protocol; the whitelist keeps playlists off the network.
-    return av.open(f"file:{path}", metadata_errors="replace", options={"protocol_whitelist": "file", **LIMITS})
+    return av.open(f"file:{local(path)}", metadata_errors="replace", options={**WHITELIST, **LIMITS})
 
 
 @contextmanager
 def open_media(path: Path) -> Iterator[InputContainer]:
     """Open a media file; raises MediaError with FFmpeg's reason if that fails."""
-    check(path)
     try:
         container = _open(path)
     except av.FFmpegError as error:
         raise unreadable(path, _reason(path, error)) from None
     with container:
-        if got := NO_VIDEO.get(container.format.name):
-            raise MediaError(f"{path}: want a video, got {got}; name the video itself")
+        if container.format.name == "tty":  # FFmpeg plays any text as a terminal
+            raise MediaError(f"{path}: want a video, got text; name the video itself")
         if container.format.name.endswith("_pipe") or container.format.name == "image2":
             if container.format.name == "webp_pipe" and _moves(path):
                 raise MediaError(f"{path}: want a video, got an animated WebP, which FFmpeg does not play; convert it to mp4, GIF or APNG")

@@ -1,7 +1,6 @@
 """From a checkpoint of torch, which is a program, to safetensors, which are numbers."""
 
 import contextlib
-import pickle
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ from torch import Tensor, nn
 
 from affpipe.disk import atomic
 from affpipe.errors import WeightsError
-from affpipe.weights.checkpoint import check_archive, foreign, read
+from affpipe.weights import pickled
 from affpipe.weights.files import first_line
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which programs for training put it, in the order in which they are tried
-SHARED = 16  # a tensor that others share is written for each: so many times the size of the checkpoint at most
+NAMED = 3  # things that a message names
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def convert(source: Path, out: Path, *, trust: bool = False) -> Converted:
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
             raise WeightsError(f"convert: {source}: want dense tensors, got {name} of {value.type()}; save it as one")
     size = sum(value.numel() * value.element_size() for value in tensors.values())
-    if size > SHARED * (own := source.stat().st_size):
+    if size > pickled.SHARED * (own := source.stat().st_size):
         raise WeightsError(f"convert: {source}: want tensors that it holds, got {own} bytes that make {size}; do not trust it")
     plain = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}  # shared ones too
     try:
@@ -65,19 +64,20 @@ def convert(source: Path, out: Path, *, trust: bool = False) -> Converted:
 
 
 def _read(source: Path, trust: bool) -> Any:
+    pickled.check_archive("convert", source)
     try:
-        return read("convert", source)
-    except WeightsError as error:
-        if not isinstance(error.__cause__, pickle.UnpicklingError):
+        found = pickled.load("convert", source)
+    except WeightsError:  # of a form that `torch.save` does not write by itself: a program in any case
+        if not trust:
             raise
-        asked = foreign(source)
+    else:
+        if not found.foreign:
+            return found.value
     if not trust:
-        what = f"it asks for {', '.join(asked)}" if asked else "it asks for more than tensors, or is no checkpoint"
         raise WeightsError(
-            f"convert: {source}: {what}; to unpickle it runs whatever program its author put in, as you and with your files: "
-            "if you trust the author and the way that it came, add --trust"
+            f"convert: {source}: it asks for {', '.join(found.foreign[:NAMED])}; to unpickle it runs whatever program its author put in, "
+            "as you and with your files: if you trust the author and the way that it came, add --trust"
         )
-    check_archive("convert", source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of classes whose source has changed since

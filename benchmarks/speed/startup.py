@@ -62,9 +62,9 @@ def _job(rounds: int) -> Row:
             shard = max(plan.shards, key=lambda shard: len(plan.shards[shard]))
             items = plan.items("frames", shard)
             jobs.apply(plan, "frames", items, {}, stage, lambda *_: None)
-            run.freeze(plan.settings, Path("settings.json"))
+            settings = run.freeze(plan.settings)
             index = Path(plan.index("frames", shard))
-            job = ("-m", "affpipe", "job", "apply", "--settings", "settings.json", "--index", str(index))
+            job = ("-m", "affpipe", "job", "apply", "--settings", str(settings), "--index", str(index))
 
             def compare(_: Mapping[str, Any]) -> str:
                 if len(run.read_entries(plan, ["frames"], [shard])["frames"]) != len(items):

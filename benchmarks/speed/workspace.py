@@ -30,7 +30,7 @@ def tiny_weights(folder: Path) -> None:
 
 
 def workspace(folder: Path, film: Path, weights: Path) -> Plan:
-    """The plan of a film, and of the shortest one as something to validate with, in a new folder; also written as `settings.json`."""
+    """The plan of a film, and of the shortest one as something to validate with, in a new folder; its settings are frozen."""
     folder.mkdir()
     films = {"train": film, "validation": inputs.film(1, inputs.SMALL, fps=10)}
     lines = [f"{partition},{path.resolve()},{partition},labels.txt" for partition, path in films.items()]
@@ -39,5 +39,5 @@ def workspace(folder: Path, film: Path, weights: Path) -> Plan:
     places = {"manifest": "data_manifest.csv", "data_root": "", "cache": "cache", "results": "results"}
     places = {name: str(folder / place) for name, place in places.items()} | {"weights": str(weights)}
     settings = config.parse(SETTINGS | places)
-    run.freeze(settings, folder / "settings.json")
+    run.freeze(settings)
     return run.plan_from(settings)

@@ -7,7 +7,7 @@ from pathlib import Path
 from affpipe import closing, resources, run
 from affpipe.config import layered
 from affpipe.errors import AffpipeError
-from affpipe.plan import digest
+from affpipe.plain import say
 
 try:
     # Snakemake read them by its own rules: of a key that stands twice it took the second. The Snakefile's own file comes first.
@@ -18,7 +18,7 @@ except AffpipeError as error:
     sys.exit(f"affpipe: {error}")
 
 AFFPIPE = f"{shlex.quote(sys.executable)} -m affpipe"
-SETTINGS = Path(PLAN.settings.cache) / "settings" / f"{digest(PLAN.settings.model_dump(mode='json'))}.json"
+SETTINGS = run.frozen_path(PLAN.settings)
 MODELS = list(PLAN.settings.models)
 
 # A job's last line is what a person is told of its failure; one that was killed had no last word.
@@ -81,8 +81,8 @@ wildcard_constraints:
 
 onstart:
     for _name in PLAN.unread:
-        print(f"affpipe: features.{_name}: no model reads it, so it is not made", file=sys.stderr)
-    run.freeze(PLAN.settings, SETTINGS)
+        say(f"affpipe: features.{_name}: no model reads it, so it is not made", file=sys.stderr)
+    run.freeze(PLAN.settings)
     run.bring_to_now(everything())
 
 

@@ -1,0 +1,29 @@
+"""Text of others as it may be shown: on a terminal, in a log, on one line.
+
+File names, keys of settings and checkpoints, and what libraries say of damaged files come from whoever made the files. A terminal obeys
+control characters in them: it can be told to clear what was written, to forge lines, to set its title; direction marks make `exe.gpj` of
+`jpg.exe`; a line end begins a line of a log that nobody wrote.
+"""
+
+import unicodedata
+from typing import TextIO
+
+SPACE = "Zs"  # category of characters: of other scripts, too
+
+
+def plain(text: str) -> str:
+    """The text with all that does not print as itself (controls, line ends, direction marks, lone surrogates) as `\\x1b` or `\\u202e`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or unicodedata.category(c) == SPACE else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(*lines: object, file: TextIO | None = None) -> None:
+    """Print lines, to standard output or `file`. What ends a line within one is escaped, as all that is no text."""
+    for line in lines:
+        print(plain(str(line)), file=file)
+
+
+def say_text(text: str) -> None:
+    """Print a text of several lines that is ours."""
+    say(*text.split("\n"))

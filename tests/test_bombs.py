@@ -382,6 +382,16 @@ def test_a_png_of_gigabytes_is_refused_by_its_kind(tmp_path):
     refused(lambda: images.numbered(tmp_path), MediaError, "want JPEG images (.jpg, .jpeg), got .png")
 
 
+def test_an_image_that_never_ends_is_not_read(tmp_path):
+    """Planning reads three of a folder: a pipe, a device, a file of a terabyte in a few blocks."""
+    path = tmp_path / "1.jpg"
+    for make, said in ((os.mkfifo, "got a pipe"), (lambda path: path.symlink_to("/dev/zero"), "got a device"), (sparse, "got more")):
+        make(path)
+        for call in (lambda: images.fingerprint(tmp_path), lambda: images.read(path)):
+            refused(call, MediaError, f"{path}: want an image of at most 64 MB", said)
+        path.unlink()
+
+
 def test_a_picture_of_a_thousand_scans_is_not_decoded():
     data = jpeg(progressive=True)
     first = data.index(crop.SCAN)

@@ -10,9 +10,11 @@ import re
 from pathlib import Path
 
 from affpipe.errors import MediaError, StoreError
+from affpipe.files import instead_of_file, waits
 
 SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG")
 OTHERS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # in small letters: images, but none that is read
+LARGEST = 64 << 20  # bytes of an image, more than any of `crop.LARGEST_SIDE` has
 NUMBER = re.compile(r"[0-9]+")
 
 
@@ -77,6 +79,8 @@ def _names(folder: Path) -> list[str]:
 
 def _bytes(path: Path) -> bytes:
     try:
+        if waits(path) or path.stat().st_size > LARGEST:
+            raise MediaError(f"{path}: want an image of at most {LARGEST >> 20} MB, got {instead_of_file(path) or 'more'}; remove it")
         return path.read_bytes()
     except OSError as error:
         raise MediaError(f"{path}: want a readable file, got {error.strerror!r}; make it readable or remove it") from None

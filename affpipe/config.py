@@ -2,7 +2,7 @@
 
 Several YAML files are laid over each other, later ones winning key by key, and the result over the defaults of `settings`. A key set to
 null is as if it had never been set, so a recipe can take out what the files below it put in; where a setting has a default and may be off
-(`ema_decay: null`), null is off.
+(`clip_norm: null`), null is off.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

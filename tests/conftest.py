@@ -1,7 +1,8 @@
 """Fixtures that several test modules share."""
 
+import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -20,6 +21,15 @@ LONG = ("test_workflow.py", "test_faults.py", "test_reruns.py")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first: run in parallel by file, they are what the others end before."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """Commands that run within a test's process set how much of the log is told; the next test finds it as it was."""
+    log = logging.getLogger("affpipe")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 @pytest.fixture

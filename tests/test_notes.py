@@ -139,3 +139,8 @@ def test_a_line_a_video_and_stage_is_told_at_the_terminal(monkeypatch, told):
         "  without voice: no sound",
         "o/b.csv",
     ]
+
+
+def test_the_track_that_was_chosen_is_a_note_too():
+    extra = {"video": {"faults": ["cut short"], "said": ["video track 1 of 2 taken"], "track": {"index": 1}}, "samples": 3}
+    assert list(notes._words(extra)) == ["cut short", "video track 1 of 2 taken"]

@@ -33,7 +33,8 @@ def frames(context: Context) -> Worker:
             log.info("frames: %s: %s", job.video, done)
         if track.said:
             log.warning("frames: %s: %s", job.video, track.said)
-        header = job.header(axis.fps, columns=("duration_s",), video={**info.facts(), "track": track.facts()})
+        chosen = {"track": track.facts(), **({"said": [track.said]} if track.said else {})}
+        header = job.header(axis.fps, columns=("duration_s",), video={**info.facts(), **chosen})
         shown = (axis.ends_s - axis.times_s).astype(np.float32)[:, None]
         job.write(header, values=shown, start_s=axis.times_s, end_s=axis.ends_s, valid=np.ones(len(axis), bool))
 

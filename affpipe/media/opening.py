@@ -41,7 +41,7 @@ FORMS = (  # of containers, streams without one, sound; FFmpeg's names
 WHITELIST = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMS)}
 BEGINNING = 4096  # bytes
 LISTS = re.compile(
-    rb"(\xef\xbb\xbf)?\s*(#EXTM3U|ffconcat|\[playlist\]|\[Reference\]|<asx\b|<smil\b|RTSPtext|v=0\s)|.*<(\w+:)?(MPD|AssetMap)\b",
+    rb"(\xef\xbb\xbf)?\s*(#EXTM3U|ffconcat|\[playlist\]|\[Reference\]|<asx\b|<smil\b|RTSPtext|v=0\s)|[^\x00]*<(\w+:)?(MPD|AssetMap)\b",
     re.IGNORECASE | re.DOTALL,
 )
 

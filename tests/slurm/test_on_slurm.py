@@ -222,24 +222,27 @@ def test_a_shard_each_goes_as_an_array(there):
 
 
 def test_after_a_cancelled_job_and_one_past_its_time_the_next_run_finishes_with_the_same_values(there):
-    """Without retries both faults end the run. One job is held still, so that its minute runs out."""
+    """Without retries each of the faults ends a run. The second job is held still, so that its minute runs out."""
     before = predictions(there)
-    for name in ("audio", "behaviour"):
+    for name in ("qwen3vl", "behaviour"):
         shutil.rmtree(there.folder / "cache" / name)
-    (fit,) = (there.folder / "logs/small/fit_behaviour").glob("*.json")
-    fit.unlink()
-    going = there.start("--retries", "0", rules=(*GPU_RULES, "fit_behaviour:runtime=1"))
-    cancelled = wait_for(lambda: [job["JobId"] for job in jobs()["apply_audio"] if job["JobState"] == "RUNNING"], going)
-    subprocess.run(["scancel", *cancelled], check=True)
+    for rule in ("apply_qwen3vl", "fit_behaviour"):
+        (record,) = (there.folder / "logs/small" / rule).glob("*.json")
+        record.unlink()
+    no_more = "--retries", "0"
+    going = there.start(*no_more)
+    cancelled = wait_for(lambda: there.records().get("apply_qwen3vl"), going)["slurm_job"]
+    subprocess.run(["scancel", cancelled], check=True)
+    assert f"SLURM-job '{cancelled}' failed, SLURM status is: 'CANCELLED'" in end(going, fails=True)
+    going = there.start(*no_more, rules=(*GPU_RULES, "fit_behaviour:runtime=1"))
     os.kill(wait_for(lambda: there.records().get("fit_behaviour"), going)["pid"], signal.SIGSTOP)
     said = end(going, fails=True)
     late = jobs()["fit_behaviour"][-1]
     assert late["JobState"] == "TIMEOUT"
-    assert f"SLURM-job '{cancelled[0]}' failed, SLURM status is: 'CANCELLED'" in said
     assert f"SLURM-job '{late['JobId']}' failed, SLURM status is: 'TIMEOUT'" in said
     there.snakemake()
     assert predictions(there) == before
-    assert list(there.folder.glob("cache/audio/*/one.*"))
+    assert list(there.folder.glob("cache/qwen3vl/*/one.*"))
 
 
 def test_a_gpu_that_is_not_there_stops_a_job_at_its_start_with_its_reason(there):

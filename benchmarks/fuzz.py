@@ -62,7 +62,7 @@ FORMATS = {  # name of the clip -> how it is written
     "mpeg2.ts": {"sound": clips.Sound(length_s=2.4, codec="mp2"), "codec": "mpeg2video", "time_base": clips.Fraction(1, 25)},
 }
 FRAMES = 60
-OUTCOMES = ("as if sound", "used, damage said", "refused", "foreign exception, its item's alone")
+OUTCOMES = ("as if sound", "used, damage said", "refused", "foreign exception, its item's alone", "shorter without a word")
 FAULTS = ("ended the job", "hung", "took its process with it")
 
 
@@ -179,7 +179,7 @@ def stages(video: Path, folder: Path) -> tuple[str, str]:
     silent = "; ".join(entry.reason for entry in entries["audio"].values())
     short = f"{len(stream)} of {FRAMES} frames" if len(stream) != FRAMES else ""
     said = "; ".join(filter(None, [*faults, silent, short]))
-    return (OUTCOMES[1] if faults or silent else OUTCOMES[0]), said
+    return OUTCOMES[1 if faults or silent else 4 if short else 0], said
 
 
 def pictures(_: Context) -> Worker:

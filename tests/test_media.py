@@ -322,6 +322,33 @@ def test_a_file_that_ends_early_says_so(tmp_path, plain):
     assert info.faults[-1] == f"ends {info.missing_s:.2f} s before its declared duration"
 
 
+def test_pictures_that_end_before_their_track_does_are_said(tmp_path):
+    """AVI cut in half: FFmpeg gives the length of what is left, the header counts the frames that were written."""
+    whole = clips.write(tmp_path / "whole.avi", codec="mpeg4", time_base=Fraction(1, 25), count=50)
+    assert probe(whole).faults == ()
+    path = tmp_path / "cut.avi"
+    data = whole.read_bytes()
+    path.write_bytes(data[: (data.index(b"movi") + data.index(b"idx1")) // 2])  # half of the pictures' bytes
+    info = probe(path)
+    assert 10 < len(info.axis) < 40
+    assert info.missing_s == pytest.approx((50 - len(info.axis)) / 25, abs=0.041)  # a frame may wait for its packet
+    assert info.faults[-1] == f"ends {info.missing_s:.2f} s before its declared duration"
+
+
+def test_pictures_that_end_before_the_sound_are_said(tmp_path):
+    """The index of a track is damaged: ten frames are left of it, while the sound goes on to the end of the file."""
+    whole = clips.write(tmp_path / "whole.mp4", count=50, sound=clips.Sound(length_s=2))
+    assert probe(whole).faults == ()
+    data = bytearray(whole.read_bytes())
+    at = data.index(b"stsz", data.index(b"vide")) + 12  # behind the name: version and flags, one size for all, number of frames
+    data[at : at + 4] = (10).to_bytes(4, "big")
+    (path := tmp_path / "damaged.mp4").write_bytes(data)
+    info = probe(path)
+    assert len(info.axis) <= 10
+    assert info.missing_s > 1.5
+    assert info.faults[-1] == f"ends {info.missing_s:.2f} s before its declared duration"
+
+
 def test_a_change_of_size_is_an_error(tmp_path):
     parts = [clips.write(tmp_path / f"{w}.ts", size=(w, 64), count=10).read_bytes() for w in (96, 128)]
     (tmp_path / "b.ts").write_bytes(b"".join(parts))

@@ -54,7 +54,7 @@ class VideoInfo:
         repaired_times, times_by_dts: frames whose time is not their pts, and whether it is that of decoding; see `clock`.
         bad_packets, corrupt_frames: counts of what `reader` skipped or passed on.
         synthetic: the file says that it was rendered by `affpipe demo`.
-        missing_s: declared end of the file minus the end of its last packet, at least 0.
+        missing_s: declared end of the file minus the end of its last packet, or that of the track where more is missing, at least 0.
     """
 
     codec: str
@@ -166,7 +166,7 @@ def probe(
             times_by_dts=found.by_dts,
             bad_packets=video.bad_packets,
             corrupt_frames=video.corrupt_frames,
-            missing_s=max(0.0, _declared_end_s(container) - video.seen_end_s),
+            missing_s=max(0.0, _declared_end_s(container) - video.seen_end_s, _track_end_s(container, video.stream) - video.own_end_s),
         )
 
 
@@ -224,3 +224,12 @@ def _declared_end_s(container: av.container.InputContainer) -> float:
     # Matroska declares the end, the others a length.
     start = 0 if "matroska" in container.format.name else container.start_time or 0
     return (start + container.duration) / av.time_base
+
+
+def _track_end_s(container: av.container.InputContainer, stream: av.VideoStream) -> float:
+    """Where a track ends by its own header: AVI counts frames there, MP4 and QuickTime give a length; 0 for what has none of its own."""
+    if container.format.name == "avi":
+        return float(stream.frames / stream.average_rate) if stream.average_rate else 0.0
+    if "mp4" not in container.format.name or stream.duration is None:
+        return 0.0
+    return float(((stream.start_time or 0) + stream.duration) * stream.time_base)

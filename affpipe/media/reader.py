@@ -165,6 +165,12 @@ def display_matrix(frame: av.VideoFrame, path: Path) -> tuple[int, int, int, int
     return signs
 
 
+def _end_s(packet: av.Packet) -> float:
+    """When a packet ends; AVI knows the order of decoding alone. 0 for one without a time."""
+    stamp = packet.dts if packet.pts is None else packet.pts
+    return 0.0 if stamp is None else float((stamp + (packet.duration or 0)) * packet.time_base)
+
+
 class VideoPass:
     """Decode the video stream of an open container once; iterate only once.
 
@@ -173,7 +179,7 @@ class VideoPass:
         stamps: what the file says of their times.
         bad_packets, corrupt_frames: see the module's docstring.
         interlaced, high_range: frames marked as interlaced; frames of high dynamic range (PQ, HLG), by name.
-        seen_end_s: latest end of any audio or video packet, for comparison with the declared duration.
+        seen_end_s, own_end_s: latest end of any audio or video packet, and of any of this track, for comparison with what is declared.
         size, ratio, matrix: (width, height) as stored, aspect ratio of the pixels as the file says (None: nothing) and display matrix, of
             the first frame; they hold for the whole video.
     """
@@ -185,7 +191,7 @@ class VideoPass:
         self.stream.codec_context.thread_count = threads
         self.count = self.bad_packets = self.corrupt_frames = self.interlaced = 0
         self.high_range: Counter[str] = Counter()
-        self.seen_end_s = 0.0
+        self.seen_end_s = self.own_end_s = 0.0
         self.stamps = Stamps(self.stream.time_base)
         self.size: tuple[int, int] | None = None
         self.matrix = (1, 0, 0, 1)
@@ -213,10 +219,11 @@ class VideoPass:
         """Yield (index, time_s, frame) in presentation order; the time as the file says, NaN where it says none."""
         try:
             for packet in packets(self.container, [*self.container.streams.video, *self.container.streams.audio]):
-                if packet.pts is not None:
-                    self.seen_end_s = max(self.seen_end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                end_s = _end_s(packet)
+                self.seen_end_s = max(self.seen_end_s, end_s)
                 if packet.stream is not self.stream:
                     continue
+                self.own_end_s = max(self.own_end_s, end_s)
                 if encrypted(packet):
                     raise locked(self.path)
                 if self._numbers is not None and packet.size:

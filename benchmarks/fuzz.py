@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ FORMATS = {  # name of the clip -> how it is written
     "mpeg2.ts": {"sound": clips.Sound(length_s=2.4, codec="mp2"), "codec": "mpeg2video", "time_base": clips.Fraction(1, 25)},
 }
 FRAMES = 60
-OUTCOMES = ("as if sound", "used, damage said", "refused", "foreign exception, its item's alone", "shorter without a word")
+OUTCOMES = ("as if sound", "used, damage said", "refused", "foreign exception, its item's alone", "used, other frames, nothing said")
 FAULTS = ("ended the job", "hung", "took its process with it")
 
 
@@ -177,9 +177,9 @@ def stages(video: Path, folder: Path) -> tuple[str, str]:
     with Job(plan, "faces", plan.items("faces")[0]).open("frames") as stream:
         faults = stream.attributes["extra"]["video"]["faults"]
     silent = "; ".join(entry.reason for entry in entries["audio"].values())
-    short = f"{len(stream)} of {FRAMES} frames" if len(stream) != FRAMES else ""
-    said = "; ".join(filter(None, [*faults, silent, short]))
-    return OUTCOMES[1 if faults or silent else 4 if short else 0], said
+    other = f"{len(stream)} of {FRAMES} frames" if len(stream) != FRAMES else ""
+    said = "; ".join(filter(None, [*faults, silent, other]))
+    return OUTCOMES[1 if faults or silent else 4 if other else 0], said
 
 
 def pictures(_: Context) -> Worker:
@@ -194,6 +194,17 @@ def pictures(_: Context) -> Worker:
         job.write(job.header(axis.fps), values=np.zeros((0, 4), np.float32), start_s=none, end_s=none, valid=none.astype(bool))
 
     return work
+
+
+def trials(tasks: list[Task], processes: int, limit_s: float, hang_s: float) -> Iterator[tuple[Task, object]]:
+    """Tasks and their lines. One that took too long is tried again at the end, alone, with ten times the time: a machine may be busy."""
+    late, end_s = [], time.monotonic() + limit_s
+    for task, found in each(attempt, tasks, processes=processes, limit_s=limit_s, each_s=hang_s):
+        if found == Late():
+            late.append(task)
+        else:
+            yield task, found
+    yield from each(attempt, late, processes=1, limit_s=max(0.0, end_s - time.monotonic()), each_s=10 * hang_s)
 
 
 def lost(task: Task, how: Late) -> dict[str, object]:
@@ -235,8 +246,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, path.open("a") as out:
         sound = make(Path(folder))
         rest = [Task(number, chosen.seed, sound) for number in range(files) if number not in done]
-        tried = each(attempt, rest, processes=chosen.processes, limit_s=60 * chosen.minutes, each_s=chosen.hang_s)
-        for task, found in tried:
+        for task, found in trials(rest, chosen.processes, 60 * chosen.minutes, chosen.hang_s):
             done[task.number] = line = lost(task, found) if isinstance(found, Late) else found
             out.write(json.dumps(line) + "\n")
             out.flush()

@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -383,6 +384,21 @@ def test_work_that_hangs_is_killed_and_the_rest_goes_on():
 def test_a_process_that_dies_loses_its_item_alone():
     found = list(each(os._exit, [1, 2, 3], processes=1, limit_s=60, each_s=30))
     assert found == [(item, Late(gone=True)) for item in (1, 2, 3)]
+
+
+def test_a_process_that_goes_while_it_has_nothing_to_do_loses_nothing():
+    """Killed from without, between two items."""
+    found = []
+    for item, result in each(own_id, range(4), processes=1, limit_s=60, each_s=30):
+        found.append(item)
+        os.kill(result, signal.SIGKILL)
+        while disk.is_running(result):
+            time.sleep(0.001)
+    assert found == [0, 1, 2, 3]
+
+
+def own_id(_: int) -> int:
+    return os.getpid()
 
 
 def test_what_is_not_reached_in_time_is_not_given():

@@ -31,9 +31,13 @@ def each(work: Callable[[Any], Any], items: Iterable[Any], *, processes: int, li
     pool = [_Worker(work) for _ in range(min(processes, len(waiting)))]
     try:
         while (waiting or any(w.busy for w in pool)) and time.monotonic() < end_s:
-            for worker in pool:
+            for number, worker in enumerate(pool):
                 if not worker.busy and waiting:
-                    worker.give(waiting.popleft())
+                    if worker.give(waiting[0]):
+                        waiting.popleft()
+                    else:  # it went while it had nothing to do
+                        worker.kill()
+                        pool[number] = _Worker(work)
             ready = wait([w.pipe for w in pool if w.busy], timeout=TICK_S)
             for number, worker in enumerate(pool):
                 if not worker.busy:
@@ -70,15 +74,20 @@ class _Worker:
     def begin(self) -> None:
         self.started, self.since_s = True, time.monotonic()
 
-    def give(self, item: Any) -> None:
+    def give(self, item: Any) -> bool:
+        """Whether the process took the item."""
+        try:
+            self.pipe.send(item)
+        except OSError:
+            return False
         self.item, self.busy = item, True
         self.since_s = time.monotonic() if self.started else math.inf
-        self.pipe.send(item)
+        return True
 
     def take(self) -> Any:
         try:
             return self.pipe.recv()
-        except EOFError:  # a decoder can take its process with it
+        except (EOFError, OSError):  # a decoder can take its process with it
             self.dead = True
             return Late(gone=True)
 

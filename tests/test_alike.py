@@ -1,5 +1,6 @@
 """Many that fail alike are one line with a count: in the report, at the end of a run, in checks; failures.csv keeps a row a stream."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,9 @@ def test_the_ledger_has_a_row_a_stream_and_says_each_cause_once(run):
 
 
 def test_the_end_of_a_run_says_each_cause_once(run, capsys):
+    settings = run.plan.settings
     disk.write_text(Path(run.plan.published()), "{}")
+    disk.write_text(Path(settings.results) / settings.name / "scores.json", json.dumps({settings.publish: {}}))
     closing.finished(run.plan)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3

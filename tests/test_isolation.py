@@ -291,7 +291,7 @@ def finished(tmp_path, monkeypatch) -> tuple[Path, Run]:
 
     def start(context: Context) -> Worker:
         fake = Run.__new__(Run)
-        fake.plan, fake.demo, fake.random = context.plan, (), ()
+        fake.plan, fake.demo, fake.random, fake.sounds, fake.tracks = context.plan, (), (), {}, {}
 
         def work(job: Job) -> None:
             if context.name == "mesh" and job.item.id == "strip":
@@ -371,7 +371,7 @@ def broken_at(path: Path, *_: object, **__: object) -> object:
 
 
 def test_a_video_that_ends_in_an_exception_is_a_fault_of_its_own_in_every_look(monkeypatch, small_plan):
-    monkeypatch.setattr(facts, "probe", broken_at)
+    monkeypatch.setattr(facts, "video_track", broken_at)
     assert facts.video(Path("odd.mp4"), False).error.startswith("odd.mp4: want a file that it gets through, got ValueError: cannot reshape")
     monkeypatch.setattr(doctor_videos, "declared", broken_at)
     assert "got ValueError" in doctor_videos.look(Path("odd.mp4"))
@@ -386,7 +386,7 @@ def test_a_machine_that_is_spent_ends_a_look(monkeypatch, look):
     def spent(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(facts, "probe", spent)
+    monkeypatch.setattr(facts, "video_track", spent)
     monkeypatch.setattr(doctor_videos, "declared", spent)
     with pytest.raises(MemoryError):
         look(Path("a.mp4"), *((False,) if look is facts.video else ()))
@@ -395,7 +395,7 @@ def test_a_machine_that_is_spent_ends_a_look(monkeypatch, look):
 def test_a_decoder_that_takes_its_process_with_it_costs_an_audit_one_video(monkeypatch):
     fork = multiprocessing.get_context("fork")  # quick, and what is patched here is so there
     monkeypatch.setattr(facts.multiprocessing, "get_context", lambda _: fork)
-    monkeypatch.setattr(facts, "probe", broken_at)
+    monkeypatch.setattr(facts, "video_track", broken_at)
     found = facts.videos([Path(f"{name}.mp4") for name in ("dies", "a", "odd", "b")], quick=False, jobs=2, progress=lambda *_: None)
     assert found[Path("dies.mp4")].error == "dies.mp4: want a readable video, got one that ends the process that decodes it; take it out"
     assert found[Path("a.mp4")].error == "a.mp4: looked at"

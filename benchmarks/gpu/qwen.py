@@ -108,6 +108,8 @@ def build(at: Place) -> Qwen3VL:
         tokenizer=SimpleNamespace(convert_tokens_to_ids=lambda names: range(len(names))),
         **dict.fromkeys(("vision_start_token", "video_token", "vision_end_token"), "-"),
         video_token_id=config.video_token_id,
+        vision_start_token_id=config.vision_start_token_id,
+        vision_end_token_id=config.vision_end_token_id,
     )
     return Qwen3VL(model.requires_grad_(False), words, device=at.device, min_pixels=32 * 32, max_pixels=1280 * 720, prompt="")
 

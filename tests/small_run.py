@@ -171,7 +171,13 @@ class Run:
         rows = {"values": np.zeros((len(start), 2), np.float32), "start_s": start, "end_s": end, "valid": np.ones(len(start), bool)}
         more: dict = {"columns": (), "extra": {}}
         if name == "frames":
-            more["extra"] = {"video": {"synthetic": item.id in self.demo, "track": self.tracks.get(item.id, Choice("video", 0, 1)).facts()}}
+            more["extra"] = {
+                "video": {"synthetic": item.id in self.demo, "width": 64, "track": self.tracks.get(item.id, Choice("video", 0, 1)).facts()}
+            }
+        elif name == "faces":  # one in each frame
+            count = len(start)
+            rows["values"] = np.tile(np.array([0, 0, 32, 32], np.float32), (count, 1))
+            rows |= {"frame": np.arange(count, dtype=np.int32), "track": np.zeros(count, np.int32), "score": np.ones(count, np.float32)}
         elif name == "subject":
             rows["valid"] = TIMES >= 1
         elif name == "mouth":

@@ -320,7 +320,15 @@ def test_a_video_that_cannot_be_used_costs_predict_nothing_but_itself(finished, 
     videos[3].unlink()
     with pytest.raises(MediaError) as caught:
         newvideo.predict(videos, results, out, subject="largest", progress=lambda *_: None, done=done)
-    assert sorted(path.name for path in out.iterdir()) == ["good.csv", "good.png", "other.csv", "other.png", "taken.csv"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "good.csv",
+        "good.json",
+        "good.png",
+        "other.csv",
+        "other.json",
+        "other.png",
+        "taken.csv",
+    ]
     assert [found.table.stem for found in done] == ["good", "other"]
     for said in (
         "empty.mp4: want a media file, got an empty one",

@@ -96,7 +96,7 @@ class Fit(pl.LightningModule):
         found, rate = self.outputs(self.trainer.datamodule.validation), self.trainer.optimizers[0].param_groups[0]["lr"]
         divergence.check(self.name, self.current_epoch, rate, torch.stack(self._losses), found[0])
         own = judging.scores(self.tasks, *found)
-        score = float(np.mean(list(own.values())))
+        score = float(np.float32(np.mean(list(own.values()))))  # as Lightning keeps it: nobody else may see an epoch that is better by less
         self.log(MONITOR, score, batch_size=1)
         if not self.trainer.sanity_checking:
             loss = float(torch.stack(self._losses).mean())

@@ -34,13 +34,15 @@ SETTINGS = """
 name: offline
 shards: 1
 vad: {model: silero}
+speech: {min_open_ratio: 0, min_coverage: 0, min_voice_ratio: 0}  # every window: what is made of them is read
 features:
   grada: {encoder: grada, weights: grada-tiny, side: 64}
   qwen3vl: {describe: true, description_tokens: 2}
 models:
   face: {training: {epochs: 1}}
+  look: {kind: transformer, reads: grada, hidden: 16, layers: 1, heads: 2, window: 100, stride: 25, training: {epochs: 1}}
   behaviour: {training: {epochs: 1}}
-  voice: {speech_only: false, training: {epochs: 1}}
+  voice: {training: {epochs: 1}}
   fused: {training: {epochs: 1}}
 """
 CHAIN = """

@@ -131,3 +131,11 @@ def test_every_promise_of_safety_names_a_test_that_is_there():
     assert len(named) > 40
     code = {file: (ROOT / f"tests/test_{file}.py").read_text(encoding="utf-8") for file, _ in named}
     assert [name for file, name in named if f"def {name}(" not in code[file]] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_table_has_a_head(page):
+    """Rows behind a blank line are no table."""
+    lines = ["", *page.read_text(encoding="utf-8").splitlines(), ""]
+    heads = [after for before, line, after in zip(lines, lines[1:], lines[2:], strict=False) if line.startswith("|") and not before]
+    assert all(re.fullmatch(r"\|( *:?-+:? *\|)+", line) for line in heads), [line for line in heads if not line.startswith("| -")]

@@ -349,6 +349,16 @@ def test_pictures_that_end_before_the_sound_are_said(tmp_path):
     assert info.faults[-1] == f"ends {info.missing_s:.2f} s before its declared duration"
 
 
+def test_pictures_that_are_missing_within_a_video_are_said(tmp_path):
+    """Ten of fifty are not there: what is there keeps its time. A slow recorder's pictures stand for long, and nothing is missing."""
+    ticks = [3600 * i for i in range(50)]
+    info = probe(clips.write(tmp_path / "holed.mkv", pts=ticks[:20] + ticks[30:]))
+    assert info.axis.times_s[19:21] == pytest.approx([0.76, 1.2], abs=0.001)
+    assert info.faults == ("1 pictures stand for over 0.25 s, the longest for 0.44 s",)
+    assert probe(clips.write(tmp_path / "jitter.mkv", pts=ticks[:20] + ticks[25:])).faults == ()  # 0.24 s
+    assert probe(clips.write(tmp_path / "slow.mkv", count=4, fps=1)).faults == ()
+
+
 def test_a_change_of_size_is_an_error(tmp_path):
     parts = [clips.write(tmp_path / f"{w}.ts", size=(w, 64), count=10).read_bytes() for w in (96, 128)]
     (tmp_path / "b.ts").write_bytes(b"".join(parts))

@@ -20,7 +20,9 @@ from affpipe.media.shown import believed
 from affpipe.media.tracks import audio_track
 
 # Shortfall against the declared duration that is worth a word; containers round theirs by about a frame.
-MISSING_S = 0.5
+MISSING_S = 0.1
+# A picture that stands longer, and so many times longer than usual, is worth a word: damage, or a recorder that left pictures out.
+HOLE_S, HOLE_TIMES = 0.25, 4
 # The comment that the demo renderer puts into its files, so that figures on them are never taken for real ones.
 DEMO_COMMENT = "affpipe demo"
 
@@ -55,6 +57,7 @@ class VideoInfo:
         bad_packets, corrupt_frames: counts of what `reader` skipped or passed on.
         synthetic: the file says that it was rendered by `affpipe demo`.
         missing_s: declared end of the file minus the end of its last packet, or that of the track where more is missing, at least 0.
+        holes, longest_s: how often a picture stands for over HOLE_S and HOLE_TIMES as long as usual, and the longest time that any stands.
     """
 
     codec: str
@@ -78,6 +81,8 @@ class VideoInfo:
     bad_packets: int
     corrupt_frames: int
     missing_s: float
+    holes: int
+    longest_s: float
 
     @property
     def faults(self) -> tuple[str, ...]:
@@ -87,6 +92,7 @@ class VideoInfo:
             (self._odd_ratio, f"pixels said to be {self.pixel_ratio} as wide as high, taken as square"),
             (self.bad_packets, f"{self.bad_packets} undecodable packets skipped"),
             (self.corrupt_frames, f"{self.corrupt_frames} damaged frames"),
+            (self.holes, f"{self.holes} pictures stand for over {HOLE_S} s, the longest for {self.longest_s:.2f} s"),
             (self.missing_s > MISSING_S, f"ends {self.missing_s:.2f} s before its declared duration"),
         )
         return tuple(text for count, text in said if count)
@@ -144,7 +150,7 @@ def probe(
         fps = _rate(times, video.stream)
         check_length(path, times[-1] - times[0] + 1 / fps)
         axis = FrameAxis(times, fps)
-        tick = float(video.stream.time_base)
+        tick, stands_s = float(video.stream.time_base), np.diff(times)
         return VideoInfo(
             codec=video.stream.codec_context.codec.canonical_name,
             width=width,
@@ -152,7 +158,7 @@ def probe(
             rotation_deg=_rotation(*video.matrix),
             fps=axis.fps,
             duration_s=axis.end_s - axis.start_s,
-            variable_rate=bool((np.abs(np.diff(times) - 1 / axis.fps) > max(1.5 * tick, 0.02 / axis.fps)).any()),
+            variable_rate=bool((np.abs(stands_s - 1 / axis.fps) > max(1.5 * tick, 0.02 / axis.fps)).any()),
             audio=_audio(container.streams.audio[sound.index]) if sound else None,
             synthetic=any(k.lower() == "comment" and text == DEMO_COMMENT for k, text in container.metadata.items()),
             axis=axis,
@@ -167,6 +173,8 @@ def probe(
             bad_packets=video.bad_packets,
             corrupt_frames=video.corrupt_frames,
             missing_s=max(0.0, _declared_end_s(container) - video.seen_end_s, _track_end_s(container, video.stream) - video.own_end_s),
+            holes=int((stands_s > max(HOLE_S, HOLE_TIMES * float(np.median(stands_s)))).sum()) if len(stands_s) else 0,
+            longest_s=float(stands_s.max(initial=0.0)),
         )
 
 

@@ -97,6 +97,23 @@ def test_a_gap_among_stray_timestamps_has_its_length():
     assert heard.holes == after
 
 
+@pytest.mark.parametrize("millionths", [-1000, -300, 300, 1000, 5000])
+def test_drift_is_followed_where_timestamps_are_rounded(millionths):
+    """A recorder's clock beside the video's, in a container of whole milliseconds: each click is where its timestamp says."""
+    true = 1 + millionths * 1e-6
+    signal = np.zeros(120 * RATE, np.float32)
+    signal[:: 5 * RATE] = 1
+    out, heard = laid(frames(signal[None], np.round(20 * np.arange(6000) * true).tolist()), 121.0)
+    assert np.flatnonzero(out) / RATE == pytest.approx(5 * true * np.arange(24), abs=soundclock.TOLERANCE_S + 0.001)
+    assert heard.clock.joins == 0
+
+
+def test_timestamps_that_jump_about_are_said():
+    stray = STRAY["jitter"] * (np.arange(200) > 0)
+    _, heard = laid(frames(NOISE[None], (20 * np.arange(200) + stray).tolist()), 4.0)
+    assert heard.faults == (f"{heard.clock.stray / 200:.0%} of the timestamps of the sound jump about, passed over",)
+
+
 @pytest.mark.parametrize("every", [2, 5, 30])
 def test_lost_packets_leave_silence_of_their_own_length(every):
     kept = np.flatnonzero(np.arange(200) % every != every - 1)

@@ -8,6 +8,7 @@ from affpipe.media.soundclock import Told
 from affpipe.media.tracks import Choice
 
 MOSTLY = 0.5  # share of silence above which it is worth a word
+MANY = 0.1  # the same of frames whose timestamps were passed over
 WORTH = 0.001  # the same of what was cut, clipped, left as a gap or taken from one channel
 
 
@@ -56,6 +57,7 @@ class Heard:
             (self.track and self.track.said, self.track and self.track.said),
             (self.bad, f"{len(self.bad)} undecodable audio packets left as silence ({self.bad[0] if self.bad else ''})"),
             (self.clock.joins, f"the clock of the sound starts anew {self.clock.joins} times, joined"),
+            (self._stray > MANY, f"{self._stray:.0%} of the timestamps of the sound jump about, passed over"),
             (share["holes"] > WORTH, f"{share['holes']:.1%} {per} is gaps, left as silence"),
             (share["cut"] > WORTH, f"{share['cut']:.1%} {per} cut, as its time was taken"),
             (share["clipped"] > WORTH, f"{share['clipped']:.1%} {per} beyond full scale, clipped"),
@@ -64,6 +66,10 @@ class Heard:
             (share["silent"] > MOSTLY, f"{share['silent']:.1%} {per} is silent"),
         )
         return tuple(text for there, text in said if there)
+
+    @property
+    def _stray(self) -> float:
+        return self.clock.stray / max(1, self.clock.frames)
 
     def facts(self) -> dict[str, Any]:
         """Ready for JSON."""

@@ -1,8 +1,8 @@
 """What a frame of sound's time is: its timestamp, where that means something, else the end of the frame before.
 
 A frame's deviation is its timestamp minus the running count of samples. Within TOLERANCE_S it is rounding. Beyond, what comes after tells:
-- stray timestamps, of which some that follow within LOOK_S deviate no more than those before (jitter): the sound goes on;
-- a gap, an overlap or drift, where all that follow deviate further to the same side than any before: a new stretch, at its own time;
+- stray timestamps, of which some that follow within LOOK_S deviate no more than the stretch's first ones (jitter): the sound goes on;
+- a gap, an overlap or drift, where all that follow deviate further to the same side than any of those: a new stretch, at its own time;
 - a clock that starts anew (joined files), where all that follow lie over JUMP_S further back: joined where the video's clock is joined,
   or, where the video's goes on, at the end of the frame before.
 A timestamp that only repeats the one before it (bursts) counts as none. The samples within a stretch are never torn.
@@ -19,14 +19,15 @@ import av
 JUMP_S = 0.25  # timestamps that stay further back than this are of a new clock; less is an overlap
 TOLERANCE_S = 0.015  # a lost packet of speech (20 ms) is a gap
 LOOK_S, LOOK_FRAMES = 2.0, 16  # how far ahead one looks: so many seconds and so many frames at least
-AGREE = 32  # timestamps, where they jump about, whose median tells the time
+AGREE = 32  # timestamps, where they jump about, whose median tells the time, and whose deviations tell how far a stretch's jump
 Joins = Callable[[], list[tuple[float, float]]]  # of the video, in order: (timestamp at which its clock starts anew, time of that frame)
 
 
 @dataclass
 class Told:
-    """What is said of a clock. stray: frames whose timestamps were passed over. joins: how often it started anew."""
+    """What is said of a clock. frames: of sound. stray: those whose timestamps were passed over. joins: how often it started anew."""
 
+    frames: int = 0
     stray: int = 0
     joins: int = 0
 
@@ -52,7 +53,7 @@ def timed(frames: Iterable[av.AudioFrame], told: Told, *, start_s: float, joins:
     source = iter(frames)
     ahead: deque[_Ahead] = deque()
     held_s = 0.0
-    before: deque[float] = deque(maxlen=8 * LOOK_FRAMES)  # deviations of the stretch so far, the last ones
+    usual: list[float] = []  # deviations of the stretch's first frames; of its last ones drift would look usual too
     shift_s, expected_s, found, last = 0.0, None, None, None
     while True:
         while held_s < LOOK_S or len(ahead) < LOOK_FRAMES:
@@ -78,15 +79,16 @@ def timed(frames: Iterable[av.AudioFrame], told: Told, *, start_s: float, joins:
                 joined_s = _joined(found, told.joins, now.own_s, expected_s)
                 told.joins += 1
                 shift_s, expected_s, continues = joined_s - now.own_s, joined_s, False
-            elif min(apart) > max(TOLERANCE_S, *before, 0.0) or max(apart) < min(-TOLERANCE_S, *before, 0.0):
+            elif min(apart) > max(TOLERANCE_S, *usual, 0.0) or max(apart) < min(-TOLERANCE_S, *usual, 0.0):
                 expected_s += median(apart[:AGREE]) if _rough(apart) else apart[0]
                 continues = False
             else:
                 told.stray += 1
         if not continues:
-            before.clear()
-        elif now.own_s is not None:
-            before.append(now.own_s + shift_s - expected_s)
+            usual = []
+        elif now.own_s is not None and len(usual) < AGREE:
+            usual.append(now.own_s + shift_s - expected_s)
+        told.frames += 1
         yield now.frame, expected_s, continues
         expected_s += now.length_s
         held_s -= ahead.popleft().length_s

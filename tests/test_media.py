@@ -14,6 +14,7 @@ import av
 import clips
 import numpy as np
 import pytest
+from av.bitstream import BitStreamFilterContext
 from clips import Sound
 
 from affpipe.errors import InputError, MediaError
@@ -179,6 +180,30 @@ def test_rotation_and_mirror(tmp_path, degrees, mirror):
     assert image.shape == ((clips.WIDTH, clips.HEIGHT, 3) if degrees in (90, 270) else (clips.HEIGHT, clips.WIDTH, 3))
     stored = np.rot90(image[:, ::-1] if mirror else image, -degrees // 90)
     assert clips.number(stored) == index == 83
+
+
+def turned(path: Path, source: Path, degrees: list[int | None]) -> Path:
+    """A copy of an H.264 stream whose every picture says its own turn within the stream; None: nothing."""
+    with av.open(str(source)) as a, av.open(str(path), "w") as b:
+        stream, out = a.streams.video[0], b.add_stream_from_template(a.streams.video[0])
+        how = {turn: f"h264_metadata=display_orientation=insert:rotate={turn}" if turn else "null" for turn in degrees}
+        filters = {turn: BitStreamFilterContext(text, stream) for turn, text in how.items()}
+        for turn, packet in zip(degrees, [p for p in a.demux(stream) if p.size], strict=True):
+            for piece in filters[turn].filter(packet):
+                piece.stream = out
+                b.mux(piece)
+    return path
+
+
+def test_an_orientation_that_changes_is_an_error_and_one_said_once_holds(tmp_path):
+    source = clips.write(tmp_path / "x.ts", count=12, options={"bf": "0"})
+    for name, degrees in {"changes": [90] * 6 + [180] * 6, "late": [None] * 6 + [90] * 6}.items():
+        path = turned(tmp_path / f"{name}.ts", source, degrees)
+        for call in (probe, lambda path: list(decode.frames(path))):
+            with pytest.raises(MediaError, match="want pictures of one orientation, got another at frame 6; re-encode the video"):
+                call(path)
+    info = probe(turned(tmp_path / "once.ts", source, [90] + [None] * 11))
+    assert (info.rotation_deg, info.faults) == (90, ())
 
 
 def test_joined_streams_go_on_in_time(tmp_path):

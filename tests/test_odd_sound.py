@@ -341,6 +341,21 @@ def test_a_digitally_silent_track_is_absent(tmp_path, codec, step):
         extract(path)
 
 
+@pytest.mark.parametrize(("codec", "level"), [("pcm_alaw", 0.0), ("pcm_mulaw", 0.0), ("pcm_s16le", 0.25), ("pcm_u8", -0.01)])
+def test_a_constant_is_silence(tmp_path, codec, level):
+    """A-law has no zero: the least that it can say is 8 of 32768."""
+    path = write(tmp_path / "x.mov", codec, np.full((1, 57600), level))
+    with pytest.raises(AbsentError, match="got an audio track that is digitally silent"):
+        extract(path)
+    both = clips.tracks(
+        tmp_path / "y.mov", [clips.Seen()], [clips.Heard(np.full((1, 57600), level), codec), clips.Heard(0.01 * clips.pulses((0.5,))[None])]
+    )
+    assert extract(both)[1].track.index == 1
+    half = np.where(np.arange(57600) < 28800, level, 0.5 * np.sin(np.arange(57600)))[None]
+    _, heard = extract(write(tmp_path / "z.mov", codec, half))
+    assert heard.shares["silent"] == pytest.approx(0.5, abs=0.08)
+
+
 def test_of_samples_that_are_none_silence_says_so(tmp_path):
     path = write(tmp_path / "x.mkv", "pcm_f32le", np.full((1, 57600), np.nan))
     with pytest.raises(AbsentError, match="is digitally silent but for 57600 samples that are no number"):

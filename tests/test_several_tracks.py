@@ -329,7 +329,11 @@ def test_the_manifest_check_says_what_the_stages_would(tmp_path):
             tmp_path / "tracks.mkv", [Seen(STILL, "mjpeg", DEFAULT), Seen(marks=NONE)], [Heard(0 * CLICK), Heard(CLICK)]
         ),
         "silent": clips.tracks(tmp_path / "silent.mkv", [Seen()], [Heard(0 * CLICK)]),
-        "nan": clips.tracks(tmp_path / "nan.mkv", [Seen()], [Heard(np.where(np.arange(57600) == 9, np.nan, 0.1)[None], "pcm_f32le")]),
+        "nan": clips.tracks(
+            tmp_path / "nan.mkv",
+            [Seen()],
+            [Heard(np.where(np.arange(57600) == 9, np.nan, 0.1 * np.sin(np.arange(57600)))[None], "pcm_f32le")],
+        ),
         "mute": clips.tracks(tmp_path / "mute.mkv", [Seen()]),
         "named": clips.tracks(tmp_path / "named.mkv", [Seen()], [Heard(CLICK)]),
     }

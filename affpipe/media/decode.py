@@ -143,6 +143,9 @@ def check_decord(video: VideoPass, *, deinterlace: bool, tone_map: bool) -> None
         raise MediaError(f"{video.path}: decord: want whole pictures, got interlaced ones; use the pyav backend")
     if tone_map and video.high_range:
         raise MediaError(f"{video.path}: decord: want ordinary range, got HDR ({', '.join(video.high_range)}); use the pyav backend")
+    form = video.stream.codec_context.format
+    if any(part.bits > 8 for part in form.components):  # of yuv420p10 it makes other colours at edges
+        raise MediaError(f"{video.path}: decord: want 8 bits a colour, got {form.name}; use the pyav backend")
 
 
 def chosen(path: Path) -> int | None:

@@ -20,8 +20,9 @@ class Heard:
         track: which one it is. rate_hz, samples: its own.
         values, mended: samples of all its channels, and those of them that were no number and are 0.
         out_hz, given: rate of the axis, samples on it. placed: those of them that the track has; holes: those between two that it has.
-        cut: samples left out, as their time was taken. clipped: beyond full scale. silent: in cells without one over a step of 16 bits.
-        louder: of the track, taken from one channel as the mix had lost it. peak: of what was placed.
+        cut: samples left out, as their time was taken. clipped: beyond full scale. silent: in cells without a swing over a step of 16 bits.
+        louder: of the track, taken from one channel as the mix had lost it.
+        own_swing, swing: half of the way between the samples that lie furthest apart, within a frame of the track and a cell of the axis.
         clock: what is said of its timestamps. bad: why packets were rejected.
     """
 
@@ -38,7 +39,8 @@ class Heard:
     clipped: int = 0
     silent: int = 0
     louder: int = 0
-    peak: float = 0.0
+    own_swing: float = 0.0
+    swing: float = 0.0
     clock: Told = field(default_factory=Told)
     bad: list[str] = field(default_factory=list)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from affpipe.media.heard import Heard
 from affpipe.media.mixing import Mixer
-from affpipe.media.samples import Packer, mend, waves
+from affpipe.media.samples import Packer, mend, scaled, swing, waves
 from affpipe.media.soundclock import Joins, timed
 from affpipe.media.tracks import QUIET
 
@@ -57,11 +57,11 @@ def _given(block: np.ndarray, heard: Heard) -> np.ndarray:
     if not block.any():  # a damaged timestamp asks for hours of it
         heard.silent += len(block)
         return block
-    level, cells = np.abs(block), np.arange(0, len(block), CELL)
-    peaks = np.maximum.reduceat(level, cells)
-    heard.silent += int(np.diff(cells, append=len(block))[peaks < QUIET].sum())
-    heard.clipped += int((level > 1).sum())
-    heard.peak = max(heard.peak, float(peaks.max()))
+    cells = np.arange(0, len(block), CELL)
+    swings = (np.maximum.reduceat(block, cells) - np.minimum.reduceat(block, cells)) / 2
+    heard.silent += int(np.diff(cells, append=len(block))[swings < QUIET].sum())
+    heard.clipped += int((np.abs(block) > 1).sum())
+    heard.swing = max(heard.swing, float(swings.max()))
     return np.clip(block, -1, 1)
 
 
@@ -80,6 +80,7 @@ class _Run:
         heard.samples += frame.samples
         heard.values += frame.samples * frame.layout.nb_channels
         heard.mended += mend(frame)
+        heard.own_swing = max(heard.own_swing, swing(scaled(frame)))
         yield from self._resampled(frame)
 
     def rest(self) -> Iterator[tuple[int, np.ndarray]]:

@@ -6,7 +6,7 @@ What happens to damage:
 - a file that does not open, holds no video stream, or yields no frame: MediaError;
 - a packet that the decoder rejects: skipped and counted (`bad_packets`), decoding goes on;
 - a frame that the decoder itself flags as damaged: delivered and counted (`corrupt_frames`);
-- a read error of the container, or a change of the frame size or the pixels' shape, mid-way: MediaError that says after how many frames;
+- a read error of the container, or a change of the frame size, the pixels' shape or the orientation, mid-way: MediaError that says where;
 - encrypted data: MediaError, wherever it begins: some decoders make pictures of it;
 - a file that just ends too early (a broken download whose index stands in front): decoded as far as it goes; `probe` reports the
   seconds that are missing (`missing_s`).
@@ -153,11 +153,11 @@ def decoded(packet: av.Packet) -> list | str:
         return words(error)
 
 
-def display_matrix(frame: av.VideoFrame, path: Path) -> tuple[int, int, int, int]:
-    """Signs (a, b, c, d) of the display matrix: x' = a x + c y, y' = b x + d y, image coordinates; the identity if there is none."""
+def display_matrix(frame: av.VideoFrame, path: Path) -> tuple[int, int, int, int] | None:
+    """Signs (a, b, c, d) of the display matrix: x' = a x + c y, y' = b x + d y, image coordinates; None if there is none."""
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
-        return 1, 0, 0, 1
+        return None
     a, b, _, c, d, *_ = struct.unpack("=9i", bytes(data))
     signs = tuple(round(x / (abs(a) + abs(b) or 1)) for x in (a, b, c, d))
     if [abs(x) for x in signs] not in ([1, 0, 0, 1], [0, 1, 1, 0]) or min(abs(a), abs(b)) > 0.01 * max(abs(a), abs(b)):
@@ -194,11 +194,15 @@ class VideoPass:
         self.seen_end_s = self.own_end_s = 0.0
         self.stamps = Stamps(self.stream.time_base)
         self.size: tuple[int, int] | None = None
-        self.matrix = (1, 0, 0, 1)
+        self._own_matrix: tuple[int, int, int, int] | None = None
         # The container's word on the shape of pixels goes before the codec's, which may change with each frame.
         self.ratio, self._own_ratio = self.stream.sample_aspect_ratio, self.stream.codec_context.sample_aspect_ratio
         self._fixed_ratio = self.ratio != self._own_ratio
         self._numbers: dict[int, int] | None = {} if container.format.name == "avi" else None  # guessed pts -> number of a packet
+
+    @property
+    def matrix(self) -> tuple[int, int, int, int]:
+        return self._own_matrix or (1, 0, 0, 1)
 
     @property
     def shown(self) -> tuple[int, int]:
@@ -254,9 +258,9 @@ class VideoPass:
             self.high_range[hdr.NAMES[frame.color_trc]] += 1
         if known := NO_RGB.get(frame.colorspace):
             raise MediaError(f"{self.path}: want colours of BT.601, 709 or 2020, got {known}; re-encode the video")
-        size, ratio = (frame.width, frame.height), self.stream.codec_context.sample_aspect_ratio
+        size, ratio, matrix = (frame.width, frame.height), self.stream.codec_context.sample_aspect_ratio, display_matrix(frame, self.path)
         if self.size is None:
-            self.size, self.matrix = size, display_matrix(frame, self.path)
+            self.size, self._own_matrix = size, matrix
             if not self._fixed_ratio:
                 self.ratio = self._own_ratio = ratio
             self._check_shown()
@@ -266,6 +270,8 @@ class VideoPass:
         elif not self._fixed_ratio and ratio != self._own_ratio:
             was, now = self._own_ratio or "none", ratio or "none"
             raise MediaError(f"{self.path}: want pixels of one shape, got {was} then {now} near frame {self.count}; re-encode the video")
+        elif matrix not in (None, self.matrix):  # H.264 says it at key frames alone
+            raise MediaError(f"{self.path}: want pictures of one orientation, got another at frame {self.count}; re-encode the video")
 
     def _check_shown(self) -> None:
         width, height = self.shown

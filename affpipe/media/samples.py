@@ -37,6 +37,11 @@ def scaled(frame: av.AudioFrame) -> np.ndarray:
     return np.where(np.abs(out) <= LARGEST, out, 0).astype(np.float32)
 
 
+def swing(wave: np.ndarray) -> float:
+    """Half of how far the samples (C, n) of a channel lie apart, of that where it is most: 0 of a constant, the zero of A-law included."""
+    return float((wave.max(axis=1) - wave.min(axis=1)).max(initial=0.0)) / 2 if wave.size else 0.0
+
+
 def mend(frame: av.AudioFrame) -> int:
     """Set samples of a float frame that are no number, infinite or beyond LARGEST to zero, in place; return how many there were."""
     kind = {"flt": np.float32, "dbl": np.float64}.get(frame.format.packed.name)

@@ -18,11 +18,11 @@ from av.stream import Disposition
 
 from affpipe.errors import MediaError
 from affpipe.media.reader import LARGEST_PIXELS, decoded, encrypted, open_media, packets
-from affpipe.media.samples import scaled
+from affpipe.media.samples import scaled, swing
 
 Wanted = int | Literal["auto"]
 QUIETER_DB = 20.0  # a microphone that nobody spoke into lies further below the one that somebody did
-QUIET = 1.5 / 32768  # no sample over one step of 16 bits: digitally silent, dither included
+QUIET = 1.5 / 32768  # no swing over one step of 16 bits: digitally silent, dither included
 SHARE = 0.5  # of the longest track, or of the pictures with a face of the best, that a track must have
 SAMPLED_S, EVERY_S = 10, 10  # of sound: the first seconds, then every tenth
 KEYS = 64  # times of key frames that are kept of a track
@@ -109,7 +109,7 @@ def audio_track(path: Path, wanted: Wanted = "auto") -> Choice | None:
         tracks = _survey(container, streams)
         left = _Left(range(len(streams)), {})
         left.keep(lambda i: tracks[i].heard, "cannot be decoded")
-        left.keep(lambda i: tracks[i].peak >= QUIET, "is silent")
+        left.keep(lambda i: tracks[i].swing >= QUIET, "is silent")
         left.keep(lambda i: not streams[i].disposition & ADDED, "is marked as an addition")
         loudest = max(tracks[i].level_db for i in left.tracks)
         left.keep(lambda i: tracks[i].level_db >= loudest - QUIETER_DB, f"is over {QUIETER_DB:.0f} dB quieter")
@@ -160,7 +160,7 @@ class _Track:
 
     Attributes:
         shown_s: durations of its packets together. first_s, last_s: of its clock. keys: times of key frames, each `thinned`th of them.
-        heard: whether a sampled packet of sound decodes. peak, energy, samples: of the loudest channel in those packets.
+        heard: whether a sampled packet of sound decodes. swing, energy, samples: of the loudest channel in those, without a constant.
     """
 
     packets: int = 0
@@ -170,7 +170,7 @@ class _Track:
     keys: list[float] = field(default_factory=list)
     thinned: int = 1
     heard: bool = False
-    peak: float = 0.0
+    swing: float = 0.0
     energy: float = 0.0
     samples: int = 0
 
@@ -218,6 +218,6 @@ def _note(track: _Track, packet: av.Packet) -> None:
     for frame in found if not isinstance(found, str) else ():
         track.heard = track.heard or frame.samples > 0
         wave = scaled(frame)
-        track.peak = max(track.peak, float(np.abs(wave).max(initial=0.0)))
-        track.energy += float(np.square(wave, dtype=np.float64).sum(axis=1).max(initial=0.0))
+        track.swing = max(track.swing, swing(wave))
+        track.energy += float(wave.var(axis=1, dtype=np.float64).max(initial=0.0)) * frame.samples if wave.size else 0.0
         track.samples += frame.samples

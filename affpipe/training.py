@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from affpipe import backbone as backbones
-from affpipe import build, crossfit, disk, divergence, epochs, judging, sequences, smoothing
+from affpipe import build, crossfit, disk, divergence, epochs, jsonfile, judging, sequences, smoothing
 from affpipe import predictor as models
 from affpipe.compat import ensure_torchvision
 from affpipe.device import pick
@@ -131,7 +131,7 @@ class Fit(pl.LightningModule):
         checkpoint["curves"] = json.dumps(self.curves)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.curves = json.loads(checkpoint["curves"])
+        self.curves = jsonfile.parse(checkpoint["curves"])
 
 
 def _flat(rows: np.ndarray) -> np.ndarray:

@@ -7,12 +7,11 @@ that a person put there; from then on other bytes under the same names are an er
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from affpipe import jsonfile
+from affpipe import disk, jsonfile
 from affpipe.errors import WeightsError
 
 RECORD = "affpipe-weights.json"
@@ -93,7 +92,7 @@ def record(weights: Path, *, name: str, source: str, revision: str = "", random:
     """Write the record of weights that have none; with one already there, hold them against it instead and return it.
 
     Raises:
-        WeightsError: the weights are absent or empty, or not the ones recorded.
+        WeightsError: the weights are absent or empty, or not the ones recorded. StoreError: the disk does not take the record.
     """
     _exists(weights)
     path = record_path(weights)
@@ -103,9 +102,7 @@ def record(weights: Path, *, name: str, source: str, revision: str = "", random:
     if not digests:
         raise WeightsError(f"weights: {weights} holds no file; put the weights there or fetch them")
     made = WeightsRecord(name, random, source, revision, digests)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(asdict(made), indent=1, sort_keys=True) + "\n")
-    aside.replace(path)
+    disk.write_text(path, json.dumps(asdict(made), indent=1, sort_keys=True) + "\n")
     return made
 
 

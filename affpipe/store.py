@@ -32,6 +32,7 @@ from affpipe.frames import rate
 FORMAT = 1
 PACKAGES = ("numpy", "h5py", "av", "mediapipe", "torch", "transformers")  # whose versions a stream names
 MODEL, FIT = "model.safetensors", "fit.json"  # a fitted model, and the file that tells the workflow of it
+STATE = "checkpoints"  # folder of the state of a fit that is not over
 KEY = re.compile(r"[0-9a-f]{12}")  # what names the folder of a computation
 CHUNK_BYTES = 1 << 18  # of one HDF5 chunk at most: small enough for a window, large enough for a disk
 CHUNK_ROWS = 256  # of one at least, bytes permitting

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from affpipe import disk, jsonfile
 from affpipe.errors import WeightsError
+from affpipe.files import sha256
 
 RECORD = "affpipe-weights.json"
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -152,13 +153,8 @@ def _digests(weights: Path) -> dict[str, str]:
         # Hidden files are the download tool's own notes; the record cannot list itself.
         inside = ((path, path.relative_to(weights)) for path in weights.rglob("*"))
         files = [path for path, name in inside if path.is_file() and name.name != RECORD and not any(p.startswith(".") for p in name.parts)]
-    return {_name(path, weights): _sha256(path) for path in sorted(files)}
+    return {_name(path, weights): sha256(path) for path in sorted(files)}
 
 
 def _name(path: Path, weights: Path) -> str:
     return path.name if path == weights else path.relative_to(weights).as_posix()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -181,7 +181,8 @@ def writing(path: Path, header: Header, *, before_rows: Callable[[], None] = lam
         before_rows: called before rows are added; it may raise, to give the stream up.
     """
     # v110: metadata have checksums. In the oldest form, h5py's default, one flipped bit can send HDF5 into an endless loop.
-    with disk.atomic(path) as part, h5py.File(part, "w", track_order=True, libver="v110") as file:
+    # Its lock is held already; the environment says so too, but too late where h5py was imported before affpipe.
+    with disk.atomic(path) as part, h5py.File(part, "w", track_order=True, libver="v110", locking=False) as file:
         attributes = header.attributes()
         writer = Writer(file, before_rows)
         yield writer

@@ -98,6 +98,18 @@ def test_a_file_that_is_being_written_is_not_swept_from_another_container(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
+@pytest.mark.parametrize("first", ["import h5py", "import os; os.environ['HDF5_USE_FILE_LOCKING'] = 'TRUE'"])
+def test_a_stream_is_written_whatever_was_said_of_locks_before(tmp_path, first):
+    code = (
+        f"{first}\nimport sys; from pathlib import Path; from fractions import Fraction; import numpy as np; from affpipe import store\n"
+        "header = store.Header('mesh', '0' * 12, 'one', '0' * 16, {}, 1, {}, Fraction(25)); t = np.arange(4.0)\n"
+        "store.write(Path(sys.argv[1]), header, values=t, start_s=t, end_s=t + 1, valid=t >= 0)\n"
+        "print(len(store.Stream(Path(sys.argv[1]))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "one.h5")], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("4\n", "")
+
+
 def test_a_part_of_a_live_writer_is_not_swept_and_one_of_a_killed_writer_is(tmp_path, monkeypatch):
     """The writer is a process of its own; the name of its host is ours, its number is nobody's here."""
     code = (
@@ -137,6 +149,19 @@ def test_without_locks_the_name_and_the_age_decide(tmp_path, monkeypatch):
             path.write_text("x")
         disk.sweep(tmp_path)
         assert (living.exists(), dead.exists(), other.exists()) == (True, False, True)
+
+
+def test_what_another_user_left_and_nobody_else_may_remove_is_let_be(tmp_path, monkeypatch):
+    left = tmp_path / ".x.0a1b.part"
+    left.touch()
+    os.utime(left, (0, 0))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    disk.sweep(tmp_path)
+    assert left.exists()
 
 
 @pytest.mark.usefixtures("elsewhere")

@@ -204,7 +204,9 @@ def fit(
     path = model_path(folder)
     if path.exists():
         try:
-            return models.read_record(path, key)
+            record = models.read_record(path, key)
+            shutil.rmtree(folder / store.STATE, ignore_errors=True)  # of a fit that was killed when its model was there
+            return record
         except StoreError as error:
             log.warning("%s; fitted anew", error)
     tasks, held_out = plan.settings.tasks, fold is not None and plan.settings.cross_validation is not None
@@ -256,7 +258,7 @@ def fit(
     divergence.check_weights(name, best["epoch"], best["learning_rate"], predictor)
     models.save(path, predictor, record)
     shutil.rmtree(folder / store.STATE)
-    return record
+    return models.read_record(path, key)  # as whoever finds the model has it
 
 
 def _judged(module: Fit, validation: list[Labelled], outside: list[Labelled]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -134,6 +135,24 @@ def test_a_part_of_a_live_writer_is_not_swept_and_one_of_a_killed_writer_is(tmp_
         writer.stdout.close()
     disk.sweep(tmp_path)
     assert not part.exists()
+
+
+def test_another_pid_namespace_sees_no_writer_and_leaves_what_it_writes(tmp_path):
+    apart = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no PID namespaces here")
+    code = (
+        "import sys; from pathlib import Path; from affpipe import disk\n"
+        "(part,) = Path(sys.argv[1]).iterdir()\n"
+        "print(disk.is_running(int(disk.PART.search(part.name)['pid'])))\n"
+        "disk.sweep(part.parent)\n"
+        "print(part.exists())"
+    )
+    with disk.atomic(tmp_path / "x") as part:
+        part.write_text("whole")
+        done = subprocess.run([*apart, sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+    assert (tmp_path / "x").read_text() == "whole"
 
 
 def test_without_locks_the_name_and_the_age_decide(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from affpipe.files import instead_of_file, waits
 
 DAY_S = 24 * 3600
 PART = re.compile(r"\.(?P<host>\w*)-(?P<pid>\d+)-[0-9a-f]{8}\.part$", re.ASCII)  # ends the name of a file that is being written
+NAME_BYTES, HOST_CHARACTERS = 255, 64  # of a file's name, and of the host's in it, at most
 FAULTS = {  # of the disk -> what to do
     errno.ENOSPC: "free space (`affpipe cache gc` shows what no run uses), then run again",
     errno.EDQUOT: "free space or ask for more quota (`affpipe cache gc` shows what no run uses), then run again",
@@ -34,6 +35,7 @@ FAULTS = {  # of the disk -> what to do
     errno.EMFILE: "too many files are open: raise the limit (ulimit -n), then run again",
     errno.ENFILE: "too many files are open on this machine: close some, then run again",
 }
+NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)  # of a folder: a file system that has no such thing, or no rights
 FILLED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # said of a file that is written and never of one that is read
 log = logging.getLogger("affpipe")
 
@@ -45,10 +47,18 @@ def alone(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if waits(path):
             raise StoreError(f"{path}: want a lock file, got {instead_of_file(path)}; remove it")
-        file = path.open("a")
+        file = _opened(path)
+    except PermissionError as error:
+        if not os.path.lexists(path):
+            raise mendable(str(path), error) or error from None
+        log.warning("%s: another user's, who lets nobody read it; going on without the lock", path)
+        file = None
     except OSError as error:
         raise mendable(str(path), error) or error from None
-    with file:
+    if file is None:
+        yield
+        return
+    with os.fdopen(file, "rb"):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -57,6 +67,14 @@ def alone(path: Path) -> Iterator[None]:
         except OSError as error:
             log.warning("%s: this file system has no locks (%s); going on without", path, error.strerror)
         yield
+
+
+def _opened(path: Path) -> int:
+    """A lock file, made if there is none. One of another user can be read at best, which is enough for a lock on most file systems."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def is_running(pid: int) -> bool:
@@ -68,7 +86,10 @@ def is_running(pid: int) -> bool:
 
 
 def abandoned(parts: Iterable[Path]) -> Iterator[Path]:
-    """Of half-written files, those that nobody writes any more: of a process of this machine that is gone, or a day old."""
+    """Of half-written files, those that nobody writes any more: of a process of this machine that is gone, or a day old, and not locked.
+
+    A container has processes of its own, so one that is gone here may live there; its lock tells. Each is held while the caller has it.
+    """
     for path in sorted(parts):
         writer = PART.search(path.name)
         try:
@@ -76,40 +97,113 @@ def abandoned(parts: Iterable[Path]) -> Iterator[Path]:
         except FileNotFoundError:  # done meanwhile
             continue
         if old or (writer and writer["host"] == _host() and not is_running(int(writer["pid"]))):
-            yield path
+            with _unlocked(path) as free:
+                if free:
+                    yield path
+
+
+@contextmanager
+def _unlocked(path: Path) -> Iterator[bool]:
+    """Whether no process holds the lock of a file; while the block runs this one does. One that cannot be read counts as held."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        yield error.errno == errno.ELOOP  # a link, which nobody writes by this name
+        return
+    with os.fdopen(file, "rb"):
+        yield _locked(file)
+
+
+def _locked(file: int) -> bool:
+    """Lock a file, unless another process has; True also where the file system has no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def sweep(folder: Path, *, below: bool = False) -> None:
     """Remove what killed jobs left half written in a folder, or in all below it too."""
     for path in abandoned(folder.rglob(".*.part") if below else folder.glob(".*.part")):
-        path.unlink(missing_ok=True)
+        with suppress(PermissionError):  # another user's, who may have set the folder so
+            path.unlink(missing_ok=True)
 
 
 def _host() -> str:
-    return re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())
+    return re.sub(r"[^A-Za-z0-9]", "_", socket.gethostname())[:HOST_CHARACTERS]
 
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; flush and rename it on success, remove it on any failure.
+    """Give a temporary path beside `path`, of an empty file; flush and rename it on success, remove it on any failure.
 
+    The file is locked till it has its name, so that nobody sweeps it. Afterwards a loss of power takes neither file nor name.
     Raises StoreError where the disk does not take it.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        made = _folder(path.parent)
     except OSError as error:
         remedy = FAULTS.get(error.errno, "check the setting that names it")
         raise StoreError(f"{path.parent}: want a folder to write to, got {error.strerror}; {remedy}") from None
-    part = path.with_name(f".{path.name}.{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part")  # who writes it: see `sweep`
+    with telling(path):
+        part, file = _begun(path)
     try:
-        with telling(path):
+        with os.fdopen(file, "rb"), telling(path):
             yield part
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(part, path)
+            with part.open("rb+") as whole:  # some libraries put a file of their own in its place
+                _locked(whole.fileno())
+                os.fsync(whole.fileno())
+                os.replace(part, path)
+            for folder in (path.parent, *made):
+                _flush(folder)
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def _begun(path: Path) -> tuple[Path, int]:
+    """A new file beside `path`, open and locked. Its name says who writes it and follows no link; of a long one it has the beginning."""
+    while True:
+        end = f".{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part"
+        name = os.fsencode(path.name)[: NAME_BYTES - len(end) - 1].decode(errors="ignore")
+        part = path.with_name(f".{name}{end}")
+        try:
+            file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except FileExistsError:
+            continue
+        if _locked(file) and _is_at(part, file):
+            return part, file
+        os.close(file)  # swept before it was locked
+
+
+def _is_at(path: Path, file: int) -> bool:
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(file))
+    except FileNotFoundError:
+        return False
+
+
+def _folder(path: Path) -> list[Path]:
+    """Make a folder; return the folders that hold those that were made."""
+    made = [] if path.is_dir() else [folder.parent for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def _flush(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the file system has that."""
+    try:
+        file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+    except OSError as error:
+        if error.errno not in NO_FLUSH:
+            raise
 
 
 @contextmanager

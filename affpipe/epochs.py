@@ -5,7 +5,6 @@ whole or not at all, the best one first. Neither holds a path, so that a cache m
 leads nowhere. Lightning's own callback writes its last state with the best one only, and forgets the best score where the folder has moved.
 """
 
-import json
 import logging
 import math
 import shutil
@@ -13,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from affpipe import disk
+from affpipe import disk, jsonfile
 from affpipe.compat import ensure_torchvision
 from affpipe.errors import WeightsError
 from affpipe.settings import Training
@@ -84,9 +83,9 @@ def weights(folder: Path) -> dict[str, Any]:
 def _curves(path: Path) -> list[dict[str, float]]:
     """Curves in the state of a fit; WeightsError where it is none."""
     try:
-        curves = json.loads(read("fit", path)["curves"])
+        curves = jsonfile.parse(read("fit", path)["curves"])
         if not curves or not all(math.isfinite(curve[MONITOR]) for curve in curves):
             raise ValueError("no finite scores")
-    except (OSError, TypeError, ValueError, LookupError, RecursionError) as error:
+    except (OSError, TypeError, ValueError, LookupError) as error:
         raise WeightsError(f"fit: {path}: want the state of a fit, got {type(error).__name__}: {error}") from None
     return curves

@@ -5,6 +5,7 @@ what was unpacked there have it. A name is found in either.
 """
 
 import codecs
+import hashlib
 import os
 import stat
 import unicodedata
@@ -70,6 +71,12 @@ def left_by_mac(name: str) -> bool:
 def waits(path: Path) -> bool:
     """Whether a pipe, a socket or a device stands at a path: to open or to read it may never end."""
     return instead_of_file(path) in ("a pipe", "a socket", "a device")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's content, hexadecimal; OSError where it cannot be read."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_bytes(path: Path, what: str, fault: type[AffpipeError], remedy: str) -> bytes:

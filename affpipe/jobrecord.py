@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from affpipe import disk
+from affpipe import disk, jsonfile
 from affpipe.errors import AffpipeError, StoreError
 
 log = logging.getLogger("affpipe")
@@ -80,7 +80,7 @@ class JobRecord:
     def read(cls, path: Path) -> Self | None:
         """The record at a path, its state `killed` where the job is gone without a word; None where there is none that can be read."""
         try:
-            found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            found: Mapping[str, Any] = jsonfile.read(path)
             record = cls(**found)
         except (OSError, ValueError, TypeError):  # none yet, or of another version: it only informs
             return None

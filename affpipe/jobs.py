@@ -21,6 +21,7 @@ from affpipe.errors import AbsentError, AffpipeError, InputError, MediaError, St
 from affpipe.frames import FrameAxis
 from affpipe.indexes import Entry
 from affpipe.jobrecord import JobRecord
+from affpipe.media import identity
 from affpipe.plan import Item, Plan
 from affpipe.store import Stream
 
@@ -53,10 +54,12 @@ class Job:
         self.plan, self.name, self.item, self.stop = plan, name, item, stop or threading.Event()
         self.path = plan.stream(name, item)
         self._random: set[str] = set()
+        self._state: identity.State | None = None
 
     @property
     def video(self) -> Path:
-        """The media file."""
+        """The media file. From now on it must stay as it is, till the stream is written."""
+        self._state = self._state or identity.state(self.item.row.video)
         return self.item.row.video
 
     def has(self, read: str) -> bool:
@@ -139,6 +142,8 @@ class Job:
         """A file replaced while it was read must not give its values to the name of the one before."""
         if self.plan.identity_now(self.name, self.item) != self.item.identity:
             raise MediaError(f"{self.item.row.video}: want the files that were there when the run was planned, got others; run again")
+        if self._state not in (None, identity.state(self.item.row.video)):  # its fingerprint does not see all of it
+            raise MediaError(f"{self.item.row.video}: want a file that nobody writes to, got one that changed; run again once it is whole")
 
 
 Worker = Callable[[Job], None]

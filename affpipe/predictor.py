@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from affpipe import build, disk, frames, jsonfile, store
@@ -185,8 +185,8 @@ def save(path: Path, predictor: Predictor, record: Mapping[str, Any]) -> None:
     """Write weights and record to one safetensors file, whole or not at all."""
     state = {name: t.detach().cpu().contiguous() for name, t in predictor.state_dict().items()}
     whole = {**record, "dims": predictor.dims, "outputs": predictor.outputs, "sha256": _digest(state)}
-    with disk.atomic(path) as part:
-        save_file(state, part, metadata={"affpipe": json.dumps(whole, sort_keys=True)})
+    with disk.atomic(path) as part:  # into the file that is there: `save_file` puts one in its place that nobody else may read
+        part.write_bytes(safetensors.torch.save(state, metadata={"affpipe": json.dumps(whole, sort_keys=True)}))
 
 
 def read_record(path: Path, key: str) -> dict[str, Any]:

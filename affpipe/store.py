@@ -32,6 +32,7 @@ from affpipe.frames import rate
 FORMAT = 1
 PACKAGES = ("numpy", "h5py", "av", "mediapipe", "torch", "transformers")  # whose versions a stream names
 MODEL, FIT = "model.safetensors", "fit.json"  # a fitted model, and the file that tells the workflow of it
+STATE = "checkpoints"  # folder of the state of a fit that is not over
 KEY = re.compile(r"[0-9a-f]{12}")  # what names the folder of a computation
 CHUNK_BYTES = 1 << 18  # of one HDF5 chunk at most: small enough for a window, large enough for a disk
 CHUNK_ROWS = 256  # of one at least, bytes permitting
@@ -180,7 +181,8 @@ def writing(path: Path, header: Header, *, before_rows: Callable[[], None] = lam
         before_rows: called before rows are added; it may raise, to give the stream up.
     """
     # v110: metadata have checksums. In the oldest form, h5py's default, one flipped bit can send HDF5 into an endless loop.
-    with disk.atomic(path) as part, h5py.File(part, "w", track_order=True, libver="v110") as file:
+    # Its lock is held already; the environment says so too, but too late where h5py was imported before affpipe.
+    with disk.atomic(path) as part, h5py.File(part, "w", track_order=True, libver="v110", locking=False) as file:
         attributes = header.attributes()
         writer = Writer(file, before_rows)
         yield writer

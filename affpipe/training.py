@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from affpipe import backbone as backbones
-from affpipe import build, crossfit, disk, divergence, epochs, judging, sequences, smoothing
+from affpipe import build, crossfit, disk, divergence, epochs, jsonfile, judging, sequences, smoothing, store
 from affpipe import predictor as models
 from affpipe.compat import ensure_torchvision
 from affpipe.device import pick
@@ -131,7 +131,7 @@ class Fit(pl.LightningModule):
         checkpoint["curves"] = json.dumps(self.curves)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.curves = json.loads(checkpoint["curves"])
+        self.curves = jsonfile.parse(checkpoint["curves"])
 
 
 def _flat(rows: np.ndarray) -> np.ndarray:
@@ -204,7 +204,9 @@ def fit(
     path = model_path(folder)
     if path.exists():
         try:
-            return models.read_record(path, key)
+            record = models.read_record(path, key)
+            shutil.rmtree(folder / store.STATE, ignore_errors=True)  # of a fit that was killed when its model was there
+            return record
         except StoreError as error:
             log.warning("%s; fitted anew", error)
     tasks, held_out = plan.settings.tasks, fold is not None and plan.settings.cross_validation is not None
@@ -233,7 +235,7 @@ def fit(
     try:
         best = _train(module, Windows(packed, validation, settings.training.batch_size, seed), folder, device, told)
     except SettingsError:  # it diverged: the same again would end so too
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        shutil.rmtree(folder / store.STATE, ignore_errors=True)
         raise
     record = {
         "model": name,
@@ -255,8 +257,8 @@ def fit(
         crossfit.join(predictor.to(device), fitted(plan, name, None, device=device)[0], [s for s, *_ in train], device)
     divergence.check_weights(name, best["epoch"], best["learning_rate"], predictor)
     models.save(path, predictor, record)
-    shutil.rmtree(folder / "checkpoints")
-    return record
+    shutil.rmtree(folder / store.STATE)
+    return models.read_record(path, key)  # as whoever finds the model has it
 
 
 def _judged(module: Fit, validation: list[Labelled], outside: list[Labelled]) -> dict[str, Any]:
@@ -313,7 +315,7 @@ class Epochs(Callback):
 
 def _train(module: Fit, data: Windows, folder: Path, device: torch.device, told: Callback | None) -> dict[str, float]:
     """Run Lightning, leave the best epoch's weights in the module, return that epoch's curve entry."""
-    checkpoints, settings = folder / "checkpoints", module.settings
+    checkpoints, settings = folder / store.STATE, module.settings
     module.curves = epochs.found(checkpoints)
     if not epochs.done(module.curves, settings):
         # The averaged weights come first, so that the others see them, and what keeps the state comes last.

@@ -37,6 +37,14 @@ def cut_in_the_middle(folder: Path) -> None:
     (folder / "clip.mp4").write_bytes(data[: data.index(b"mdat") + (len(data) - data.index(b"mdat")) // 2])
 
 
+def download(folder: Path) -> None:
+    """Half of it is there, in room for two megabytes more."""
+    cut_in_the_middle(folder)
+    data = (folder / "clip.mp4").read_bytes()
+    at, more = data.index(b"mdat"), 2 << 20
+    (folder / "clip.mp4").write_bytes(data[: at - 4] + (len(data) - at + 4 + more).to_bytes(4, "big") + data[at:] + bytes(more))
+
+
 def sound_alone(folder: Path) -> None:
     with av.open(str(sound(folder))) as a, av.open(str(folder / "clip.mp4"), "w") as b:
         track = b.add_stream_from_template(a.streams.audio[0])
@@ -132,6 +140,13 @@ MEDIA = [
             DONE,
             "frames: clip.mp4: ends 1.",
             "what is there is used: the stream is shorter. Get it again if the rest matters",
+        ),
+        (
+            "a download that goes on, in room made for it",
+            download,
+            FAILED,
+            "clip.mp4: want a file that is there whole, got zeros from byte",
+            "wait for it; if it plays to its end, remux it",
         ),
         ("sound alone", sound_alone, FAILED, "clip.mp4: want a video, got a file without a video stream", "take it out of the manifest"),
         (

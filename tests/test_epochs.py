@@ -73,6 +73,7 @@ POINTS = {  # where -> (owner, name, call, after)
     "behind an epoch": (epochs.Keep, "on_train_epoch_end", 4, True),
     "behind the last epoch": (epochs.Keep, "on_train_epoch_end", EPOCHS, True),
     "when all is done but the model's file": (predictor, "save", 1, False),
+    "when the model has its file": (predictor, "save", 1, True),
 }
 
 

@@ -405,11 +405,11 @@ def test_fingerprint_is_of_the_bytes(tmp_path):
 
     assert of(data) == of(data, "y.mp4")
     assert len(of(data)) == 16
-    assert of(data) == hashlib.sha256(b"300000:" + data[:65536] + data[-65536:]).hexdigest()[:16]
-    assert of(b"1") == hashlib.sha256(b"1:" + b"1" + b"1").hexdigest()[:16]
+    assert of(data) == hashlib.sha256(b"300000:" + data).hexdigest()[:16]
+    assert of(b"1") == hashlib.sha256(b"1:1").hexdigest()[:16]
     changed = {of(data), of(data[:-1]), of(b"\0" + data[1:]), of(data[:-1] + b"\0"), of(data[:60_000]), of(data + b"\0")}
     assert len(changed) == 6
-    assert of(data[:150_000] + b"\0" + data[150_001:]) == of(data)  # the middle is not read
+    assert of(data[:150_000] + bytes([data[150_000] ^ 1]) + data[150_001:]) != of(data)
     for path, words in ((tmp_path / "none", "got nothing;"), (tmp_path, "got a folder;")):
         with pytest.raises(MediaError, match=words):
             fingerprint(path)

@@ -7,6 +7,7 @@ import typer
 
 from affpipe.commands.options import DEFAULT_CONFIG, ConfigOption
 from affpipe.commands.show import print_table
+from affpipe.errors import ManifestError, MediaError, SettingsError
 from affpipe.plain import say, say_text
 
 cache_app = typer.Typer(no_args_is_help=True, help="The store of streams and models.")
@@ -36,11 +37,15 @@ def cache_show(file: Path) -> None:
 
 
 @cache_app.command("verify")
-def cache_verify(cache: Path = Path("cache")) -> None:
-    """Read every stream; delete damaged ones and drop indexes with holes, so that the next run fills them."""
+def cache_verify(
+    recipes: Annotated[list[Path] | None, typer.Argument(help="settings laid over --config, which tell where videos are")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    cache: Path = Path("cache"),
+) -> None:
+    """Read all streams, and the videos of a run; delete what is damaged or of a video that has changed, so that the next run makes it."""
     from affpipe import cache as caches
 
-    faults = list(caches.verify(cache))
+    faults = [*_changed(cache, [*config, *(recipes or [])]), *caches.verify(cache)]
     _tell_links(caches.links(cache))
     for path, what in faults:
         say(f"{path}: {what}")
@@ -49,6 +54,28 @@ def cache_verify(cache: Path = Path("cache")) -> None:
         + ("; run the workflow again" if faults else "")
     )
     raise typer.Exit(1 if faults else 0)
+
+
+def _changed(cache: Path, settings: list[Path]) -> list[tuple[Path, str]]:
+    """Delete what was made of videos that have changed since; say how many were compared, or why none could be."""
+    from affpipe import config as configs
+    from affpipe import stale
+
+    deleted: list[tuple[Path, str]] = []
+    compared: set[Path] = set()
+    try:
+        for made, then in stale.read_videos(cache, stale.videos(configs.load(settings))):
+            try:
+                if stale.changed(made.video, then):
+                    deleted += stale.forget(cache, made)
+                compared.add(made.video)
+            except MediaError as error:
+                say(f"{error}")
+    except (SettingsError, ManifestError, MediaError) as error:
+        say(f"videos not compared with what was read of them: {error}")
+    else:
+        say(f"{len(compared)} videos compared with what was read of them")
+    return deleted
 
 
 @cache_app.command("retry")

@@ -16,6 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from affpipe import jsonfile
 from affpipe.demo.clips import CLIPS, Clip, manifest_text, template
 from affpipe.demo.film import Sound, write_film
 from affpipe.demo.labels import label_text
@@ -143,7 +144,7 @@ def _complete(out: Path, seed: int, clips: Sequence[Clip]) -> bool:
     if not (out / MARK).is_file():
         raise SettingsError(f"demo render: want a new or empty folder or an earlier demo, got {out}; give another folder")
     try:
-        mark = json.loads((out / MARK).read_text())
+        mark = jsonfile.read(out / MARK)
         files, same = mark["files"], (mark.get("seed"), mark.get("version")) == (seed, VERSION)
     except (ValueError, TypeError, KeyError, AttributeError):
         raise SettingsError(f"demo render: {out / MARK} is damaged; give another folder or remove this one") from None

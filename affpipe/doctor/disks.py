@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import secrets
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -45,9 +46,9 @@ def there(folder: Path) -> Path:
 def writable(name: str, folder: Path) -> Finding:
     """Write, flush and rename a file, as every stream is."""
     place = there(folder)
-    part, whole = (place / f".affpipe-doctor-{os.getpid()}{end}" for end in ("", ".moved"))
+    part, whole = _new(place), _new(place)
     try:
-        with part.open("wb") as file:
+        with part.open("xb") as file:
             file.write(b"affpipe")
             os.fsync(file.fileno())
         os.replace(part, whole)
@@ -58,6 +59,11 @@ def writable(name: str, folder: Path) -> Finding:
             if os.path.lexists(path):
                 path.unlink()
     return fine(f"{name} folder", f"{folder}: writable, {kind(place)}")
+
+
+def _new(folder: Path) -> Path:
+    """A name that nobody has or foresees: in a shared folder somebody may have put a link under one that is known."""
+    return folder / f".affpipe-doctor-{secrets.token_hex(8)}"
 
 
 def kind(folder: Path) -> str:
@@ -90,9 +96,9 @@ def room(folders: Mapping[str, Path], need: Mapping[str, float], files: int) -> 
 
 def clock(folder: Path) -> Finding:
     """The clock of the file system against this machine's."""
-    path = there(folder) / f".affpipe-doctor-{os.getpid()}"
+    path = _new(there(folder))
     before = time.time()
-    path.write_bytes(b"")
+    path.touch(exist_ok=False)
     try:
         stamp = path.stat().st_mtime
     finally:
@@ -108,10 +114,10 @@ def clock(folder: Path) -> Finding:
 def locking(folder: Path) -> Finding:
     """A fit locks its folder, so that two runs do not fit one model at once; streams are written and read without locks."""
     place = there(folder)
-    system, path = kind(place), place / f".affpipe-doctor-{os.getpid()}"
+    system, path = kind(place), _new(place)
     alone = "run one workflow at a time on this cache"
     try:
-        with path.open("wb") as file:
+        with path.open("xb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         return warning("file locks", f"{folder} ({system}): none ({error.strerror}); two runs may fit one model at once", alone)

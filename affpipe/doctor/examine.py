@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from affpipe import config, estimate, lengths, manifest, run
-from affpipe.doctor import checkpoints, cluster, disks, machine, packages, videos
+from affpipe.doctor import checkpoints, cluster, content, disks, machine, packages, videos
 from affpipe.doctor.finding import FINE, Finding, fault, fine, of_error, warning
 from affpipe.errors import AffpipeError, InputError, ManifestError, SettingsError
 from affpipe.estimate import Part
@@ -58,6 +58,7 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
     if media:
         opened, told = videos.check(sorted({row.video for row in rows}), max(1.0, end_s - time.monotonic()))
         yield from told
+        yield from _content(plan, max(1.0, end_s - time.monotonic()))
     parts, told = _parts(plan, opened)
     yield from told
     yield cluster.gpu(settings.device, max((p.gpu for p in parts if p.gpu), default=None))
@@ -76,6 +77,13 @@ def _rows(settings: Settings) -> tuple[list[Row], list[Finding]]:
     if len(faults) > LISTED:
         told.append(fault("manifest", f"{len(faults) - LISTED} more faults", "`affpipe manifest check` lists them all"))
     return sound, told or [fine("manifest", f"{path}: {len(sound)} streams of {len({row.video for row in sound})} videos")]
+
+
+def _content(plan: Plan | None, limit_s: float) -> Iterator[Finding]:
+    try:
+        yield from content.check(plan, limit_s) if plan else ()
+    except AffpipeError as error:  # a video or a file of the store that cannot be read
+        yield of_error("content", error)
 
 
 def _told(found: Overlap) -> tuple[str, str]:

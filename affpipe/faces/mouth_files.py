@@ -6,14 +6,13 @@ has `stream`, `start_frame`, `end_frame` (0-based, end exclusive) and `fps`. `co
 """
 
 import csv
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from affpipe import sheets
+from affpipe import disk, sheets
 from affpipe.errors import ManifestError, SettingsError
 from affpipe.faces.mouth import frame_windows, smooth
 from affpipe.files import on_disk
@@ -55,17 +54,11 @@ def parity_windows(openmouth: Path, windows: Path, compat: Literal["none", "ras2
 
 
 def write_windows(rows: Iterable[dict[str, Any]], path: Path) -> None:
-    """Write rows of COLUMNS as CSV, aside first: the file is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("w", newline="", encoding="utf-8") as f:
-            writer = csv.DictWriter(f, COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    """Write rows of COLUMNS as CSV: the file is whole or not there."""
+    with disk.atomic(path) as part, part.open("w", newline="", encoding="utf-8") as f:
+        writer = csv.DictWriter(f, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _mask(path: Path, *, first_number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,13 +3,13 @@
 Pictures are not compared: two encodings of one video show as equal annotations, and then as equal numbers of frames of one size.
 """
 
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 
 from affpipe.errors import MediaError
+from affpipe.files import sha256
 from affpipe.media.identity import fingerprint
 
 _COPY = re.compile(r"(?:[ _-]*\(\d+\)|[ _-]+copy(?:[ _-]*\d+)?)\s*$|^copy[ _-]of[ _-]")  # " (1)", "_copy", " - Copy 2"; "Copy of "
@@ -34,25 +34,19 @@ def similar_to(name: str, names: Iterable[str]) -> str:
 
 
 def same_bytes(root: Path, files: Iterable[str]) -> list[list[str]]:
-    """Groups of files of the same content; each sorted, sorted by the first. Only files of equal size and equal ends are read through.
+    """Groups of files of the same content; each sorted, sorted by the first. Only files of one fingerprint are read through.
 
     Files that are empty or cannot be read are in no group.
     """
     sizes = _groups(files, lambda name: (root / name).stat().st_size)
-    ends = [group for one in sizes for group in _groups(one, lambda name: _readable(fingerprint, root / name))]
-    return sorted(group for one in ends for group in _groups(one, lambda name: _readable(digest, root / name)))
+    like = [group for one in sizes for group in _groups(one, lambda name: _readable(fingerprint, root / name))]
+    return sorted(group for one in like for group in _groups(one, lambda name: _readable(sha256, root / name)))
 
 
 def alike(root: Path, files: Sequence[str]) -> bool:
     """Whether all these files have the same content."""
-    found = {_readable(digest, root / name) for name in files}
+    found = {_readable(sha256, root / name) for name in files}
     return len(found) == 1 and None not in found
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file's content, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _readable(read: Callable[[Path], str], path: Path) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from affpipe.files import sha256
 from affpipe.formats import SURPLUS, surplus_fault
 from affpipe.importers import duplicates
 from affpipe.importers.collection import FITS, KINDS, Collection, Finding, Stream
@@ -144,7 +145,7 @@ def _same_annotations(collection: Collection, measured: Measured) -> Iterator[Fi
     for stream in collection.streams:
         for task, path in stream.labels.items():
             if measured.labels[task, path].rows:
-                groups[task, duplicates.digest(collection.root / path)].append(stream)
+                groups[task, sha256(collection.root / path)].append(stream)
     for (task, _), streams in groups.items():
         if len(streams) < 2:
             continue

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from affpipe.errors import MediaError
+from affpipe.media import unfinished
 from affpipe.media.identity import check
 
 FORMS = (  # of containers, streams without one, sound; FFmpeg's names
@@ -47,11 +48,12 @@ LISTS = re.compile(
 
 
 def local(path: Path) -> str:
-    """The path of a media file for FFmpeg and its like. MediaError where there is no file, or it is a list of others."""
+    """The path of a media file for FFmpeg and its like. MediaError where there is no whole file, or a list of others."""
     check(path)
     try:
         with path.open("rb") as file:
             beginning = file.read(BEGINNING)
+        unfinished.check(path)
     except OSError as error:
         raise MediaError(f"{path}: want a readable file, got {error.strerror!r}; make it readable") from None
     if LISTS.match(beginning):

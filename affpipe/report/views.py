@@ -1,12 +1,11 @@
 """What the report says of a run, read from the store: a line per stream, what is missing and why, and how models were fitted."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from affpipe import jobs
+from affpipe import jobs, jsonfile
 from affpipe.errors import StoreError
 from affpipe.indexes import Entry
 from affpipe.manifest import PARTITIONS
@@ -75,7 +74,7 @@ def fit_record(plan: Plan, model: str, fold: int | None = None) -> dict[str, Any
     """How a model was fitted, on all training streams or without a fold of them."""
     path = Path(plan.fitted(model, fold))
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return jsonfile.read(path)
     except (OSError, ValueError) as error:
         what = getattr(error, "strerror", None) or error
         raise StoreError(f"{path}: want the record of a fitted model, got {what}; run the workflow again", damaged=path) from None

@@ -6,6 +6,7 @@ import logging
 import numpy as np
 
 from affpipe.faces.which import share_with_face
+from affpipe.files import sha256
 from affpipe.jobs import Context, Job, Worker
 from affpipe.media.audio import extract, length, write_flac
 from affpipe.media.heard import Heard
@@ -34,7 +35,8 @@ def frames(context: Context) -> Worker:
         if track.said:
             log.warning("frames: %s: %s", job.video, track.said)
         chosen = {"track": track.facts(), **({"said": [track.said]} if track.said else {})}
-        header = job.header(axis.fps, columns=("duration_s",), video={**info.facts(), **chosen})
+        read = {"sha256": sha256(job.video)}  # just decoded, so in memory; `stale` holds the file against it
+        header = job.header(axis.fps, columns=("duration_s",), video={**info.facts(), **chosen, **read})
         shown = (axis.ends_s - axis.times_s).astype(np.float32)[:, None]
         job.write(header, values=shown, start_s=axis.times_s, end_s=axis.ends_s, valid=np.ones(len(axis), bool))
 

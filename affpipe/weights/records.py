@@ -7,13 +7,13 @@ that a person put there; from then on other bytes under the same names are an er
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from affpipe import jsonfile
+from affpipe import disk, jsonfile
 from affpipe.errors import WeightsError
+from affpipe.files import sha256
 
 RECORD = "affpipe-weights.json"
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -93,7 +93,7 @@ def record(weights: Path, *, name: str, source: str, revision: str = "", random:
     """Write the record of weights that have none; with one already there, hold them against it instead and return it.
 
     Raises:
-        WeightsError: the weights are absent or empty, or not the ones recorded.
+        WeightsError: the weights are absent or empty, or not the ones recorded. StoreError: the disk does not take the record.
     """
     _exists(weights)
     path = record_path(weights)
@@ -103,9 +103,7 @@ def record(weights: Path, *, name: str, source: str, revision: str = "", random:
     if not digests:
         raise WeightsError(f"weights: {weights} holds no file; put the weights there or fetch them")
     made = WeightsRecord(name, random, source, revision, digests)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(json.dumps(asdict(made), indent=1, sort_keys=True) + "\n")
-    aside.replace(path)
+    disk.write_text(path, json.dumps(asdict(made), indent=1, sort_keys=True) + "\n")
     return made
 
 
@@ -155,13 +153,8 @@ def _digests(weights: Path) -> dict[str, str]:
         # Hidden files are the download tool's own notes; the record cannot list itself.
         inside = ((path, path.relative_to(weights)) for path in weights.rglob("*"))
         files = [path for path, name in inside if path.is_file() and name.name != RECORD and not any(p.startswith(".") for p in name.parts)]
-    return {_name(path, weights): _sha256(path) for path in sorted(files)}
+    return {_name(path, weights): sha256(path) for path in sorted(files)}
 
 
 def _name(path: Path, weights: Path) -> str:
     return path.name if path == weights else path.relative_to(weights).as_posix()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

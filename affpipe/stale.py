@@ -1,0 +1,105 @@
+"""Videos that have changed since they were read, though their identity has not: what was made of them goes.
+
+An identity is of some blocks of a file, which is what a plan can afford; the stream `frames` keeps the checksum of all of it. A video is
+found by the settings of a run: the store itself holds no paths.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from affpipe import jsonfile, manifest, store
+from affpipe.cache import Folder, folders
+from affpipe.errors import MediaError, StoreError
+from affpipe.files import sha256
+from affpipe.plan import Plan
+from affpipe.settings import Settings
+
+
+@dataclass(frozen=True)
+class Made:
+    """A video, and what may have been made of it.
+
+    Attributes:
+        frames: name of the file of its stream `frames`. files: of all its streams. ids: of the streams of its subjects.
+        fits: whether models may have been fitted on it.
+    """
+
+    video: Path
+    frames: str
+    files: frozenset[str]
+    ids: frozenset[str]
+    fits: bool
+
+
+def videos(settings: Settings) -> list[Made]:
+    """Videos of a manifest, by path; rows with a fault are left out, files that are not there among them."""
+    rows, _ = manifest.scan(Path(settings.manifest), Path(settings.data_root))
+    plan = Plan(settings, [row for _, row in rows])
+    files: dict[str, set[str]] = {}
+    for name in plan.names:
+        for item in plan.items(name):
+            files.setdefault(item.row.video_id, set()).update(store.file_name(item.id, item.identity, end) for end in (".h5", ".flac"))
+    found = []
+    for item in plan.items("frames"):
+        own = [row for row in plan.rows if row.video_id == item.id]
+        ids, fits = frozenset(row.stream_id for row in own), any(row.fits for row in own)
+        found.append(Made(item.row.video, store.file_name(item.id, item.identity), frozenset(files[item.id]), ids, fits))
+    return sorted(found, key=lambda made: made.video)
+
+
+def read_then(stream: Path) -> str:
+    """The checksum of the file that a stream `frames` was made of; "" where that cannot be told."""
+    try:
+        return str(store.attributes(stream)["extra"]["video"]["sha256"])
+    except (StoreError, KeyError, TypeError):
+        return ""
+
+
+def changed(video: Path, then: str) -> bool:
+    """Whether a file is another one than it was; MediaError where it cannot be read. Reads all of it."""
+    try:
+        return sha256(video) != then
+    except OSError as error:
+        raise MediaError(f"{video}: want a readable file, got {error.strerror!r}; make it readable") from None
+
+
+def read_videos(cache: Path, videos: Iterable[Made]) -> list[tuple[Made, str]]:
+    """Those videos that a stream `frames` of a cache was made of, each with the checksum that it had then, in each of its streams."""
+    streams: dict[str, list[Path]] = {}
+    for folder in folders(cache):
+        for path in folder.files if folder.stage == "frames" else ():
+            streams.setdefault(path.name, []).append(path)
+    return [(made, then) for made in videos for path in streams.get(made.frames, ()) if (then := read_then(path))]
+
+
+def forget(cache: Path, made: Made) -> Iterator[tuple[Path, str]]:
+    """Delete what was made of a video, models that were fitted on it and all that these predicted; yield (path, why)."""
+    why = f"deleted: {made.video} has changed since it was read, though its identity has not"
+    for folder in folders(cache):
+        if made.fits and _learnt(folder, made.ids):
+            shutil.rmtree(folder.path)
+            yield folder.path, why
+            continue
+        for path in folder.files:
+            if path.name in made.files:
+                path.unlink(missing_ok=True)
+                yield path, why
+
+
+def _learnt(folder: Folder, ids: frozenset[str]) -> bool:
+    """Whether a folder holds a model fitted on one of these streams, or one that does not say on what: that of a fit that is not over."""
+    models, records = folder.path.rglob(store.MODEL), list(folder.path.rglob(store.FIT))
+    unknown = any(folder.path.rglob(store.STATE)) or any(path.with_name(store.FIT) not in records for path in models)
+    return unknown or any(_fitted_on(record, ids) for record in records)
+
+
+def _fitted_on(record: Path, ids: frozenset[str]) -> bool:
+    try:
+        found = jsonfile.read(record)
+        return bool(ids & {*found["train"], *found["validation"]})
+    except OSError as error:
+        raise store.unreadable(record, error) from None
+    except (ValueError, KeyError, TypeError):  # damaged
+        return True

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from affpipe import cache, config, device, disk, jobs, jsonfile, manifest, resources, store, workers
+from affpipe import cache, config, device, disk, jobs, jsonfile, manifest, published, resources, store, workers
 from affpipe.errors import InputError, ManifestError, SettingsError, StoreError
 from affpipe.indexes import Entry, read_index, write_index
 from affpipe.jobrecord import JobRecord, recording
@@ -32,8 +32,10 @@ def plan_from(settings: Settings) -> Plan:
 
 
 def plan_of_mapping(data: Mapping[str, Any]) -> Plan:
-    """The plan of settings as Snakemake has laid them over each other."""
-    return _whole(plan_from(config.parse(data)))
+    """The plan of settings as Snakemake has laid them over each other; InputError where its results would go to a folder of others."""
+    plan = _whole(plan_from(config.parse(data)))
+    published.files(plan.results)
+    return plan
 
 
 def plan_of(paths: list[Path]) -> Plan:
@@ -177,16 +179,18 @@ def fit_model(settings: Path, model: str, out: Path, *, fold: int | None = None,
 def publish_run(settings: Path, out: Path) -> None:
     """Write the results of a run, then the file that says so.
 
-    A folder of results holds one state of a run: the files that said so of other states go first, so that going back publishes again.
+    A folder of results holds one state of a run: the files that said so of other states go first, so that going back publishes again. One
+    publishes to a folder at a time.
     """
     from affpipe.publish import publish
 
     plan = frozen(settings)
     _check_planned(out, plan.published())
-    disk.sweep(out.parents[1], below=True)
-    with cache.mending():
+    with published.alone(plan.results), cache.mending():
+        disk.sweep(plan.results, below=True)
         for other in sorted(out.parent.glob("*.json")):
-            other.unlink()
+            if store.KEY.fullmatch(other.stem):
+                other.unlink()
         summary = publish(plan, read_entries(plan, plan.names, list(plan.shards)))
         disk.write_text(out, json.dumps(summary, indent=1, sort_keys=True) + "\n")
 

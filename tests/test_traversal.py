@@ -13,7 +13,7 @@ import pytest
 from small_run import Run
 
 from affpipe import cache as caches
-from affpipe import cli, disk, manifest, publish, store, submission
+from affpipe import cli, disk, manifest, publish, published, store, submission
 from affpipe.config import parse
 from affpipe.errors import InputError, ManifestError, StoreError, WeightsError
 from affpipe.indexes import Entry, read_index, write_index
@@ -272,15 +272,28 @@ def test_results_are_cleared_of_links_and_not_of_what_they_lead_to(tmp_path, els
     made.index()
     publish.publish(made.plan, made.entries)
     out = tmp_path / "r/results/small"
-    for name in ("models/old", "predictions/old.csv", "official/old", "late_fusion"):
-        (out / name).symlink_to(elsewhere, target_is_directory=True)
+    (out / "report.html").unlink()
+    (out / "report.html").symlink_to(elsewhere / "package.json")
+    (out / ".publishing").symlink_to(elsewhere, target_is_directory=True)
+    (out / "models/old").symlink_to(elsewhere, target_is_directory=True)  # no run's
     with untouched(elsewhere):
         publish.publish(made.plan, made.entries)
-        assert not any((out / name).is_symlink() for name in ("models/old", "predictions/old.csv", "official/old", "late_fusion"))
+        assert not any((out / name).is_symlink() for name in ("report.html", ".publishing"))
+        assert (out / "models/old").is_symlink()
         (out / "models").rename(tmp_path / "moved")
         (out / "models").symlink_to(elsewhere, target_is_directory=True)
         with pytest.raises(InputError, match="models: want a folder of the results, got a link"):
-            publish._remove_others(out / "models", set())
+            publish.publish(made.plan, made.entries)
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x", ""], ids=repr)
+def test_a_list_of_published_files_names_files_below_it(tmp_path, elsewhere, name):
+    """What it names would be removed."""
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r/files.txt").write_text(f"{name}\n")
+    with untouched(tmp_path), pytest.raises(InputError, match=r"files\.txt: want paths of files below this folder") as raised:
+        published.files(tmp_path / "r")
+    assert "\n" not in str(raised.value)
 
 
 # ---- tables -----------------------------------------------------------------------------------------------------------------------------

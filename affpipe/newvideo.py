@@ -19,7 +19,7 @@ from affpipe.notes import Note
 from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
 from affpipe.predictor import model_path
-from affpipe.publish import read_run
+from affpipe.runs import read_run
 
 
 @dataclass(frozen=True)

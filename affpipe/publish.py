@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, basis, caveats, config, disk, evaluate, formats, jsonfile, latefusion, ledger, metrics, report, sequences
+from affpipe import __version__, basis, caveats, disk, evaluate, formats, jsonfile, latefusion, ledger, metrics, report, sequences
 from affpipe import published as results
 from affpipe.errors import InputError
 from affpipe.indexes import Entry
@@ -20,8 +20,7 @@ from affpipe.latefusion import Study
 from affpipe.metrics import Video
 from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
-from affpipe.settings import Settings
-from affpipe.store import KEY
+from affpipe.runs import read_run
 from affpipe.tasks import TASKS
 
 LATE = "late_fusion"  # its name among the scored systems, and its folder
@@ -87,19 +86,6 @@ def record(plan: Plan) -> dict[str, Any]:
     return {"affpipe": __version__, "run": plan.run, "settings": settings, "models": models, "workspace": workspace}
 
 
-def read_run(folder: Path) -> tuple[Settings, dict[str, str]]:
-    """Settings and model keys of a run, its paths as seen from here; InputError if the folder holds no record of one."""
-    found = results.read(folder)
-    try:
-        settings, models, workspace = found["settings"], found["models"], folder / found["workspace"]
-        if set(models) != set(settings["models"]) or not all(KEY.fullmatch(key) for key in models.values()):
-            raise ValueError("models without a key each")
-        here = {name: os.path.relpath(workspace / settings[name]) for name in ("cache", "weights", "results", "manifest", "data_root")}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise results.unreadable(folder, error) from None
-    return config.parse({**settings, **here}, where=str(folder / results.RECORD)), models
-
-
 def read_scores(folder: Path) -> dict[str, Any]:
     """Scores of a run's models on its validation streams; of a model that predicted none of them its basis alone, see `affpipe.caveats`."""
     read_run(folder)
@@ -124,16 +110,6 @@ def _asked(row: Mapping[str, str]) -> str:
 
 
 TABLE_HEAD = ("published:", "V", "A", "mean", "test", "run: V", "A", "mean", "within", "asked", "data", "weights")
-
-
-def keys_in_use(plan: Plan) -> list[str]:
-    """Keys of the current settings, and of every run that has results beside this one."""
-    keys = {plan.key(name) for name in plan.names}
-    for path in sorted(Path(plan.settings.results).glob("*/run.json")):
-        settings, models = read_run(path.parent)
-        other = Plan(settings, [], model_keys=models)
-        keys |= {other.key(name) for name in other.names}
-    return sorted(keys)
 
 
 def _any(videos: dict[str, Video]) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from affpipe import cache, config, device, disk, jobs, jsonfile, manifest, published, resources, store, workers
+from affpipe import cache, config, device, disk, jobs, jsonfile, manifest, published, resources, runs, store, workers
 from affpipe.errors import InputError, ManifestError, SettingsError, StoreError
 from affpipe.indexes import Entry, read_index, write_index
 from affpipe.jobrecord import JobRecord, recording
@@ -55,14 +55,15 @@ def _whole(plan: Plan) -> Plan:
     return plan
 
 
-def frozen_path(settings: Settings) -> Path:
-    """Where resolved settings lie for jobs to read; the name carries their content."""
-    return Path(settings.cache) / "settings" / f"{digest(settings.model_dump(mode='json'))}.json"
+def start(plan: Plan) -> None:
+    """Say in the cache that a run begins: its settings for jobs to read, and what it needs there."""
+    freeze(plan.settings)
+    runs.register(plan)
 
 
 def freeze(settings: Settings) -> Path:
     """Write resolved settings for jobs to read, unless they are there as they should be."""
-    path = frozen_path(settings)
+    path = runs.frozen_path(settings)
     try:
         _thawed(path)
     except SettingsError:
@@ -84,7 +85,9 @@ def bring_to_now(paths: Iterable[str]) -> None:
 
 def frozen(settings: Path) -> Plan:
     """The plan of resolved settings; SettingsError where the file is not the one that its name says."""
-    return plan_from(config.parse(_thawed(settings), where=str(settings)))
+    plan = plan_from(config.parse(_thawed(settings), where=str(settings)))
+    runs.touch(plan)
+    return plan
 
 
 def _thawed(path: Path) -> Any:
@@ -186,6 +189,7 @@ def publish_run(settings: Path, out: Path) -> None:
 
     plan = frozen(settings)
     _check_planned(out, plan.published())
+    runs.register(plan)
     with published.alone(plan.results), cache.mending():
         disk.sweep(plan.results, below=True)
         for other in sorted(out.parent.glob("*.json")):

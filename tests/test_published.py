@@ -15,7 +15,8 @@ from affpipe import publish as publishing
 from affpipe.errors import AffpipeError, InputError
 from affpipe.jobrecord import JobRecord
 from affpipe.newvideo import predict
-from affpipe.publish import publish, read_run
+from affpipe.publish import publish
+from affpipe.runs import read_run
 
 OWN = ("notes.txt", "predictions/mine.csv", "models/mine/va/v1.txt", "official/va/mine.txt", "late_fusion/mine.csv", "by_video/mine.csv")
 

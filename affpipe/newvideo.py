@@ -46,6 +46,7 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
     if subject not in SUBJECTS:
         raise InputError(f"predict: want --subject one of {', '.join(SUBJECTS)}, got {subject!r}")
     settings, models = read_run(run)
+    disk.mask(settings.umask)
     if settings.faces.source == "images":
         raise InputError(
             f"{run}: want a run that finds faces in videos, got one with faces.source: images; fit one with faces.source: video"

@@ -25,6 +25,7 @@ def plan_from(settings: Settings) -> Plan:
         path = Path(getattr(settings, name))
         if path.exists() and not path.is_dir():
             raise SettingsError(f"{name}: want a folder, got a file at {path}; name another")
+    disk.mask(settings.umask)
     rows = manifest.read(Path(settings.manifest), Path(settings.data_root))
     folds = settings.cross_validation.folds if settings.cross_validation else settings.cross_fit
     manifest.check_partitions(rows, Path(settings.manifest), settings.tasks, folds)

@@ -19,6 +19,8 @@ from affpipe.files import read_text
 RECORD, FILES = "run.json", "files.txt"
 STATES = "published"  # folder in it of the files that Snakemake tracks, and of the lock
 ASIDE = ".publishing"  # folder in it that a new state is written to
+LAYOUT = ("predictions", "official", "models", "late_fusion", "by_video")  # what a version without a list published, files below these
+LOOSE = ("scores.json", "scores.csv", "table.csv", "failures.csv", "report.html")  # and these
 AGAIN = "run the workflow, which publishes it anew"
 
 
@@ -54,8 +56,8 @@ def steady(folder: Path) -> Callable[[], None]:
     return check
 
 
-def files(folder: Path) -> set[str] | None:
-    """Paths of the files in a folder that were published there; None where a version of affpipe published that made no list.
+def files(folder: Path) -> set[str]:
+    """Paths of the files in a folder that were published there; where a version without a list did, of those where it put its own.
 
     InputError where the folder holds files and nothing was ever published there, or its list names what lies elsewhere.
     """
@@ -68,7 +70,8 @@ def files(folder: Path) -> set[str] | None:
                 raise InputError(f"{path}: want paths of files below this folder, got {name!r}; remove the line")
         return set(names)
     if (folder / RECORD).exists():
-        return None
+        found = (path for name in LAYOUT if not (folder / name).is_symlink() for path in (folder / name).rglob("*"))
+        return {path.relative_to(folder).as_posix() for path in (*found, *(folder / name for name in LOOSE)) if path.is_file()}
     others = [p.name for p in sorted(folder.iterdir()) if not p.name.startswith(".") and p.name != STATES] if folder.is_dir() else []
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
@@ -105,10 +108,9 @@ def replacing(folder: Path) -> Iterator[Path]:
 
 def _replace(folder: Path, aside: Path) -> None:
     new = {path.relative_to(aside).as_posix() for path in aside.rglob("*") if path.is_file()} - {RECORD}
-    listed = files(folder)
-    old = listed or set()
+    old = files(folder)
     for name in sorted(new | old):
-        _check_place(folder, name, published=listed is None or name in old)
+        _check_place(folder, name, published=name in old)
     _write_list(folder, new | old)
     (folder / RECORD).unlink(missing_ok=True)
     remove(folder, old - new)
@@ -122,18 +124,19 @@ def _replace(folder: Path, aside: Path) -> None:
 def write(folder: Path, name: str, text: str) -> None:
     """Write one more file of a run to its folder; InputError where one that was not published stands there, or in the folder."""
     listed = files(folder)
-    _check_place(folder, name, published=listed is None or name in listed)
-    if listed is not None:
-        _write_list(folder, listed | {name})
+    _check_place(folder, name, published=name in listed)
+    _write_list(folder, listed | {name})
     disk.write_text(folder / name, text)
 
 
 def withdraw(folder: Path, names: Collection[str]) -> None:
     """Remove files of a run, its record first: what is left is a part of it until it is published anew."""
-    listed = files(folder) or set()
+    listed = files(folder)
     for name in names:
         _check_place(folder, name, published=True)
+    _write_list(folder, listed)
     (folder / RECORD).unlink(missing_ok=True)
+    _remove(folder / ASIDE)
     remove(folder, names)
     _write_list(folder, listed - set(names))
 

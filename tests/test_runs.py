@@ -2,8 +2,10 @@
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 from fakes.workspace import Workspace
@@ -26,6 +28,12 @@ def age(path: Path, days: float) -> None:
     """Date a file, or a folder and all in it, back."""
     for file in (path, *(path.rglob("*") if path.is_dir() else ())):
         os.utime(file, (time.time() - days * DAY_S,) * 2, follow_symlinks=False)
+
+
+def fill(file: IO[bytes]) -> None:
+    """Write until the disk takes no more."""
+    while True:
+        file.write(bytes(1 << 16))
 
 
 class Checkout:
@@ -225,6 +233,32 @@ def test_a_file_of_a_run_that_does_not_read_frees_nothing(two, text):
         left.gc()
     assert "\n" not in str(raised.value)
     assert there(right)
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_full_disk_is_really_freed(tmp_path, monkeypatch, started):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", cache], capture_output=True, text=True, check=False)
+    if made.returncode:
+        pytest.skip(f"cannot mount a small disk: {made.stderr.strip()}")
+    try:
+        left = Checkout(tmp_path / "left", cache, monkeypatch)
+        if started:
+            left.start()
+        old = cache / "faces/0123456789ab/old.0123abcd.h5"
+        old.parent.mkdir(parents=True)
+        with old.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+            fill(file)
+        size = old.stat().st_size
+        age(cache, 10)
+        said = left.gc()
+        assert f"{size / 1e6:.1f} MB freed" in said
+        assert not old.parent.exists()
+        assert there(left)
+        (cache / "new").write_bytes(bytes(size // 2))
+    finally:
+        subprocess.run(["umount", "--lazy", cache], check=True)
 
 
 def test_a_folder_that_is_half_freed_is_no_damage(two, monkeypatch):

@@ -86,7 +86,8 @@ def cache_gc(
     from affpipe.run import plan_of
 
     plan = plan_of([*config, *(recipes or [])])
-    with runs.alone(plan.cache) if yes else nullcontext():
+    known = (plan.cache / "runs").is_dir()  # where no run is known there is none to wait for, and a full disk takes no lock
+    with runs.alone(plan.cache) if yes and known else nullcontext():
         claims, gone = runs.claims(plan)
         folders = caches.folders(plan.cache)
         rubbish, young = caches.garbage(folders, lambda folder: any(claim.keeps(folder.stage, folder.key) for claim in claims), days)

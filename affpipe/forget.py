@@ -165,7 +165,7 @@ def _learned(record: Path, whom: Person) -> str:
 
 def _results(folder: Path, whom: Person, really: bool) -> Iterator[tuple[Path, str]]:
     """Files of the person, and all that tells of a run as a whole, of a run that has any of it."""
-    if not any((folder / name).exists() for name in (published.RECORD, published.FILES)):
+    if not published.known(folder):
         return
     with published.alone(folder):
         listed = published.files(folder)

@@ -1,8 +1,8 @@
 """A folder of results, `<results>/<name>`: which of its files a run published, and how one state of them takes the place of another.
 
-`files.txt` lists what was published, a path a line; `run.json` is there while all of it is. Nothing else in the folder is replaced or
-removed. A new state is written aside, then moved into place: the record of the run goes first and comes last, so that a folder without it
-is half published, or no folder of results at all.
+`files.txt` lists what was published, a path a line under HEAD; `run.json` is there while all of it is. Nothing else in the folder is
+replaced or removed. A new state is written aside, then moved into place: the record of the run goes first and comes last, so that a
+folder without it is half published, or no folder of results at all.
 """
 
 import os
@@ -17,6 +17,7 @@ from affpipe.errors import InputError
 from affpipe.files import read_text
 
 RECORD, FILES = "run.json", "files.txt"
+HEAD = "# files that affpipe published here, and replaces when it publishes again"
 STATES = "published"  # folder in it of the files that Snakemake tracks, and of the lock
 ASIDE = ".publishing"  # folder in it that a new state is written to
 LAYOUT = ("predictions", "official", "models", "late_fusion", "by_video")  # what a version without a list published, files below these
@@ -32,7 +33,7 @@ def read(folder: Path) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise ValueError("something else")
     except FileNotFoundError:
-        if (folder / FILES).exists():
+        if _list(folder) is not None:
             raise InputError(f"{path}: want the record of a finished run, got a run that is not published whole; {AGAIN}") from None
         raise unreadable(folder, "No such file or directory") from None
     except (OSError, ValueError) as error:
@@ -56,20 +57,41 @@ def steady(folder: Path) -> Callable[[], None]:
     return check
 
 
+def known(folder: Path) -> bool:
+    """Whether a run of affpipe published to a folder, whole or in part: others have files of such names too."""
+    return _list(folder) is not None or _recorded(folder)
+
+
+def _list(folder: Path) -> list[str] | None:
+    """Lines of the list; None where there is none that affpipe wrote."""
+    path = folder / FILES
+    if not path.is_file():
+        return None
+    head, *names = read_text(path, "list of published files", InputError, "move the folder away").splitlines() or [""]
+    return names if head == HEAD else None
+
+
+def _recorded(folder: Path) -> bool:
+    try:
+        found = jsonfile.read(folder / RECORD)
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"affpipe", "settings", "models"} <= found.keys()
+
+
 def files(folder: Path) -> set[str]:
     """Paths of the files in a folder that were published there; where a version without a list did, of those where it put its own.
 
     InputError where the folder holds files and nothing was ever published there, or its list names what lies elsewhere.
     """
-    path = folder / FILES
-    if path.exists():
-        names = read_text(path, "list of published files", InputError, "move the folder away").splitlines()
+    path, names = folder / FILES, _list(folder)
+    if names is not None:
         for name in names:
             parts = PurePosixPath(name).parts
             if not parts or ".." in parts or PurePosixPath(name).is_absolute():
                 raise InputError(f"{path}: want paths of files below this folder, got {name!r}; remove the line")
         return set(names)
-    if (folder / RECORD).exists():
+    if _recorded(folder):
         found = (path for name in LAYOUT if not (folder / name).is_symlink() for path in (folder / name).rglob("*"))
         return {path.relative_to(folder).as_posix() for path in (*found, *(folder / name for name in LOOSE)) if path.is_file()}
     others = [p.name for p in sorted(folder.iterdir()) if not p.name.startswith(".") and p.name != STATES] if folder.is_dir() else []
@@ -169,7 +191,7 @@ def _check_place(folder: Path, name: str, *, published: bool) -> None:
 
 
 def _write_list(folder: Path, names: Collection[str]) -> None:
-    disk.write_text(folder / FILES, "".join(f"{name}\n" for name in sorted(names)))
+    disk.write_text(folder / FILES, "".join(f"{line}\n" for line in (HEAD, *sorted(names))))
 
 
 def _remove(path: Path) -> None:

@@ -148,7 +148,7 @@ def claims(plan: Plan) -> tuple[list[Claim], dict[Path, str]]:
     known = records(plan.cache)
     out = [Claim("these settings", "", frozenset(plan.key(name) for name in plan.names))]
     for folder in results_of(plan, known):
-        if (folder / published.RECORD).exists() and (keys := _published(plan.cache, folder, known)):
+        if published.known(folder) and (folder / published.RECORD).exists() and (keys := _published(plan.cache, folder, known)):
             out.append(Claim(f"the run published in {folder}", f"{folder}", keys))
     gone = {record.path: reason for record in known if (reason := record.gone())}
     for record in known:

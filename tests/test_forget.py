@@ -195,6 +195,18 @@ def test_files_of_others_in_the_results_stay(run):
     assert (out / "notes.txt").exists()
 
 
+@pytest.mark.parametrize(("name", "text"), [("files.txt", "p.mp4\npredictions/p.csv\n"), ("run.json", '{"run": "p", "settings": {}}')])
+def test_a_folder_of_another_program_beside_the_results_is_let_be(run, name, text):
+    other = run.plan.results.parent / "other"
+    for file in ("p.mp4", "predictions/p.csv", "report.html"):
+        disk.write_text(other / file, "p")
+    disk.write_text(other / name, text)
+    before = sorted(other.rglob("*"))
+    command("p")
+    assert sorted(other.rglob("*")) == before
+    assert not list(run.plan.results.rglob("p.*"))
+
+
 def test_results_of_a_version_that_made_no_list_are_cleared_too(run):
     out = run.plan.results
     (out / "files.txt").unlink()

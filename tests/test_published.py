@@ -60,8 +60,9 @@ def test_publishing_removes_what_it_published_and_nothing_else(run, tmp_path):
     assert before.keys() - after.keys() == gone
     assert after.keys() <= before.keys()
     assert {after[name] for name in (*OWN, "published/notes.json")} == {b"mine"}
-    listed = set((out / "files.txt").read_text().split("\n")[:-1])
-    assert listed | {"files.txt", "run.json", "published/notes.json", *OWN} == after.keys()
+    head, *listed = (out / "files.txt").read_text().splitlines()
+    assert head == published.HEAD
+    assert {*listed, "files.txt", "run.json", "published/notes.json", *OWN} == after.keys()
 
 
 def test_a_folder_of_somebody_is_refused_in_one_line_before_anything_is_made(run, tmp_path):
@@ -76,6 +77,22 @@ def test_a_folder_of_somebody_is_refused_in_one_line_before_anything_is_made(run
         assert str(raised.value).startswith(f"{out}: want a new folder for results, or that of a run, got one that holds predictions and")
         assert "\n" not in str(raised.value)
         assert content(out) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("files.txt", "thesis.tex\n"), ("files.txt", ""), ("run.json", "{}"), ("run.json", '{"run": 1, "settings": {}}'), ("run.json", "")],
+)
+def test_a_list_or_a_record_of_another_program_makes_no_folder_ones_own(run, tmp_path, name, text):
+    out = tmp_path / "results/small"
+    disk.write_text(out / "thesis.tex", "mine")
+    disk.write_text(out / "predictions/v1.csv", "mine")
+    disk.write_text(out / name, text)
+    before = content(out)
+    with pytest.raises(InputError, match="want a new folder for results, or that of a run, got one that holds "):
+        publish(run.plan, run.entries)
+    assert content(out) == before
+    assert not published.known(out)
 
 
 def test_a_file_that_stands_where_one_would_be_published_is_refused_and_nothing_is_replaced(run, tmp_path):

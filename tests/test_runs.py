@@ -261,6 +261,24 @@ def test_a_full_disk_is_really_freed(tmp_path, monkeypatch, started):
         subprocess.run(["umount", "--lazy", cache], check=True)
 
 
+def test_a_record_of_another_program_beside_the_results_is_no_run(two):
+    left, _ = two
+    left.start()
+    disk.write_text(left.folder / "results/other/run.json", "{}")
+    left.gc()
+
+
+def test_a_published_run_whose_record_is_damaged_keeps_what_it_was_started_with(two):
+    left, right = two
+    record = right.start()
+    publish(right.plan, right.run.entries)
+    (right.plan.results / "run.json").write_text("{")
+    age(left.plan.cache, runs.KEEP_DAYS + 1)
+    left.gc()
+    assert there(right)
+    assert not record.exists()
+
+
 def test_a_folder_that_is_half_freed_is_no_damage(two, monkeypatch):
     """Killed amid it: no index, and no record of a fit, names what is gone."""
     left, _ = two

@@ -290,7 +290,7 @@ def test_results_are_cleared_of_links_and_not_of_what_they_lead_to(tmp_path, els
 def test_a_list_of_published_files_names_files_below_it(tmp_path, elsewhere, name):
     """What it names would be removed."""
     (tmp_path / "r").mkdir()
-    (tmp_path / "r/files.txt").write_text(f"{name}\n")
+    (tmp_path / "r/files.txt").write_text(f"{published.HEAD}\n{name}\n")
     with untouched(tmp_path), pytest.raises(InputError, match=r"files\.txt: want paths of files below this folder") as raised:
         published.files(tmp_path / "r")
     assert "\n" not in str(raised.value)

@@ -1,7 +1,9 @@
 """The whole store: what lies in it, whether it is sound, what nobody uses."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ class Folder:
     files: tuple[Path, ...]
     indexes: tuple[Path, ...]
     bytes: int
+    changed: float  # when anything in it was, seconds since 1970
 
     @property
     def stage(self) -> str:
@@ -37,9 +40,10 @@ def folders(cache: Path) -> list[Folder]:
     found = []
     for path in (path for stage in _below(cache) for path in _below(stage) if KEY.fullmatch(path.name)):
         files = tuple(sorted(f for f in path.iterdir() if f.suffix in (".h5", ".flac") and not f.name.startswith(".")))
-        size = sum(f.lstat().st_size for f in path.rglob("*") if not f.is_dir())
+        within = [f.lstat() for f in path.rglob("*") if f.is_symlink() or not f.is_dir()]
         indexes = (index for shards in _below(path) if shards.name == "shards" for index in shards.glob("*.json"))
-        found.append(Folder(path, files, tuple(sorted(indexes)), size))
+        changed = max([path.stat().st_mtime, *(f.st_mtime for f in within)])
+        found.append(Folder(path, files, tuple(sorted(indexes)), sum(f.st_size for f in within), changed))
     return sorted(found, key=lambda f: (f.stage, f.path.stat().st_mtime))
 
 
@@ -144,6 +148,15 @@ def retry(indexes: Iterable[Path]) -> list[Path]:
     return faulty
 
 
-def garbage(cache: Path, keep: Sequence[str]) -> list[Folder]:
-    """Folders whose key is not in `keep`."""
-    return [folder for folder in folders(cache) if folder.key not in set(keep)]
+def garbage(found: Iterable[Folder], kept: Callable[[Folder], bool], days: float) -> tuple[list[Folder], list[Folder]]:
+    """Of folders those that nothing keeps, and of these apart the ones that changed within so many days."""
+    unused = [folder for folder in found if not kept(folder)]
+    young = [folder for folder in unused if time.time() - folder.changed < days * disk.DAY_S]
+    return [folder for folder in unused if folder not in young], young
+
+
+def free(folder: Folder) -> None:
+    """Delete a folder of the store; first what says that something is in it, so that half of it gone is no damage."""
+    for path in (*folder.indexes, *folder.path.glob(f"**/{FIT}")):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(folder.path)

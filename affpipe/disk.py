@@ -242,6 +242,12 @@ def mendable(who: str, error: OSError) -> StoreError | None:
     return StoreError(f"{who}: want to use it, got {os.strerror(error.errno)}; {remedy}") if remedy else None
 
 
+def mask(umask: str | None) -> None:
+    """Take from all that this process, and those that it starts, will make the rights that the setting `umask` names; give none back."""
+    if umask is not None:
+        os.umask(os.umask(0o077) | int(umask, 8))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with atomic(path) as part:

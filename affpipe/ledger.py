@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from affpipe import disk
+from affpipe import published
 from affpipe.alike import groups, shape
 from affpipe.indexes import Entry
 from affpipe.jobrecord import JobRecord
@@ -39,12 +39,13 @@ class Failure:
     predicted: str
 
 
+NAME = "failures.csv"
 HEAD = tuple(field.name for field in fields(Failure))
 
 
 def path(plan: Plan) -> Path:
     """File of the ledger of a run."""
-    return Path(plan.settings.results) / plan.settings.name / "failures.csv"
+    return plan.results / NAME
 
 
 def of_run(plan: Plan, entries: Mapping[str, Mapping[str, Entry]]) -> list[Failure]:
@@ -124,13 +125,19 @@ def split(reason: str) -> tuple[str, str]:
     return (what, remedy) if what else (remedy, "")
 
 
-def write(plan: Plan, failures: list[Failure]) -> None:
-    """Write the ledger."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
+def text(failures: Iterable[Failure]) -> str:
+    """The ledger as CSV."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
     table.writerow(HEAD)
     table.writerows(map(plain, astuple(failure)) for failure in failures)
-    disk.write_text(path(plan), text.getvalue())
+    return out.getvalue()
+
+
+def write(plan: Plan, failures: Iterable[Failure]) -> None:
+    """Write the ledger of a run that was stopped."""
+    with published.alone(plan.results):
+        published.write(plan.results, NAME, text(failures))
 
 
 def read(plan: Plan) -> list[Failure]:

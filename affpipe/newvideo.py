@@ -19,7 +19,7 @@ from affpipe.notes import Note
 from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
 from affpipe.predictor import model_path
-from affpipe.publish import read_run
+from affpipe.runs import read_run
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
     if subject not in SUBJECTS:
         raise InputError(f"predict: want --subject one of {', '.join(SUBJECTS)}, got {subject!r}")
     settings, models = read_run(run)
+    disk.mask(settings.umask)
     if settings.faces.source == "images":
         raise InputError(
             f"{run}: want a run that finds faces in videos, got one with faces.source: images; fit one with faces.source: video"

@@ -374,6 +374,11 @@ class Plan:
         later += [section and section.spec() for section in (s.late_fusion, s.reference)]
         return digest([RESULTS, parts, partitions, later, s.cross_validation and s.cross_validation.use])
 
+    @property
+    def results(self) -> Path:
+        """Folder of the results."""
+        return Path(self.settings.results) / self.settings.name
+
     def published(self) -> str:
         """File that records that the results of this run are complete."""
         return f"{self.settings.results}/{self.settings.name}/published/{self.run}.json"

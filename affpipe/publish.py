@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, basis, caveats, config, disk, evaluate, formats, jsonfile, latefusion, ledger, metrics, report, sequences
+from affpipe import __version__, basis, caveats, disk, evaluate, formats, jsonfile, latefusion, ledger, metrics, report, sequences
+from affpipe import published as results
 from affpipe.errors import InputError
 from affpipe.indexes import Entry
 from affpipe.jobs import Job
@@ -20,8 +20,7 @@ from affpipe.latefusion import Study
 from affpipe.metrics import Video
 from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
-from affpipe.settings import Settings
-from affpipe.store import KEY
+from affpipe.runs import read_run
 from affpipe.tasks import TASKS
 
 LATE = "late_fusion"  # its name among the scored systems, and its folder
@@ -31,16 +30,21 @@ Counts = dict[str, Counter[str]]  # stream -> its labelled frames, by how their 
 
 
 def publish(plan: Plan, entries: dict[str, dict[str, Entry]]) -> dict[str, Any]:
-    """Write `<results>/<name>` from the store and return its summary. Files of an earlier state of the run are removed.
+    """Write `<results>/<name>` from the store and return its summary. Files that an earlier run published there go, others stay.
 
     predictions/<stream>.csv and official/<task>/<stream>.txt of the published model, models/<model>/<task>/<stream>.txt of the others,
-    scores.json, scores.csv and by_video/<task>.csv, failures.csv, report.html, run.json; late_fusion/ and table.csv where the settings ask
-    for them. The scores of late fusion are those of predictions by weights that never saw the video.
+    scores.json, scores.csv and by_video/<task>.csv, failures.csv, report.html, files.txt, run.json; late_fusion/ and table.csv where the
+    settings ask for them. The scores of late fusion are those of predictions by weights that never saw the video.
 
     Args:
         entries: for every stage, what became of its items.
     """
-    folder = Path(plan.settings.results) / plan.settings.name
+    with results.replacing(Path(plan.settings.results) / plan.settings.name) as folder:
+        return _write(plan, entries, folder)
+
+
+def _write(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path) -> dict[str, Any]:
+    """Write all files to an empty folder and return the summary."""
     usual, source = _majority(plan, entries["labels"]), {row.stream_id: row.video_id for row in plan.rows}
     labelled, failures = _labelled(plan, entries["labels"]), ledger.of_run(plan, entries)
     found: dict[str, dict[str, Any]] = {model: {} for model in plan.settings.models}
@@ -59,21 +63,17 @@ def publish(plan: Plan, entries: dict[str, dict[str, Entry]]) -> dict[str, Any]:
         own = {"basis": basis.of(plan, LATE, "va", labelled["va"], counted, failures)}
         found[LATE] = {"va": own | evaluate.score("va", videos, source=source)}
     scores, table = evaluate.scored(found), report.compare(plan, entries, found)
-    _remove_others(folder / "models", set(plan.settings.models) - {plan.settings.publish})
     disk.write_text(folder / "scores.json", evaluate.to_json(found))
     disk.write_text(folder / "scores.csv", evaluate.to_csv(scores))
     for task in plan.settings.tasks:
         systems = {system: own[task] for system, own in scores.items() if task in own}
         disk.write_text(folder / "by_video" / f"{task}.csv", evaluate.per_video_csv(task, systems))
-    _remove_others(folder / "by_video", {f"{task}.csv" for task in plan.settings.tasks})
-    ledger.write(plan, failures)
+    disk.write_text(folder / ledger.NAME, ledger.text(failures))
     ledger.check_complete(plan, {path.stem for path in (folder / "predictions").glob("*.csv")}, failures)
-    disk.write_text(folder / "run.json", json.dumps(record(plan), indent=1) + "\n")
-    if table is None:
-        (folder / "table.csv").unlink(missing_ok=True)
-    else:
+    if table is not None:
         disk.write_text(folder / "table.csv", table.to_csv())
     disk.write_text(folder / "report.html", report.render(plan, entries, found, study, table))
+    disk.write_text(folder / results.RECORD, json.dumps(record(plan), indent=1) + "\n")
     done = [i for i, e in entries[plan.settings.publish].items() if e.status == "done"]
     return {"run": plan.run, "streams": done, "without": sorted(set(entries[plan.settings.publish]) - set(done)), "scores": scores}
 
@@ -84,21 +84,6 @@ def record(plan: Plan) -> dict[str, Any]:
     settings = plan.settings.model_dump(mode="json")
     workspace = os.path.relpath(Path.cwd(), Path(plan.settings.results) / plan.settings.name)
     return {"affpipe": __version__, "run": plan.run, "settings": settings, "models": models, "workspace": workspace}
-
-
-def read_run(folder: Path) -> tuple[Settings, dict[str, str]]:
-    """Settings and model keys of a run, its paths as seen from here; InputError if the folder holds no record of one."""
-    path = folder / "run.json"
-    try:
-        found = jsonfile.read(path)
-        settings, models, workspace = found["settings"], found["models"], folder / found["workspace"]
-        if set(models) != set(settings["models"]) or not all(KEY.fullmatch(key) for key in models.values()):
-            raise ValueError("models without a key each")
-        here = {name: os.path.relpath(workspace / settings[name]) for name in ("cache", "weights", "results", "manifest", "data_root")}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        what = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: want the record of a finished run, got {what}; run the workflow first") from None
-    return config.parse({**settings, **here}, where=str(path)), models
 
 
 def read_scores(folder: Path) -> dict[str, Any]:
@@ -125,16 +110,6 @@ def _asked(row: Mapping[str, str]) -> str:
 
 
 TABLE_HEAD = ("published:", "V", "A", "mean", "test", "run: V", "A", "mean", "within", "asked", "data", "weights")
-
-
-def keys_in_use(plan: Plan) -> list[str]:
-    """Keys of the current settings, and of every run that has results beside this one."""
-    keys = {plan.key(name) for name in plan.names}
-    for path in sorted(Path(plan.settings.results).glob("*/run.json")):
-        settings, models = read_run(path.parent)
-        other = Plan(settings, [], model_keys=models)
-        keys |= {other.key(name) for name in other.names}
-    return sorted(keys)
 
 
 def _any(videos: dict[str, Video]) -> bool:
@@ -185,14 +160,12 @@ def _write_model(
     """Write a model's predictions; return the validation streams with truth and prediction, and their counts, task -> stream -> each."""
     published, tasks = model == plan.settings.publish, plan.settings.tasks
     official = folder / "official" if published else folder / "models" / model
-    written: set[str] = set()
     validation: dict[str, dict[str, Video]] = {task: {} for task in tasks}
     counts: dict[str, Counts] = {task: {} for task in tasks}
     for item in plan.items(model):
         if entries[model][item.id].status != "done":
             continue
         axis, found = frames_of(plan, model, item)
-        written.add(item.id)
         for task in tasks:
             formats.write_labels(task, official / task / f"{item.id}.txt", found.values[task], found.valid)
         if published:
@@ -202,11 +175,6 @@ def _write_model(
             for task, (truth, known) in _truth(plan, entries["labels"], item, "validation").items():
                 validation[task][item.id] = (truth, found.values[task], known)
                 counts[task][item.id] = basis.count(known, found.source)
-    _remove_others(official, set(tasks))
-    for task in tasks:
-        _remove_others(official / task, {f"{id}.txt" for id in written})
-    if published:
-        _remove_others(folder / "predictions", {f"{id}.csv" for id in written})
     return validation, counts
 
 
@@ -218,7 +186,6 @@ def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path)
     """
     late = plan.settings.late_fusion
     if late is None:
-        _remove(folder)
         return None, {}, {}
     names = list(basis.late_members(plan))
     moments: dict[str, list[latefusion.Sums]] = {}
@@ -230,7 +197,7 @@ def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path)
             moments.setdefault(item.row.video_id, []).append(latefusion.sums(*truth, predictions, given))
     search = latefusion.Search(late.largest, late.step, late.draws, plan.settings.seed)
     study = latefusion.study(names, moments, search)
-    written, validation, counts = set(), {}, {}
+    validation, counts = {}, {}
     for item in items:
         weights = study.weights_for(item.row.video_id)
         if weights is None:
@@ -238,12 +205,10 @@ def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path)
         predictions, given, sources = _saved(plan, entries, names, item)
         values, valid = latefusion.fuse(weights, predictions, given)
         formats.write_labels("va", folder / "predictions" / f"{item.id}.txt", values, valid)
-        written.add(f"{item.id}.txt")
         truth = _truth(plan, entries["labels"], item, "validation").get("va")
         if truth and valid.any():
             validation[item.id] = (truth[0], values, truth[1] & valid)
             counts[item.id] = basis.count(truth[1] & valid, latefusion.worst(weights, sources, given))
-    _remove_others(folder / "predictions", written)
     disk.write_text(folder / "weights.json", json.dumps(_weights(study), indent=1) + "\n")
     disk.write_text(folder / "report.csv", _worth(study))
     return study, validation, counts
@@ -281,19 +246,3 @@ def _worth(study: Study) -> str:
     figures |= {("best single system", "same videos: optimistic"): study.optimistic_single}
     table.writerows([*what, *(repr(x) for x in scores.values())] for what, scores in figures.items() if scores is not None)
     return text.getvalue()
-
-
-def _remove_others(folder: Path, keep: set[str]) -> None:
-    if folder.is_symlink():
-        raise InputError(f"{folder}: want a folder of the results, got a link, in which other files would be removed; take the link away")
-    for path in sorted(folder.glob("*")) if folder.is_dir() else ():
-        if path.name not in keep:
-            _remove(path)
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there; of a link the link."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

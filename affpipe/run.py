@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from affpipe import cache, config, device, disk, jobs, jsonfile, manifest, resources, store, workers
+from affpipe import cache, config, device, disk, jobs, jsonfile, manifest, published, resources, runs, store, workers
 from affpipe.errors import InputError, ManifestError, SettingsError, StoreError
 from affpipe.indexes import Entry, read_index, write_index
 from affpipe.jobrecord import JobRecord, recording
@@ -25,6 +25,7 @@ def plan_from(settings: Settings) -> Plan:
         path = Path(getattr(settings, name))
         if path.exists() and not path.is_dir():
             raise SettingsError(f"{name}: want a folder, got a file at {path}; name another")
+    disk.mask(settings.umask)
     rows = manifest.read(Path(settings.manifest), Path(settings.data_root))
     folds = settings.cross_validation.folds if settings.cross_validation else settings.cross_fit
     manifest.check_partitions(rows, Path(settings.manifest), settings.tasks, folds)
@@ -32,8 +33,10 @@ def plan_from(settings: Settings) -> Plan:
 
 
 def plan_of_mapping(data: Mapping[str, Any]) -> Plan:
-    """The plan of settings as Snakemake has laid them over each other."""
-    return _whole(plan_from(config.parse(data)))
+    """The plan of settings as Snakemake has laid them over each other; InputError where its results would go to a folder of others."""
+    plan = _whole(plan_from(config.parse(data)))
+    published.files(plan.results)
+    return plan
 
 
 def plan_of(paths: list[Path]) -> Plan:
@@ -53,14 +56,15 @@ def _whole(plan: Plan) -> Plan:
     return plan
 
 
-def frozen_path(settings: Settings) -> Path:
-    """Where resolved settings lie for jobs to read; the name carries their content."""
-    return Path(settings.cache) / "settings" / f"{digest(settings.model_dump(mode='json'))}.json"
+def start(plan: Plan) -> None:
+    """Say in the cache that a run begins: its settings for jobs to read, and what it needs there."""
+    freeze(plan.settings)
+    runs.register(plan)
 
 
 def freeze(settings: Settings) -> Path:
     """Write resolved settings for jobs to read, unless they are there as they should be."""
-    path = frozen_path(settings)
+    path = runs.frozen_path(settings)
     try:
         _thawed(path)
     except SettingsError:
@@ -82,7 +86,9 @@ def bring_to_now(paths: Iterable[str]) -> None:
 
 def frozen(settings: Path) -> Plan:
     """The plan of resolved settings; SettingsError where the file is not the one that its name says."""
-    return plan_from(config.parse(_thawed(settings), where=str(settings)))
+    plan = plan_from(config.parse(_thawed(settings), where=str(settings)))
+    runs.touch(plan)
+    return plan
 
 
 def _thawed(path: Path) -> Any:
@@ -177,16 +183,19 @@ def fit_model(settings: Path, model: str, out: Path, *, fold: int | None = None,
 def publish_run(settings: Path, out: Path) -> None:
     """Write the results of a run, then the file that says so.
 
-    A folder of results holds one state of a run: the files that said so of other states go first, so that going back publishes again.
+    A folder of results holds one state of a run: the files that said so of other states go first, so that going back publishes again. One
+    publishes to a folder at a time.
     """
     from affpipe.publish import publish
 
     plan = frozen(settings)
     _check_planned(out, plan.published())
-    disk.sweep(out.parents[1], below=True)
-    with cache.mending():
+    runs.register(plan)
+    with published.alone(plan.results), cache.mending():
+        disk.sweep(plan.results, below=True)
         for other in sorted(out.parent.glob("*.json")):
-            other.unlink()
+            if store.KEY.fullmatch(other.stem):
+                other.unlink()
         summary = publish(plan, read_entries(plan, plan.names, list(plan.shards)))
         disk.write_text(out, json.dumps(summary, indent=1, sort_keys=True) + "\n")
 

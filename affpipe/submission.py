@@ -4,13 +4,13 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from affpipe import __version__, disk, formats, frames, jsonfile, preflight
+from affpipe import __version__, disk, formats, frames, preflight, published
 from affpipe.errors import InputError, ManifestError
 from affpipe.files import left_by_mac
 from affpipe.tasks import TASKS
@@ -67,13 +67,11 @@ class Summary:
 
 def of_run(run: Path, task: str) -> tuple[Path, str]:
     """Folder of a finished run's predictions of a task, and the run's name and key for people. InputError if there is no such run."""
-    path = run / "run.json"
+    found = published.read(run)
     try:
-        found = jsonfile.read(path)
         name, key = found["settings"]["name"], found["run"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        what = getattr(error, "strerror", None) or error
-        raise InputError(f"{path}: want the record of a finished run, got {what}; run the workflow first") from None
+    except (KeyError, TypeError) as error:
+        raise published.unreadable(run, error) from None
     return run / "official" / task, f"{name}, key {key}"
 
 
@@ -87,6 +85,7 @@ def make(
     default: Sequence[float] | None = None,
     constant: Collection[str] = (),
     run: str = "",
+    steady: Callable[[], None] = lambda: None,
 ) -> Summary:
     """Write `<out>/<task>_predictions.txt`, `<out>/<task>/<stream>.txt` and `<out>/<task>_submission.zip`.
 
@@ -101,6 +100,7 @@ def make(
         default: the values of a frame for missing="default"; not given: 0,0 (va), 0 (expr), twelve 0 (au).
         constant: streams that may be constant, beside those that have nothing but the default.
         run: name and key of the run, for the README.
+        steady: called once all predictions are read; it may raise.
 
     Raises:
         InputError: an argument that cannot be. ManifestError: a fault of template or predictions, a stream without any prediction unless
@@ -110,6 +110,7 @@ def make(
     wanted = read_template(task, template)
     _check_places(task, template, predictions, out)
     cells, streams, bare = _cells(task, wanted, predictions, missing, fill)
+    steady()
     how = f"default {_form(task) % tuple(fill)}" if missing == "default" else missing
     out.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{task}.", dir=out))

@@ -66,7 +66,7 @@ class Run:
         tracks: dict[str, Choice] | None = None,
         **other: object,
     ):
-        settings = config.parse(SETTINGS | other | {"cache": str(folder / "cache"), "results": str(folder / "results")})
+        settings = config.parse(SETTINGS | {"cache": str(folder / "cache"), "results": str(folder / "results")} | other)
         self.demo, self.random, self.sounds, self.tracks = demo, random, sounds or {}, tracks or {}
         rows = []
         for id, partition in streams.items():

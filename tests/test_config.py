@@ -262,7 +262,15 @@ def test_nothing_laid_over_or_under_changes_nothing():
 # ---- keys -------------------------------------------------------------------------------------------------------------------------------
 
 
-UNKEYED = {"features.qwen3vl.batch_size", "features.wavlm.batch_size", "faces.batch_size", "subject.curation", "late_fusion", "reference"}
+UNKEYED = {
+    "umask",
+    "features.qwen3vl.batch_size",
+    "features.wavlm.batch_size",
+    "faces.batch_size",
+    "subject.curation",
+    "late_fusion",
+    "reference",
+}
 UNKEYED |= {
     f"models.{m}.smooth.{f}" for m in ("face", "behaviour", "voice", "fused") for f in ("filter", "valence_frames", "arousal_frames")
 }

@@ -125,7 +125,7 @@ def test_the_table_of_team_ras_names_files_that_are_there_and_marks_what_departs
             assert (ROOT / "affpipe" / name).is_file(), name
 
 
-@pytest.mark.parametrize(("page", "least"), [("safety", 50), ("faults", 16)])
+@pytest.mark.parametrize(("page", "least"), [("safety", 50), ("faults", 16), ("privacy", 6)])
 def test_every_promise_of_a_page_names_a_test_that_is_there(page, least):
     text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
     named = re.findall(r"`(\w+): (test_\w+)`", text)

@@ -414,11 +414,21 @@ def test_garbage_is_what_no_key_names(stored, sound):
     store.write(cache / "mesh" / ("b" * 12) / stored.name, replace(HEADER, key="b" * 12), **block(0, 40))
     (cache / "weights").mkdir()
     (cache / "weights" / "wavlm-tiny.json").write_text("{}")  # no folder of a stage
-    found = caches.garbage(cache, [KEY])
+
+    def unused(*keys: str, days: float = 0) -> tuple[list[caches.Folder], list[caches.Folder]]:
+        return caches.garbage(caches.folders(cache), lambda folder: folder.key in keys, days)
+
+    found, young = unused(KEY)
     assert [folder.path for folder in found] == [cache / "mesh" / ("b" * 12)]
     assert found[0].bytes == (cache / "mesh" / ("b" * 12) / stored.name).stat().st_size
-    assert caches.garbage(cache, [KEY, "b" * 12]) == []
-    assert len(caches.garbage(cache, [])) == 3
+    assert young == []
+    assert unused(KEY, "b" * 12) == ([], [])
+    assert len(unused()[0]) == 3
+    assert unused(KEY, days=1) == ([], found)
+    os.utime(found[0].files[0], (0, 0))
+    assert unused(KEY, days=1)[1], "the folder itself changed"
+    os.utime(found[0].path, (0, 0))
+    assert [folder.path for folder in unused(KEY, days=1)[0]] == [found[0].path]
 
 
 def test_a_cache_that_is_not_there_is_empty(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from small_run import Run
 
 from affpipe import cache as caches
-from affpipe import cli, disk, manifest, publish, store, submission
+from affpipe import cli, disk, manifest, publish, published, runs, store, submission
 from affpipe.config import parse
 from affpipe.errors import InputError, ManifestError, StoreError, WeightsError
 from affpipe.indexes import Entry, read_index, write_index
@@ -155,7 +155,7 @@ def test_verify_and_gc_stay_in_the_cache(tmp_path, elsewhere, monkeypatch, capsy
     (cache / link).symlink_to(elsewhere / target, target_is_directory=True)
     with untouched(elsewhere):
         assert list(caches.verify(cache)) == []
-        for folder in caches.garbage(cache, []):
+        for folder in caches.folders(cache):
             assert folder.path.resolve().is_relative_to(cache)
         assert caches.links(cache) == [cache / link]
         monkeypatch.setattr(sys, "argv", ["affpipe", "cache", "verify", "--cache", str(cache)])
@@ -175,7 +175,7 @@ def test_gc_deletes_what_nobody_uses_and_nothing_behind_a_link(tmp_path, elsewhe
     (cache / "old").symlink_to(elsewhere, target_is_directory=True)
     (cache / "mesh" / "photo-albums").mkdir()  # as long as a key
     monkeypatch.setattr("affpipe.run.plan_of", lambda paths: run.plan)
-    monkeypatch.setattr(sys, "argv", ["affpipe", "cache", "gc", "--yes"])
+    monkeypatch.setattr(sys, "argv", ["affpipe", "cache", "gc", "--yes", "--days", "0"])
     with untouched(elsewhere), pytest.raises(SystemExit) as left:
         cli.main()
     assert not left.value.code
@@ -243,14 +243,14 @@ def test_the_key_of_a_model_is_a_key(run, tmp_path, key):
     """It names a folder of the cache, in which `affpipe predict` writes."""
     models = publish.record(run.plan)["models"]
     with pytest.raises(InputError, match="want the record of a finished run, got") as raised:
-        publish.read_run(record(run, tmp_path / "r", models=models | {"face": key}))
+        runs.read_run(record(run, tmp_path / "r", models=models | {"face": key}))
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("models", [{}, {"face": KEY}, [], None, {"face": KEY, "voice": KEY, "fused": KEY, "../x": KEY}], ids=repr)
 def test_the_models_of_a_run_are_those_of_its_settings(run, tmp_path, models):
     with pytest.raises(InputError, match="want the record of a finished run, got"):
-        publish.read_run(record(run, tmp_path / "r", models=models))
+        runs.read_run(record(run, tmp_path / "r", models=models))
 
 
 def test_a_run_whose_cache_is_no_cache_of_it_is_written_nowhere(run, tmp_path):
@@ -272,15 +272,28 @@ def test_results_are_cleared_of_links_and_not_of_what_they_lead_to(tmp_path, els
     made.index()
     publish.publish(made.plan, made.entries)
     out = tmp_path / "r/results/small"
-    for name in ("models/old", "predictions/old.csv", "official/old", "late_fusion"):
-        (out / name).symlink_to(elsewhere, target_is_directory=True)
+    (out / "report.html").unlink()
+    (out / "report.html").symlink_to(elsewhere / "package.json")
+    (out / ".publishing").symlink_to(elsewhere, target_is_directory=True)
+    (out / "models/old").symlink_to(elsewhere, target_is_directory=True)  # no run's
     with untouched(elsewhere):
         publish.publish(made.plan, made.entries)
-        assert not any((out / name).is_symlink() for name in ("models/old", "predictions/old.csv", "official/old", "late_fusion"))
+        assert not any((out / name).is_symlink() for name in ("report.html", ".publishing"))
+        assert (out / "models/old").is_symlink()
         (out / "models").rename(tmp_path / "moved")
         (out / "models").symlink_to(elsewhere, target_is_directory=True)
         with pytest.raises(InputError, match="models: want a folder of the results, got a link"):
-            publish._remove_others(out / "models", set())
+            publish.publish(made.plan, made.entries)
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x", ""], ids=repr)
+def test_a_list_of_published_files_names_files_below_it(tmp_path, elsewhere, name):
+    """What it names would be removed."""
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r/files.txt").write_text(f"{published.HEAD}\n{name}\n")
+    with untouched(tmp_path), pytest.raises(InputError, match=r"files\.txt: want paths of files below this folder") as raised:
+        published.files(tmp_path / "r")
+    assert "\n" not in str(raised.value)
 
 
 # ---- tables -----------------------------------------------------------------------------------------------------------------------------

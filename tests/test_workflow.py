@@ -258,9 +258,11 @@ def test_the_store_is_listed_shown_and_freed_of_what_nobody_uses(workspace):
     unused.parent.mkdir()
     unused.write_bytes(b"")
     settings = ("--config", "config.yaml", "--config", "small.yaml")
-    assert str(unused.parent.relative_to(folder)) in workspace.run("-m", "affpipe", "cache", "gc", *settings).stdout
+    assert str(unused.parent.relative_to(folder)) in workspace.run("-m", "affpipe", "cache", "gc", "--days", "0", *settings).stdout
     assert unused.exists()
-    workspace.run("-m", "affpipe", "cache", "gc", "--yes", *settings)
+    assert "--days 0 frees it too" in workspace.run("-m", "affpipe", "cache", "gc", "--yes", *settings).stdout
+    assert unused.exists()
+    workspace.run("-m", "affpipe", "cache", "gc", "--yes", "--days", "0", *settings)
     assert not unused.exists()
     assert workspace.planned() == {}
 

@@ -1,7 +1,8 @@
 """The store."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +11,10 @@ from affpipe.commands.show import print_table
 from affpipe.errors import ManifestError, MediaError, SettingsError
 from affpipe.plain import say, say_text
 
+if TYPE_CHECKING:
+    from affpipe.cache import Folder
+
+SPARE_DAYS = 7.0  # a folder that changed since may be a job's whose run is not known here
 cache_app = typer.Typer(no_args_is_help=True, help="The store of streams and models.")
 
 
@@ -98,22 +103,68 @@ def cache_gc(
     recipes: Annotated[list[Path] | None, typer.Argument(help="settings laid over --config")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     yes: Annotated[bool, typer.Option("--yes", help="delete; otherwise only list")] = False,
+    days: Annotated[float, typer.Option(min=0, help="spare what changed within so many days")] = SPARE_DAYS,
 ) -> None:
-    """Free what neither the current settings nor a finished run uses."""
-    import shutil
+    """Free what no run uses: neither these settings, nor a published run, nor one that was started on this cache."""
+    from contextlib import nullcontext
 
     from affpipe import cache as caches
-    from affpipe.publish import keys_in_use
+    from affpipe import runs
     from affpipe.run import plan_of
 
     plan = plan_of([*config, *(recipes or [])])
-    rubbish = caches.garbage(plan.cache, keys_in_use(plan))
+    known = (plan.cache / "runs").is_dir()  # where no run is known there is none to wait for, and a full disk takes no lock
+    with runs.alone(plan.cache) if yes and known else nullcontext():
+        claims, gone = runs.claims(plan)
+        folders = caches.folders(plan.cache)
+        rubbish, young = caches.garbage(folders, lambda folder: any(claim.keeps(folder.stage, folder.key) for claim in claims), days)
+        _tell_links(caches.links(plan.cache))
+        for path, reason in gone.items():
+            say(f"{path}: counts no more: {reason}")
+        for folder in rubbish:
+            say(f"{folder.path}: {_megabytes([folder])}")
+            if yes:
+                caches.free(folder)
+        for path in gone if yes else ():
+            path.unlink(missing_ok=True)
+    own, *others = claims
+    for claim in others:
+        kept = [f for f in folders if claim.keeps(f.stage, f.key) and not own.keeps(f.stage, f.key)]
+        if kept:
+            say(f"spared {_megabytes(kept)} of {claim.who}; to free what it alone uses, delete {claim.give_up}")
+    if young:
+        say(f"spared {_megabytes(young)} that no run uses, changed within {days:g} days; --days 0 frees it too")
+    say(f"{_megabytes(rubbish)} {'freed' if yes else 'can be freed with --yes'}")
+
+
+@cache_app.command("forget")
+def cache_forget(
+    streams: Annotated[list[str], typer.Argument(help="stream ids; of what `affpipe predict` was given, names of videos without suffix")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    yes: Annotated[bool, typer.Option("--yes", help="delete; otherwise only list")] = False,
+) -> None:
+    """Remove all that cache and results hold of a person: streams, face crops, predictions, models that learned from them."""
+    from affpipe import cache as caches
+    from affpipe import forget
+    from affpipe.run import plan_of
+
+    plan = plan_of(config)
+    whom = forget.person(plan, streams)
+    count = 0
+    for path, what in forget.forget(plan, whom, really=yes):
+        say(f"{path}: {what}")
+        count += 1
+    for video, other in whom.shared.items():
+        say(f"pictures and sound of {video} stay: {other} is in that video too; take it out as well, or cut the video")
+    if whom.listed:
+        say(f"{', '.join(whom.listed)}: still in {plan.settings.manifest}: take the rows out, or the next run makes all of it again")
     _tell_links(caches.links(plan.cache))
-    for folder in rubbish:
-        say(f"{folder.path}: {folder.bytes / 1e6:.1f} MB")
-        if yes:
-            shutil.rmtree(folder.path)
-    say(f"{sum(f.bytes for f in rubbish) / 1e6:.1f} MB {'freed' if yes else 'can be freed with --yes'}")
+    say("not looked into: videos, annotations and tables of yours; what submit, predict and faces review wrote; .snakemake/log; copies")
+    say(f"{count} files and folders {'deleted' if yes else 'can be deleted with --yes'}")
+
+
+def _megabytes(folders: "Iterable[Folder]") -> str:
+    return f"{sum(folder.bytes for folder in folders) / 1e6:.1f} MB"
 
 
 def _tell_links(links: list[Path]) -> None:

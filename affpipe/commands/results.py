@@ -51,7 +51,7 @@ def evaluate(
     csv: Annotated[Path | None, typer.Option(help="write figures and intervals here, a row each")] = None,
 ) -> None:
     """Score predictions by the rules of the challenge, pooled and within video, with intervals, beside constants."""
-    from affpipe import caveats, disk
+    from affpipe import caveats, disk, published
     from affpipe import evaluate as scoring
     from affpipe.publish import TABLE_HEAD, read_scores, read_table
     from affpipe.tasks import TASKS
@@ -61,14 +61,17 @@ def evaluate(
     if (run is None) == (truth is None and not pred) or (truth is None) != (not pred):
         raise InputError("evaluate: want either --truth and --pred, or --run")
     if run is not None:
+        steady = published.steady(run)
         found = {name: {t: own for t, own in tasks.items() if task in (None, t)} for name, tasks in read_scores(run).items()}
+        beside = read_table(run) if task in (None, "va") else []
+        steady()
         scores = scoring.scored(found)
         title = f"{run}: validation streams"
     else:
         task = task or "va"
         videos = {str(folder): scoring.folders(task, truth, folder) for folder in pred}
         found = scores = {name: {task: scoring.score(task, own)} for name, own in videos.items()}
-        title = f"against {truth}"
+        title, beside = f"against {truth}", []
     for name in TASKS:
         systems = {system: own[name] for system, own in scores.items() if name in own}
         if systems:
@@ -83,9 +86,8 @@ def evaluate(
         raise InputError(f"evaluate: want a scored system, got none{f' of task {task}' if task else ''} in {run}; see its failures.csv")
     if run is None and len(pred) == 2:
         _print_difference(scoring.compare(task, *videos.values()), task, *videos)
-    published = read_table(run) if run is not None and task in (None, "va") else []
-    if published:
-        print_table(f"{run}: beside the published table", TABLE_HEAD, published)
+    if beside:
+        print_table(f"{run}: beside the published table", TABLE_HEAD, beside)
     if json is not None:
         disk.write_text(json, scoring.to_json(found))
     if csv is not None:
@@ -103,15 +105,18 @@ def submit(
     constant: Annotated[list[str] | None, typer.Option(help="a video that may have one value throughout; may be repeated")] = None,
 ) -> None:
     """Make the files that go to the organisers: predictions in the order of their template, checked and zipped."""
-    from affpipe import submission
+    from affpipe import published, submission
     from affpipe.template import task_of
 
     if (run is None) == (pred is None):
         raise InputError("submit: want either --run or --pred")
     task = task_of(template)
-    folder, name = submission.of_run(run, task) if run is not None else (pred, "")
+    folder, more = pred, {}
+    if run is not None:
+        more["steady"] = published.steady(run)
+        folder, more["run"] = submission.of_run(run, task)
     values = None if default is None else submission.numbers(default)
-    made = submission.make(task, template, folder, out, missing=missing, default=values, constant=constant or (), run=name)
+    made = submission.make(task, template, folder, out, missing=missing, default=values, constant=constant or (), **more)
     for line in made.lines():
         say(line)
     say(made.archive)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from affpipe.settings.base import Name, Section, after
+from affpipe.settings.base import Name, Section, after, speed
 from affpipe.settings.features import DATASETS, Feature, LogMel, WavLM
 from affpipe.settings.media import Audio, Faces, Frames, Landmarks, Mouth, Speech, Subject, Vad
 from affpipe.settings.models import ChunkModel, ModelSettings, RAAVModel, SequenceModel
@@ -66,6 +66,11 @@ class Settings(Section):
     shards: int = Field(10, ge=1, le=1000, description="extraction jobs a stage, in each of the groups fit and rest")
     seed: int = Field(42, ge=0, lt=2**32)
     on_error: Literal["stop", "skip"] = "stop"
+    umask: str | None = speed(
+        None,
+        pattern=r"^0?[0-7]{3}$",
+        description='rights that nothing written has, octal and quoted: "077" keeps cache and results from others; none: as the shell says',
+    )
     cross_fit: int = Field(
         0,
         ge=0,

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from affpipe import run
+from affpipe import runs
 from affpipe.plan import Plan
 from benchmarks.speed import inputs
 from benchmarks.speed.arms import MB, Cost, DisagreeError, Row
@@ -59,7 +59,7 @@ def rows(*, quick: bool) -> list[Row]:
 def _apply(plan: Plan, stage: str) -> tuple[Cost, int]:
     """What the process of a stage cost, and how many rows it made."""
     folder, (index,) = Path(plan.settings.manifest).parent, plan.indexes(stage)
-    command = [sys.executable, "-c", TELL, "job", "apply", "--settings", str(run.frozen_path(plan.settings)), "--index", index]
+    command = [sys.executable, "-c", TELL, "job", "apply", "--settings", str(runs.frozen_path(plan.settings)), "--index", index]
     begun = time.monotonic()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": os.getcwd()}, capture_output=True, text=True)

@@ -4,7 +4,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from affpipe import closing, resources, run
+from affpipe import closing, resources, run, runs
 from affpipe.config import layered
 from affpipe.errors import AffpipeError
 from affpipe.plain import say
@@ -18,7 +18,7 @@ except AffpipeError as error:
     sys.exit(f"affpipe: {error}")
 
 AFFPIPE = f"{shlex.quote(sys.executable)} -m affpipe"
-SETTINGS = run.frozen_path(PLAN.settings)
+SETTINGS = runs.frozen_path(PLAN.settings)
 MODELS = list(PLAN.settings.models)
 
 # A job's last line is what a person is told of its failure; one that was killed had no last word.
@@ -82,7 +82,7 @@ wildcard_constraints:
 onstart:
     for _name in PLAN.unread:
         say(f"affpipe: features.{_name}: no model reads it, so it is not made", file=sys.stderr)
-    run.freeze(PLAN.settings)
+    run.start(PLAN)
     run.bring_to_now(everything())
 
 

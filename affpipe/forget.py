@@ -1,0 +1,189 @@
+"""All that a cache, and the results of its runs, hold of a person, found and removed: `affpipe cache forget`.
+
+Streams of the person go, the indexes that name them, models that learned from them or were chosen by them, the state of stopped fits that
+may have. Of a run that predicted the person the files of these streams go, and all that is about the run as a whole: its next run
+publishes it anew. Streams and predictions of others stay as they are.
+"""
+
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from affpipe import cache, disk, jsonfile, published, runs, store
+from affpipe.cache import Folder
+from affpipe.encoders.specs import ENCODERS
+from affpipe.errors import InputError, StoreError
+from affpipe.files import composed
+from affpipe.indexes import read_index
+from affpipe.jobrecord import JobRecord
+from affpipe.plan import STAGES, Plan
+from affpipe.store import FIT, KEY, MODEL
+
+STREAM = re.compile(r"\.?(?P<id>.+)\.[0-9a-f]{8}\.(h5|flac)(\..+\.part)?")  # file of the store, or one that was half written
+OF_STREAMS = ("predictions/*.csv", "official/*/*.txt", "models/*/*/*.txt", "late_fusion/predictions/*.txt")
+LOGS = (".log", ".json", ".tsv")
+
+
+@dataclass(frozen=True)
+class Person:
+    """Whose traces are looked for.
+
+    Attributes:
+        streams, videos: ids; a video that somebody else is in too is not among them, and in `shared` with a stream that stays.
+        fits: whether models may have learned from a stream. listed: streams that the manifest still has.
+    """
+
+    streams: frozenset[str]
+    videos: frozenset[str]
+    shared: dict[str, str]
+    fits: bool
+    listed: tuple[str, ...]
+
+    def mentioned(self, text: bytes) -> bool:
+        """Whether a text names a stream or video: as a word of its own."""
+        names = "|".join(re.escape(name) for name in sorted(self.streams | self.videos))
+        return re.search(rf"(?<!\w)(?:{names})(?!\w)", composed(text.decode("utf-8", "replace"))) is not None
+
+    def has(self, id: str, level: str) -> bool:
+        """Whether an id of a level, "video" or "stream", is the person's."""
+        return composed(id) in (self.videos if level == "video" else self.streams)
+
+
+def person(plan: Plan, names: Iterable[str]) -> Person:
+    """Whom streams show. What the manifest has not is taken for a stream of an earlier one, and for a video of `affpipe predict`."""
+    wanted = {composed(name) for name in names}
+    rows = {row.stream_id: row for row in plan.rows if row.stream_id in wanted}
+    stays = {composed(row.video_id): row.stream_id for row in plan.rows if row.stream_id not in wanted}
+    unknown = wanted - set(rows)
+    videos = {composed(row.video_id) for row in rows.values()} | unknown
+    shared = {video: stays[video] for video in sorted(videos) if video in stays}
+    fits = any(row.fits for row in rows.values()) or bool(unknown)
+    return Person(frozenset(wanted), frozenset(videos - shared.keys()), shared, fits, tuple(rows))
+
+
+def forget(plan: Plan, whom: Person, *, really: bool) -> Iterator[tuple[Path, str]]:
+    """Yield every file that goes and what it is, after it went; without `really` nothing does. To be called again after a kill.
+
+    InputError where a job of a known run is at work, which would write some of it again.
+    """
+    with runs.alone(plan.cache):
+        known = runs.records(plan.cache)
+        workspaces = {(Path(), plan.settings.name), *((place, record.run) for record in known for place in record.workspace)}
+        logs = {path.resolve() for place, run in workspaces for path in (place / "logs" / run).glob("*/*") if path.suffix in LOGS}
+        for path in sorted(logs):
+            job = JobRecord.read(path) if path.suffix == ".json" else None
+            if job is not None and job.state == "running":
+                raise InputError(f"{path}: want no job at work on the cache, got {job.job} {job.shard}; wait for its end, or stop the run")
+        for folder in runs.results_of(plan, known):
+            yield from _results(folder, whom, really)
+        for folder in cache.folders(plan.cache):
+            for path, what in (*_fits(folder, whom), *_indexes(folder, whom), *_streams(folder, whom)):
+                yield from _go(path, what, really)
+        for path in sorted(logs):
+            if path.is_file() and whom.mentioned(path.read_bytes()):
+                yield from _go(path, "a log that names the stream", really)
+
+
+def _go(path: Path, what: str, really: bool) -> Iterator[tuple[Path, str]]:
+    if really:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    yield path, what
+
+
+# ---- the store ---------------------------------------------------------------------------------------------------------------------------
+
+
+def _streams(folder: Folder, whom: Person) -> Iterator[tuple[Path, str]]:
+    for path in sorted(folder.path.iterdir()):
+        found = STREAM.fullmatch(path.name)
+        if found and any(whom.has(found["id"], level) for level in _levels(folder.stage, path)):
+            yield path, "a stream"
+        elif not found and any(disk.abandoned([path])):
+            yield path, "a file half written, whose name was cut short and does not say whose it is"
+
+
+def _levels(stage: str, path: Path) -> tuple[str, ...]:
+    """What the id of a file is of: a video or a stream. Faces may be of either, and a file that does not read does not say."""
+    if stage == "faces":
+        try:
+            return ("stream",) if store.attributes(path)["spec"].get("source") == "images" else ("video",)
+        except (StoreError, KeyError, AttributeError):
+            return ("video", "stream")
+    level = STAGES[stage][0] if stage in STAGES else ENCODERS[stage].level if stage in ENCODERS else "stream"
+    return (level,) if level == "video" else ("stream",)
+
+
+def _indexes(folder: Folder, whom: Person) -> Iterator[tuple[Path, str]]:
+    shards = folder.path / "shards"
+    for path in (*folder.indexes, *disk.abandoned(shards.glob(".*.part"))):
+        try:
+            entries = read_index(path)
+        except StoreError as error:
+            if error.damaged is None:
+                raise
+            yield path, "an index that does not read"
+            continue
+        ids = {composed(id) for id in entries}
+        if ids & (whom.streams | whom.videos) or any(whom.mentioned(entry.reason.encode()) for entry in entries.values()):
+            yield path, "an index that names it; the next run writes it anew"
+
+
+def _fits(folder: Folder, whom: Person) -> Iterator[tuple[Path, str]]:
+    """Models fitted with the person, and what is there of fits that were stopped, of which nothing says what they learn from.
+
+    Where one fit of a key had anything of the person, those without a fold go with it: they were fitted into its space.
+    """
+    places = [place for place in (folder.path, *sorted(folder.path.glob("fold*"))) if place.is_dir() and not place.is_symlink()]
+    learned = next((why for why in (_learned(place / FIT, whom) for place in places) if why), "")
+    for place in places:
+        if learned:
+            yield from ((path, learned) for path in (place / FIT, place / MODEL) if path.exists())
+        for state in place.glob("checkpoints"):
+            if learned or (whom.fits and not (place / FIT).exists()):
+                yield state, "the state of a stopped fit, which may have learned from it"
+
+
+def _learned(record: Path, whom: Person) -> str:
+    """What a fit had of the person; "" where it had nothing, or is not there."""
+    if not record.exists():
+        return "of a model without the record of its fit" if whom.fits and record.with_name(MODEL).exists() else ""
+    try:
+        found = jsonfile.read(record)
+        had = {part: whom.streams & {composed(id) for id in found[part]} for part in ("train", "validation")}
+    except (ValueError, KeyError, TypeError):
+        return "of a model whose record does not say what it was fitted on"
+    if had["train"]:
+        return f"of a model that learned from {', '.join(sorted(had['train']))}"
+    return f"of a model that was chosen by {', '.join(sorted(had['validation']))}" if had["validation"] else ""
+
+
+# ---- results -----------------------------------------------------------------------------------------------------------------------------
+
+
+def _results(folder: Path, whom: Person, really: bool) -> Iterator[tuple[Path, str]]:
+    """Files of the person, and all that tells of a run as a whole, of a run that has any of it."""
+    if not published.known(folder):
+        return
+    with published.alone(folder):
+        listed = published.files(folder)
+        of_streams = {name for name in listed if any(PurePosixPath(name).match(form) for form in OF_STREAMS)}
+        own = {name for name in of_streams if whom.has(PurePosixPath(name).stem, "stream")}
+        states = [path for path in sorted((folder / published.STATES).glob("*.json")) if KEY.fullmatch(path.stem)]
+        whole = sorted(listed - of_streams)
+        read = (*(folder / name for name in whole), *states)
+        if not own and not any(path.is_file() and whom.mentioned(path.read_bytes()) for path in read):
+            return
+        whole = [name for name in (published.RECORD, *whole) if (folder / name).exists()]
+        if really:
+            for state in states:
+                state.unlink()
+            published.withdraw(folder, {*own, *whole} - {published.RECORD})
+    for name in sorted(own):
+        yield folder / name, "predictions"
+    for path in (*(folder / name for name in whole), *states):
+        yield path, "of the run as a whole; the next run publishes it anew"

@@ -103,7 +103,7 @@ def _streams(folder: Folder, whom: Person) -> Iterator[tuple[Path, str]]:
         found = STREAM.fullmatch(path.name)
         if found and any(whom.has(found["id"], level) for level in _levels(folder.stage, path)):
             yield path, "a stream"
-        elif not found and any(disk.abandoned([path])):
+        elif path.suffix == ".part" and not found and any(disk.abandoned([path])):
             yield path, "a file half written, whose name was cut short and does not say whose it is"
 
 

@@ -1,6 +1,7 @@
 """`affpipe cache forget` leaves nothing of a person below cache, results and logs, and everything of the others."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -168,8 +169,16 @@ def test_the_state_of_a_stopped_fit_and_half_written_files_go(run):
     (face / "fit.json").unlink()
     part = run.plan.folder("faces") / ".a.01234567.h5.elsewhere-1-0123abcd.part"
     part.write_text("half")
+    cut = run.plan.folder("faces") / f".{'n' * 200}.elsewhere-1-0123abcd.part"  # a name of 180 bytes on a host of a long one
+    others = [path for path in run.plan.folder("voice").iterdir() if path.is_file() and not path.name.startswith("p.")]
+    cut.write_text("half")
+    for path in (cut, *others):
+        os.utime(path, (0, 0))
     command("p")
     assert state.exists(), "no model learns from what is only predicted"
+    assert not cut.exists()
+    assert others
+    assert all(path.exists() for path in others)
     command("a_left", "a_right")
     assert not state.parent.exists()
     assert not part.exists()

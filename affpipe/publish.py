@@ -41,7 +41,7 @@ def publish(plan: Plan, entries: dict[str, dict[str, Entry]]) -> dict[str, Any]:
         entries: for every stage, what became of its items.
     """
     folder = Path(plan.settings.results) / plan.settings.name
-    usual, source = _majority(plan, entries["labels"]), {row.stream_id: row.video_id for row in plan.rows}
+    usual, source = _majority(plan, entries["labels"]), {row.stream_id: plan.sources[row.video_id] for row in plan.rows}
     labelled, failures = _labelled(plan, entries["labels"]), ledger.of_run(plan, entries)
     found: dict[str, dict[str, Any]] = {model: {} for model in plan.settings.models}
     published: dict[str, dict[str, Video]] = {}
@@ -227,12 +227,12 @@ def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path)
         truth = _truth(plan, entries["labels"], item, "validation").get("va")
         if truth:
             predictions, given, _ = _saved(plan, entries, names, item)
-            moments.setdefault(item.row.video_id, []).append(latefusion.sums(*truth, predictions, given))
+            moments.setdefault(plan.sources[item.row.video_id], []).append(latefusion.sums(*truth, predictions, given))
     search = latefusion.Search(late.largest, late.step, late.draws, plan.settings.seed)
     study = latefusion.study(names, moments, search)
     written, validation, counts = set(), {}, {}
     for item in items:
-        weights = study.weights_for(item.row.video_id)
+        weights = study.weights_for(plan.sources[item.row.video_id])
         if weights is None:
             continue
         predictions, given, sources = _saved(plan, entries, names, item)

@@ -26,8 +26,7 @@ def plan_from(settings: Settings) -> Plan:
         if path.exists() and not path.is_dir():
             raise SettingsError(f"{name}: want a folder, got a file at {path}; name another")
     rows = manifest.read(Path(settings.manifest), Path(settings.data_root))
-    folds = settings.cross_validation.folds if settings.cross_validation else settings.cross_fit
-    manifest.check_partitions(rows, Path(settings.manifest), settings.tasks, folds)
+    manifest.check_partitions(rows, Path(settings.manifest), settings.tasks)
     return Plan(settings, rows)
 
 
@@ -44,9 +43,11 @@ def plan_of(paths: list[Path]) -> Plan:
 def _whole(plan: Plan) -> Plan:
     """The plan with all videos and annotations looked at: what cannot be read is said here, and not by whoever asks for a name first.
 
-    ManifestError for a video in train and in validation of one task, unless the manifest says that official lists have it so.
+    ManifestError for a video in train and in validation of one task, unless the manifest says that official lists have it so, and for
+    folds that nothing is left for.
     """
     plan.published()
+    plan.check_folds()
     if own := [found for found in plan.overlaps if not found.official]:
         more = f" (and {len(own) - 1} more: see affpipe manifest check)" if len(own) > 1 else ""
         raise ManifestError(f"{plan.settings.manifest}: {own[0].where}: {own[0].text}{more}")

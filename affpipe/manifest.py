@@ -38,7 +38,7 @@ class Row:
         labels: task -> annotation file. partitions: task -> its partition, of the tasks whose own differs from `partition`.
         person: who it is, where that is known: folds keep a person's streams together. images: folder of cropped, aligned faces.
         video_track, audio_track: number of a track of the file, from 0, or "auto"; None where the settings decide.
-        overlap: OFFICIAL where a data set's lists have its video in train and in validation of one task.
+        overlap: OFFICIAL where a data set's lists have its video in several of train, validation and test of one task.
     """
 
     stream_id: str
@@ -216,8 +216,8 @@ def _twice(rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, str]]:
         faces[face] = number
 
 
-def check_partitions(rows: Sequence[Row], path: Path, tasks: Sequence[str], folds: int = 0) -> None:
-    """ManifestError unless each task has something to train on, in each of so many folds, and something to validate with."""
+def check_partitions(rows: Sequence[Row], path: Path, tasks: Sequence[str]) -> None:
+    """ManifestError unless each task has something to train on, and something to validate with."""
     for task in tasks:
         for partition in ("train", "validation"):
             if not any(row.labelled([task], partition) for row in rows):
@@ -225,9 +225,6 @@ def check_partitions(rows: Sequence[Row], path: Path, tasks: Sequence[str], fold
                     f"{path}: want rows of partition {partition} with a cell `{task}`, got none; "
                     "move streams there, or predict with an earlier run by `affpipe predict`"
                 )
-    groups = fold_groups(row for row in rows if row.labelled(tasks, "train"))
-    if len(groups) < folds:
-        raise ManifestError(f"{path}: want a video (or person) of partition train for each of {folds} folds, got {len(groups)}; set fewer")
 
 
 def check_images(rows: Iterable[Row], path: Path) -> None:
@@ -244,11 +241,15 @@ def check_images(rows: Iterable[Row], path: Path) -> None:
             raise ManifestError(f"{path}: stream {row.stream_id}: {row.images} has the images of stream {first} already; name its own")
 
 
-def fold_groups(rows: Iterable[Row]) -> list[list[str]]:
-    """Video ids that must stay together, sorted, in groups sorted by their first: those of a video, and of a person where one is named."""
-    group: dict[str, set[str]] = {}  # video or person -> all that hangs together with it
+def fold_groups(rows: Iterable[Row], source: Callable[[Row], str]) -> list[list[str]]:
+    """Video ids that must stay together, sorted, in groups sorted by their first: those of one content, and of a person where one is named.
+
+    Args:
+        source: one name for all videos of a content, as in `Plan.sources`.
+    """
+    group: dict[str, set[str]] = {}  # video, content or person -> all that hangs together with it
     for row in rows:
-        names = [f"video {row.video_id}", *([f"person {row.person}"] if row.person else [])]
+        names = [f"video {row.video_id}", f"content {source(row)}", *([f"person {row.person}"] if row.person else [])]
         whole = set(names).union(*(group.get(name, set()) for name in names))
         group |= dict.fromkeys(whole, whole)
     found = {id(members): sorted(m.removeprefix("video ") for m in members if m.startswith("video ")) for members in group.values()}

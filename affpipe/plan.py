@@ -54,6 +54,12 @@ def _number(video: str) -> int:
     return int(hashlib.sha256(video.encode()).hexdigest(), 16)
 
 
+def _copies(rows: Sequence[Row], sources: Mapping[str, str]) -> dict[str, str]:
+    """Stream -> its video, of the videos that several names have."""
+    several = {source for video, source in sources.items() if video != source}
+    return {row.stream_id: sources[row.video_id] for row in rows if sources[row.video_id] in several}
+
+
 @dataclass(frozen=True)
 class Item:
     """What a worker processes: a video, a stream of a video, or the labels of a stream.
@@ -172,8 +178,10 @@ class Plan:
         """Key of the streams that applying `name` writes; for a model, of the model itself."""
         if name in self.model_keys:
             return self.model_keys[name]
-        parts = [self.kind(name) if name not in self.settings.models else "", self.spec(name), self.revision(name), self.inputs(name)]
-        return digest([*parts, self.labels] if name in self.settings.models else parts)
+        if name not in self.settings.models:
+            return digest([self.kind(name), self.spec(name), self.revision(name), self.inputs(name)])
+        copies = _copies(self._training, self._sources(self._training)) if self.folds(name) else {}  # they share a fold
+        return digest(["", self.spec(name), self.revision(name), self.inputs(name), self.labels, *([copies] if copies else [])])
 
     def inputs(self, name: str) -> dict[str, str]:
         """Keys of the streams that `name`, or the fit of a model, reads, by kind; where it reads several of one kind, by kind and name."""
@@ -213,13 +221,34 @@ class Plan:
         return self._fold.get(item.row.video_id) if self.folds(model) and item.row.labelled(self.settings.tasks, "train") else None
 
     @cached_property
+    def _training(self) -> list[Row]:
+        """Rows that a model of the run learns from."""
+        return [row for row in self.rows if row.labelled(self.settings.tasks, "train")]
+
+    @property
+    def _split(self) -> int:
+        """Folds of the training streams; 0 without."""
+        return self.settings.cross_validation.folds if self.settings.cross_validation else self.settings.cross_fit
+
+    @cached_property
+    def _groups(self) -> list[list[str]]:
+        """Training videos that share a fold: what is one by content, and what is of one person where the manifest names one."""
+        sources = self._sources(self._training)
+        return fold_groups(self._training, lambda row: sources[row.video_id])
+
+    def check_folds(self) -> None:
+        """ManifestError unless each fold has something to train on."""
+        if self._split and len(self._groups) < self._split:
+            raise ManifestError(
+                f"{self.settings.manifest}: want a video (or person) of partition train for each of {self._split} folds, "
+                f"got {len(self._groups)}; set fewer"
+            )
+
+    @cached_property
     def _fold(self) -> dict[str, int]:
-        """Training video -> fold; the streams of a video stay together, and those of a person where the manifest names one."""
-        cross = self.settings.cross_validation
-        folds = cross.folds if cross else self.settings.cross_fit
-        groups = fold_groups(row for row in self.rows if row.labelled(self.settings.tasks, "train"))
-        sizes, out = [0] * folds, {}
-        for group in sorted(groups, key=lambda videos: (-len(videos), _number(videos[0]))):  # the largest first, each into the smallest
+        """Training video -> fold."""
+        sizes, out = [0] * self._split, {}
+        for group in sorted(self._groups, key=lambda videos: (-len(videos), _number(videos[0]))):  # largest first, each into the smallest
             fold = sizes.index(min(sizes))
             sizes[fold] += len(group)
             out |= dict.fromkeys(group, fold)
@@ -227,13 +256,24 @@ class Plan:
 
     @cached_property
     def overlaps(self) -> list[Overlap]:
-        """Videos that a task of the run has in train and in validation, under whatever names."""
+        """Videos that a task of the run has in several partitions, under whatever names."""
         tasks, out = self.settings.tasks, []
         for row in self.rows:
-            own = {task: row.partition_of(task) for task in tasks if task in row.labels}
-            content = self._item("video", row.video_id).identity if row.fits else ""
+            own = {task: row.partition_of(task) for task in tasks if task in row.labels or row.partition_of(task) == "test"}
+            content = self._content(row.video_id) if own else ""
             out.append(Member(row.stream_id, str(row.video), content, own, official=row.overlap == OFFICIAL))
         return overlaps.of(out)
+
+    @cached_property
+    def sources(self) -> dict[str, str]:
+        """Video -> the one that it is: itself, or of several names of one content the first. What keeps videos apart goes by it."""
+        return self._sources(self.rows)
+
+    def _sources(self, rows: Sequence[Row]) -> dict[str, str]:
+        """The same among these rows: no other file is looked at."""
+        content = {video: self._content(video) for video in sorted({row.video_id for row in rows})}
+        first = {found: video for video, found in reversed(content.items())}
+        return {video: first[found] for video, found in content.items()}
 
     # -- items --
 
@@ -259,13 +299,18 @@ class Plan:
         """An item, made when it is asked for: its files are looked at, and a job need not look at those of other shards."""
         row = self._rows[level][id]
         if level == "video":
-            return Item(id, self._of_video(row, heard), row)
+            return Item(id, self._of_video(row, heard, self._content(id)), row)
         if level == "label":
             return Item(id, self._of_labels(self._item("stream", id, heard)), row)
         return Item(id, self._of_stream(row, heard), row, self._curated.get(id))
 
-    def _of_video(self, row: Row, heard: bool) -> str:
-        content, tracks = fingerprint(row.video), {"video": row.video_track, "audio": row.audio_track if heard else None}
+    @cache  # noqa: B019 - as above
+    def _content(self, video: str) -> str:
+        """Who a file is, whichever of its tracks are taken."""
+        return fingerprint(self._rows["video"][video].video)
+
+    def _of_video(self, row: Row, heard: bool, content: str) -> str:
+        tracks = {"video": row.video_track, "audio": row.audio_track if heard else None}
         named = {kind: track for kind, track in tracks.items() if track is not None}
         return digest([content, named], 16) if named else content
 
@@ -287,7 +332,7 @@ class Plan:
         if self.level(name) == "label":
             return self._of_labels(self._item("stream", item.id, self.hears(name)))
         if self.level(name) == "video":
-            return self._of_video(item.row, self.hears(name))
+            return self._of_video(item.row, self.hears(name), fingerprint(item.row.video))
         return self._of_stream(item.row, False) if name == "faces" else item.identity
 
     def numbering(self, row: Row) -> str:
@@ -372,7 +417,8 @@ class Plan:
         s = self.settings
         later = [s.publish, {name: [model.smooth.spec(), model.decode.spec()] for name, model in s.models.items()}]
         later += [section and section.spec() for section in (s.late_fusion, s.reference)]
-        return digest([RESULTS, parts, partitions, later, s.cross_validation and s.cross_validation.use])
+        copies = _copies(rows, self.sources)  # halves and intervals hold them together
+        return digest([RESULTS, parts, partitions, later, s.cross_validation and s.cross_validation.use, *([copies] if copies else [])])
 
     @property
     def results(self) -> Path:

@@ -45,7 +45,7 @@ def publish(plan: Plan, entries: dict[str, dict[str, Entry]]) -> dict[str, Any]:
 
 def _write(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path) -> dict[str, Any]:
     """Write all files to an empty folder and return the summary."""
-    usual, source = _majority(plan, entries["labels"]), {row.stream_id: row.video_id for row in plan.rows}
+    usual, source = _majority(plan, entries["labels"]), {row.stream_id: plan.sources[row.video_id] for row in plan.rows}
     labelled, failures = _labelled(plan, entries["labels"]), ledger.of_run(plan, entries)
     found: dict[str, dict[str, Any]] = {model: {} for model in plan.settings.models}
     published: dict[str, dict[str, Video]] = {}
@@ -194,12 +194,12 @@ def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path)
         truth = _truth(plan, entries["labels"], item, "validation").get("va")
         if truth:
             predictions, given, _ = _saved(plan, entries, names, item)
-            moments.setdefault(item.row.video_id, []).append(latefusion.sums(*truth, predictions, given))
+            moments.setdefault(plan.sources[item.row.video_id], []).append(latefusion.sums(*truth, predictions, given))
     search = latefusion.Search(late.largest, late.step, late.draws, plan.settings.seed)
     study = latefusion.study(names, moments, search)
     validation, counts = {}, {}
     for item in items:
-        weights = study.weights_for(item.row.video_id)
+        weights = study.weights_for(plan.sources[item.row.video_id])
         if weights is None:
             continue
         predictions, given, sources = _saved(plan, entries, names, item)

@@ -27,8 +27,7 @@ def plan_from(settings: Settings) -> Plan:
             raise SettingsError(f"{name}: want a folder, got a file at {path}; name another")
     disk.mask(settings.umask)
     rows = manifest.read(Path(settings.manifest), Path(settings.data_root))
-    folds = settings.cross_validation.folds if settings.cross_validation else settings.cross_fit
-    manifest.check_partitions(rows, Path(settings.manifest), settings.tasks, folds)
+    manifest.check_partitions(rows, Path(settings.manifest), settings.tasks)
     return Plan(settings, rows)
 
 
@@ -47,13 +46,26 @@ def plan_of(paths: list[Path]) -> Plan:
 def _whole(plan: Plan) -> Plan:
     """The plan with all videos and annotations looked at: what cannot be read is said here, and not by whoever asks for a name first.
 
-    ManifestError for a video in train and in validation of one task, unless the manifest says that official lists have it so.
+    ManifestError for a video in train and in validation of one task, unless the manifest says that official lists have it so, and for
+    folds that nothing is left for.
     """
     plan.published()
-    if own := [found for found in plan.overlaps if not found.official]:
-        more = f" (and {len(own) - 1} more: see affpipe manifest check)" if len(own) > 1 else ""
-        raise ManifestError(f"{plan.settings.manifest}: {own[0].where}: {own[0].text}{more}")
+    plan.check_folds()
+    if refused := _overlapping(plan, True):
+        raise ManifestError(refused)
     return plan
+
+
+def caution(plan: Plan) -> str:
+    """What a person who starts a run should know of its videos: a test that was fitted on or chosen by; "" if there is none."""
+    return _overlapping(plan, False)
+
+
+def _overlapping(plan: Plan, refused: bool) -> str:
+    """The first video in several partitions of a task, and how many more there are; "" if there is none but as official lists have it."""
+    own = [found for found in plan.overlaps if found.refused == refused and not found.official]
+    more = f" (and {len(own) - 1} more: see affpipe manifest check)" if len(own) > 1 else ""
+    return f"{plan.settings.manifest}: {own[0].where}: {own[0].text}{more}" if own else ""
 
 
 def start(plan: Plan) -> None:

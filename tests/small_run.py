@@ -49,6 +49,7 @@ class Run:
 
     Args:
         streams: stream -> partition; what comes before "_" names the video. own: stream -> task -> its own partition there.
+        copies: video -> the one that it has the content of.
         sounds: video -> what was heard of its sound. tracks: video -> which of several tracks was taken.
         demo: videos that are marked as rendered. random: checkpoints with random weights behind every model, or behind those named.
         other: settings.
@@ -60,6 +61,7 @@ class Run:
         *,
         streams: dict[str, str] = STREAMS,
         own: dict[str, dict[str, str]] | None = None,
+        copies: dict[str, str] | None = None,
         demo: tuple[str, ...] = (),
         random: tuple[str, ...] | dict[str, tuple[str, ...]] = (),
         sounds: dict[str, Heard] | None = None,
@@ -71,7 +73,7 @@ class Run:
         rows = []
         for id, partition in streams.items():
             video, parts = folder / f"{id.split('_')[0]}.mp4", (own or {}).get(id, {})
-            video.write_bytes(video.stem.encode() * 40)
+            video.write_bytes((copies or {}).get(video.stem, video.stem).encode() * 40)
             files = {task: folder / f"{id}.{task}.txt" for task in settings.tasks}
             for task, path in files.items():
                 write_labels(task, path, self.labels(task, id), KNOWN)

@@ -11,7 +11,7 @@ from learnable import MODELS, entries, fit_and_apply, make_plan
 from affpipe import crossfit
 from affpipe.errors import ManifestError
 from affpipe.jobs import Job
-from affpipe.manifest import Row, check_partitions
+from affpipe.manifest import Row
 from affpipe.plan import Item, Plan
 from affpipe.predict import fitted
 from affpipe.predictor import read_record
@@ -95,10 +95,14 @@ def test_folds_are_in_the_key_of_what_they_change_and_of_nothing_else(tmp_path):
 
 
 def test_more_folds_than_videos_are_refused_before_anything_is_made(tmp_path):
-    rows, path = plan_of(tmp_path, 2, 2).rows, tmp_path / "m.csv"
-    check_partitions(rows, path, ["va"], 2)
-    with pytest.raises(ManifestError, match=r"m\.csv: want a video \(or person\) of partition train for each of 3 folds, got 2; set fewer"):
-        check_partitions(rows, path, ["va"], 3)
+    plan_of(tmp_path, 2, 2).check_folds()
+    text = r"manifest\.csv: want a video \(or person\) of partition train for each of 3 folds, got 2; set fewer"
+    with pytest.raises(ManifestError, match=text):
+        plan_of(tmp_path, 2, 3).check_folds()
+    copies = plan_of(tmp_path, 3, 3)
+    (tmp_path / "v1.mp4").write_bytes((tmp_path / "v0.mp4").read_bytes())
+    with pytest.raises(ManifestError, match=text):
+        copies.check_folds()
 
 
 # ---- fits -------------------------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,9 @@
 """Cross-validation inside the training set: what each fold's fit sees, and by whom a stream is predicted."""
 
 import json
+import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,56 @@ def test_folds_keep_the_streams_of_a_person_together(tmp_path):
         **fold,
         "c": None,
     }
+
+
+@pytest.mark.parametrize("way", ["copy", "link", "symlink"])
+@pytest.mark.parametrize("cross", [{"cross_validation": {"folds": 3}}, {"cross_fit": 3}])
+def test_folds_keep_the_names_of_one_content_together(tmp_path, cross, way):
+    base, texts = make_plan(tmp_path, **cross), {"va": tmp_path / "va/a.txt"}
+    rows = []
+    for n in range(9):
+        (tmp_path / f"v{n}.mp4").write_bytes(bytes([n]) * 9)
+        rows.append(Row(f"v{n}", tmp_path / f"v{n}.mp4", "largest", "train", texts, person="Ann" if n in (7, 8) else ""))
+    alone = Plan(base.settings, rows)
+    apart = {i.id: alone.fold("face", i) for i in alone.items("face")}
+    first = "v0"
+    other = next(row.stream_id for row in rows if apart[row.stream_id] != apart[first])  # the names alone would part them
+    (tmp_path / f"{other}.mp4").unlink()
+    if way == "copy":
+        (tmp_path / f"{other}.mp4").write_bytes((tmp_path / f"{first}.mp4").read_bytes())
+    elif way == "link":
+        os.link(tmp_path / f"{first}.mp4", tmp_path / f"{other}.mp4")
+    else:
+        (tmp_path / f"{other}.mp4").symlink_to(f"{first}.mp4")
+    rows[int(other[1:])] = replace(rows[int(other[1:])], subject="left", person="Bob")  # a side each, so that it is no row too many
+    rows.append(Row("b", tmp_path / "b.mp4", "largest", "train", texts, person="Bob"))
+    for order in (rows, rows[::-1]):
+        plan = Plan(base.settings, order)
+        fold = {i.id: plan.fold("face", i) for i in plan.items("face")}
+        assert fold[first] == fold[other] == fold["b"]  # Bob by what he is in
+        assert fold["v7"] == fold["v8"]
+        assert set(fold.values()) == {0, 1, 2}
+
+
+def test_what_is_grouped_by_content_has_keys_of_its_own(tmp_path, monkeypatch):
+    """Folds that were made by names alone stay in the store under the keys of then: nothing may take them for these."""
+    base, texts = make_plan(tmp_path), {"va": tmp_path / "va/a.txt"}
+    rows = [Row(f"v{n}", tmp_path / f"v{n}.mp4", "largest", "train", texts) for n in range(5)]
+    folds = base.settings.model_copy(update={"cross_fit": 2})
+
+    def keys(same: bool) -> list[dict[str, str]]:
+        for n in range(5):
+            (tmp_path / f"v{n}.mp4").write_bytes((b"0" if same else bytes([n])) * 9)
+        plans = [Plan(settings, rows) for settings in (base.settings, folds)]
+        return [{name: plan.key(name) for name in plan.names} | {"run": plan.run} for plan in plans]
+
+    found = {same: keys(same) for same in (True, False)}
+    monkeypatch.setattr("affpipe.plan._copies", lambda rows, sources: {})
+    before = {same: keys(same) for same in (True, False)}
+    assert found[False] == before[False]
+    (plain, folded), (plain_before, folded_before) = found[True], before[True]
+    assert {name for name in plain if plain[name] != plain_before[name]} == {"run"}
+    assert {name for name in folded if folded[name] != folded_before[name]} == {"face", "behaviour", "voice", "fused", "run"}
 
 
 # ---- what predictions are made of -------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The manifest and the curation file: what is read, and every refusal with its row."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -257,12 +258,17 @@ def test_what_shares_a_video_or_a_person_stays_in_one_fold():
     def row(video: str, person: str = "", side: str = "largest") -> Row:
         return Row(f"{video}_{side}", Path(f"{video}.mp4"), side, "train", person=person)
 
-    assert fold_groups([row("b"), row("a")]) == [["a"], ["b"]]
-    assert fold_groups([row("a", "x"), row("b", "y"), row("c", "x")]) == [["a", "c"], ["b"]]
+    def groups(rows: Iterable[Row], **same: str) -> list[list[str]]:
+        return fold_groups(rows, lambda row: same.get(row.video_id, row.video_id))
+
+    assert groups([row("b"), row("a")]) == [["a"], ["b"]]
+    assert groups([row("b"), row("a"), row("c")], c="a") == [["a", "c"], ["b"]]
+    assert groups([row("b", "x"), row("a"), row("c", "x")], c="a") == [["a", "b", "c"]]
+    assert groups([row("a", "x"), row("b", "y"), row("c", "x")]) == [["a", "c"], ["b"]]
     # a duet joins the people of both of its streams, and through them what else they are in
     pair = [row("a", "x", "left"), row("a", "y", "right"), row("b", "x"), row("c", "y"), row("d", "z"), row("e")]
-    assert fold_groups(pair) == fold_groups(reversed(pair)) == [["a", "b", "c"], ["d"], ["e"]]
-    assert fold_groups([row("a", "video b"), row("b")]) == [["a"], ["b"]]
+    assert groups(pair) == groups(reversed(pair)) == [["a", "b", "c"], ["d"], ["e"]]
+    assert groups([row("a", "video b"), row("b")]) == groups([row("a", "content b"), row("b")]) == [["a"], ["b"]]
 
 
 # ---- curation ---------------------------------------------------------------------------------------------------------------------------

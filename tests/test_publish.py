@@ -9,7 +9,7 @@ import pytest
 from small_run import KNOWN, SETTINGS, Run, T
 from typer.testing import CliRunner
 
-from affpipe import cli, config, formats, metrics, publish
+from affpipe import cli, config, formats, latefusion, metrics, publish
 from affpipe.errors import SettingsError
 
 STREAMS = {"t1": "train", "v1": "validation", "v2_left": "validation", "v2_right": "validation", "v3": "validation", "x1": "test"}
@@ -75,6 +75,40 @@ def test_late_fusion_is_predicted_by_weights_of_the_other_half(late) -> None:
         assert float(rows[3][key]) == pytest.approx(scores["fused"]["va"][key], abs=1e-12)  # the best system by far
     assert float(rows[2]["ccc"]) >= float(rows[0]["ccc"]) - 1e-9
     assert set(summary["scores"]) == {"face", "voice", "fused", "late_fusion"}
+
+
+def test_names_of_one_content_are_in_one_half(tmp_path: Path) -> None:
+    names = ["v1", "v22", "v333", "v4444"]  # longer ids have other truth
+    first, second = latefusion.halves(names)
+    original, copy = sorted([first[0], second[0]])  # by their names they would be apart
+    streams = {"t1": "train", **dict.fromkeys(names, "validation"), "x1": "test", "x2": "test"}
+    run = Run(tmp_path, streams=streams, copies={copy: original, "x1": original}, **LATE)
+    run.index()
+    publish.publish(run.plan, run.entries)
+    out = tmp_path / "results/small/late_fusion"
+    found = json.loads((out / "weights.json").read_text())
+    assert sorted(video for half in found["validation"] for video in half["videos"]) == sorted({*names} - {copy})
+    of = {video: half["weights_of_the_other_half"] for half in found["validation"] for video in half["videos"]}
+    assert len({json.dumps(weights) for weights in of.values()}) == 2
+    for id in (original, copy, "x1", "x2"):
+        weights = found["outside_validation"]["weights"] if id == "x2" else of[original]
+        want = np.zeros((T, 2))
+        for i, channel in enumerate(("valence", "arousal")):
+            for model, weight in weights[channel].items():
+                want[:, i] += weight * np.clip(run.prediction(model, id)[:, i].astype(np.float64), -1, 1)
+        np.testing.assert_allclose(formats.read_labels("va", out / f"predictions/{id}.txt")[0], want, atol=1e-6)
+
+
+def test_names_of_one_content_are_drawn_as_one_video(tmp_path: Path) -> None:
+    streams = {"t1": "train", "v1": "validation", "longer": "validation"}  # longer ids have other truth
+    for name, copies in {"two": {}, "one": {"longer": "v1"}}.items():
+        (tmp_path / name).mkdir()
+        run = Run(tmp_path / name, streams=streams, copies=copies, **LATE)
+        run.index()
+        found = publish.publish(run.plan, run.entries)["scores"]
+        intervals = [found["face"]["va"]["intervals"]["ccc"], found["face"]["va"]["less_published"]["low"]]
+        assert [limits is None for limits in intervals] == [name == "one"] * 2
+        assert ("late_fusion" in found) == (name == "two")
 
 
 def test_the_order_of_members_changes_nothing(late, tmp_path: Path) -> None:

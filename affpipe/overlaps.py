@@ -1,4 +1,4 @@
-"""Videos and persons that one task has both in train and in validation: it would be scored on what it was fitted on.
+"""Videos and persons that one task has in several of train, validation and test: it would be scored on what it was fitted on or chosen by.
 
 Who a video is, its content says: two names of one file are one video.
 """
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FITS = ("train", "validation")
+APART = (*FITS, "test")
 OFFICIAL = "official"  # what the column `overlap` of a manifest says where the lists of a data set have it so
 
 
@@ -26,7 +27,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Overlap:
-    """A video or a person (`what`) in both partitions of a task, by its streams in each. where: name of the person, or first file."""
+    """A video or a person (`what`) in several partitions of a task, by its streams in each. where: name of the person, or first file."""
 
     task: str
     what: str
@@ -43,13 +44,24 @@ class Overlap:
         return all(member.official for members in self.streams.values() for member in members)
 
     @property
+    def fitted_on(self) -> bool:
+        """Whether it is in train and in validation, beside what it may be in test."""
+        return all(partition in self.streams for partition in FITS)
+
+    @property
+    def refused(self) -> bool:
+        """Whether no run takes it. Who a person is, files do not say; and what is tested is not scored here."""
+        return self.what == "video" and self.fitted_on and not self.official
+
+    @property
     def text(self) -> str:
         files = {Path(member.video).name for members in self.streams.values() for member in members}
         several = self.what == "video" and len(files) > 1
         names = {p: ", ".join(m.id + (f" ({Path(m.video).name})" if several else "") for m in own) for p, own in self.streams.items()}
         said = "; ".join(f"{partition}: {text}" for partition, text in names.items())
         rest = "as official lists have it" if self.official else "move one"
-        return f"{self.task}: want a {self.what} in train or in validation, got it in both ({said}); {rest}"
+        got = "both" if len(self.streams) == 2 else "all"
+        return f"{self.task}: want a {self.what} in {' or in '.join(self.streams)}, got it in {got} ({said}); {rest}"
 
 
 def of(members: Iterable[Member]) -> list[Overlap]:
@@ -57,12 +69,12 @@ def of(members: Iterable[Member]) -> list[Overlap]:
     groups: dict[tuple[str, str, str], list[Member]] = defaultdict(list)
     for member in members:
         for task, partition in member.partitions.items():
-            if partition in FITS:
+            if partition in APART:
                 groups[task, "video", member.content].append(member)
                 groups[task, "person", member.person].append(member)
     out = []
     for (task, what, name), shared in groups.items():
-        own = {p: tuple(sorted((m for m in shared if m.partitions[task] == p), key=lambda m: m.id)) for p in FITS}
-        if name and all(own.values()):
+        own = {p: members for p in APART if (members := tuple(m for m in shared if m.partitions[task] == p))}
+        if name and len(own) > 1:
             out.append(Overlap(task, what, name if what == "person" else min(member.video for member in shared), own))
     return out

@@ -48,10 +48,21 @@ def _whole(plan: Plan) -> Plan:
     """
     plan.published()
     plan.check_folds()
-    if own := [found for found in plan.overlaps if not found.official]:
-        more = f" (and {len(own) - 1} more: see affpipe manifest check)" if len(own) > 1 else ""
-        raise ManifestError(f"{plan.settings.manifest}: {own[0].where}: {own[0].text}{more}")
+    if refused := _overlapping(plan, True):
+        raise ManifestError(refused)
     return plan
+
+
+def caution(plan: Plan) -> str:
+    """What a person who starts a run should know of its videos: a test that was fitted on or chosen by; "" if there is none."""
+    return _overlapping(plan, False)
+
+
+def _overlapping(plan: Plan, refused: bool) -> str:
+    """The first video in several partitions of a task, and how many more there are; "" if there is none but as official lists have it."""
+    own = [found for found in plan.overlaps if found.refused == refused and not found.official]
+    more = f" (and {len(own) - 1} more: see affpipe manifest check)" if len(own) > 1 else ""
+    return f"{plan.settings.manifest}: {own[0].where}: {own[0].text}{more}" if own else ""
 
 
 def frozen_path(settings: Settings) -> Path:

@@ -233,8 +233,9 @@ def test_a_check_tells_what_train_and_validation_share(good):
     )
     m = good / "m.csv"
     text = "in train or in validation, got it in both"
-    assert report.faults == [f"{m}: {good / 'a.mp4'}: va: want a video {text} (train: a_left; validation: a_right); move one"]
-    assert report.warnings == [f"{m}: Ann: va: want a person {text} (train: a_left; validation: b); move one"]
+    assert report.faults == [f"{m}: {good / 'a.mp4'}: va: want a video {text} (train: row 2; validation: row 3); move one"]
+    assert report.warnings[0] == f"{m}: Ann: va: want a person {text} (train: row 2; validation: row 4); move one"
+    assert [line.split(": ")[1] for line in report.warnings[1:]] == ["row 3", "row 4", "row 5", "row 6", "row 7"]  # one file for all
 
 
 @pytest.mark.parametrize("media", ["quick", "full"])

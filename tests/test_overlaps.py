@@ -1,4 +1,4 @@
-"""A video in train and in validation of one task, under whatever names: refused wherever a manifest is read with its media."""
+"""A video in several of train, validation and test of one task, under whatever names: told wherever a manifest is read with its media."""
 
 from pathlib import Path
 
@@ -6,10 +6,12 @@ import affwild2_tree as tree
 import clips
 import pytest
 from bad_case import SETTINGS
+from fakes.workspace import Workspace
 from pages import Reader, section
 from small_run import Run
 
 from affpipe import manifest, overlaps, run
+from affpipe.alike import told
 from affpipe.doctor import examine
 from affpipe.errors import ManifestError
 from affpipe.importers import affwild2
@@ -34,12 +36,15 @@ def clip(tmp_path_factory) -> bytes:
 
 @pytest.fixture
 def folder(tmp_path, clip) -> Path:
-    """Videos a, b, c of different bytes, and `twin`, which is a under another name; labels of both tasks."""
+    """Videos a, b, c of different bytes, and `twin`, which is a under another name; labels of both tasks, and further ones of va."""
     for name in "abc":
         (tmp_path / f"{name}.mp4").write_bytes(clips.apart(clip, name))
     (tmp_path / "twin.mp4").write_bytes((tmp_path / "a.mp4").read_bytes())
     for task in ("va", "expr"):
         tree.labels(tmp_path / f"{task}.txt", task, ROWS)
+    for number, name in enumerate(["b", "c", "right", "none"]):
+        text = "-5,-5\n" if name == "none" else f"0.1,0.{number}\n"
+        (tmp_path / f"{name}.txt").write_text("valence,arousal\n" + text * ROWS)
     (tmp_path / "my.yaml").write_text(SETTINGS.format(tmp_path))
     return tmp_path
 
@@ -59,17 +64,23 @@ def planned(folder: Path):
 
 
 LEAK = "a,a.mp4,train,va.txt", "t,twin.mp4,validation,va.txt"
-SIDES = "l,a.mp4,train,va.txt,left", "r,a.mp4,validation,va.txt,right"
-REST = "b,b.mp4,train,va.txt", "c,c.mp4,validation,va.txt"
+SIDES = "l,a.mp4,train,va.txt,left", "r,a.mp4,validation,right.txt,right"
+REST = "b,b.mp4,train,b.txt", "c,c.mp4,validation,c.txt"
 
 
-@pytest.mark.parametrize(("rows", "said"), [(LEAK, "(train: a (a.mp4); validation: t (twin.mp4))"), (SIDES, "(train: l; validation: r)")])
-def test_it_is_a_fault_of_the_check_of_the_run_and_of_doctor(folder, rows, said):
+@pytest.mark.parametrize(
+    ("rows", "said", "numbered"),
+    [
+        (LEAK, "(train: a (a.mp4); validation: t (twin.mp4))", "(train: row 2 (a.mp4); validation: row 3 (twin.mp4))"),
+        (SIDES, "(train: l; validation: r)", "(train: row 2; validation: row 3)"),
+    ],
+)
+def test_it_is_a_fault_of_the_check_of_the_run_and_of_doctor(folder, rows, said, numbered):
     given(folder, *rows, *REST)
     line = f"{folder / 'a.mp4'}: {VA} {said}"
     for media in ("", "quick", "full"):
         report = checked(folder, media)
-        assert report.faults == [f"{folder / 'data_manifest.csv'}: {line}; move one"]
+        assert report.faults == [f"{folder / 'data_manifest.csv'}: {folder / 'a.mp4'}: {VA} {numbered}; move one"]
         assert report.warnings == []
     with pytest.raises(ManifestError) as caught:
         planned(folder)
@@ -83,8 +94,10 @@ def test_it_is_a_fault_of_the_check_of_the_run_and_of_doctor(folder, rows, said)
     [
         ("a,a.mp4,train,va.txt", "t,twin.mp4,train,va.txt"),
         ("a,a.mp4,validation,va.txt", "t,twin.mp4,validation,va.txt"),
-        ("a,a.mp4,train,va.txt", "t,twin.mp4,test,va.txt"),  # what is tested is not scored here
+        ("a,a.mp4,test,va.txt", "t,twin.mp4,test,va.txt"),
         ("a,a.mp4,train,va.txt", "t,twin.mp4,predict,"),
+        ("a,a.mp4,train,va.txt", "t,twin.mp4,predict,right.txt"),
+        ("a,a.mp4,train,va.txt,,,test,expr.txt",),
         ("a,a.mp4,train,va.txt,,,validation,expr.txt",),  # one stream, two tasks
         ("a,a.mp4,train,va.txt", "t,twin.mp4,train,,,,validation,expr.txt"),
         ("a,a.mp4,train,va.txt", "t,twin.mp4,train,va.txt,,train,validation,expr.txt"),
@@ -114,6 +127,120 @@ def test_every_overlap_is_told_by_the_check_and_the_first_by_the_run(folder):
         planned(folder)
 
 
+# ---- test -------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rows", "where"),
+    [
+        (("a,a.mp4,train,va.txt", "t,twin.mp4,test,va.txt"), "train"),
+        (("a,a.mp4,train,va.txt", "t,twin.mp4,test"), "train"),  # others may have its labels
+        (("a,a.mp4,validation,va.txt", "t,twin.mp4,test"), "validation"),
+        (("a,a.mp4,train,va.txt", "t,twin.mp4,train,right.txt,,test"), "train"),
+    ],
+)
+def test_a_test_that_was_fitted_on_or_chosen_by_is_a_warning_everywhere(folder, rows, where):
+    given(folder, *rows, *REST)
+    m, video, text = folder / "data_manifest.csv", folder / "a.mp4", f"va: want a video in {where} or in test, got it in both"
+    for media in ("", "quick"):
+        report = checked(folder, media)
+        assert report.faults == []
+        assert report.warnings == [f"{m}: {video}: {text} ({where}: row 2 (a.mp4); test: row 3 (twin.mp4)); move one"]
+    plan = planned(folder)  # it is not refused
+    line = f"{video}: {text} ({where}: a (a.mp4); test: t (twin.mp4))"
+    assert run.caution(plan) == f"{m}: {line}; move one"
+    told = [f for f in examine.examine([folder / "my.yaml"], media=False) if f.check == "manifest" and f.level != "fine"]
+    assert [(f.level, f.found, f.remedy) for f in told] == [("warning", line, "move one")]
+
+
+def test_a_run_is_started_with_the_first_such_test_and_a_count(folder):
+    (folder / "more.mp4").write_bytes((folder / "b.mp4").read_bytes())
+    given(folder, "a,a.mp4,train,va.txt", "t,twin.mp4,test", *REST, "m,more.mp4,test")
+    assert run.caution(planned(folder)).endswith("test: t (twin.mp4)); move one (and 1 more: see affpipe manifest check)")
+    given(folder, "a,a.mp4,train,va.txt,,,,,official", "t,twin.mp4,test,,,,,,official", *REST)
+    assert run.caution(planned(folder)) == ""
+    assert checked(folder).warnings[0].endswith("; as official lists have it")
+
+
+def test_the_workflow_says_it_once_when_it_starts(tmp_path):
+    made = Workspace(tmp_path / "run", {"clip1": "train", "clip4": "validation", "clip5": "test"}, recipe="shards: 1\n")
+    (tmp_path / "run/data/clip5.mp4").write_bytes((tmp_path / "run/data/clip1.mp4").read_bytes())
+    text = made.snakemake("--until", "apply_frames")
+    line = "va: want a video in train or in test, got it in both (train: clip1 (clip1.mp4); test: clip5 (clip5.mp4)); move one"
+    assert [own for own in text.splitlines() if "want a video" in own] == [f"affpipe: data_manifest.csv: data/clip1.mp4: {line}"]
+
+
+def test_a_track_of_its_own_makes_no_other_video(folder):
+    given(folder, "a,a.mp4,train,va.txt", "t,twin.mp4,validation,va.txt", *REST)
+    path = folder / "data_manifest.csv"
+    head, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([f"{head},video_track", *(f"{row},{'0' if row.startswith('t,') else ''}" for row in rows)]) + "\n")
+    with pytest.raises(ManifestError, match=r"train: a \(a\.mp4\); validation: t"):
+        planned(folder)
+
+
+# ---- annotations that contradict each other ---------------------------------------------------------------------------------------------
+
+
+def test_one_annotation_of_two_videos_is_a_warning(folder):
+    (folder / "copy.txt").write_bytes((folder / "b.txt").read_bytes())
+    m, b, copy = folder / "data_manifest.csv", folder / "b.txt", folder / "copy.txt"
+    for text in (b, copy):
+        given(folder, "b,b.mp4,train,b.txt", f"c,c.mp4,validation,{text.name}")
+        for media in ("", "quick"):
+            assert checked(folder, media).warnings == [
+                f"{m}: row 3: {text}: va: want an annotation of its own for c.mp4 (largest, validation), got the bytes of {b}, which row 2 "
+                "has for b.mp4 (largest, train); name its own, or keep one row if both are one video"
+            ]
+
+
+def test_one_annotation_of_both_sides_of_a_video_is_a_warning(folder):
+    given(folder, "l,a.mp4,train,va.txt,left", "r,a.mp4,train,va.txt,right", *REST)
+    (warning,) = checked(folder).warnings
+    assert "want an annotation of its own for a.mp4 (right, train), got the bytes of" in warning
+
+
+def test_two_annotations_of_one_face_are_a_warning(folder):
+    given(folder, "a,a.mp4,train,va.txt", "t,twin.mp4,train,right.txt", *REST)
+    m, here, there = folder / "data_manifest.csv", folder / "right.txt", folder / "va.txt"
+    for media in ("", "quick"):
+        assert checked(folder, media).warnings == [
+            f"{m}: row 3: {here}: va: want one annotation for one face, got another than {there} of row 2, "
+            "as twin.mp4 has the content of a.mp4; keep one row"
+        ]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ("a,a.mp4,train,va.txt,left", "t,twin.mp4,train,right.txt,right"),  # two faces
+        ("a,a.mp4,train,none.txt", "t,twin.mp4,train,right.txt"),  # nothing is said of one
+        ("b,b.mp4,train,none.txt", "c,c.mp4,validation,none.txt", "x,a.mp4,train,va.txt", "y,twin.mp4,train,va.txt"),
+    ],
+)
+def test_annotations_that_can_all_be_right_are_not_told(folder, rows):
+    given(folder, *rows)
+    assert checked(folder).warnings == []
+
+
+def test_many_alike_are_one_line_with_a_count(folder, clip):
+    names = ["ann", "bob", "cid", "dot", "eve"]
+    rows = []
+    for number, name in enumerate(names):
+        for copy in (name, f"{name}-too"):
+            (folder / f"{copy}.mp4").write_bytes(clips.apart(clip, name))
+            (folder / f"{copy}.txt").write_text("valence,arousal\n" + f"0.{number},0.{len(copy)}\n" * ROWS)
+        rows += [f"{name},{name}.mp4,train,{name}.txt", f"{name}-too,{name}-too.mp4,train,{name}-too.txt"]
+        rows += [f"{name}-test,{name}-test.mp4,test,"]
+        (folder / f"{name}-test.mp4").write_bytes(clips.apart(clip, name))
+        rows += [f"{name}-slip,{name}-slip.mp4,train,{name}.txt"]
+        (folder / f"{name}-slip.mp4").write_bytes(clips.apart(clip, f"{name} slip"))
+    given(folder, *rows)
+    warnings = checked(folder).warnings
+    assert len(warnings) == 15
+    assert [line.rpartition(" (")[2] for line in told(warnings, more="--all")] == ["and 4 more like it: --all)"] * 3
+
+
 # ---- official lists ---------------------------------------------------------------------------------------------------------------------
 
 
@@ -123,7 +250,7 @@ def test_what_official_lists_have_so_is_a_warning(folder):
     report = checked(folder)
     assert report.faults == []
     (warning,) = report.warnings
-    assert warning.endswith("(train: a (a.mp4); validation: t (twin.mp4)); as official lists have it")
+    assert warning.endswith("(train: row 2 (a.mp4); validation: row 3 (twin.mp4)); as official lists have it")
     assert [found.official for found in planned(folder).overlaps] == [True]
     found = [f for f in examine.examine([folder / "my.yaml"], media=False) if f.check == "manifest" and f.level == "warning"]
     assert [f.remedy for f in found] == ["as official lists have it"]
@@ -177,11 +304,21 @@ def test_groups_are_by_content_and_by_person_and_task():
         Member("c", "c.mp4", "Y", {"va": "validation"}, "Ann"),
         Member("d", "d.mp4", "", {"va": "validation"}),
         Member("e", "e.mp4", "", {"va": "train"}),
+        Member("f", "f.mp4", "Y", {"va": "test", "au": "predict"}),
+        Member("g", "g.mp4", "X", {"au": "predict"}),
     ]
     assert [(o.task, o.what, o.where, o.ids) for o in overlaps.of(members)] == [
         ("va", "video", "0/b.mp4", ("a", "b")),
         ("va", "person", "Ann", ("a", "c")),
+        ("va", "video", "c.mp4", ("c", "f")),
     ]
+    everywhere = [Member(p[0], f"{p}.mp4", "X", {"va": p}) for p in ("test", "predict", "validation", "train")]
+    (found,) = overlaps.of(everywhere)
+    assert found.text == (
+        "va: want a video in train or in validation or in test, got it in all "
+        "(train: t (train.mp4); validation: v (validation.mp4); test: t (test.mp4)); move one"
+    )
+    assert found.refused
 
 
 def test_the_report_says_what_official_lists_have_so(tmp_path):
@@ -194,3 +331,9 @@ def test_the_report_says_what_official_lists_have_so(tmp_path):
     assert "In train and in validation: 7 videos. The scores of their validation streams are of what models were fitted on." in text
     assert "x0.mp4: va: want a video in train or in validation, got it in both (train: a0 (x0.mp4); validation: b0 (y0.mp4))" in text
     assert "and 2 more: affpipe manifest check names them all" in text
+    assert "In test" not in text
+    made.plan.__dict__["overlaps"] = [Overlap("va", "video", "x.mp4", {"train": pairs[0][:1], "test": pairs[0][1:]})]
+    text = Reader(section(made.page(), "summary")).text
+    assert "In test and in train or validation: 1 video. A score of its test streams says nothing of videos that are new." in text
+    assert "x.mp4: va: want a video in train or in test, got it in both (train: a0 (x0.mp4); test: b0 (y0.mp4))" in text
+    assert "In train and in validation" not in text

@@ -46,7 +46,7 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
     except AffpipeError as error:
         yield of_error("manifest", error)
     try:
-        yield from [(warning if found.official else fault)("manifest", *_told(found)) for found in (plan.overlaps[:LISTED] if plan else ())]
+        yield from [(fault if found.refused else warning)("manifest", *_told(found)) for found in (plan.overlaps[:LISTED] if plan else ())]
         if plan:
             plan.check_folds()
     except AffpipeError as error:  # a video that cannot be read, too few for the folds

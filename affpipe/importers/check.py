@@ -7,7 +7,7 @@ from pathlib import Path
 from affpipe import manifest
 from affpipe.errors import ManifestError, MediaError, SettingsError
 from affpipe.formats import surplus_fault
-from affpipe.importers import facts
+from affpipe.importers import contradictions, facts
 from affpipe.importers.counts import Count, Entry, count, overlaps
 from affpipe.importers.facts import LabelFacts, Progress, VideoFacts
 from affpipe.manifest import Row
@@ -60,10 +60,11 @@ def check(path: Path, data_root: Path, *, media: str = "", jobs: int = 1, progre
         for number, row in rows:
             _media(report, f"{path}: row {number}", row, labels[number], measured[row.video])
     tasks = [task for task in TASKS if any(task in row.labels for _, row in rows)]
-    entries = [_entry(row, labels[number], tasks) for number, row in rows]
+    contents = {video: _content(video) for video in {row.video for _, row in rows}}
+    entries = [_entry(number, row, labels[number], tasks, contents[row.video]) for number, row in rows]
     for found in overlaps(entries):
-        kept = found.what == "person" or found.official
-        (report.warnings if kept else report.faults).append(f"{path}: {found.where}: {found.text}")
+        (report.faults if found.refused else report.warnings).append(f"{path}: {found.where}: {found.text}")
+    report.warnings += [f"{path}: row {number}: {text}" for number, text in contradictions.of(rows, labels, contents)]
     report.counts = count(entries)
     return report
 
@@ -92,16 +93,16 @@ def _media(report: Report, where: str, row: Row, labels: dict[str, LabelFacts], 
             report.warnings.append(f"{where}: {row.labels[task]}: {text}")
 
 
-def _entry(row: Row, labels: dict[str, LabelFacts], tasks: Sequence[str]) -> Entry:
+def _entry(number: int, row: Row, labels: dict[str, LabelFacts], tasks: Sequence[str], content: str) -> Entry:
     """What counts of a row: of the tasks of the manifest, those that it has labels of, and those whose test set it belongs to."""
     partitions = {task: row.partition_of(task) for task in tasks if task in row.labels or row.partition_of(task) == "test"}
     own = partitions or {"": row.partition}
-    return Entry(row.stream_id, str(row.video), own, labels, row.person, _content(row.video), row.overlap == OFFICIAL)
+    return Entry(f"row {number}", str(row.video), own, labels, row.person, content, row.overlap == OFFICIAL)
 
 
 def _content(video: Path) -> str:
-    """Who a video is; "" where it cannot be read."""
+    """Who a video is; its path where it cannot be read."""
     try:
         return fingerprint(video)
     except MediaError:
-        return ""
+        return str(video)

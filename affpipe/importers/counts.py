@@ -1,4 +1,4 @@
-"""How many streams, videos and labels each task has in each partition, and what train and validation share."""
+"""How many streams, videos and labels each task has in each partition, and what partitions share."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class Entry:
     """What counts of a stream.
 
     Attributes:
-        partitions: task -> partition, the task "" where it belongs to none.
+        id: names the stream in what is told of it. partitions: task -> partition, the task "" where it belongs to none.
         person: "" if not known. content, official: see `overlaps.Member`; no content: the video is told by its path.
     """
 
@@ -63,5 +63,5 @@ def count(entries: Sequence[Entry]) -> list[Count]:
 
 
 def overlaps(entries: Iterable[Entry]) -> list[Overlap]:
-    """Videos and persons that one task has in train and in validation."""
+    """Videos and persons that one task has in several of train, validation and test."""
     return shared.of(Member(e.id, e.video, e.content or e.video, e.partitions, e.person, e.official) for e in entries)

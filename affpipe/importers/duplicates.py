@@ -7,11 +7,15 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
+from affpipe import alike as likeness
 from affpipe.errors import MediaError
 from affpipe.media.identity import fingerprint
 
+T = TypeVar("T")
 _COPY = re.compile(r"(?:[ _-]*\(\d+\)|[ _-]+copy(?:[ _-]*\d+)?)\s*$|^copy[ _-]of[ _-]")  # " (1)", "_copy", " - Copy 2"; "Copy of "
 
 
@@ -47,6 +51,17 @@ def alike(root: Path, files: Sequence[str]) -> bool:
     """Whether all these files have the same content."""
     found = {_readable(digest, root / name) for name in files}
     return len(found) == 1 and None not in found
+
+
+def same_annotations(labels: Iterable[tuple[T, str, Path]]) -> list[tuple[str, list[T]]]:
+    """Task and owners of annotations that several have, byte by byte.
+
+    Args:
+        labels: owner, task and file of annotations that can be read. Leave out those without any label: they say nothing.
+    """
+    once = cache(digest)
+    found = likeness.groups(labels, lambda own: (own[1], once(own[2])))
+    return [(own[0][1], [owner for owner, *_ in own]) for own in found if len(own) > 1]
 
 
 def digest(path: Path) -> str:

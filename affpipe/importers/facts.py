@@ -61,6 +61,11 @@ class LabelFacts:
     invalid: int = 0
     error: str = ""
 
+    @property
+    def telling(self) -> bool:
+        """Whether any row has a label."""
+        return self.rows > self.invalid
+
 
 @dataclass(frozen=True)
 class ImageFacts:

@@ -140,14 +140,9 @@ def _duplicates(collection: Collection, measured: Measured) -> Iterator[Finding]
 
 
 def _same_annotations(collection: Collection, measured: Measured) -> Iterator[Finding]:
-    groups: dict[tuple[str, str], list[Stream]] = defaultdict(list)
-    for stream in collection.streams:
-        for task, path in stream.labels.items():
-            if measured.labels[task, path].rows:
-                groups[task, duplicates.digest(collection.root / path)].append(stream)
-    for (task, _), streams in groups.items():
-        if len(streams) < 2:
-            continue
+    labels = [(stream, task, path) for stream in collection.streams for task, path in stream.labels.items()]
+    telling = [(stream, task, collection.root / path) for stream, task, path in labels if measured.labels[task, path].telling]
+    for task, streams in duplicates.same_annotations(telling):
         found = {stream.video: measured.videos[stream.video] for stream in streams if stream.video}
         looks = {(f.frames, f.width, f.height) for f in found.values()}
         alike = ""

@@ -47,7 +47,7 @@ def make(collection: Collection, out: Path, *, quick: bool = False, jobs: int = 
 
 
 def _overlapping(collection: Collection, streams: list[Stream]) -> set[str]:
-    """Streams whose video is in train and in validation of one task: the lists of the data set have it so."""
+    """Streams whose video is in several of train, validation and test of one task: the lists of the data set have it so."""
     members = []
     for stream in streams:
         with suppress(MediaError):

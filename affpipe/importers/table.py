@@ -61,7 +61,7 @@ def text(streams: Sequence[Stream], tasks: Sequence[str], folders: set[str], off
 
     Args:
         tasks: those that have a column. folders: folders of images that hold some.
-        official: streams whose video official lists have in train and in validation of one task.
+        official: streams whose video official lists have in several partitions of one task.
     """
     cells = {stream.id: partition_columns(stream, tasks) for stream in streams}
     own = [task for task in tasks if any(task in columns for _, columns in cells.values())]

@@ -23,6 +23,10 @@ from affpipe.tasks import TASKS
 
 HERE = Path(__file__).parent
 OPEN = 6  # streams whose figures are unfolded when the page opens
+SHARED = {  # whether videos are in train and in validation -> where they are, and what that means
+    True: ("In train and in validation", "The scores of %s validation streams are of what models were fitted on."),
+    False: ("In test and in train or validation", "A score of %s test streams says nothing of videos that are new."),
+}
 MEASURES = {"va": "CCC", "expr": "macro F1", "au": "mean F1"}  # of the challenge, for people
 
 
@@ -53,7 +57,7 @@ def render(
         versions=versions,
         lines=lines,
         totals=_totals(lines, plan),
-        overlaps=plan.overlaps,
+        overlaps=[(*SHARED[both], [found for found in plan.overlaps if found.fitted_on == both]) for both in SHARED],
         missing=ledger.alike(plan, ledger.of_run(plan, entries)),
         sound=sound.table(plan, entries),
         tasks=[TASKS[task] for task in tasks],

@@ -80,6 +80,8 @@ wildcard_constraints:
 
 
 onstart:
+    if _caution := run.caution(PLAN):
+        say(f"affpipe: {_caution}", file=sys.stderr)
     for _name in PLAN.unread:
         say(f"affpipe: features.{_name}: no model reads it, so it is not made", file=sys.stderr)
     run.freeze(PLAN.settings)

@@ -19,7 +19,7 @@ from affpipe.frames import NEAREST, NONE, FrameAxis
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Item, Plan
 from affpipe.predictor import Predictor
-from affpipe.settings import ModelSettings
+from affpipe.settings import ChunkModel, ModelSettings
 from affpipe.store import Stream
 from affpipe.tasks import ACTION_UNITS, slices
 
@@ -51,6 +51,12 @@ def stage(context: Context) -> Worker:
     def work(job: Job) -> None:
         fold = plan.fold(name, job.item)
         predictor, record = at(fold)
+        if fold is not None and job.item.id in record["train"]:  # names of videos, which folds hang on, are in no key
+            path = models.model_path(Path(plan.fitted(name, fold)).parent)
+            got = f"one that learned from {job.item.id}, as its folds were others"
+            raise StoreError(
+                f"{path}: want the fit without fold {fold}, got {got}; run the workflow again, which fits it anew", damaged=path
+            )
         sequence = sequences.read(job, settings)
         if not sequence.usable.any():
             raise AbsentError(f"{job.item.id}: {nothing_usable(job, settings, sequence)}")
@@ -71,9 +77,9 @@ def stage(context: Context) -> Worker:
     return work
 
 
-def nothing_usable(job: Job, settings: ModelSettings, sequence: sequences.Sequence) -> str:
-    """Why a model has no row of a stream to go on: what it reads, or windows that `speech_only` leaves out."""
-    if getattr(settings, "speech_only", False):
+def nothing_usable(job: Job, settings: ModelSettings, sequence: sequences.Sequence, *, fitting: bool = False) -> str:
+    """Why a model has no row of a stream to go on: what it reads, or windows that `speech_only` leaves out; fitting: in training."""
+    if isinstance(settings, ChunkModel) and sequences.by_mouth(settings, fitting):
         with job.open("speech") as windows:
             kept = windows.rows()[:, windows.attributes["columns"].index("retained")] > 0
         if len(kept) and not kept.any():

@@ -73,8 +73,8 @@ def read(job: Job, settings: ModelSettings, *, fitting: bool = False) -> Sequenc
     return _read_windows(job, settings, fitting) if isinstance(settings, ChunkModel) else _read_rows(job, settings)
 
 
-def _chosen(settings: ModelSettings, fitting: bool) -> bool:
-    """Whether windows are chosen by the mouth."""
+def by_mouth(settings: ModelSettings, fitting: bool) -> bool:
+    """Whether a model leaves out windows by the mouth; fitting: in training."""
     return settings.speech_only == "always" or (fitting and settings.speech_only == "training")
 
 
@@ -107,7 +107,7 @@ def _read_windows(job: Job, settings: ChunkModel, fitting: bool) -> Sequence:
         waves, samples = audio.windows(track, cut[:, 0] - axis.start_s, length_s=length_s, sample_rate_hz=rate)
         inputs = {settings.reads: waves, "steps": samples}
         valid, start_s, end_s = samples > 0, cut[:, 0], cut[:, 1]
-    if _chosen(settings, fitting):
+    if by_mouth(settings, fitting):
         valid = valid & (_speech(job, "retained")[0] > 0)
     step_s = length_s / settings.chunks
     start_s = start_s[:, None] + step_s * np.arange(settings.chunks)  # (R, C)
@@ -135,7 +135,7 @@ def _read_members(job: Job, settings: Fusion, fitting: bool) -> Sequence:
                 if settings.inputs == "embedding_and_prediction":
                     values = np.concatenate([values, stream.rows("prediction")], axis=1)
                 codes = stream.rows("source")
-            if hears and _chosen(settings, fitting):
+            if hears and by_mouth(settings, fitting):
                 valid = valid & np.repeat(_open_mouth(job, settings, len(valid) // each), each)
             found, here = on_frames(values, valid, start_s, end_s, axis, model)
             code = frame_sources(codes, valid, start_s, end_s, axis.times_s)

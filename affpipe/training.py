@@ -294,7 +294,7 @@ def _labelled(
         if len(sequence):
             out.append(Labelled(sequence, target, known, of_frames))
         else:
-            what = "no label on what there is" if usable else nothing_usable(job, settings, sequence)
+            what = "no label on what there is" if usable else nothing_usable(job, settings, sequence, fitting=partition == "train")
             log.warning("%s: %s: left out of %s: %s", name, item.id, partition, what)
     if not any(stream.known.any() for stream in out):
         raise ManifestError(

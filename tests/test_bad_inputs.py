@@ -75,7 +75,7 @@ def folder(tmp_path) -> Path:
     """A sound run, with its settings as config.yaml."""
     for name in "ab":
         (tmp_path / f"{name}.mp4").write_bytes(clips.apart(sound_clip(), name))
-        (tmp_path / f"{name}.txt").write_text(LABELS)
+        (tmp_path / f"{name}.txt").write_text(LABELS if name == "a" else LABELS.replace("0.1", "0.2"))  # each its own
     (tmp_path / "m.csv").write_text("stream_id,video,partition,va\na,a.mp4,train,a.txt\nb,b.mp4,validation,b.txt\n")
     (tmp_path / "config.yaml").write_text(SETTINGS.format(tmp_path).replace("data_manifest.csv", "m.csv"))
     return tmp_path

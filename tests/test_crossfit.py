@@ -9,11 +9,11 @@ import torch
 from learnable import MODELS, entries, fit_and_apply, make_plan
 
 from affpipe import crossfit
-from affpipe.errors import ManifestError
-from affpipe.jobs import Job
+from affpipe.errors import ManifestError, StoreError
+from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
 from affpipe.plan import Item, Plan
-from affpipe.predict import fitted
+from affpipe.predict import fitted, stage
 from affpipe.predictor import read_record
 
 CPU = torch.device("cpu")
@@ -131,6 +131,18 @@ def test_no_training_stream_is_embedded_by_a_fit_that_saw_it(plan, model):
             assert item.id not in seen[fold]
         else:
             assert fold is None
+
+
+def test_a_fit_that_saw_a_stream_does_not_predict_it(plan, monkeypatch):
+    """Folds hang on the names of videos, which are in no key: after a rename a fit may have learned from a stream of its fold."""
+    fold = Plan.fold
+    monkeypatch.setattr(Plan, "fold", lambda self, model, item: None if (own := fold(self, model, item)) is None else 1 - own)
+    (item,) = [i for i in plan.items("face") if i.id == "a"]
+    with pytest.raises(
+        StoreError, match=r"want the fit without fold \d, got one that learned from a, as its folds were others; run the"
+    ) as found:
+        stage(Context(plan, "face"))(Job(plan, "face", item))
+    assert found.value.damaged == plan.folder("face") / f"fold{1 - fold(plan, 'face', item)}/model.safetensors"
 
 
 def test_the_fold_is_what_the_stream_was_made_with(plan):

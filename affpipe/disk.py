@@ -26,6 +26,7 @@ FAULTS = {  # of the disk -> what to do
     errno.ENOENT: "the folder went away meanwhile: check the disk or mount, then run again",
     errno.ESTALE: "the folder went away meanwhile: check the disk or mount, then run again",
     errno.EIO: "check the disk or mount, then run again",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), or choose another place",
     errno.EISDIR: "a folder has that name: move it away, or choose another place",
     errno.ENOTDIR: "a file stands where a folder should: move it away, or choose another place",
     errno.EEXIST: "a file stands where a folder should: move it away, or choose another place",
@@ -34,7 +35,7 @@ FAULTS = {  # of the disk -> what to do
     errno.EMFILE: "too many files are open: raise the limit (ulimit -n), then run again",
     errno.ENFILE: "too many files are open on this machine: close some, then run again",
 }
-FILLED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # said of a file that is written and never of one that is read
+FILLED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # said of a file that is written and never of one that is read
 log = logging.getLogger("affpipe")
 
 

@@ -3,6 +3,7 @@
 In the store and in the results of a run names are affpipe's own, and a file takes the place of whatever has its name: see `disk.atomic`.
 """
 
+import errno
 import os
 import sys
 from contextlib import suppress
@@ -18,7 +19,9 @@ from affpipe.plain import say
 def place(path: Path) -> Path:
     """Path of the file to write: of a link what it leads to, so that it stays. InputError where a folder, pipe or device stands there."""
     got = instead_of_file(path)
-    if got == "a folder" or waits(path):
+    if got == os.strerror(errno.ELOOP):
+        got = "a link to itself"
+    if got in ("a folder", "a link to itself") or waits(path):
         raise InputError(f"{path}: want a file to write, got {got} of that name; move it away, or choose another place")
     return path.resolve() if path.is_symlink() else path
 

@@ -96,7 +96,7 @@ def test_a_device_that_takes_no_more_is_one_line(tmp_path):
     assert full.is_char_device()
 
 
-@pytest.mark.parametrize("what", ["a folder", "a pipe", "a socket"])
+@pytest.mark.parametrize("what", ["a folder", "a pipe", "a socket", "a link to itself"])
 def test_what_is_no_file_is_refused_where_a_file_is_to_be(tmp_path, monkeypatch, what):
     monkeypatch.chdir(tmp_path)
     match what:
@@ -104,6 +104,8 @@ def test_what_is_no_file_is_refused_where_a_file_is_to_be(tmp_path, monkeypatch,
             Path("x").mkdir()
         case "a pipe":
             os.mkfifo("x")
+        case "a link to itself":
+            Path("x").symlink_to("x")
         case "a socket":
             with socket.socket(socket.AF_UNIX) as end:
                 end.bind("x")

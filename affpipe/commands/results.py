@@ -1,5 +1,6 @@
 """Predicting, scoring, handing in."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -62,9 +63,10 @@ def evaluate(
         raise InputError(f"evaluate: want --task one of {', '.join(TASKS)}, got {task!r}")
     if (run is None) == (truth is None and not pred) or (truth is None) != (not pred):
         raise InputError("evaluate: want either --truth and --pred, or --run")
-    if json is not None and csv is not None and json.resolve() == csv.resolve() and not waits(json):
+    if json is not None and csv is not None and os.path.realpath(json) == os.path.realpath(csv) and not waits(json):
         raise InputError(f"evaluate: want two files, got {json} for --json and for --csv; give each its own")
-    if twice := [folder for i, folder in enumerate(pred or ()) if folder.resolve() in [other.resolve() for other in pred[:i]]]:
+    real = [os.path.realpath(folder) for folder in pred or ()]
+    if twice := [folder for i, folder in enumerate(pred or ()) if real[i] in real[:i]]:
         raise InputError(f"evaluate: want each system once, got --pred {twice[0]} again; give another folder, or leave it out")
     if run is not None:
         found = {name: {t: own for t, own in tasks.items() if task in (None, t)} for name, tasks in read_scores(run).items()}

@@ -5,7 +5,7 @@ import io
 import logging
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -37,21 +37,27 @@ for name, sub in {
 
 def main() -> None:
     """Run the command line; an error that the user can mend is one line and exit status 2."""
+    sys.stdout, sys.stderr = (open(os.devnull, "w") if s is None else s for s in (sys.stdout, sys.stderr))  # noqa: SIM115 - `>&-`
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without a character gets its number, and not a traceback
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
+    except SystemExit as end:  # as every command ends
+        sys.exit(_undelivered() or end.code)
     except AffpipeError as error:
         code = _fail(error)
         if isinstance(error, StoreError) and error.damaged is None and "h5py" in sys.modules:
             # At the end of a process HDF5 tries again to write what a full disk did not take, and crashes: the line above would be lost.
-            sys.stdout.flush()
+            _undelivered()
             logging.shutdown()
             os._exit(code)
-        sys.exit(code)
+        sys.exit(_undelivered() or code)
     except OSError as error:
-        told = disk.mendable(os.fsdecode(error.filename), error) if isinstance(error.filename, str | bytes | os.PathLike) else None
+        if code := _undelivered():
+            sys.exit(code)
+        named = isinstance(error.filename, str | bytes | os.PathLike)
+        told = disk.mendable(os.fsdecode(error.filename) if named else "the disk", error) if named or error.errno in disk.FILLED else None
         if told is None or error.errno == errno.ENOENT:  # of a file that is not there whoever wants it speaks
             raise
         sys.exit(_fail(told))
@@ -67,8 +73,30 @@ def main() -> None:
 
 
 def _fail(error: AffpipeError) -> int:
-    say(f"affpipe: {error}", file=sys.stderr)
+    try:
+        say(f"affpipe: {error}", file=sys.stderr)
+    except OSError:  # nobody is left to be told
+        _drop(sys.stderr)
     return 2
+
+
+def _undelivered() -> int:
+    """Exit status where standard output does not take what was printed, and a line that says so; 0 where it does."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has enough
+        _drop(sys.stdout)
+        return 1
+    except OSError as error:
+        _drop(sys.stdout)
+        other = StoreError(f"standard output: want to use it, got {error.strerror}; send it elsewhere")
+        return _fail(disk.mendable("standard output", error) or other)
+    return 0
+
+
+def _drop(stream: TextIO) -> None:
+    """Let go of what a stream could not take, which Python would try to write again, and say so, as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @app.callback(invoke_without_command=True)

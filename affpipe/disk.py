@@ -27,6 +27,7 @@ FAULTS = {  # of the disk -> what to do
     errno.ENOENT: "the folder went away meanwhile: check the disk or mount, then run again",
     errno.ESTALE: "the folder went away meanwhile: check the disk or mount, then run again",
     errno.EIO: "check the disk or mount, then run again",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), or choose another place",
     errno.EISDIR: "a folder has that name: move it away, or choose another place",
     errno.ENOTDIR: "a file stands where a folder should: move it away, or choose another place",
     errno.EEXIST: "a file stands where a folder should: move it away, or choose another place",
@@ -36,7 +37,7 @@ FAULTS = {  # of the disk -> what to do
     errno.ENFILE: "too many files are open on this machine: close some, then run again",
 }
 NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)  # of a folder: a file system that has no such thing, or no rights
-FILLED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # said of a file that is written and never of one that is read
+FILLED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # said of a file that is written and never of one that is read
 log = logging.getLogger("affpipe")
 
 

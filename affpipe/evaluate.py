@@ -19,7 +19,7 @@ from affpipe.files import left_by_mac, on_disk
 from affpipe.metrics import KEYS, Video
 from affpipe.tasks import EXPRESSIONS, TASKS
 
-TOLERANCE = 50  # frames by which label files and videos of Aff-Wild2 differ in length
+TOLERANCE = 50  # frames by which label files and videos of Aff-Wild2 differ in length, either way
 LEVEL = 0.95  # of intervals
 BINS = 20  # of the histograms of valence and arousal
 TABLE_HEAD = {
@@ -34,8 +34,12 @@ BASELINES = {  # key in the figures of a system -> its row in a table
 }
 
 
-def folders(task: str, truth: Path, predicted: Path) -> dict[str, Video]:
-    """Pairs of official text files of the same name; every truth file must have its prediction."""
+def folders(task: str, truth: Path, predicted: Path, *, beyond: dict[str, int] | None = None) -> dict[str, Video]:
+    """Pairs of official text files of the same name; every truth file must have its prediction.
+
+    Args:
+        beyond: gets id -> annotated rows beyond the end of the prediction, which do not count; of videos that have some.
+    """
     for folder in (truth, predicted):
         if not folder.is_dir():
             raise InputError(f"{folder}: want a folder of official text files, got none; check the path")
@@ -47,13 +51,19 @@ def folders(task: str, truth: Path, predicted: Path) -> dict[str, Video]:
         raise InputError(
             f"{predicted}: want a prediction for each of {len(names)} truth files, got none for {', '.join(missing[:3])}; predict them"
         )
-    return {Path(name).stem: pair(task, truth / name, on_disk(predicted / name)) for name in names}
+    out = {}
+    for name in names:
+        out[Path(name).stem], more = pair(task, truth / name, on_disk(predicted / name))
+        if more and beyond is not None:
+            beyond[Path(name).stem] = more
+    return out
 
 
-def pair(task: str, truth: Path, predicted: Path) -> Video:
-    """Truth and prediction of one stream. Frames valid in the truth must have a value; truth rows beyond the video's end do not count.
+def pair(task: str, truth: Path, predicted: Path) -> tuple[Video, int]:
+    """Truth and prediction of one stream, as far as both go, and how many annotated rows lie beyond.
 
-    Label files and videos of Aff-Wild2 differ in length by a few frames, so up to TOLERANCE annotated rows may lie beyond the prediction.
+    Frames valid in the truth must have a value. Label files and videos of Aff-Wild2 differ in length by a few frames, so up to TOLERANCE
+    rows that say something may lie beyond the other file's end.
     """
     (values, valid), (prediction, given) = formats.read_labels(task, truth), formats.read_labels(task, predicted)
     n = min(len(values), len(prediction))
@@ -68,7 +78,12 @@ def pair(task: str, truth: Path, predicted: Path) -> Video:
         raise ManifestError(
             f"{predicted}: want a row a frame, got {len(prediction)} rows where {truth} annotates {beyond} more; predict every frame"
         )
-    return values[:n], prediction[:n], valid[:n]
+    if int(given[n:].sum()) > TOLERANCE:
+        raise ManifestError(
+            f"{predicted}: want at most {TOLERANCE} rows more than {truth} has, got {len(prediction)} for {len(values)}; "
+            "look whether both are of one video, or fetch the annotation again"
+        )
+    return (values[:n], prediction[:n], valid[:n]), beyond
 
 
 def score(

@@ -6,6 +6,7 @@ what was unpacked there have it. A name is found in either.
 
 import codecs
 import hashlib
+import io
 import os
 import stat
 import unicodedata
@@ -66,6 +67,11 @@ def on_disk(path: Path) -> Path:
 def left_by_mac(name: str) -> bool:
     """Whether a file is what macOS leaves beside others in archives and on foreign disks: no file of anyone's."""
     return name == ".DS_Store" or name.startswith("._")
+
+
+def lines(text: str) -> list[str]:
+    """Lines of a text, which end in \\n, \\r\\n or \\r and in nothing else: editors count no form feed and no separator of Unicode."""
+    return [line.removesuffix("\n") for line in io.StringIO(text, newline=None)]
 
 
 def waits(path: Path) -> bool:

@@ -6,6 +6,7 @@ without a value has the mark of the task in every cell: -5 (va) or -1 (expr, au)
 
 import csv
 import io
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from affpipe.tasks import EXPRESSIONS, TASKS
 
 SHOWN = 80  # characters of a faulty line at most
 SURPLUS = (-49, 2)  # rows of an annotation minus frames of its video, as they occur in Aff-Wild2
+EMPTY = " \t,"  # cells at the end of a line that hold nothing
+NO_QUOTES = "save it without quotes"
+_QUOTED = re.compile(r'(?<![^,])[ \t]*"([^",]*)"[ \t]*(?![^,])')  # a cell between quotes that holds neither comma nor quote
 CELLS = {  # task -> what a cell may hold beside the mark of a frame without a label
     "va": "a number in [-1, 1]",
     "expr": f"a whole number from 0 to {len(EXPRESSIONS) - 1}",
@@ -29,17 +33,21 @@ VALUE = {"va": "{:.6f}", "expr": "{:.0f}", "au": "{:.0f}"}  # task -> how a cell
 def read_labels(task: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Official text file as (T, K) float64, K columns of the task, zero where invalid, and (T,) bool valid.
 
-    A line with the mark (-5 or -1) in any cell is a frame without a label. ManifestError names file and line for a wrong header, a line
-    of other cells, or a value that the task does not have.
+    A line with the mark (-5 or -1) in any cell is a frame without a label. Cells may stand between quotes, and where the header ends in
+    commas the other lines may: so spreadsheets save it. ManifestError names file and line for a wrong header, a line of other cells, or a
+    value that the task does not have.
     """
     t = TASKS[task]
-    lines = files.read_text(path, "annotation file", ManifestError, "check the path").splitlines()
-    if not lines or _bare(lines[0]) != _bare(t.header):
+    text = files.read_text(path, "annotation file", ManifestError, "check the path")
+    lines = files.lines(text)
+    if not lines or not is_header(task, lines[0]):
         got = repr(lines[0][:SHOWN]) if lines else "an empty file"
         raise ManifestError(f"{path}: line 1: want the header {t.header}, got {got}; {_head_remedy(lines[0] if lines else '')}")
-    while lines and not lines[-1].strip(" \t,"):  # a spreadsheet's empty row is commas
+    while lines and not lines[-1].strip(EMPTY):  # a spreadsheet's empty row is commas
         lines.pop()
-    rows, width = lines[1:], len(t.columns)
+    rows, width = [unquoted(line) for line in lines[1:]], len(t.columns)
+    if lines[0].rstrip().endswith(","):
+        rows = [line.rstrip(EMPTY) for line in rows]
     try:
         values = np.loadtxt(io.StringIO("\n".join(rows)), delimiter=",", ndmin=2, comments=None) if rows else np.zeros((0, width))
         if values.shape != (len(rows), width):
@@ -60,17 +68,23 @@ def read_labels(task: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.where(valid[:, None], values, 0.0), valid
 
 
-def _bare(header: str) -> str:
-    return header.replace(" ", "").lower()
+def is_header(task: str, line: str) -> bool:
+    """Whether a line is the header of a task, whatever its letters, blanks, quotes and commas at the end."""
+    return unquoted(line).rstrip(EMPTY).replace(" ", "").lower() == TASKS[task].header.replace(" ", "").lower()
+
+
+def unquoted(line: str) -> str:
+    """A line without the quotes round its cells; those of a cell that holds a comma or a quote stay."""
+    return _QUOTED.sub(r"\1", line) if '"' in line else line
 
 
 def _head_remedy(line: str) -> str:
     for name, t in TASKS.items():
-        if _bare(line) == _bare(t.header):
+        if is_header(name, line):
             return f"it has the labels of {name}: name it in that column"
-        if _is_row(line, len(t.columns)):
+        if _is_row(unquoted(line), len(t.columns)):
             return "put the header in front of the first row"
-    return "mend the file"
+    return NO_QUOTES if '"' in unquoted(line) else "mend the file"
 
 
 def _cells(line: str, width: int) -> str:
@@ -81,10 +95,15 @@ def _cells(line: str, width: int) -> str:
 def _line_remedy(line: str, width: int) -> str:
     if not line.strip():
         return "give the frame its row, or remove the line"
+    line = unquoted(line)
+    if '"' in line:
+        return NO_QUOTES + (", and write decimals with a point" if line.count(",") + 1 == 2 * width else "")
     if ";" in line or "\t" in line:
         return "separate cells by commas, and write decimals with a point"
     if line.count(",") + 1 == 2 * width:
         return "write decimals with a point"
+    if _is_row(line.rstrip(EMPTY), width):
+        return "save it without commas at the end of lines"
     return "mend the line"
 
 
@@ -95,10 +114,11 @@ def _possible(task: str, values: np.ndarray) -> np.ndarray:
 
 
 def _is_row(line: str, width: int) -> bool:
-    if "_" in line or not line.isascii():  # numbers to Python, none to numpy
+    cells = [cell.strip() for cell in line.split(",")]
+    if not all(cell.isascii() and "_" not in cell for cell in cells):  # numbers to Python, none to numpy
         return False
     try:
-        return len([float(cell) for cell in line.split(",")]) == width
+        return len([float(cell) for cell in cells]) == width
     except ValueError:
         return False
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from affpipe import sheets
 from affpipe.errors import ManifestError
-from affpipe.files import folded, instead_of_file, on_disk, read_text
+from affpipe.files import folded, instead_of_file, lines, on_disk, read_text
 from affpipe.overlaps import OFFICIAL
 from affpipe.tasks import TASKS
 
@@ -99,7 +99,7 @@ def scan(path: Path, data_root: Path) -> tuple[list[tuple[int, Row]], list[Manif
     faults: list[tuple[int, ManifestError]] = []
     text = read_text(path, "CSV file", ManifestError, "check the setting `manifest`")
     try:
-        head, table = sheets.rows(text)
+        head, table = sheets.rows(text, COLUMNS)
         _check_head(path, head)
         for number, cells in table:
             try:
@@ -116,7 +116,6 @@ def scan(path: Path, data_root: Path) -> tuple[list[tuple[int, Row]], list[Manif
 
 def _check_head(path: Path, head: Sequence[str]) -> None:
     wrong = [c for c in NEEDED if head.count(c) != 1] + [c for c in COLUMNS if c not in NEEDED and head.count(c) > 1]
-    wrong += [c for c in head if c not in COLUMNS and c.strip().lower() in COLUMNS and c.strip().lower() not in wrong]
     if wrong:
         other = len(head) == 1 and re.search("[;\t]", head[0])  # as spreadsheets save it in some countries
         got = repr(head[0]) if other else ", ".join(head) or "an empty file"
@@ -133,7 +132,7 @@ def _row(cells: dict[str, str], data_root: Path) -> Row:
         got = "more" if None in cells else "fewer"
         raise ManifestError(f"want as many cells as row 1, got {got}; mend the commas or quotes")
     cell = {c: cells.get(c, "").strip() for c in COLUMNS}
-    if any(len(text.splitlines()) > 1 for text in cell.values()):
+    if any(len(lines(text)) > 1 for text in cell.values()):
         raise ManifestError("want cells of one line, got a line break between quotes; mend the quotes")
     for text in cell.values():
         if any(unicodedata.category(c) == "Cc" for c in text):
@@ -281,7 +280,7 @@ def read_decisions(path: Path, rows: Iterable[Row]) -> dict[str, Decision]:
     known, out = {row.stream_id for row in rows}, {}
     text = read_text(path, "curation file", ManifestError, "check subject.curation")
     try:
-        head, table = sheets.rows(text)
+        head, table = sheets.rows(text, ("stream_id", "tracks"))
         if any(head.count(c) != 1 for c in ("stream_id", "tracks")):
             raise ManifestError(
                 f"{path}: row 1: want columns stream_id, tracks, each once, got {', '.join(head)}; mend row 1, or save with commas"

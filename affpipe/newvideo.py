@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, cache, disk, formats, jobs, notes, report, store, workers
+from affpipe import __version__, cache, disk, formats, jobs, notes, outputs, report, store, workers
 from affpipe.errors import AffpipeError, InputError, MediaError, StoreError
 from affpipe.files import folded, instead_of_file, on_disk
 from affpipe.frames import SOURCE_NAMES
@@ -53,7 +53,7 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
         )
     rows, failed = _rows(videos, subject, out)
     if len({folded(row.stream_id) for row in rows}) < len(rows):
-        raise InputError(f"predict: want videos of different names, got {', '.join(map(str, videos))}; rename one")
+        raise InputError(f"predict: want videos of different names, got {', '.join(map(str, videos))}; give each once, or rename one")
     plan = Plan(settings, rows, model_keys=models)
     for model in settings.models:
         path = model_path(plan.folder(model))
@@ -87,8 +87,7 @@ def _rows(videos: list[Path], subject: str, out: Path) -> tuple[list[Row], list[
         try:
             row = _row(video, subject)
             fingerprint(video)
-            if taken := [path for path in _files(row.stream_id, out) if path.is_dir()]:
-                raise InputError(f"{video}: want to write {taken[0]}, got a folder of that name; move it away, or choose another --out")
+            _files(row.stream_id, out)
             rows.append(row)
         except AffpipeError as error:
             failed.append(str(error))
@@ -96,8 +95,9 @@ def _rows(videos: list[Path], subject: str, out: Path) -> tuple[list[Row], list[
 
 
 def _files(id: str, out: Path) -> tuple[Path, Path, Path]:
-    """Table and picture of a video, and what a person should know of both."""
-    return out / f"{id}.csv", out / f"{id}.png", out / f"{id}.json"
+    """Table and picture of a video, and what a person should know of both. InputError where something else than a file has such a name."""
+    table, picture, about = (outputs.place(out / f"{id}{suffix}") for suffix in (".csv", ".png", ".json"))
+    return table, picture, about
 
 
 def _row(video: Path, subject: str) -> Row:

@@ -2,15 +2,21 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 Cells = dict[str | None, str | list[str] | None]  # column -> cell; None -> cells beyond the header; None for a cell that is not there
 
 
-def rows(text: str) -> tuple[list[str], Iterator[tuple[int, Cells]]]:
-    """Header, and each row with the number of its last line, the header being line 1; csv.Error where the text is no CSV."""
+def rows(text: str, known: Collection[str] = ()) -> tuple[list[str], Iterator[tuple[int, Cells]]]:
+    """Header, and each row with the number of its last line, the header being line 1; csv.Error where the text is no CSV.
+
+    Args:
+        known: columns, in small letters, that are meant whatever letters and blanks round them the header has them in.
+    """
     table = csv.DictReader(io.StringIO(text, newline=""))
-    return list(table.fieldnames or []), _rows(table)
+    head = [name if (plain := name.strip().lower()) not in known else plain for name in table.fieldnames or []]
+    table.fieldnames = head
+    return list(head), _rows(table)
 
 
 def _rows(table: csv.DictReader) -> Iterator[tuple[int, Cells]]:

@@ -52,12 +52,19 @@ class Stage:
 
 @dataclass(frozen=True)
 class Status:
-    """How a run stands. published: all is done, results included; failures: file that says what is missing and why, if there is one."""
+    """How a run stands.
+
+    Attributes:
+        published: all is done, results included.
+        failures: file that says what is missing and why, if there is one.
+        faulty: streams of the manifest that some stage lacks by a fault, each once however many stages that are, as the file has them.
+    """
 
     name: str
     stages: tuple[Stage, ...]
     published: bool
     failures: str | None
+    faulty: frozenset[str]
 
     @property
     def percent(self) -> float:
@@ -76,39 +83,40 @@ class Status:
         return [stage.name for stage in self.stages if stage.left_s is None]
 
     @property
-    def faults(self) -> int:
-        """Streams at fault, counted once for each stage that lacks them."""
-        return sum(stage.failed for stage in self.stages)
-
-    @property
     def exit_status(self) -> int:
         """0: finished; 3: finished, and faults were skipped; 1: not finished."""
         if not self.published:
             return UNFINISHED
-        return WITH_FAULTS if self.faults else FINISHED
+        return WITH_FAULTS if self.faulty else FINISHED
 
     def plain(self) -> dict[str, Any]:
         """Ready for JSON."""
         stages = [{**asdict(stage), "missing": stage.missing} for stage in self.stages]
         whole = {"percent": round(self.percent, 2), "left_s": self.left_s, "unknown": self.unknown, "exit_status": self.exit_status}
-        return {"run": self.name, "published": self.published, "failures": self.failures, **whole, "stages": stages}
+        found = {"published": self.published, "failures": self.failures, "streams_at_fault": len(self.faulty)}
+        return {"run": self.name, **found, **whole, "stages": stages}
 
 
 def of(plan: Plan) -> Status:
     """The status of a run."""
     stages: list[Stage] = []
+    faulty: set[str] = set()
     for name in plan.names:
         if name in plan.settings.models:
             stages.append(_fits(plan, name))
-        stages.append(_streams(plan, name))
+        stage, failed = _streams(plan, name)
+        stages.append(stage)
+        if failed:
+            faulty |= {s.id for s in plan.items("subject") if (name != "labels" or plan.labelled(s)) and plan.item(name, s).id in failed}
     whole = not any(stage.open or stage.missing for stage in stages) and Path(plan.published()).exists()
     path = ledger.path(plan)
-    return Status(plan.settings.name, tuple(stages), whole, str(path) if path.exists() else None)
+    return Status(plan.settings.name, tuple(stages), whole, str(path) if path.exists() else None, frozenset(faulty))
 
 
-def _streams(plan: Plan, name: str) -> Stage:
-    """Streams of a stage: those of an index as it says, those of a shard without one by what is in the store."""
+def _streams(plan: Plan, name: str) -> tuple[Stage, set[str]]:
+    """Streams of a stage: those of an index as it says, those of a shard without one by what is in the store. And ids of those at fault."""
     stage, there = Stage(name, "streams", 0), store.names(plan.folder(name))
+    failed: set[str] = set()
     made, working_s = 0, 0.0
     for shard in plan.shards:
         items = plan.items(name, shard)
@@ -122,15 +130,16 @@ def _streams(plan: Plan, name: str) -> Stage:
             record = None
         entries = _entries(Path(index))
         if entries is not None:
-            _count(stage, entries, files, there)
+            failed |= _count(stage, entries, files, there)
         else:
             stage.open += 1
-            _count_open(stage, record, files, there)
+            failed |= _count_open(stage, record, files, there)
             _note(stage, path, record)
         if record is not None:
             made, working_s = made + record.made, working_s + record.working_s
+    stage.failed = len(failed)
     _time(stage, working_s / made if made else None)
-    return stage
+    return stage, failed
 
 
 def _entries(index: Path) -> dict[str, Entry] | None:
@@ -140,23 +149,25 @@ def _entries(index: Path) -> dict[str, Entry] | None:
         return None
 
 
-def _count(stage: Stage, entries: dict[str, Entry], files: dict[str, str], there: set[str]) -> None:
+def _count(stage: Stage, entries: dict[str, Entry], files: dict[str, str], there: set[str]) -> set[str]:
+    """Count what is done or absent; return ids at fault."""
     for id, file in files.items():
         status = entries[id].status if id in entries else "missing"
         stage.done += status == "done" and file in there
         stage.absent += status == "absent"
-        stage.failed += status == "failed"
+    return {id for id in files if id in entries and entries[id].status == "failed"}
 
 
-def _count_open(stage: Stage, record: JobRecord | None, files: dict[str, str], there: set[str]) -> None:
-    """Of a shard without an index: streams that are there are done, and its job's record knows what was at fault or absent."""
+def _count_open(stage: Stage, record: JobRecord | None, files: dict[str, str], there: set[str]) -> set[str]:
+    """As `_count`, of a shard without an index: streams that are there are done, its job's record knows what was at fault or absent."""
     known = record is not None and record.state != "done"  # the index of one that is done was dropped: its streams are to be made again
     faults = set(record.faults) if known else set()
     done = {id for id, file in files.items() if file in there} - faults
     stage.done += len(done)
-    stage.failed += len(faults & files.keys())
+    failed = faults & files.keys()
     if known:
-        stage.absent += min(record.absent, len(files) - len(done) - len(faults & files.keys()))
+        stage.absent += min(record.absent, len(files) - len(done) - len(failed))
+    return failed
 
 
 def _note(stage: Stage, path: Path, record: JobRecord | None) -> None:

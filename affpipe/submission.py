@@ -1,6 +1,5 @@
 """The files that go to the organisers: predictions in the order of their template, with something in every row, and how each was had."""
 
-import os
 import shutil
 import tempfile
 import zipfile
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import __version__, disk, formats, frames, preflight, published
+from affpipe import __version__, disk, formats, frames, outputs, preflight, published
 from affpipe.errors import InputError, ManifestError
 from affpipe.files import left_by_mac
 from affpipe.tasks import TASKS
@@ -177,6 +176,8 @@ def _check_places(task: str, template: Path, predictions: Path, out: Path) -> No
         raise InputError(f"{predictions}: want a folder of official text files, got none; check the path, or predict this task first")
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: want a folder to write into, got a file; give another")
+    for path in (flat, archive):
+        outputs.place(path)
     if flat.resolve() == template.resolve() or folder.resolve() == predictions.resolve():
         raise InputError(f"{out}: want a folder apart from template and predictions, got one in which they would be replaced; give another")
     if folder.exists():
@@ -275,9 +276,12 @@ def _zip(path: Path, folder: Path, names: Sequence[str]) -> None:
 
 
 def _move(aside: Path, summary: Summary) -> None:
-    """Move what was made into place; the folder last, since by the archive it is known as one of ours."""
+    """Move what was made into place, to where a link leads; the folder last, since by the archive it is known as one of ours."""
     for path in (summary.flat, summary.archive):
-        os.replace(aside / path.name, path)
-    if summary.folder.exists():
-        os.replace(summary.folder, aside / "earlier")
-    os.replace(aside / summary.folder.name, summary.folder)
+        with disk.telling(path):
+            shutil.move(aside / path.name, outputs.place(path))
+    folder = summary.folder.resolve()
+    with disk.telling(summary.folder):
+        if folder.exists():
+            shutil.move(folder, aside / "earlier")
+        shutil.move(aside / summary.folder.name, folder)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from affpipe.errors import ManifestError
+from affpipe.files import lines as split
 from affpipe.files import read_text
 from affpipe.manifest import ID_BYTES, STREAM_ID
 from affpipe.tasks import TASKS
@@ -78,7 +79,7 @@ def read_template(task: str, path: Path) -> Template:
 def _template_lines(path: Path) -> list[str]:
     """Lines without BOM, line ends and blank lines at the end."""
     text = read_text(path, "template", ManifestError, "check the path")
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    lines = split(text)
     while lines and not lines[-1].strip():
         lines.pop()
     return lines

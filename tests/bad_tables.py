@@ -1,4 +1,4 @@
-"""Twenty annotations and manifests that are not as they should be: `a.txt` or `data_manifest.csv` in a folder."""
+"""Annotations and manifests that are not as they should be: `a.txt` or `data_manifest.csv` in a folder."""
 
 import codecs
 import os
@@ -127,6 +127,30 @@ TABLES = [
             label,
             "done",
             f"labels: {FRAMES} of {FRAMES} lines with a label",
+            "no fault: read as it is",
+        ),
+        (
+            "an annotation of cells between quotes",
+            annotation('"valence","arousal"\n' + '"0.1","-0.2"\n' * FRAMES),
+            label,
+            "done",
+            f"labels: {FRAMES} of {FRAMES} lines with a label",
+            "no fault: read as it is",
+        ),
+        (
+            "a comma at the end of every row",
+            annotation(HEADER + "0.1,-0.2,\n" * FRAMES),
+            look_through,
+            "refused",
+            "a.txt: line 2: want valence,arousal, got '0.1,-0.2,' (3 cells for 2); save it without commas",
+            "has it lost a column? Where the header ends in a comma too it is read as it is",
+        ),
+        (
+            "a manifest whose header is in capitals",
+            manifest(HEAD.upper() + ROWS),
+            plan,
+            "done",
+            "planned: 2 streams",
             "no fault: read as it is",
         ),
         ("a manifest that is a pipe", a_pipe, plan, "refused", "data_manifest.csv: want a readable CSV file, got a pipe", "write a file"),

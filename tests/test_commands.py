@@ -86,6 +86,37 @@ def test_two_systems_are_compared_on_the_same_videos(data):
     assert f"{difference:+.3f}" in line
 
 
+def test_a_system_is_named_once(data):
+    task, folder = data
+    (folder / "link").symlink_to("good")
+    for again in (folder / "good", folder / "poor" / ".." / "good", folder / "link"):
+        said = fault("evaluate", "--task", task, "--truth", folder / "truth", "--pred", folder / "good", "--pred", again)
+        assert said == f"evaluate: want each system once, got --pred {again} again; give another folder, or leave it out"
+
+
+def test_rows_beyond_a_prediction_are_counted_aloud(data):
+    task, folder = data
+    ask = ("evaluate", "--task", task, "--truth", folder / "truth", "--pred", folder / "good", "--json", folder / "s.json")
+    assert "annotated rows" not in run(*ask)
+    (found,) = json.loads((folder / "s.json").read_text()).values()
+    assert found[task]["beyond"] == {}
+    for video, rows in {"v0": 3, "v2": 1}.items():
+        values, valid = read_labels(task, folder / "good" / f"{video}.txt")
+        write_labels(task, folder / "good" / f"{video}.txt", values[:-rows], valid[:-rows])
+    line = f"{folder / 'good'}: 4 annotated rows lie beyond the end of the prediction and do not count (v0: 3, v2: 1)"
+    assert line in run(*ask).splitlines()
+    (found,) = json.loads((folder / "s.json").read_text()).values()
+    assert found[task]["beyond"] == {"v0": 3, "v2": 1}
+
+
+def test_figures_and_rows_go_to_files_of_their_own(data):
+    task, folder = data
+    ask = ("evaluate", "--task", task, "--truth", folder / "truth", "--pred", folder / "good")
+    said = fault(*ask, "--json", folder / "s", "--csv", folder / "truth" / ".." / "s")
+    assert said.startswith(f"evaluate: want two files, got {folder / 's'} for --json and for --csv")
+    assert not (folder / "s").exists()
+
+
 def test_what_evaluate_is_asked_for_must_make_sense(tmp_path):
     assert "want --task one of va, expr, au, got 'mtl'" in fault("evaluate", "--task", "mtl", "--run", tmp_path)
     assert "want either --truth and --pred, or --run" in fault("evaluate", "--truth", tmp_path)

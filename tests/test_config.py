@@ -98,6 +98,7 @@ BAD = {
     "fuses a feature": ({"models": {"fused": {"reads": ["face", "mesh"]}}}, ["models.fused.reads: want one of", "'face'", "got 'mesh'"]),
     "fuses itself": ({"models": {"fused": {"reads": ["face", "fused"]}}}, ["models.fused.reads: want one of", "got 'fused'"]),
     "fuses one": ({"models": {"fused": {"reads": ["face"]}}}, ["models.fused.reads", "at least 2"]),
+    "weighs one twice": ({"late_fusion": {"members": ["face", "face"]}}, ["late_fusion.members: a model is named twice"]),
     "fuses one twice": ({"models": {"fused": {"reads": ["face", "face"]}}}, ["models.fused.reads: a model is named twice"]),
     "audio model on faces": ({"models": {"voice": {"reads": "mesh"}}}, ["models.voice.reads: chunk_asp wants windows of audio", "'mesh'"]),
     "face model on audio": ({"models": {"face": {"reads": "wavlm"}}}, ["models.face.reads: transformer wants one vector a row", "'wavlm'"]),

@@ -108,6 +108,30 @@ def test_a_prediction_that_ends_long_before_the_annotation_is_refused(data):
         evaluate.folders("va", truth, pred)
 
 
+def test_a_prediction_that_goes_on_long_after_the_annotation_is_refused(data):
+    truth, pred, _ = data
+    write_labels("va", pred / "one.txt", np.zeros((300, 2)), np.ones(300, bool))
+    with pytest.raises(ManifestError) as caught:
+        evaluate.folders("va", truth, pred)
+    said = (
+        f"{pred / 'one.txt'}: want at most 50 rows more than {truth / 'one.txt'} has, got 300 for 60; look whether both are of one video, "
+    )
+    assert str(caught.value) == f"{said}or fetch the annotation again"
+
+
+@pytest.mark.parametrize(("frames", "more", "fits"), [(110, 0, True), (111, 0, False), (10, 50, True), (9, 51, False)])
+def test_as_many_rows_may_lie_beyond_on_either_side(tmp_path, frames, more, fits):
+    write_labels("va", tmp_path / "truth" / "one.txt", np.zeros((60, 2)), np.ones(60, bool))
+    write_labels("va", tmp_path / "pred" / "one.txt", np.zeros((frames, 2)), np.ones(frames, bool))
+    beyond: dict[str, int] = {}
+    if fits:
+        evaluate.folders("va", tmp_path / "truth", tmp_path / "pred", beyond=beyond)
+        assert beyond == ({"one": more} if more else {})
+    else:
+        with pytest.raises(ManifestError, match="50 rows more" if frames > 60 else "annotates 51 more"):
+            evaluate.folders("va", tmp_path / "truth", tmp_path / "pred")
+
+
 def test_every_truth_file_wants_its_prediction(data):
     truth, pred, _ = data
     (pred / "extra.txt").write_text("not read")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from affpipe.errors import ManifestError
-from affpipe.files import instead_of_file, read_bytes, read_text
+from affpipe.files import instead_of_file, lines, read_bytes, read_text
 
 
 def stand(folder: Path, what: str) -> Path:
@@ -39,6 +39,14 @@ def test_it_is_said_what_stands_in_place_of_a_file(tmp_path, monkeypatch, what):
         with pytest.raises(ManifestError) as caught:
             read_bytes(path, "list", ManifestError, "check it")
         assert str(caught.value) == f"{path}: want a readable list, got {got}; check it"
+
+
+def test_lines_end_as_in_editors():
+    assert lines("") == []
+    assert lines("a\nb\r\nc\rd") == ["a", "b", "c", "d"]
+    assert lines("\n\r\n\r") == ["", "", ""]
+    odd = "a\f\v\x1c\x1d\x1e\x85\u2028\u2029b"
+    assert lines(f"{odd}\n{odd}") == [odd, odd]
 
 
 def test_a_name_that_is_too_long_is_no_file(tmp_path):

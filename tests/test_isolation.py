@@ -333,7 +333,7 @@ def test_a_video_that_cannot_be_used_costs_predict_nothing_but_itself(finished, 
     for said in (
         "empty.mp4: want a media file, got an empty one",
         "lost.mp4: want a video file, got nothing",
-        "taken.csv, got a folder of that name; move it away, or choose another --out",
+        "taken.csv: want a file to write, got a folder of that name; move it away, or choose another place",
         ".hidden.mp4': want a file name",
         "strip.mp4: mesh: want a file that it gets through, got ZeroDivisionError: one, two three",
     ):

@@ -185,7 +185,7 @@ def test_new_videos_of_such_names_are_refused_before_anything_is_made(tmp_path):
     videos = [film(tmp_path / "x" / name) for name in ("Talk.mp4", "talk.mp4")]
     results = tmp_path / "results/small"
     disk.write_text(results / "run.json", json.dumps(record(run.plan)))
-    with pytest.raises(InputError, match=r"want videos of different names, got .*Talk\.mp4, .*talk\.mp4; rename one"):
+    with pytest.raises(InputError, match=r"want videos of different names, got .*Talk\.mp4, .*talk\.mp4; give each once, or rename one"):
         newvideo.predict(videos, results, tmp_path / "out", subject="largest", progress=print, done=[])
 
 

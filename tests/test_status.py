@@ -73,7 +73,7 @@ def check_sums(run: Run, found: Status) -> None:
 def test_a_finished_run_is_finished(made):
     found = status.of(made.plan)
     check_sums(made, found)
-    assert (found.percent, found.left_s, found.unknown, found.faults, found.exit_status) == (100, 0, [], 0, 0)
+    assert (found.percent, found.left_s, found.unknown, found.faulty, found.exit_status) == (100, 0, [], set(), 0)
     assert [s.name for s in found.stages][-6:] == ["fit face", "face", "fit voice", "voice", "fit fused", "fused"]
     assert (stage(found, "audio").done, stage(found, "audio").absent) == (2, 1)  # p1 has no sound
 
@@ -162,9 +162,22 @@ def test_skipped_faults_are_an_exit_status_of_their_own(made):
     made.index()
     found = status.of(made.plan)
     check_sums(made, found)
-    assert (found.faults, found.exit_status, found.failures) == (1, 3, None)
+    assert (found.faulty, found.exit_status, found.failures) == ({"v1"}, 3, None)
     disk.write_text(ledger.path(made.plan), "stream_id\n")
     assert status.of(made.plan).failures == str(ledger.path(made.plan))
+
+
+def test_a_stream_that_many_stages_lack_is_one_at_fault(made, monkeypatch, tmp_path):
+    """As the ledger has it: what passes a fault on has none of its own."""
+    for name in ("subject", "landmarks", "mesh", "face"):
+        for id in ("v1", "p1"):
+            made.entries[name][id] = Entry("failed", reason="subject: want x, got y; do z")
+    made.index()
+    found = status.of(made.plan)
+    check_sums(made, found)
+    assert sum(s.failed for s in found.stages) == 8
+    assert found.faulty == {failure.stream_id for failure in ledger.of_run(made.plan, made.entries)} - {"v2"} == {"v1", "p1"}
+    assert found.plain()["streams_at_fault"] == 2
 
 
 def test_a_fit_that_runs_tells_its_epochs(made):

@@ -45,7 +45,8 @@ def status(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG, as_js
         left = f"at least {left} ({unmeasured})" if found.left_s else f"time left unknown ({unmeasured})"
     if not found.published and found.percent == 100:
         left = "jobs that stopped are to be run again" if stopped else "indexes or results are left to write"
-    faults = f"; {found.faults} at fault: {found.failures or 'the logs of their jobs say why'}" if found.faults else ""
+    many = f"{len(found.faulty)} {'stream' if len(found.faulty) == 1 else 'streams'} at fault"
+    faults = f"; {many}: {found.failures or 'the logs of their jobs say why'}" if found.faulty else ""
     say(f"{found.name}: {found.percent:.0f} % of streams and fits, {left}{faults}")
     raise typer.Exit(found.exit_status)
 

@@ -24,19 +24,22 @@ def demo_render(
     jobs: Annotated[int, typer.Option(min=1, help="processes")] = 2,
 ) -> None:
     """Render the demo data: an Aff-Wild2-shaped folder of animated faces with sound and labels."""
+    from affpipe import disk
     from affpipe.console import progress
     from affpipe.demo.render import render
 
-    with progress() as show:
+    with disk.telling(out), progress() as show:
         render(out, seed=seed, jobs=jobs, progress=lambda done, total: show("render", done, total))
 
 
 @weights_app.command("tiny")
 def weights_tiny(out: Annotated[Path, typer.Argument(help="folder of checkpoints")], seed: int = 0) -> None:
     """Make tiny random checkpoints of the real architectures."""
+    from affpipe import disk
     from affpipe.weights.tiny import make_tiny
 
-    make_tiny(out, seed=seed)
+    with disk.telling(out):
+        make_tiny(out, seed=seed)
 
 
 @weights_app.command("fetch")
@@ -46,9 +49,12 @@ def weights_fetch(
     revision: Annotated[str | None, typer.Option(help="commit; default: the pinned one")] = None,
 ) -> None:
     """Download a published checkpoint: pinned revision, checksums, resumable."""
+    from affpipe import disk
     from affpipe.weights.fetch import fetch
 
-    _tell(out / name, fetch(name, out, revision=revision))
+    with disk.telling(out / name):
+        found = fetch(name, out, revision=revision)
+    _tell(out / name, found)
 
 
 @weights_app.command("show")
@@ -121,6 +127,7 @@ def mouth_windows(
     compat: Annotated[str, typer.Option(help="ras2026 (as published) or none (frames counted properly)")] = "none",
 ) -> None:
     """Filter windows by mouth opening, from masks computed elsewhere."""
-    from affpipe.faces.mouth_files import parity_windows, write_windows
+    from affpipe import outputs
+    from affpipe.faces.mouth_files import parity_windows, to_csv
 
-    write_windows(parity_windows(openmouth, windows, compat), out)
+    outputs.write_text(out, to_csv(parity_windows(openmouth, windows, compat)))

@@ -1,5 +1,6 @@
 """Predicting, scoring, handing in."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from affpipe.errors import InputError
 from affpipe.plain import say
 
 app = typer.Typer()
+NAMED = 3  # videos that a line names
 
 
 @app.command()
@@ -51,8 +53,9 @@ def evaluate(
     csv: Annotated[Path | None, typer.Option(help="write figures and intervals here, a row each")] = None,
 ) -> None:
     """Score predictions by the rules of the challenge, pooled and within video, with intervals, beside constants."""
-    from affpipe import caveats, disk, published
+    from affpipe import caveats, outputs, published
     from affpipe import evaluate as scoring
+    from affpipe.files import waits
     from affpipe.publish import TABLE_HEAD, read_scores, read_table
     from affpipe.tasks import TASKS
 
@@ -60,6 +63,11 @@ def evaluate(
         raise InputError(f"evaluate: want --task one of {', '.join(TASKS)}, got {task!r}")
     if (run is None) == (truth is None and not pred) or (truth is None) != (not pred):
         raise InputError("evaluate: want either --truth and --pred, or --run")
+    if json is not None and csv is not None and os.path.realpath(json) == os.path.realpath(csv) and not waits(json):
+        raise InputError(f"evaluate: want two files, got {json} for --json and for --csv; give each its own")
+    real = [os.path.realpath(folder) for folder in pred or ()]
+    if twice := [folder for i, folder in enumerate(pred or ()) if real[i] in real[:i]]:
+        raise InputError(f"evaluate: want each system once, got --pred {twice[0]} again; give another folder, or leave it out")
     if run is not None:
         steady = published.steady(run)
         found = {name: {t: own for t, own in tasks.items() if task in (None, t)} for name, tasks in read_scores(run).items()}
@@ -69,8 +77,9 @@ def evaluate(
         title = f"{run}: validation streams"
     else:
         task = task or "va"
-        videos = {str(folder): scoring.folders(task, truth, folder) for folder in pred}
-        found = scores = {name: {task: scoring.score(task, own)} for name, own in videos.items()}
+        beyond: dict[str, dict[str, int]] = {str(folder): {} for folder in pred}
+        videos = {name: scoring.folders(task, truth, Path(name), beyond=own) for name, own in beyond.items()}
+        found = scores = {name: {task: {**scoring.score(task, own), "beyond": beyond[name]}} for name, own in videos.items()}
         title, beside = f"against {truth}", []
     for name in TASKS:
         systems = {system: own[name] for system, own in scores.items() if name in own}
@@ -82,6 +91,8 @@ def evaluate(
         if run is not None:
             for sentence in caveats.sentences({system: own[name] for system, own in found.items() if name in own}):
                 say(sentence)
+    if run is None:
+        _tell_beyond(beyond)
     if not scores:
         raise InputError(f"evaluate: want a scored system, got none{f' of task {task}' if task else ''} in {run}; see its failures.csv")
     if run is None and len(pred) == 2:
@@ -89,9 +100,9 @@ def evaluate(
     if beside:
         print_table(f"{run}: beside the published table", TABLE_HEAD, beside)
     if json is not None:
-        disk.write_text(json, scoring.to_json(found))
+        outputs.write_text(json, scoring.to_json(found))
     if csv is not None:
-        disk.write_text(csv, scoring.to_csv(scores))
+        outputs.write_text(csv, scoring.to_csv(scores))
 
 
 @app.command()
@@ -150,6 +161,15 @@ def _with_asked(rows: list[tuple[str, ...]], systems: Mapping[str, Mapping[str, 
 
     shares = [caveats.share(own["basis"]["asked"]) if "basis" in own else "-" for own in systems.values()]
     return [(*row, share) for row, share in zip(rows, shares + ["-"] * (len(rows) - len(shares)), strict=True)]
+
+
+def _tell_beyond(beyond: Mapping[str, Mapping[str, int]]) -> None:
+    """A line for each folder whose predictions end before the annotations do."""
+    for folder, rows in beyond.items():
+        if rows:
+            some = ", ".join(f"{name}: {count}" for name, count in list(rows.items())[:NAMED])
+            more = f" and {len(rows) - NAMED} more videos" if len(rows) > NAMED else ""
+            say(f"{folder}: {sum(rows.values())} annotated rows lie beyond the end of the prediction and do not count ({some}{more})")
 
 
 def _print_difference(found: dict, task: str, first: str, second: str) -> None:

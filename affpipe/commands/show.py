@@ -2,7 +2,7 @@
 
 import sys
 
-from affpipe.plain import plain
+from affpipe.plain import heard, plain
 
 
 def print_table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]], *, left: bool = False) -> None:
@@ -16,4 +16,5 @@ def print_table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]], 
         table.add_column(Text(plain(column)), justify="left" if left or i == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(plain(cell)) for cell in row))  # not as markup: names may hold brackets
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    with heard():
+        Console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -110,7 +110,7 @@ def _make(folder: Path, seed: int, jobs: int, progress: Callable[[int, int], Non
                 if progress is not None:
                     progress(done, len(clips))
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # and wait: what is still drawn would lie in the folder that is removed
             raise
     for task in TASKS:
         blank = folder / template(task)

@@ -6,16 +6,17 @@ has `stream`, `start_frame`, `end_frame` (0-based, end exclusive) and `fps`. `co
 """
 
 import csv
+import io
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from affpipe import disk, sheets
+from affpipe import sheets
 from affpipe.errors import ManifestError, SettingsError
 from affpipe.faces.mouth import frame_windows, smooth
-from affpipe.files import on_disk
+from affpipe.files import on_disk, read_text
 
 COLUMNS = ("stream", "start_frame", "end_frame", "start_time", "end_time", "fps", "open_sec", "coverage_ratio", "use_for_audio")
 MIN_OPEN_S, MIN_OPEN_RATIO, MIN_COVERAGE = 1.0, 0.25, 0.80
@@ -53,12 +54,13 @@ def parity_windows(openmouth: Path, windows: Path, compat: Literal["none", "ras2
     return [{c: row[c] for c in COLUMNS} for row in rows]
 
 
-def write_windows(rows: Iterable[dict[str, Any]], path: Path) -> None:
-    """Write rows of COLUMNS as CSV: the file is whole or not there."""
-    with disk.atomic(path) as part, part.open("w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+def to_csv(rows: Iterable[dict[str, Any]]) -> str:
+    """Rows of COLUMNS as CSV."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS)
+    table.writeheader()
+    table.writerows(rows)
+    return text.getvalue()
 
 
 def _mask(path: Path, *, first_number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -76,8 +78,9 @@ def _mask(path: Path, *, first_number: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _read(path: Path, columns: dict[str, Callable[[str], Any]]) -> Iterable[dict[str, Any]]:
     """Rows of a CSV file with `columns` converted and the others as they stand; ManifestError names file and line."""
+    text = read_text(path, "CSV file", ManifestError, "check the path")
     try:
-        head, rows = sheets.rows(path.read_text(encoding="utf-8-sig"))
+        head, rows = sheets.rows(text)
         missing = [c for c in columns if c not in head]
         if missing:
             raise ManifestError(f"{path}: want columns {', '.join(columns)}, got {head}; {', '.join(missing)} not there")
@@ -88,8 +91,8 @@ def _read(path: Path, columns: dict[str, Callable[[str], Any]]) -> Iterable[dict
                 except ValueError as e:
                     raise ManifestError(f"{path}, line {line}: {column}: want {e}, got {row[column]!r}") from e
             yield row
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise ManifestError(f"{path}: cannot be read as CSV: {e}") from e
+    except csv.Error as e:
+        raise ManifestError(f"{path}: want a readable CSV file, got {e}; mend its quotes") from e
 
 
 def _name(text: str) -> str:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from affpipe.errors import ManifestError, SettingsError
+from affpipe.files import lines as split
+from affpipe.formats import is_header
 from affpipe.importers.collection import Collection, Finding, Stream, place, split_side
 from affpipe.importers.duplicates import alike, similar_to
 from affpipe.importers.files import Tree, look, stem
@@ -66,7 +68,7 @@ class _Found:
     def lines(self, text: str) -> list[str] | None:
         """Lines of a text file but for blank ones at the end; None, and a finding, where it is no text."""
         try:
-            lines = (self.tree.root / text).read_text(encoding="utf-8-sig").splitlines()
+            lines = split((self.tree.root / text).read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             what = getattr(error, "strerror", None) or error
             self.findings.append(Finding("not read", text, f"want a text file in UTF-8, got {what}; mend or remove it"))
@@ -137,7 +139,7 @@ def _text(found: _Found, text: str) -> None:
         _test_file(found, task, text, lines)
     elif listed:
         _names(found, text, task or _task_named(path.stem), lines)
-    elif lines and _bare(lines[0]) == _bare(TASKS[task].header):
+    elif lines and is_header(task, lines[0]):
         words = "want annotations in Train_Set, Validation_Set or Test_Set, got one outside of them; move it"
         found.findings.append(Finding("not read", text, words))
 

@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from affpipe.errors import SettingsError
+from affpipe.files import lines
+from affpipe.formats import is_header
 from affpipe.importers.collection import FITS, Collection, Finding, Stream, place, split_side
 from affpipe.importers.earlier import looks_predicted
 from affpipe.importers.files import Tree, look, stem
@@ -19,7 +21,6 @@ from affpipe.tasks import TASKS
 
 _PARTITION = re.compile(r"(train|valid|val|dev|test)(?:ing|ation|elopment|el)?(?:[ _-]?set)?", re.IGNORECASE)
 _WORD = {"train": "train", "test": "test"}  # the others are validation
-_HEADERS = {t.header.lower(): name for name, t in TASKS.items()}
 HEAD_BYTES = 4096  # of a text file are read for its first line
 
 
@@ -62,7 +63,7 @@ def _annotated(tree: Tree, videos: dict[str, str]) -> dict[str, Stream]:
         id = stem(text)
         named = id in videos or split_side(id)[0] in videos
         head = _head(tree.root / text)
-        task = _HEADERS.get(head.replace(" ", "").lower())
+        task = next((name for name in TASKS if is_header(name, head)), "")
         if task and named:
             labels = streams.setdefault(id, Stream(id)).labels
             if labels.setdefault(task, text) != text:
@@ -94,7 +95,7 @@ def _head(path: Path) -> str:
             start = file.read(HEAD_BYTES)
     except OSError as error:
         return f"({error.strerror})"
-    return next(iter(start.decode("utf-8-sig", "backslashreplace").splitlines()), "")
+    return next(iter(lines(start.decode("utf-8-sig", "backslashreplace"))), "")
 
 
 def _partition(tree: Tree, stream: Stream, partition: str, share: float, split: dict[str, str]) -> None:

@@ -4,7 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from affpipe import disk, overlaps
+from affpipe import outputs, overlaps
 from affpipe.errors import ManifestError, MediaError
 from affpipe.importers import table
 from affpipe.importers.audit import Audit, audit
@@ -34,15 +34,16 @@ def make(collection: Collection, out: Path, *, quick: bool = False, jobs: int = 
     """
     if out.is_dir():
         raise ManifestError(f"{out}: want a file to write, got a folder; give a file name, as in {out / 'data_manifest.csv'}")
+    rows, numbers = (out.with_name(f"{out.stem}_audit{suffix}") for suffix in (".csv", ".json"))
+    place, *_ = [outputs.place(path) for path in (out, rows, numbers)]  # before videos are looked through
     streams, left_out = table.sift(collection)
     folders = {stream.images for stream in streams if stream.images and has_images(collection.root / stream.images)}
     official = _overlapping(collection, streams) if collection.official is not None else set()
-    old = table.write(out, table.text(streams, collection.tasks, folders, official), collection.root, force=force)
+    old = table.write(place, table.text(streams, collection.tasks, folders, official), collection.root, force=force)
     whole = replace(collection, findings=[*collection.findings, *left_out])
     done = audit(whole, quick=quick, jobs=jobs, progress=progress)
-    rows, numbers = (out.with_name(f"{out.stem}_audit{suffix}") for suffix in (".csv", ".json"))
-    disk.write_text(rows, done.csv())
-    disk.write_text(numbers, done.json())
+    outputs.write_text(rows, done.csv())
+    outputs.write_text(numbers, done.json())
     return Made(out, len(streams), old, rows, numbers, done)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import disk, manifest
+from affpipe import disk, manifest, outputs
 from affpipe.errors import InputError
 from affpipe.jobs import Progress
 from affpipe.plan import Item, Plan
@@ -51,6 +51,8 @@ def review(settings: Settings, out: Path, *, streams: Sequence[str] = (), comman
         what = "want a run that looks for faces, got one whose models read none"
         raise InputError(f"faces review: {what}; review with the settings of one that does")
     path = out / DECISIONS
+    for file in (path, out / SHEET):
+        outputs.place(file)  # before faces are looked at
     named = settings.subject.curation and Path(settings.subject.curation)
     in_force = named is not None and named.resolve() == path.resolve()
     before = path if path.exists() or in_force else named
@@ -58,7 +60,7 @@ def review(settings: Settings, out: Path, *, streams: Sequence[str] = (), comman
     kept = decisions.still_valid(plan, found)
     if kept.dropped and before == path:
         before = out / f"{DECISIONS}.old"
-        disk.write_text(before, path.read_text(encoding="utf-8-sig"))
+        outputs.write_text(before, path.read_text(encoding="utf-8-sig"))
     videos = _videos(plan, streams)
     sheet, absent, views = Sheet(), [], []
     for done, items in enumerate(videos):
@@ -71,8 +73,8 @@ def review(settings: Settings, out: Path, *, streams: Sequence[str] = (), comman
         sheet.add(video)
     progress("faces review", len(videos), len(videos))
     out.mkdir(parents=True, exist_ok=True)
-    disk.write_text(out / SHEET, sheet.html(settings.name, absent, kept.dropped, decisions=str(path), command=command))
-    decisions.write(path, plan, views, found, kept.decisions)
+    outputs.write_text(out / SHEET, sheet.html(settings.name, absent, kept.dropped, decisions=str(path), command=command))
+    decisions.write(outputs.place(path), plan, views, found, kept.decisions)
     count = {status: sum(view.status == status for view in views) for status in ("ambiguous", "decided")}
     faults = [f"{line}: not carried over, decide anew (they are in {before})" for line in kept.dropped]
     faults += [f"{view.id}: {view.reason}" for view in views if view.choice is None]

@@ -156,7 +156,9 @@ class Settings(Section):
             raise ValueError("models.late_fusion: the name is that of late fusion in the scores; choose another")
         named = {"publish": [self.publish]}
         if self.late_fusion:
-            named["late_fusion.members"] = list(self.late_fusion.members)
+            named["late_fusion.members"] = members = list(self.late_fusion.members)
+            if len(set(members)) < len(members):
+                raise ValueError(f"late_fusion.members: a model is named twice in {members}")
         if self.reference:
             named["reference.rows"] = list(self.reference.rows)
         for where, models in named.items():

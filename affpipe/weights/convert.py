@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from affpipe import outputs
 from affpipe.disk import atomic
 from affpipe.errors import WeightsError
 from affpipe.weights import pickled
@@ -55,7 +56,7 @@ def convert(source: Path, out: Path, *, trust: bool = False) -> Converted:
         raise WeightsError(f"convert: {source}: want tensors that it holds, got {own} bytes that make {size}; do not trust it")
     plain = {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}  # shared ones too
     try:
-        with atomic(out) as part:
+        with atomic(outputs.place(out)) as part:
             save_file(plain, part, metadata={"format": "pt"})
     except (SafetensorError, ValueError, KeyError) as error:  # a type of number that the format does not have
         raise WeightsError(f"convert: {source}: want tensors that safetensors can hold, got others ({first_line(error)})") from None

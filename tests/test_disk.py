@@ -22,13 +22,13 @@ from safetensors.torch import save_file
 from small_run import Run
 
 from affpipe import cache as caches
-from affpipe import disk, epochs, predictor
+from affpipe import disk, epochs, outputs, predictor
 from affpipe.demo import render
 from affpipe.demo.clips import CLIPS
 from affpipe.doctor import disks
 from affpipe.doctor.finding import FINE
 from affpipe.errors import SettingsError, StoreError
-from affpipe.faces.mouth_files import write_windows
+from affpipe.faces.mouth_files import to_csv
 from affpipe.jobrecord import JobRecord
 from affpipe.manifest import ID_BYTES
 from affpipe.report.views import fit_record
@@ -258,7 +258,7 @@ def test_a_link_under_a_temporary_name_is_not_written_through(tmp_path, monkeypa
     if what == "weights record":
         records.record(weights, name="w", source="test")
     else:
-        write_windows([], tmp_path / name)
+        outputs.write_text(tmp_path / name, to_csv([]))
     assert (tmp_path / name).is_file()
     assert precious.read_text() == "here"
 

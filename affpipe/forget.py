@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from affpipe import cache, disk, jsonfile, published, runs, store
+from affpipe import cache, disk, learned, published, runs, store
 from affpipe.cache import Folder
 from affpipe.encoders.specs import ENCODERS
 from affpipe.errors import InputError, StoreError
@@ -19,7 +19,7 @@ from affpipe.files import composed
 from affpipe.indexes import read_index
 from affpipe.jobrecord import JobRecord
 from affpipe.plan import STAGES, Plan
-from affpipe.store import FIT, KEY, MODEL
+from affpipe.store import FIT, KEY, MODEL, STATE
 
 STREAM = re.compile(r"\.?(?P<id>.+)\.[0-9a-f]{8}\.(h5|flac)(\..+\.part)?")  # file of the store, or one that was half written
 OF_STREAMS = ("predictions/*.csv", "official/*/*.txt", "models/*/*/*.txt", "late_fusion/predictions/*.txt")
@@ -138,28 +138,14 @@ def _fits(folder: Folder, whom: Person) -> Iterator[tuple[Path, str]]:
 
     Where one fit of a key had anything of the person, those without a fold go with it: they were fitted into its space.
     """
-    places = [place for place in (folder.path, *sorted(folder.path.glob("fold*"))) if place.is_dir() and not place.is_symlink()]
-    learned = next((why for why in (_learned(place / FIT, whom) for place in places) if why), "")
+    places = learned.fits(folder.path)
+    why = next((found for place in places if (found := learned.had(place, whom.streams, unknown=whom.fits))), "")
     for place in places:
-        if learned:
-            yield from ((path, learned) for path in (place / FIT, place / MODEL) if path.exists())
-        for state in place.glob("checkpoints"):
-            if learned or (whom.fits and not (place / FIT).exists()):
-                yield state, "the state of a stopped fit, which may have learned from it"
-
-
-def _learned(record: Path, whom: Person) -> str:
-    """What a fit had of the person; "" where it had nothing, or is not there."""
-    if not record.exists():
-        return "of a model without the record of its fit" if whom.fits and record.with_name(MODEL).exists() else ""
-    try:
-        found = jsonfile.read(record)
-        had = {part: whom.streams & {composed(id) for id in found[part]} for part in ("train", "validation")}
-    except (ValueError, KeyError, TypeError):
-        return "of a model whose record does not say what it was fitted on"
-    if had["train"]:
-        return f"of a model that learned from {', '.join(sorted(had['train']))}"
-    return f"of a model that was chosen by {', '.join(sorted(had['validation']))}" if had["validation"] else ""
+        if why:
+            yield from ((path, why) for path in (place / FIT, place / MODEL) if path.exists())
+        state = place / STATE
+        if state.exists() and (why or (whom.fits and not (place / FIT).exists())):
+            yield state, "the state of a stopped fit, which may have learned from it"
 
 
 # ---- results -----------------------------------------------------------------------------------------------------------------------------

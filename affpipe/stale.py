@@ -4,13 +4,12 @@ An identity is of some blocks of a file, which is what a plan can afford; the st
 found by the settings of a run: the store itself holds no paths.
 """
 
-import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import jsonfile, manifest, store
-from affpipe.cache import Folder, folders
+from affpipe import learned, manifest, store
+from affpipe.cache import Folder, folders, free
 from affpipe.errors import MediaError, StoreError
 from affpipe.files import sha256
 from affpipe.plan import Plan
@@ -79,7 +78,7 @@ def forget(cache: Path, made: Made) -> Iterator[tuple[Path, str]]:
     why = f"deleted: {made.video} has changed since it was read, though its identity has not"
     for folder in folders(cache):
         if made.fits and _learnt(folder, made.ids):
-            shutil.rmtree(folder.path)
+            free(folder)
             yield folder.path, why
             continue
         for path in folder.files:
@@ -90,16 +89,4 @@ def forget(cache: Path, made: Made) -> Iterator[tuple[Path, str]]:
 
 def _learnt(folder: Folder, ids: frozenset[str]) -> bool:
     """Whether a folder holds a model fitted on one of these streams, or one that does not say on what: that of a fit that is not over."""
-    models, records = folder.path.rglob(store.MODEL), list(folder.path.rglob(store.FIT))
-    unknown = any(folder.path.rglob(store.STATE)) or any(path.with_name(store.FIT) not in records for path in models)
-    return unknown or any(_fitted_on(record, ids) for record in records)
-
-
-def _fitted_on(record: Path, ids: frozenset[str]) -> bool:
-    try:
-        found = jsonfile.read(record)
-        return bool(ids & {*found["train"], *found["validation"]})
-    except OSError as error:
-        raise store.unreadable(record, error) from None
-    except (ValueError, KeyError, TypeError):  # damaged
-        return True
+    return any((fit / store.STATE).exists() or learned.had(fit, ids, unknown=True) for fit in learned.fits(folder.path))

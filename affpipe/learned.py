@@ -1,0 +1,33 @@
+"""What models in the store had of streams, by the records of their fits: which they learned from, and which they were chosen by."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from affpipe import jsonfile
+from affpipe.files import composed
+from affpipe.store import FIT, MODEL, unreadable
+
+
+def fits(folder: Path) -> list[Path]:
+    """Folders of a model's fits: its own, for the one on all streams, and those without a fold; no links."""
+    return [place for place in (folder, *sorted(folder.glob("fold*"))) if place.is_dir() and not place.is_symlink()]
+
+
+def had(fit: Path, ids: Collection[str], *, unknown: bool) -> str:
+    """What a fit had of streams, for people; "" where it had nothing, or is not there. A record that does not say counts as a yes.
+
+    Args:
+        unknown: whether a model without a record counts too.
+    """
+    try:
+        found = jsonfile.read(fit / FIT)
+        own = {part: {composed(id) for id in found[part]} & {composed(id) for id in ids} for part in ("train", "validation")}
+    except FileNotFoundError:
+        return "of a model without the record of its fit" if unknown and (fit / MODEL).exists() else ""
+    except OSError as error:
+        raise unreadable(fit / FIT, error) from None
+    except (ValueError, KeyError, TypeError):
+        return "of a model whose record does not say what it was fitted on"
+    if own["train"]:
+        return f"of a model that learned from {', '.join(sorted(own['train']))}"
+    return f"of a model that was chosen by {', '.join(sorted(own['validation']))}" if own["validation"] else ""

@@ -18,12 +18,15 @@ from affpipe.plain import say
 
 def place(path: Path) -> Path:
     """Path of the file to write: of a link what it leads to, so that it stays. InputError where a folder, pipe or device stands there."""
-    got = instead_of_file(path)
-    if got == os.strerror(errno.ELOOP):
-        got = "a link to itself"
+    got = "a link to itself" if loops(path) else instead_of_file(path)
     if got in ("a folder", "a link to itself") or waits(path):
         raise InputError(f"{path}: want a file to write, got {got} of that name; move it away, or choose another place")
     return path.resolve() if path.is_symlink() else path
+
+
+def loops(path: Path) -> bool:
+    """Whether a link leads back to itself."""
+    return instead_of_file(path) == os.strerror(errno.ELOOP)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -178,6 +178,8 @@ def _check_places(task: str, template: Path, predictions: Path, out: Path) -> No
         raise InputError(f"{out}: want a folder to write into, got a file; give another")
     for path in (flat, archive):
         outputs.place(path)
+    if outputs.loops(folder):
+        raise InputError(f"{folder}: want a new folder or that of an earlier submission, got a link to itself; remove it")
     if flat.resolve() == template.resolve() or folder.resolve() == predictions.resolve():
         raise InputError(f"{out}: want a folder apart from template and predictions, got one in which they would be replaced; give another")
     if folder.exists():

@@ -187,6 +187,14 @@ def test_a_submission_goes_to_where_links_lead_and_replaces_no_device(scored, te
         submission.make("va", template, tmp_path / "pred", out)
 
 
+@pytest.mark.parametrize("name", ["va", "va_submission.zip", "va_predictions.txt"])
+def test_a_submission_goes_to_no_link_that_leads_to_itself(scored, template, tmp_path, name):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).symlink_to(name)
+    with pytest.raises(InputError, match=rf"out/{name}: want a .*, got a link to itself"):
+        submission.make("va", template, tmp_path / "pred", tmp_path / "out")
+
+
 def test_predictions_replace_no_pipe(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"x" * 5000)
     os.mkfifo(tmp_path / "a.png")

@@ -88,7 +88,7 @@ def _nothing(heard: Heard) -> str:
     if not heard.placed:
         return "lies outside the time of the video"
     mended = f" but for {heard.mended} samples that are no number" if heard.mended else ""
-    return f"is digitally silent{mended}" if min(heard.own_swing, heard.swing) < QUIET else ""
+    return f"is digitally silent{mended}" if not heard.sounds or heard.swing < QUIET else ""
 
 
 def _decoded(container: av.container.InputContainer, stream: av.AudioStream, heard: Heard, path: Path) -> Iterator[av.AudioFrame]:

@@ -22,7 +22,8 @@ class Heard:
         out_hz, given: rate of the axis, samples on it. placed: those of them that the track has; holes: those between two that it has.
         cut: samples left out, as their time was taken. clipped: beyond full scale. silent: in cells without a swing over a step of 16 bits.
         louder: of the track, taken from one channel as the mix had lost it.
-        own_swing, swing: half of the way between the samples that lie furthest apart, within a frame of the track and a cell of the axis.
+        sounds: whether a frame of the track swings by over a step of 16 bits. swing: half of what lies between the samples of a cell of the
+            axis, of the cell where that is most.
         clock: what is said of its timestamps. bad: why packets were rejected.
     """
 
@@ -39,7 +40,7 @@ class Heard:
     clipped: int = 0
     silent: int = 0
     louder: int = 0
-    own_swing: float = 0.0
+    sounds: bool = False
     swing: float = 0.0
     clock: Told = field(default_factory=Told)
     bad: list[str] = field(default_factory=list)

@@ -80,7 +80,7 @@ class _Run:
         heard.samples += frame.samples
         heard.values += frame.samples * frame.layout.nb_channels
         heard.mended += mend(frame)
-        heard.own_swing = max(heard.own_swing, swing(scaled(frame)))
+        heard.sounds = heard.sounds or swing(scaled(frame)) >= QUIET
         yield from self._resampled(frame)
 
     def rest(self) -> Iterator[tuple[int, np.ndarray]]:

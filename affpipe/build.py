@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from affpipe.settings import Attention, AULoss, ExprLoss, Loss, ModelSettings, VALoss
+from affpipe.settings.models import Attention, ModelSettings
+from affpipe.settings.training import AULoss, ExprLoss, Loss, VALoss
 from affpipe.tasks import EXPRESSIONS, slices
 
 if TYPE_CHECKING:

@@ -11,10 +11,12 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from affpipe import settings
 from affpipe.errors import SettingsError
-from affpipe.settings import Section, Settings
+from affpipe.settings.base import Section
+from affpipe.settings.features import Feature
+from affpipe.settings.models import ModelSettings
 from affpipe.settings.plain import kinds, misread
+from affpipe.settings.run import Settings
 from affpipe.yamlfile import read_yaml
 
 NAMED = (("features",), ("models",), ("reference", "rows"))  # places that hold sections by names of the user's choice
@@ -180,8 +182,8 @@ def _section(annotation: Any) -> Any:
 
 
 _TAGGED: dict[str, type[Section]] = {  # the value of `encoder` or `kind` -> its section
-    section.model_fields["encoder" if union is settings.Feature else "kind"].default: section
-    for union in (settings.Feature, settings.ModelSettings)
+    section.model_fields["encoder" if union is Feature else "kind"].default: section
+    for union in (Feature, ModelSettings)
     for section in get_args(get_args(union)[0])
 }
 

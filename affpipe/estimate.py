@@ -18,7 +18,7 @@ from affpipe.indexes import Entry, read_index
 from affpipe.jobrecord import JobRecord
 from affpipe.lengths import Lengths
 from affpipe.plan import Item, Plan
-from affpipe.settings import ChunkModel
+from affpipe.settings.models import ChunkModel
 
 MEASURED, DEFAULT, ARITHMETIC, UNKNOWN = "measured here", "default", "arithmetic", "unknown"
 

@@ -21,7 +21,7 @@ from affpipe.files import read_bytes
 from affpipe.manifest import Row, check_images, fold_groups, read_curation
 from affpipe.media.identity import fingerprint
 from affpipe.overlaps import OFFICIAL, Member, Overlap
-from affpipe.settings import MEDIA_STAGES, Settings
+from affpipe.settings.run import MEDIA_STAGES, Settings
 
 # Bump a revision by hand when the code of a stage or model changes values.
 STAGES = {  # name -> (level, stages read, revision); `speech` also reads `vad` where that is set

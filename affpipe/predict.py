@@ -19,7 +19,7 @@ from affpipe.frames import NEAREST, NONE, FrameAxis
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Item, Plan
 from affpipe.predictor import Predictor
-from affpipe.settings import ChunkModel, ModelSettings
+from affpipe.settings.models import ChunkModel, ModelSettings
 from affpipe.store import Stream
 from affpipe.tasks import ACTION_UNITS, slices
 
@@ -132,7 +132,7 @@ def to_frames(stream: Stream, axis: FrameAxis, tasks: Sequence[str], settings: M
     Then they are decoded, see `decoding`. Source: Team RAS, sec. 3.2 (expansion of segments).
 
     Args:
-        use: whose outputs a stream outside of training has, see `settings.CrossValidation`.
+        use: whose outputs a stream outside of training has, see `CrossValidation`.
     """
     raw, thresholds = outputs(stream, tasks, use)
     times = stream.start_s, stream.end_s

@@ -22,7 +22,7 @@ from affpipe import build, disk, frames, jsonfile, store
 from affpipe.backbone import Backbone
 from affpipe.errors import StoreError
 from affpipe.sequences import FULL_SCALE, Sequence, cut, places, tensor, widen, windows
-from affpipe.settings import ChunkModel, ModelSettings
+from affpipe.settings.models import ChunkModel, ModelSettings
 from affpipe.weights.declared import stored, unfilled
 
 FLAT = 1e-6  # a feature that varies less than this is only centred

@@ -14,7 +14,7 @@ from affpipe.indexes import Entry, read_index, write_index
 from affpipe.jobrecord import JobRecord, recording
 from affpipe.jobs import Progress
 from affpipe.plan import Item, Plan, digest
-from affpipe.settings import Settings
+from affpipe.settings.run import Settings
 
 log = logging.getLogger("affpipe")
 

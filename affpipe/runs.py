@@ -17,7 +17,7 @@ from pathlib import Path
 from affpipe import config, disk, jsonfile, published
 from affpipe.errors import AffpipeError, StoreError
 from affpipe.plan import Plan, digest
-from affpipe.settings import Settings
+from affpipe.settings.run import Settings
 from affpipe.store import KEY
 
 KEEP_DAYS = 30  # since the last job of a run that has published nothing

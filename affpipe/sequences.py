@@ -17,7 +17,7 @@ from affpipe.faces.mouth import SLACK_S
 from affpipe.frames import NEAREST, NONE, OBSERVED, FrameAxis
 from affpipe.jobs import Job
 from affpipe.media import audio
-from affpipe.settings import ChunkModel, Fusion, ModelSettings, RAAVModel
+from affpipe.settings.models import ChunkModel, Fusion, ModelSettings, RAAVModel
 from affpipe.tasks import slices, width
 
 FULL_SCALE = 32768  # of 16-bit samples

@@ -12,7 +12,7 @@ from statistics import mean
 
 from affpipe.lengths import Length
 from affpipe.plan import Item, Plan
-from affpipe.settings import Attention, ChunkModel, CrossAttentionModel, Fusion, MambaModel, ModelSettings, RAAVModel
+from affpipe.settings.models import Attention, ChunkModel, CrossAttentionModel, Fusion, MambaModel, ModelSettings, RAAVModel
 from affpipe.store import CHUNK_BLOB, CHUNK_BYTES, CHUNK_ROWS
 from affpipe.tasks import width
 from affpipe.weights.sizes import Network, network

@@ -13,7 +13,7 @@ from affpipe.cache import Folder, folders, free
 from affpipe.errors import MediaError, StoreError
 from affpipe.files import sha256
 from affpipe.plan import Plan
-from affpipe.settings import Settings
+from affpipe.settings.run import Settings
 
 
 @dataclass(frozen=True)

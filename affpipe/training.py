@@ -31,7 +31,8 @@ from affpipe.plan import Item, Plan
 from affpipe.predict import fitted, nothing_usable, spread
 from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import FULL_SCALE, Packed, Sequence
-from affpipe.settings import ChunkModel, ModelSettings, Training
+from affpipe.settings.models import ChunkModel, ModelSettings
+from affpipe.settings.training import Training
 from affpipe.tasks import slices, width
 
 ensure_torchvision()  # lightning looks for torchvision

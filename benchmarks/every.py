@@ -18,7 +18,7 @@ from affpipe.faces.detect import MediaPipeDetector
 from affpipe.faces.interpolate import Face, follow
 from affpipe.faces.track import Tracker, iou
 from affpipe.media.decode import frames
-from affpipe.settings import Faces
+from affpipe.settings.media import Faces
 from benchmarks.speed.inputs import SMALL, film
 
 EVERY = (2, 3, 5, 10)

@@ -9,8 +9,21 @@ from typing import Any, Literal, get_args, get_origin
 import annotated_types as limits
 from pydantic.fields import FieldInfo
 
-from affpipe import settings
-from affpipe.settings import Section
+from affpipe.settings.base import Section
+from affpipe.settings.features import Grada, LogMel, Mesh, Qwen3VL, WavLM
+from affpipe.settings.media import Audio, Faces, Frames, Landmarks, Mouth, Speech, Subject, Vad
+from affpipe.settings.models import (
+    ChunkModel,
+    CrossAttentionModel,
+    DCMMOEModel,
+    Decode,
+    MambaModel,
+    RAAVModel,
+    SequenceModel,
+    TransformerModel,
+)
+from affpipe.settings.run import CrossValidation, LateFusion, PublishedRow, Reference, Settings
+from affpipe.settings.training import Augment, AULoss, ExprLoss, Loss, Smooth, Training, VALoss
 
 PAGE = Path(__file__).with_name("settings.md")
 HEAD = """\
@@ -27,39 +40,39 @@ those streams anew under another name and leaves the old ones in the store. Wher
 where, how fast or by which job a value is made, not the value.
 """
 SECTIONS = {  # heading -> (model, base whose rows are not repeated, where it stands in a settings file)
-    "The run": (settings.Settings, None, "At the top level."),
-    "frames": (settings.Frames, None, ""),
-    "audio": (settings.Audio, None, ""),
-    "vad": (settings.Vad, None, ""),
-    "faces": (settings.Faces, None, ""),
-    "subject": (settings.Subject, None, ""),
-    "landmarks": (settings.Landmarks, None, ""),
-    "mouth": (settings.Mouth, None, ""),
-    "speech": (settings.Speech, None, ""),
-    "Feature mesh": (settings.Mesh, None, "`features.NAME` with `encoder: mesh`."),
-    "Feature grada": (settings.Grada, None, "`features.NAME` with `encoder: grada`."),
-    "Feature qwen3vl": (settings.Qwen3VL, None, "`features.NAME` with `encoder: qwen3vl`."),
-    "Feature wavlm": (settings.WavLM, None, "`features.NAME` with `encoder: wavlm`."),
-    "Feature logmel": (settings.LogMel, None, "`features.NAME` with `encoder: logmel`."),
-    "All models": (settings.SequenceModel, None, "`models.NAME` of every kind; a kind's own defaults follow below."),
-    "Model transformer": (settings.TransformerModel, settings.SequenceModel, "`models.NAME` with `kind: transformer`."),
-    "Model mamba": (settings.MambaModel, settings.SequenceModel, "`models.NAME` with `kind: mamba`."),
-    "Model chunk_asp": (settings.ChunkModel, settings.SequenceModel, "`models.NAME` with `kind: chunk_asp`."),
-    "Model dcmmoe": (settings.DCMMOEModel, settings.SequenceModel, "`models.NAME` with `kind: dcmmoe`."),
-    "Model cross_attention": (settings.CrossAttentionModel, settings.SequenceModel, "`models.NAME` with `kind: cross_attention`."),
-    "Model raav": (settings.RAAVModel, settings.SequenceModel, "`models.NAME` with `kind: raav`."),
-    "training": (settings.Training, None, "`models.NAME.training`."),
-    "loss": (settings.Loss, None, "`models.NAME.training.loss`."),
-    "loss of va": (settings.VALoss, None, "`models.NAME.training.loss.va`."),
-    "loss of expr": (settings.ExprLoss, None, "`models.NAME.training.loss.expr`."),
-    "loss of au": (settings.AULoss, None, "`models.NAME.training.loss.au`."),
-    "augment": (settings.Augment, None, "`models.NAME.augment`, of `chunk_asp`."),
-    "smooth": (settings.Smooth, None, "`models.NAME.smooth`. Changes what is published, and no model."),
-    "decode": (settings.Decode, None, "`models.NAME.decode`. Changes what is published, and no model."),
-    "cross_validation": (settings.CrossValidation, None, "`use` changes what is published, and no model."),
-    "late_fusion": (settings.LateFusion, None, "Changes what is published, and no model."),
-    "reference": (settings.Reference, None, "A published table that the report prints beside the run's figures."),
-    "A row of reference": (settings.PublishedRow, None, "`reference.rows.MODEL`."),
+    "The run": (Settings, None, "At the top level."),
+    "frames": (Frames, None, ""),
+    "audio": (Audio, None, ""),
+    "vad": (Vad, None, ""),
+    "faces": (Faces, None, ""),
+    "subject": (Subject, None, ""),
+    "landmarks": (Landmarks, None, ""),
+    "mouth": (Mouth, None, ""),
+    "speech": (Speech, None, ""),
+    "Feature mesh": (Mesh, None, "`features.NAME` with `encoder: mesh`."),
+    "Feature grada": (Grada, None, "`features.NAME` with `encoder: grada`."),
+    "Feature qwen3vl": (Qwen3VL, None, "`features.NAME` with `encoder: qwen3vl`."),
+    "Feature wavlm": (WavLM, None, "`features.NAME` with `encoder: wavlm`."),
+    "Feature logmel": (LogMel, None, "`features.NAME` with `encoder: logmel`."),
+    "All models": (SequenceModel, None, "`models.NAME` of every kind; a kind's own defaults follow below."),
+    "Model transformer": (TransformerModel, SequenceModel, "`models.NAME` with `kind: transformer`."),
+    "Model mamba": (MambaModel, SequenceModel, "`models.NAME` with `kind: mamba`."),
+    "Model chunk_asp": (ChunkModel, SequenceModel, "`models.NAME` with `kind: chunk_asp`."),
+    "Model dcmmoe": (DCMMOEModel, SequenceModel, "`models.NAME` with `kind: dcmmoe`."),
+    "Model cross_attention": (CrossAttentionModel, SequenceModel, "`models.NAME` with `kind: cross_attention`."),
+    "Model raav": (RAAVModel, SequenceModel, "`models.NAME` with `kind: raav`."),
+    "training": (Training, None, "`models.NAME.training`."),
+    "loss": (Loss, None, "`models.NAME.training.loss`."),
+    "loss of va": (VALoss, None, "`models.NAME.training.loss.va`."),
+    "loss of expr": (ExprLoss, None, "`models.NAME.training.loss.expr`."),
+    "loss of au": (AULoss, None, "`models.NAME.training.loss.au`."),
+    "augment": (Augment, None, "`models.NAME.augment`, of `chunk_asp`."),
+    "smooth": (Smooth, None, "`models.NAME.smooth`. Changes what is published, and no model."),
+    "decode": (Decode, None, "`models.NAME.decode`. Changes what is published, and no model."),
+    "cross_validation": (CrossValidation, None, "`use` changes what is published, and no model."),
+    "late_fusion": (LateFusion, None, "Changes what is published, and no model."),
+    "reference": (Reference, None, "A published table that the report prints beside the run's figures."),
+    "A row of reference": (PublishedRow, None, "`reference.rows.MODEL`."),
 }
 NO_KEY = {"name", "manifest", "data_root", "cache", "results", "weights", "device", "shards", "on_error"}  # of the run
 MEANING = {
@@ -178,7 +191,7 @@ def _row(model: type[Section], name: str, field: FieldInfo) -> str:
     default = "required" if field.is_required() else "see below" if _is_section(field) else _yaml(field.default)
     meaning = "see below" if _is_section(field) else _meaning(model, name)
     unkeyed = not (field.json_schema_extra or {}).get("keyed", True) and name != "curation"  # which is in no key, yet alters values
-    no_key = unkeyed or (model is settings.Settings and name in NO_KEY)
+    no_key = unkeyed or (model is Settings and name in NO_KEY)
     meaning = meaning.replace("<", "&lt;")
     return f"| `{name}` | {kind} | {default} | {allowed} | {meaning}{' (*no key*)' if no_key else ''} |"
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from affpipe import config
-from affpipe.settings import Settings
+from affpipe.settings.run import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))

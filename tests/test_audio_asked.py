@@ -25,7 +25,7 @@ from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
 from affpipe.predictor import Predictor
 from affpipe.sequences import Packed
-from affpipe.settings import ChunkModel
+from affpipe.settings.models import ChunkModel
 from affpipe.stages.labels import labels
 from affpipe.training import _labelled
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from affpipe.config import parse
 from affpipe.encoders.augment import add_noise, augment, band_limit, gain, reverb
 from affpipe.errors import SettingsError
-from affpipe.settings import Augment
+from affpipe.settings.training import Augment
 
 RATE, SAMPLES = 16000, 16000
 CHANGES = ["gain", "noise", "band", "reverb"]

@@ -16,7 +16,7 @@ from affpipe.manifest import Row
 from affpipe.plan import Plan
 from affpipe.predict import frames_of, outputs
 from affpipe.predictor import model_path
-from affpipe.settings import CrossValidation
+from affpipe.settings.run import CrossValidation
 from affpipe.store import Header, Stream, write
 from affpipe.training import fit
 

@@ -12,8 +12,8 @@ from pydantic.fields import FieldInfo
 from typer.main import get_command
 
 from affpipe import cli, plan
-from affpipe import settings as sections
-from affpipe.settings import Section
+from affpipe.settings.base import Section
+from affpipe.settings.media import Faces, Subject
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -54,10 +54,10 @@ def test_no_meaning_is_left_over(settings):
 
 
 def test_limits_are_read_from_the_field(settings):
-    field: FieldInfo = sections.Faces.model_fields["crop_side"]
+    field: FieldInfo = Faces.model_fields["crop_side"]
     assert settings._type(field) == ("whole number", "≥ 32, ≤ 2048")
-    assert settings._type(sections.Faces.model_fields["min_score"]) == ("number", "> 0, ≤ 1")
-    assert settings._type(sections.Subject.model_fields["curation"]) == ("text or none", "")
+    assert settings._type(Faces.model_fields["min_score"]) == ("number", "> 0, ≤ 1")
+    assert settings._type(Subject.model_fields["curation"]) == ("text or none", "")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -21,7 +21,7 @@ from affpipe.lengths import Length, Lengths
 from affpipe.manifest import Row
 from affpipe.media.declared import declared
 from affpipe.plan import Plan
-from affpipe.settings import Settings
+from affpipe.settings.run import Settings
 from affpipe.stages import faces as face_stages
 from affpipe.stages import features as feature_stages
 from affpipe.stages import media as media_stages

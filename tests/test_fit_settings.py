@@ -17,7 +17,7 @@ from affpipe.metrics import va_scores
 from affpipe.plan import Plan
 from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import Packed
-from affpipe.settings import Training
+from affpipe.settings.training import Training
 from affpipe.training import Fit, Windows, fit, precision
 
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from affpipe import build, config
-from affpipe.settings import ChunkModel, CrossAttentionModel, MambaModel, RAAVModel
+from affpipe.settings.models import ChunkModel, CrossAttentionModel, MambaModel, RAAVModel
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTHS = {"grada": 256, "qwen": 2560, "odyssey": 1024}  # of GRADA's embedding, Qwen3-VL-4B's and WavLM-Large's hidden states

@@ -15,7 +15,7 @@ from affpipe.config import overlay, parse
 from affpipe.errors import ManifestError, StoreError
 from affpipe.media.identity import fingerprint
 from affpipe.plan import MODELS, STAGES, Plan, canonical, digest
-from affpipe.settings import MEDIA_STAGES
+from affpipe.settings.run import MEDIA_STAGES
 from affpipe.tasks import VA
 
 ROOT = Path(__file__).resolve().parents[1]

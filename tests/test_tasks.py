@@ -15,7 +15,8 @@ from affpipe.metrics import scores
 from affpipe.plan import Plan
 from affpipe.predict import frames_of, outputs, stage
 from affpipe.predictor import model_path
-from affpipe.settings import Decode, Loss
+from affpipe.settings.models import Decode
+from affpipe.settings.training import Loss
 from affpipe.tasks import TASKS
 from affpipe.training import fit
 

@@ -20,7 +20,8 @@ from affpipe.plan import Item, Plan
 from affpipe.predict import fitted, frames_of, stage, to_frames
 from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import Packed
-from affpipe.settings import Loss, RAAVModel, Smooth, Training, VALoss
+from affpipe.settings.models import RAAVModel
+from affpipe.settings.training import Loss, Smooth, Training, VALoss
 from affpipe.training import Fit, fit, groups, schedule
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
 from affpipe.doctor.pool import Late, each
 from affpipe.errors import WeightsError
-from affpipe.settings import Settings
+from affpipe.settings.run import Settings
 from affpipe.stages.checkpoints import begun_with
 from affpipe.weights import records
 from affpipe.weights.catalog import CATALOG

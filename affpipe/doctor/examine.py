@@ -13,7 +13,7 @@ from affpipe.manifest import Row
 from affpipe.media.declared import Declared
 from affpipe.overlaps import Overlap
 from affpipe.plan import Plan
-from affpipe.settings import MEDIA_STAGES, Settings
+from affpipe.settings.run import MEDIA_STAGES, Settings
 
 LISTED = 20  # faults of a manifest that are told of one by one
 

@@ -13,7 +13,7 @@ from affpipe import caveats, jobs
 from affpipe.plan import Plan
 from affpipe.report import views
 from affpipe.report.views import Entries
-from affpipe.settings import PublishedRow
+from affpipe.settings.run import PublishedRow
 
 HEAD = (
     *("model", "label", "published_valence", "published_arousal", "published_mean", "published_test"),

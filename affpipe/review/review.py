@@ -11,7 +11,8 @@ from affpipe.plan import Item, Plan
 from affpipe.review import collect, decisions
 from affpipe.review.collect import Missing
 from affpipe.review.sheet import Sheet
-from affpipe.settings import Settings, Subject
+from affpipe.settings.media import Subject
+from affpipe.settings.run import Settings
 
 SHEET, DECISIONS = "review.html", "curation.csv"
 

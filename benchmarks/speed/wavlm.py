@@ -20,7 +20,7 @@ from affpipe.encoders.wavlm import LARGE, WavLM
 from affpipe.encoders.wavlm_layers import Top, split
 from affpipe.predictor import Predictor
 from affpipe.sequences import FULL_SCALE
-from affpipe.settings import ChunkModel
+from affpipe.settings.models import ChunkModel
 from benchmarks.speed.arms import DisagreeError, Row, ratio, take_turns
 
 ensure_torchvision()

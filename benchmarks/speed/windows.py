@@ -18,7 +18,7 @@ from torch import Tensor
 from affpipe import memory
 from affpipe.frames import OBSERVED, FrameAxis
 from affpipe.sequences import Packed, Sequence
-from affpipe.settings import TransformerModel
+from affpipe.settings.models import TransformerModel
 from benchmarks.speed.arms import GLIBC_BYTES, DisagreeError, Row, ratio, take_turns
 
 LENGTH, STRIDE, WIDTH, BATCH = 400, 150, 256, 8

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from affpipe.core.errors import StoreError
 from affpipe.device import pick
-from affpipe.errors import StoreError
 from affpipe.jobs import Context
 from affpipe.plan import Plan
 from affpipe.stages.checkpoints import checkpoint

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from affpipe.caveats import FRAMES, HELD_OUT, OTHER_HALF, REPORTED
-from affpipe.frames import NEAREST, NONE, OBSERVED
+from affpipe.core.axis import NEAREST, NONE, OBSERVED
 from affpipe.ledger import Failure
 from affpipe.plan import Item, Plan
 

@@ -20,9 +20,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from affpipe import metrics
-from affpipe.errors import InputError
-from affpipe.metrics import KEYS, Video
+from affpipe.core.errors import InputError
+from affpipe.core.tasks import metrics
+from affpipe.core.tasks.metrics import KEYS, Video
 
 Of = Literal["pooled", "within_video"]
 Interval = tuple[float, float]

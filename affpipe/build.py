@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from affpipe.core.tasks.task import EXPRESSIONS, slices
 from affpipe.settings.models import Attention, ModelSettings
 from affpipe.settings.training import AULoss, ExprLoss, Loss, VALoss
-from affpipe.tasks import EXPRESSIONS, slices
 
 if TYPE_CHECKING:
     from torch import nn

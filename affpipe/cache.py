@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affpipe import disk
-from affpipe.errors import StoreError
+from affpipe.core.errors import StoreError
 from affpipe.indexes import read_index
 from affpipe.store import FIT, KEY, MODEL, REPAIR, attributes, check, file_name
 

@@ -11,8 +11,8 @@ import typer
 
 from affpipe import __version__, disk, faults
 from affpipe.commands import cache, check, data, manifest, results, work
-from affpipe.errors import AffpipeError, StoreError
-from affpipe.plain import say, say_text
+from affpipe.core.errors import AffpipeError, StoreError
+from affpipe.core.plain import say, say_text
 
 app = typer.Typer(
     no_args_is_help=True,

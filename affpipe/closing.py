@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from affpipe import caveats, jsonfile, ledger
-from affpipe.plain import say
+from affpipe.core.plain import say
+from affpipe.core.tasks.task import TASKS
 from affpipe.plan import Plan
-from affpipe.tasks import TASKS
 
 
 def finished(plan: Plan) -> None:

@@ -11,8 +11,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from affpipe.errors import SettingsError
-from affpipe.settings.base import Section
+from affpipe.core.errors import SettingsError
+from affpipe.core.section import Section
 from affpipe.settings.features import Feature
 from affpipe.settings.models import ModelSettings
 from affpipe.settings.plain import kinds, misread

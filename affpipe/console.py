@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from affpipe.plain import plain
+from affpipe.core.plain import plain
 
 if TYPE_CHECKING:
     from affpipe.jobs import Progress

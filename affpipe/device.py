@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affpipe import memory
-from affpipe.errors import SettingsError
+from affpipe.core.errors import SettingsError
 from affpipe.files import instead_of_file
 
 if TYPE_CHECKING:

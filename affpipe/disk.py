@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from affpipe.errors import AffpipeError, StoreError
+from affpipe.core.errors import AffpipeError, StoreError
 from affpipe.files import instead_of_file, waits
 
 DAY_S = 24 * 3600

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from affpipe.errors import SettingsError
+from affpipe.core.errors import SettingsError
 
 
 def check(name: str, epoch: int, rate: float, losses: Tensor, raw: np.ndarray) -> None:

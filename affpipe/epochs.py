@@ -14,7 +14,7 @@ from typing import Any
 
 from affpipe import disk, jsonfile
 from affpipe.compat import ensure_torchvision
-from affpipe.errors import WeightsError
+from affpipe.core.errors import WeightsError
 from affpipe.settings.training import Training
 from affpipe.weights.checkpoint import read
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affpipe import sizes
-from affpipe.errors import StoreError
+from affpipe.core.errors import StoreError
 from affpipe.indexes import Entry, read_index
 from affpipe.jobrecord import JobRecord
 from affpipe.lengths import Lengths

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from affpipe import cache, disk, learned, published, runs, store
 from affpipe.cache import Folder
+from affpipe.core.errors import InputError, StoreError
 from affpipe.encoders.specs import ENCODERS
-from affpipe.errors import InputError, StoreError
 from affpipe.files import composed
 from affpipe.indexes import read_index
 from affpipe.jobrecord import JobRecord

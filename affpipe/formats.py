@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from affpipe import disk, files
-from affpipe.errors import ManifestError
-from affpipe.frames import SOURCE_NAMES
-from affpipe.tasks import EXPRESSIONS, TASKS
+from affpipe.core.axis import SOURCE_NAMES
+from affpipe.core.errors import ManifestError
+from affpipe.core.tasks.task import EXPRESSIONS, TASKS
 
 SHOWN = 80  # characters of a faulty line at most
 SURPLUS = (-49, 2)  # rows of an annotation minus frames of its video, as they occur in Aff-Wild2

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from affpipe import disk, jsonfile
-from affpipe.errors import StoreError
+from affpipe.core.errors import StoreError
 from affpipe.store import REPAIR, unreadable
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from affpipe import disk, jsonfile
-from affpipe.errors import AffpipeError, StoreError
+from affpipe.core.errors import AffpipeError, StoreError
 
 log = logging.getLogger("affpipe")
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from affpipe import disk, faults, store
 from affpipe.abreast import StoppedError, each
-from affpipe.errors import AbsentError, AffpipeError, InputError, MediaError, StoreError
-from affpipe.frames import FrameAxis
+from affpipe.core.axis import FrameAxis
+from affpipe.core.errors import AbsentError, AffpipeError, InputError, MediaError, StoreError
 from affpipe.indexes import Entry
 from affpipe.jobrecord import JobRecord
 from affpipe.media import identity

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from affpipe import decoding, metrics
-from affpipe.tasks import TASKS, slices
+from affpipe.core.tasks import decoding, metrics
+from affpipe.core.tasks.task import TASKS, slices
 
 
 def scores(tasks: Sequence[str], raw: np.ndarray, target: np.ndarray, known: np.ndarray) -> dict[str, float]:

@@ -16,7 +16,7 @@ from itertools import combinations
 
 import numpy as np
 
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
 
 FLAT = 1e-12  # denominators of a CCC below this: truth and prediction are one constant
 BETTER = 1e-9  # a gain below this is rounding, and the smaller subset stands

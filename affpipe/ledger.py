@@ -10,10 +10,10 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from affpipe import published
-from affpipe.alike import groups, shape
+from affpipe.core.alike import groups, shape
+from affpipe.core.plain import plain
 from affpipe.indexes import Entry
 from affpipe.jobrecord import JobRecord
-from affpipe.plain import plain
 from affpipe.plan import Plan
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affpipe import faults, store
-from affpipe.errors import InputError, MediaError, StoreError
+from affpipe.core.errors import InputError, MediaError, StoreError
 from affpipe.plan import Item, Plan
 
 if TYPE_CHECKING:  # it brings PyAV, which a run whose frames are measured does without

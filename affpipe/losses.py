@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from affpipe.errors import InputError
-from affpipe.tasks import AU, EXPR, VA, Task, slices, width
+from affpipe.core.errors import InputError
+from affpipe.core.tasks.task import AU, EXPR, VA, Task, slices, width
 
 EPS = 1e-8  # keeps the quotient and its gradient finite where prediction and target are constant and equal
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from affpipe import sheets
-from affpipe.errors import ManifestError
+from affpipe.core.errors import ManifestError
+from affpipe.core.tasks.task import TASKS
 from affpipe.files import folded, instead_of_file, lines, on_disk, read_text
 from affpipe.overlaps import OFFICIAL
-from affpipe.tasks import TASKS
 
 NEEDED = ("stream_id", "video", "partition")
 OWN_PARTITION = {task: f"{task}_partition" for task in TASKS}  # task -> the column of its own partition

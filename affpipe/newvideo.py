@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from affpipe import __version__, cache, disk, formats, jobs, notes, outputs, report, store, workers
-from affpipe.errors import AffpipeError, InputError, MediaError, StoreError
+from affpipe.core.axis import SOURCE_NAMES
+from affpipe.core.errors import AffpipeError, InputError, MediaError, StoreError
 from affpipe.files import folded, instead_of_file, on_disk
-from affpipe.frames import SOURCE_NAMES
 from affpipe.indexes import Entry
 from affpipe.jobs import Progress
 from affpipe.manifest import SUBJECTS, Row, check_video_name

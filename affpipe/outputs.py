@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TextIO
 
 from affpipe import disk
-from affpipe.errors import InputError, StoreError
+from affpipe.core.errors import InputError, StoreError
+from affpipe.core.plain import say
 from affpipe.files import instead_of_file, lines, waits
-from affpipe.plain import say
 
 
 def place(path: Path) -> Path:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from affpipe import overlaps, store
+from affpipe.core.errors import ManifestError, StoreError
 from affpipe.encoders.specs import ENCODERS
-from affpipe.errors import ManifestError, StoreError
 from affpipe.faces import images
 from affpipe.files import read_bytes
 from affpipe.manifest import Row, check_images, fold_groups, read_curation

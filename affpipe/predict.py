@@ -10,18 +10,20 @@ import numpy as np
 import torch
 
 from affpipe import backbone as backbones
-from affpipe import decoding, frames, sequences, smoothing
 from affpipe import predictor as models
-from affpipe.decoding import UNFITTED
+from affpipe import sequences
+from affpipe.core.align import nearest
+from affpipe.core.axis import NEAREST, NONE, FrameAxis
+from affpipe.core.errors import AbsentError, StoreError, WeightsError
+from affpipe.core.tasks import decoding, smoothing
+from affpipe.core.tasks.decoding import UNFITTED
+from affpipe.core.tasks.task import ACTION_UNITS, slices
 from affpipe.device import pick
-from affpipe.errors import AbsentError, StoreError, WeightsError
-from affpipe.frames import NEAREST, NONE, FrameAxis
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Item, Plan
 from affpipe.predictor import Predictor
 from affpipe.settings.models import ChunkModel, ModelSettings
 from affpipe.store import Stream
-from affpipe.tasks import ACTION_UNITS, slices
 
 
 def fitted(plan: Plan, name: str, fold: int | None, *, device: torch.device) -> tuple[Predictor, dict[str, Any]]:
@@ -155,7 +157,7 @@ def spread(
     The others have what the nearest of them has; where no row covers any frame all are zero.
     """
     raw, covered = sequences.on_frames(raw, valid, start_s, end_s, axis, settings)
-    return (raw[frames.nearest(covered)] if covered.any() else raw), covered
+    return (raw[nearest(covered)] if covered.any() else raw), covered
 
 
 def outputs(stream: Stream, tasks: Sequence[str], use: str) -> tuple[np.ndarray, np.ndarray]:

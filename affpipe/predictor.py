@@ -18,9 +18,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from affpipe import build, disk, frames, jsonfile, store
+from affpipe import build, disk, jsonfile, store
 from affpipe.backbone import Backbone
-from affpipe.errors import StoreError
+from affpipe.core.errors import StoreError
+from affpipe.core.windows import merge
 from affpipe.sequences import FULL_SCALE, Sequence, cut, places, tensor, widen, windows
 from affpipe.settings.models import ChunkModel, ModelSettings
 from affpipe.weights.declared import stored, unfilled
@@ -158,7 +159,7 @@ def run(predictor: Predictor, sequence: Sequence, device: torch.device) -> Rows:
     merged = []
     for part in zip(*parts, strict=True):
         own = [window[:rows] for window, rows in zip(chain.from_iterable(part), counts, strict=True)]  # without padding
-        merged.append(frames.merge(own, starts, n).astype(np.float32))
+        merged.append(merge(own, starts, n).astype(np.float32))
     return Rows(merged[0], merged[1], merged[2] if len(merged) > 2 else None)
 
 

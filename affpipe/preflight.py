@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe.errors import ManifestError
+from affpipe.core.errors import ManifestError
+from affpipe.core.tasks.task import EXPRESSIONS, TASKS
 from affpipe.formats import CELLS
-from affpipe.tasks import EXPRESSIONS, TASKS
 from affpipe.template import Template, read_template
 
 DECIMALS = 6  # of a number at most

@@ -11,17 +11,18 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, basis, caveats, disk, evaluate, formats, jsonfile, latefusion, ledger, metrics, report, sequences
+from affpipe import __version__, basis, caveats, disk, evaluate, formats, jsonfile, latefusion, ledger, report, sequences
 from affpipe import published as results
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
+from affpipe.core.tasks import metrics
+from affpipe.core.tasks.metrics import Video
+from affpipe.core.tasks.task import TASKS
 from affpipe.indexes import Entry
 from affpipe.jobs import Job
 from affpipe.latefusion import Study
-from affpipe.metrics import Video
 from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
 from affpipe.runs import read_run
-from affpipe.tasks import TASKS
 
 LATE = "late_fusion"  # its name among the scored systems, and its folder
 CHANNELS = ("valence", "arousal")

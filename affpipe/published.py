@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from affpipe import disk, jsonfile
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
 from affpipe.files import read_text
 
 RECORD, FILES = "run.json", "files.txt"

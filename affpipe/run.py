@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from affpipe import cache, config, device, disk, jobs, jsonfile, manifest, published, resources, runs, store, workers
-from affpipe.errors import InputError, ManifestError, SettingsError, StoreError
+from affpipe.core.errors import InputError, ManifestError, SettingsError, StoreError
 from affpipe.indexes import Entry, read_index, write_index
 from affpipe.jobrecord import JobRecord, recording
 from affpipe.jobs import Progress

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affpipe import config, disk, jsonfile, published
-from affpipe.errors import AffpipeError, StoreError
+from affpipe.core.errors import AffpipeError, StoreError
 from affpipe.plan import Plan, digest
 from affpipe.settings.run import Settings
 from affpipe.store import KEY

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from affpipe import frames
-from affpipe import labels as pooling
+from affpipe.core.align import align, interpolate, nearest, sources
+from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis, frames_in, segments
+from affpipe.core.tasks import pooling
+from affpipe.core.tasks.task import slices, width
+from affpipe.core.windows import split
 from affpipe.faces.mouth import SLACK_S
-from affpipe.frames import NEAREST, NONE, OBSERVED, FrameAxis
 from affpipe.jobs import Job
 from affpipe.media import audio
 from affpipe.settings.models import ChunkModel, Fusion, ModelSettings, RAAVModel
-from affpipe.tasks import slices, width
 
 FULL_SCALE = 32768  # of 16-bit samples
 
@@ -83,7 +84,7 @@ def _read_rows(job: Job, settings: ModelSettings) -> Sequence:
         values, valid, start_s, end_s = stream.rows(settings.dataset), stream.valid, stream.start_s, stream.end_s
     source = np.where(valid, OBSERVED, NONE).astype(np.uint8)
     if settings.fill == "nearest":
-        source, index = frames.sources(valid), frames.nearest(valid)
+        source, index = sources(valid), nearest(valid)
         values = values[np.maximum(index, 0)] if valid.any() else values
     present = source != NONE
     return Sequence(
@@ -101,7 +102,7 @@ def _read_windows(job: Job, settings: ChunkModel, fitting: bool) -> Sequence:
     else:
         feature = job.plan.settings.features[settings.reads]
         length_s = feature.length_s
-        cut = frames.segments(axis.start_s, axis.end_s, length_s=length_s, hop_s=feature.hop_s)
+        cut = segments(axis.start_s, axis.end_s, length_s=length_s, hop_s=feature.hop_s)
         track = np.round(job.sound()[:] * FULL_SCALE).astype(np.int16)  # exact: the file has 16 bits
         rate = job.plan.settings.audio.sample_rate_hz
         waves, samples = audio.windows(track, cut[:, 0] - axis.start_s, length_s=length_s, sample_rate_hz=rate)
@@ -140,9 +141,9 @@ def _read_members(job: Job, settings: Fusion, fitting: bool) -> Sequence:
             found, here = on_frames(values, valid, start_s, end_s, axis, model)
             code = frame_sources(codes, valid, start_s, end_s, axis.times_s)
             if settings.fill == "nearest" and here.any():
-                found, code, here = found[frames.nearest(here)], np.where(here, code, NEAREST).astype(np.uint8), np.ones_like(here)
+                found, code, here = found[nearest(here)], np.where(here, code, NEAREST).astype(np.uint8), np.ones_like(here)
         else:  # the width is known once a stream that has this modality is packed or the model is loaded
-            cuts = len(frames.segments(axis.start_s, axis.end_s, length_s=settings.window_s, hop_s=settings.hop_s)) if hears else 0
+            cuts = len(segments(axis.start_s, axis.end_s, length_s=settings.window_s, hop_s=settings.hop_s)) if hears else 0
             values, valid = np.zeros((cuts * each, 0), np.float16), np.zeros(cuts * each, bool)
             found, here = np.zeros((len(axis), 0), np.float16), np.zeros(len(axis), bool)
             code = np.full(len(axis), NONE, np.uint8)
@@ -171,10 +172,10 @@ def _open_mouth(job: Job, settings: RAAVModel, windows: int) -> np.ndarray:
 def on_frames(
     values: np.ndarray, valid: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, axis: FrameAxis, settings: ModelSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a model on the frames, as its setting `expand` says; see `frames.align` and `frames.interpolate`."""
+    """Rows of a model on the frames, as its setting `expand` says; see `affpipe.core.align`."""
     if getattr(settings, "expand", "constant") == "linear":
-        return frames.interpolate(values, valid, start_s, end_s, axis, rows=settings.chunks)
-    return frames.align(values, valid, start_s, end_s, axis.times_s)
+        return interpolate(values, valid, start_s, end_s, axis, rows=settings.chunks)
+    return align(values, valid, start_s, end_s, axis.times_s)
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:
@@ -188,7 +189,7 @@ def frame_sources(codes: np.ndarray, valid: np.ndarray, start_s: np.ndarray, end
     """(T,) uint8: for each frame the best source among the valid rows that cover it."""
     best = np.full(len(times_s), NONE, np.uint8)
     for code in (NEAREST, OBSERVED):
-        _, covered = frames.align(np.zeros((len(codes), 1), np.float32), valid & (codes == code), start_s, end_s, times_s)
+        _, covered = align(np.zeros((len(codes), 1), np.float32), valid & (codes == code), start_s, end_s, times_s)
         best[covered] = code
     return best
 
@@ -262,14 +263,14 @@ def windows(sequence: Sequence, settings: ModelSettings) -> np.ndarray:
         first, stop = _in_windows(sequence.axis, settings)
         return np.stack([first, stop - first], axis=1)[stop > first]
     tail = getattr(settings, "tail", "shifted")
-    starts = frames.split(len(sequence), length=settings.window, stride=settings.stride, tail=tail)
+    starts = split(len(sequence), length=settings.window, stride=settings.stride, tail=tail)
     return np.stack([starts, np.minimum(settings.window, len(sequence) - starts)], axis=1)
 
 
 def _in_windows(axis: FrameAxis, settings: RAAVModel) -> tuple[np.ndarray, np.ndarray]:
     """First and past-the-last frame of each window of seconds; none in a hole of the axis that is longer than a window."""
-    cut = frames.segments(axis.start_s, axis.end_s, length_s=settings.window_s, hop_s=settings.hop_s)
-    return frames.frames_in(axis.times_s, cut[:, 0], cut[:, 1])
+    cut = segments(axis.start_s, axis.end_s, length_s=settings.window_s, hop_s=settings.hop_s)
+    return frames_in(axis.times_s, cut[:, 0], cut[:, 1])
 
 
 class Packed(Dataset):

@@ -10,11 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from statistics import mean
 
+from affpipe.core.tasks.task import width
 from affpipe.lengths import Length
 from affpipe.plan import Item, Plan
 from affpipe.settings.models import Attention, ChunkModel, CrossAttentionModel, Fusion, MambaModel, ModelSettings, RAAVModel
 from affpipe.store import CHUNK_BLOB, CHUNK_BYTES, CHUNK_ROWS
-from affpipe.tasks import width
 from affpipe.weights.sizes import Network, network
 
 JPEG_BYTES = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from affpipe import learned, manifest, store
 from affpipe.cache import Folder, folders, free
-from affpipe.errors import MediaError, StoreError
+from affpipe.core.errors import MediaError, StoreError
 from affpipe.files import sha256
 from affpipe.plan import Plan
 from affpipe.settings.run import Settings

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from affpipe import ledger, store
-from affpipe.errors import StoreError
+from affpipe.core.errors import StoreError
 from affpipe.indexes import Entry, read_index
 from affpipe.jobrecord import JobRecord
 from affpipe.plan import Plan

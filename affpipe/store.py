@@ -25,9 +25,9 @@ import h5py
 import numpy as np
 
 from affpipe import __version__, disk, jsonfile, layout
-from affpipe.errors import AffpipeError, StoreError
+from affpipe.core.axis import rate
+from affpipe.core.errors import AffpipeError, StoreError
 from affpipe.files import instead_of_file, waits
-from affpipe.frames import rate
 
 FORMAT = 1
 PACKAGES = ("numpy", "h5py", "av", "mediapipe", "torch", "transformers")  # whose versions a stream names

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import __version__, disk, formats, frames, outputs, preflight, published
-from affpipe.errors import InputError, ManifestError
+from affpipe import __version__, disk, formats, outputs, preflight, published
+from affpipe.core.align import nearest
+from affpipe.core.errors import InputError, ManifestError
+from affpipe.core.tasks.task import TASKS
 from affpipe.files import left_by_mac
-from affpipe.tasks import TASKS
 from affpipe.template import Template, read_template
 
 MISSING = ("nearest", "interpolate", "default")
@@ -230,7 +231,7 @@ def _fill(values: np.ndarray, valid: np.ndarray, frame: np.ndarray, missing: str
     values, valid = formats.fit_length(values, valid, max(len(valid), int(frame.max()) + 1))
     lacking = ~valid[frame]
     if missing == "nearest":
-        return values[frames.nearest(valid)[frame]], lacking
+        return values[nearest(valid)[frame]], lacking
     if missing == "default":
         return np.where(lacking[:, None], fill, values[frame]), lacking
     known = np.flatnonzero(valid)

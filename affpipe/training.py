@@ -18,13 +18,15 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from affpipe import backbone as backbones
-from affpipe import build, crossfit, disk, divergence, epochs, jsonfile, judging, sequences, smoothing, store
+from affpipe import build, crossfit, disk, divergence, epochs, jsonfile, judging, sequences, store
 from affpipe import predictor as models
 from affpipe.compat import ensure_torchvision
+from affpipe.core.errors import ManifestError, SettingsError, StoreError
+from affpipe.core.tasks import smoothing
+from affpipe.core.tasks.task import slices, width
 from affpipe.device import pick
 from affpipe.encoders.augment import augment
 from affpipe.epochs import MONITOR
-from affpipe.errors import ManifestError, SettingsError, StoreError
 from affpipe.indexes import Entry
 from affpipe.jobs import Job, Progress, inherited
 from affpipe.plan import Item, Plan
@@ -33,7 +35,6 @@ from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import FULL_SCALE, Packed, Sequence
 from affpipe.settings.models import ChunkModel, ModelSettings
 from affpipe.settings.training import Training
-from affpipe.tasks import slices, width
 
 ensure_torchvision()  # lightning looks for torchvision
 

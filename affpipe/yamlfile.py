@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from affpipe.errors import SettingsError
+from affpipe.core.errors import SettingsError
 from affpipe.files import read_text
 from affpipe.settings.plain import is_lost
 

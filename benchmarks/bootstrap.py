@@ -19,7 +19,7 @@ from scipy.stats import norm
 
 from affpipe import bootstrap
 from affpipe.bootstrap import Sums
-from affpipe.tasks import TASKS
+from affpipe.core.tasks.task import TASKS
 
 OUT = Path("benchmarks/out")
 SETS, SIZES, DRAWS, LEVEL = 1000, (76, 20), 1000, 0.95

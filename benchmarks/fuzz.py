@@ -27,8 +27,8 @@ import numpy as np
 
 from affpipe import jobs
 from affpipe.config import parse
+from affpipe.core.errors import MediaError
 from affpipe.doctor.pool import Late, each
-from affpipe.errors import MediaError
 from affpipe.indexes import Entry
 from affpipe.jobs import Context, Job, Worker
 from affpipe.manifest import Row

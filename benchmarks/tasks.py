@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import evaluate, formats, manifest, metrics
-from affpipe.tasks import TASKS
+from affpipe import evaluate, formats, manifest
+from affpipe.core.tasks import metrics
+from affpipe.core.tasks.task import TASKS
 
 DATA, OUT, SEEDS = Path("demo"), Path("benchmarks/out/tasks"), (42, 1)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 import annotated_types as limits
 from pydantic.fields import FieldInfo
 
-from affpipe.settings.base import Section
+from affpipe.core.section import Section
 from affpipe.settings.features import Grada, LogMel, Mesh, Qwen3VL, WavLM
 from affpipe.settings.media import Audio, Faces, Frames, Landmarks, Mouth, Speech, Subject, Vad
 from affpipe.settings.models import (

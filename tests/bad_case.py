@@ -15,7 +15,7 @@ from pathlib import Path
 import clips
 
 from affpipe import jobs, run, store, workers
-from affpipe.errors import AffpipeError
+from affpipe.core.errors import AffpipeError
 from affpipe.importers.check import check
 from affpipe.indexes import Entry
 from affpipe.plan import Plan

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import frames
 from affpipe.config import parse
+from affpipe.core.align import pool
+from affpipe.core.axis import FrameAxis, frames_in, segments
 from affpipe.formats import write_labels
 from affpipe.indexes import Entry
 from affpipe.jobs import Context, Job
@@ -92,7 +93,7 @@ def write_labels_of(plan: Plan) -> None:
 
 def write_streams(plan: Plan, item: Item, mix: np.ndarray) -> None:
     times = np.arange(FRAMES) / float(FPS)
-    axis = frames.FrameAxis(times, FPS)
+    axis = FrameAxis(times, FPS)
     values = (truth(item.id) @ mix).astype(np.float32)
     every = np.ones(FRAMES, bool)
 
@@ -105,8 +106,8 @@ def write_streams(plan: Plan, item: Item, mix: np.ndarray) -> None:
     seen = every.copy()
     seen[60:80] = False
     put("mesh", np.where(seen[:, None], values, 0), times, axis.ends_s, seen)
-    cut = frames.segments(0.0, axis.end_s, length_s=4.0, hop_s=2.0)
-    pooled, _ = frames.pool(values, every, *frames.frames_in(times, cut[:, 0], cut[:, 1]))
+    cut = segments(0.0, axis.end_s, length_s=4.0, hop_s=2.0)
+    pooled, _ = pool(values, every, *frames_in(times, cut[:, 0], cut[:, 1]))
     put("qwen3vl", pooled.astype(np.float16), cut[:, 0], cut[:, 1], np.ones(len(cut), bool))
     retained = np.ones(len(cut), np.float32)
     retained[-1] = 0

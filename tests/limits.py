@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from affpipe.errors import AffpipeError
+from affpipe.core.errors import AffpipeError
 
 ROOM = 256 << 20  # bytes more than now: what a refusal may take, and far below what each bomb declares
 

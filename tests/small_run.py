@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import basis, config, disk, evaluate, ledger, metrics, report, store
+from affpipe import basis, config, disk, evaluate, ledger, report, store
+from affpipe.core.axis import NEAREST, OBSERVED
+from affpipe.core.tasks import metrics
+from affpipe.core.tasks.task import width
 from affpipe.formats import write_labels
-from affpipe.frames import NEAREST, OBSERVED
 from affpipe.indexes import Entry, write_index
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
@@ -17,7 +19,6 @@ from affpipe.media.heard import Heard
 from affpipe.media.tracks import Choice
 from affpipe.plan import Item, Plan
 from affpipe.stages.labels import labels
-from affpipe.tasks import width
 
 T, FPS = 150, 25
 TIMES = np.arange(T) / FPS

@@ -11,7 +11,7 @@ import pytest
 
 from affpipe import jobs, store
 from affpipe.abreast import StoppedError, each
-from affpipe.errors import AbsentError, MediaError, StoreError
+from affpipe.core.errors import AbsentError, MediaError, StoreError
 from affpipe.indexes import Entry, write_index
 from affpipe.jobrecord import JobRecord
 from affpipe.jobs import Context, Job, Worker

@@ -9,7 +9,7 @@ from small_run import Run
 from typer.testing import CliRunner
 
 from affpipe import cli, closing, disk, ledger
-from affpipe.alike import groups, shape, told
+from affpipe.core.alike import groups, shape, told
 from affpipe.doctor import videos
 from affpipe.indexes import Entry
 

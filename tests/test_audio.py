@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from clips import Sound
 
-from affpipe.errors import AbsentError, InputError, MediaError
-from affpipe.frames import FrameAxis
+from affpipe.core.axis import FrameAxis
+from affpipe.core.errors import AbsentError, InputError, MediaError
 from affpipe.media import audio, laying
 from affpipe.media.probe import frame_axis, probe
 

@@ -10,17 +10,18 @@ import pytest
 import torch
 from learnable import FRAMES, MODELS, PARTITION, entries, fit_and_apply, make_plan
 
-from affpipe import frames, predictor, sequences
+from affpipe import predictor, sequences
 from affpipe.config import parse
-from affpipe.errors import SettingsError
+from affpipe.core.align import align, interpolate
+from affpipe.core.axis import FrameAxis, segments
+from affpipe.core.errors import SettingsError
+from affpipe.core.tasks.metrics import va_scores
 from affpipe.faces import mouth
 from affpipe.formats import write_labels
-from affpipe.frames import FrameAxis
 from affpipe.fusion.raav import RAAV
 from affpipe.indexes import Entry
 from affpipe.jobs import Context, Job, inherited
 from affpipe.manifest import read
-from affpipe.metrics import va_scores
 from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
 from affpipe.predictor import Predictor
@@ -39,7 +40,7 @@ def axis_of(count: int, fps: Fraction) -> FrameAxis:
 
 def windows_of(axis: FrameAxis) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Start, end and validity (R,) of the seconds of 4 s windows every 2 s, one window after another, as a model's stream has them."""
-    cut = frames.segments(axis.start_s, axis.end_s, length_s=4.0, hop_s=2.0)
+    cut = segments(axis.start_s, axis.end_s, length_s=4.0, hop_s=2.0)
     start_s = cut[:, :1] + np.arange(SECONDS)
     end_s = np.minimum(start_s + 1, cut[:, 1:])
     return start_s.ravel(), end_s.ravel(), (end_s > start_s).ravel()
@@ -66,9 +67,9 @@ def test_four_seconds_are_stretched_over_a_windows_frames_as_in_the_public_code(
     axis = axis_of(10 * int(fps), fps)  # windows at 0, 2, 4 and 6 s, all whole
     values = np.random.default_rng(0).normal(size=(4, SECONDS, 2)).astype(np.float32)
     start_s, end_s, valid = windows_of(axis)
-    found, covered = frames.interpolate(values.reshape(-1, 2), valid, start_s, end_s, axis, rows=SECONDS)
+    found, covered = interpolate(values.reshape(-1, 2), valid, start_s, end_s, axis, rows=SECONDS)
     assert covered.all()
-    cut = frames.segments(0.0, axis.end_s, length_s=4.0, hop_s=2.0)
+    cut = segments(0.0, axis.end_s, length_s=4.0, hop_s=2.0)
     np.testing.assert_allclose(found, published(values, axis, cut), atol=2e-6)
 
 
@@ -77,7 +78,7 @@ def test_a_last_window_that_is_cut_short_keeps_its_seconds_at_their_time():
     rows = np.array([[0.0], [1.0], [4.0], [9.0]], np.float32)  # middles at 0.5, 1.5 and, of the cut second, 2.25; the fourth is beyond
     start_s, end_s, valid = windows_of(axis)
     assert valid.tolist() == [True, True, True, False]
-    found, _ = frames.interpolate(rows, valid, start_s, end_s, axis, rows=SECONDS)
+    found, _ = interpolate(rows, valid, start_s, end_s, axis, rows=SECONDS)
     np.testing.assert_allclose(found[:, 0], [0, 0.25, 0.75, 1 + 3 * 0.25 / 0.75, 4], atol=1e-6)  # shown at .25 .75 1.25 1.75 2.25
 
 
@@ -87,8 +88,8 @@ def test_linear_covers_the_frames_that_constant_does_and_keeps_what_does_not_cha
     start_s, end_s, valid = windows_of(axis)
     valid[8:12] = False  # a window that was not asked
     same = np.full((len(valid), 3), 0.25, np.float32)
-    linear, asked = frames.interpolate(same, valid, start_s, end_s, axis, rows=SECONDS)
-    _, covered = frames.align(same, valid, start_s, end_s, axis.times_s)
+    linear, asked = interpolate(same, valid, start_s, end_s, axis, rows=SECONDS)
+    _, covered = align(same, valid, start_s, end_s, axis.times_s)
     np.testing.assert_array_equal(asked, covered)
     np.testing.assert_allclose(linear[asked], 0.25, atol=1e-7)
     assert (linear[~asked] == 0).all()
@@ -98,10 +99,10 @@ def test_a_row_that_is_not_there_changes_nothing():
     axis = axis_of(200, Fraction(25))
     start_s, end_s, valid = windows_of(axis)
     values = np.random.default_rng(1).normal(size=(len(valid), 2)).astype(np.float32)
-    found, _ = frames.interpolate(values, valid, start_s, end_s, axis, rows=SECONDS)
+    found, _ = interpolate(values, valid, start_s, end_s, axis, rows=SECONDS)
     other = np.where(valid[:, None], values, np.nan)
-    np.testing.assert_array_equal(frames.interpolate(other, valid, start_s, end_s, axis, rows=SECONDS)[0], found)
-    none, covered = frames.interpolate(values, np.zeros_like(valid), start_s, end_s, axis, rows=SECONDS)
+    np.testing.assert_array_equal(interpolate(other, valid, start_s, end_s, axis, rows=SECONDS)[0], found)
+    none, covered = interpolate(values, np.zeros_like(valid), start_s, end_s, axis, rows=SECONDS)
     assert not covered.any()
     assert (none == 0).all()
 
@@ -110,8 +111,8 @@ def test_a_step_at_a_known_time_is_crossed_within_the_second_around_it():
     axis = axis_of(200, Fraction(25))
     start_s, end_s, valid = windows_of(axis)
     values = (start_s >= 3).astype(np.float32)[:, None]
-    linear, _ = frames.interpolate(values, valid, start_s, end_s, axis, rows=SECONDS)
-    constant, _ = frames.align(values, valid, start_s, end_s, axis.times_s)
+    linear, _ = interpolate(values, valid, start_s, end_s, axis, rows=SECONDS)
+    constant, _ = align(values, valid, start_s, end_s, axis.times_s)
     assert np.flatnonzero(np.diff(constant[:, 0]))[0] + 1 == 75  # the first frame of second 3
     rising = np.flatnonzero((linear[:, 0] > 0) & (linear[:, 0] < 1))
     assert rising.tolist() == list(range(63, 87))  # shown between 2.5 and 3.5 s; frame 62's middle is 2.5 itself
@@ -145,7 +146,7 @@ def made_up(folder: Path, rule: str, expand: str, streams: int = 10) -> tuple[np
     for item in plan.items("voice"):
         axis, truth, opens = made[item.id]
         put(plan, "frames", item, np.zeros((len(axis), 1), np.float32), axis.times_s, axis.ends_s)
-        cut = frames.segments(axis.start_s, axis.end_s, length_s=4.0, hop_s=2.0)
+        cut = segments(axis.start_s, axis.end_s, length_s=4.0, hop_s=2.0)
         table = mouth.windows(opens, np.ones(len(axis), bool), axis, cut)
         rows = np.stack([table.open_s, table.coverage, table.retained], axis=1).astype(np.float32)
         put(plan, "speech", item, rows, *cut.T, columns=("open_s", "coverage", "retained"))

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from affpipe.config import parse
+from affpipe.core.errors import SettingsError
 from affpipe.encoders.augment import add_noise, augment, band_limit, gain, reverb
-from affpipe.errors import SettingsError
 from affpipe.settings.training import Augment
 
 RATE, SAMPLES = 16000, 16000

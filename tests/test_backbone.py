@@ -12,11 +12,11 @@ from learnable import write_labels_of
 
 from affpipe import predictor, sequences, workers
 from affpipe.config import parse
+from affpipe.core.axis import FrameAxis
+from affpipe.core.errors import SettingsError
 from affpipe.disk import atomic
 from affpipe.encoders.specs import ENCODERS
-from affpipe.errors import SettingsError
 from affpipe.formats import write_labels
-from affpipe.frames import FrameAxis
 from affpipe.indexes import Entry
 from affpipe.jobs import Context, Job
 from affpipe.manifest import read

@@ -16,7 +16,7 @@ from bad_inputs import CASES
 from bad_settings import BOMB
 
 from affpipe import newvideo
-from affpipe.errors import MediaError
+from affpipe.core.errors import MediaError
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMS = (  # of a line: who, what is wanted, what was given, what to do

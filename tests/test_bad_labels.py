@@ -11,11 +11,11 @@ import affwild2_tree as tree
 import clips
 import pytest
 
-from affpipe.errors import ManifestError, SettingsError
+from affpipe.core.errors import ManifestError, SettingsError
+from affpipe.core.tasks.task import TASKS
 from affpipe.formats import read_labels
 from affpipe.importers.check import Report, check
 from affpipe.importers.counts import Count
-from affpipe.tasks import TASKS
 
 HEAD = {task: t.header for task, t in TASKS.items()}
 UNITS = HEAD["au"]

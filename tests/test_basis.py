@@ -14,8 +14,8 @@ from pages import Reader, cells, section
 from small_run import EVIL, KNOWN, SETTINGS, TIMES, Run, T
 from typer.testing import CliRunner
 
-from affpipe import basis, caveats, cli, closing, config, frames, latefusion, ledger, predict, publish
-from affpipe.frames import NEAREST, NONE, OBSERVED
+from affpipe import basis, caveats, cli, closing, config, latefusion, ledger, predict, publish
+from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis
 from affpipe.indexes import Entry
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
@@ -43,7 +43,7 @@ def made(tmp_path_factory) -> Plan:
     plan = make_plan(tmp_path_factory.mktemp("made"), models=HEADS | FUSIONS, publish="face")
     (item,) = [i for i in plan.items("mesh") if i.id == "c"]
     job, times = Job(plan, "mesh", item), np.arange(FRAMES) / float(FPS)
-    axis, seen = frames.FrameAxis(times, FPS), ~np.isin(np.arange(FRAMES), AWAY)
+    axis, seen = FrameAxis(times, FPS), ~np.isin(np.arange(FRAMES), AWAY)
     job.write(job.header(FPS), values=np.zeros((FRAMES, 6), np.float32), start_s=times, end_s=axis.ends_s, valid=seen)
     network = SimpleNamespace(dims={"any": 6}, experts=[])
     record = {"fold": None, "thresholds": None, "random": []}

@@ -24,12 +24,13 @@ from PIL import Image
 from safetensors.torch import save_file
 from small_run import SETTINGS
 
-from affpipe import backbone, frames, jsonfile, predictor, store
+from affpipe import backbone, jsonfile, predictor, store
 from affpipe import cache as caches
 from affpipe.config import parse
+from affpipe.core.axis import FrameAxis
+from affpipe.core.errors import InputError, MediaError, SettingsError, StoreError, WeightsError
 from affpipe.disk import alone
 from affpipe.encoders import qwen3vl, wavlm
-from affpipe.errors import InputError, MediaError, SettingsError, StoreError, WeightsError
 from affpipe.faces import crop, images
 from affpipe.indexes import read_index
 from affpipe.jobs import Job
@@ -225,7 +226,7 @@ def test_a_frame_rate_that_is_none_is_refused_before_it_is_worked_out(path, fps)
     with h5py.File(path, "r+", libver="v110") as file:
         file.attrs["affpipe"] = json.dumps(json.loads(file.attrs["affpipe"]) | {"fps": fps})
     with Stream(path) as stream, bounded(seconds=0.5), pytest.raises(StoreError, match="want a whole stream, got") as raised:
-        frames.FrameAxis(stream.start_s, stream.fps)
+        FrameAxis(stream.start_s, stream.fps)
     assert "\n" not in str(raised.value)
 
 
@@ -241,12 +242,12 @@ AXES = {
 @pytest.mark.parametrize("case", AXES)
 def test_an_axis_that_would_make_millions_of_windows_is_refused(case):
     times, fps = AXES[case]
-    refused(lambda: frames.FrameAxis(np.array(times), fps), InputError, "FrameAxis: want")
+    refused(lambda: FrameAxis(np.array(times), fps), InputError, "FrameAxis: want")
 
 
 @pytest.mark.parametrize("times", [[0.0, 24 * 3600 - 0.04], [95443.7], [1.7e9, 1.7e9 + 1], [-3.0, 0.0]], ids=str)
 def test_the_longest_video_and_the_clocks_of_broadcasts_are_axes(times):
-    assert len(frames.FrameAxis(np.array(times), Fraction(25))) == len(times)
+    assert len(FrameAxis(np.array(times), Fraction(25))) == len(times)
 
 
 def test_a_stored_frame_time_of_a_year_is_damage(small_plan):

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from affpipe import bootstrap, metrics
+from affpipe import bootstrap
 from affpipe.bootstrap import difference, interval
-from affpipe.errors import InputError
-from affpipe.metrics import KEYS
-from affpipe.tasks import TASKS
+from affpipe.core.errors import InputError
+from affpipe.core.tasks import metrics
+from affpipe.core.tasks.metrics import KEYS
+from affpipe.core.tasks.task import TASKS
 
 ALL = tuple(TASKS)
 

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 import affpipe
 from affpipe import cli
+from affpipe.core.errors import WeightsError
 from affpipe.encoders import grada, qwen3vl, silero, wavlm
-from affpipe.errors import WeightsError
 from affpipe.faces import yolo
 from affpipe.predictor import model_path
 from affpipe.training import fit

@@ -10,7 +10,7 @@ import clips
 import numpy as np
 import pytest
 
-from affpipe.errors import MediaError
+from affpipe.core.errors import MediaError
 from affpipe.media import clock, decode
 from affpipe.media.probe import _frame_s, probe
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from affpipe import cli, metrics
+from affpipe import cli
 from affpipe.commands.show import print_table
-from affpipe.errors import AffpipeError
+from affpipe.core.errors import AffpipeError
+from affpipe.core.tasks import metrics
+from affpipe.core.tasks.task import TASKS
 from affpipe.formats import read_labels, write_labels
-from affpipe.tasks import TASKS
 
 T = 60
 RNG = np.random.default_rng(0)

@@ -11,8 +11,8 @@ import yaml
 
 from affpipe import config, yamlfile
 from affpipe.config import Settings, load, overlay, parse
-from affpipe.errors import SettingsError
-from affpipe.settings.base import Section, later, speed
+from affpipe.core.errors import SettingsError
+from affpipe.core.section import Section, later, speed
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = ROOT / "workflow/schemas/config.schema.json"

@@ -12,8 +12,8 @@ from small_run import SETTINGS, Run
 
 from affpipe import build as builders
 from affpipe import config, formats, predict, predictor, publish, sequences
-from affpipe.errors import InputError, SettingsError
-from affpipe.frames import NEAREST, OBSERVED
+from affpipe.core.axis import NEAREST, OBSERVED
+from affpipe.core.errors import InputError, SettingsError
 from affpipe.fusion.cross_attention import CrossAttention
 from affpipe.jobs import Job
 

@@ -9,7 +9,7 @@ import torch
 from learnable import MODELS, entries, fit_and_apply, make_plan
 
 from affpipe import crossfit
-from affpipe.errors import ManifestError, StoreError
+from affpipe.core.errors import ManifestError, StoreError
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
 from affpipe.plan import Item, Plan
@@ -196,7 +196,7 @@ def test_rows_with_nothing_behind_them_have_no_part_in_the_map(plan):
 
 
 def test_a_fold_without_the_fit_on_all_is_an_error_that_says_so(tmp_path):
-    from affpipe.errors import StoreError
+    from affpipe.core.errors import StoreError
     from affpipe.training import fit
 
     plan = make_plan(tmp_path, cross_fit=2)

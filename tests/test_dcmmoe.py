@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
 from affpipe.fusion.dcmmoe import DCMMOE
 
 DIMS = {"face": 5, "behaviour": 3, "audio": 4}

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from affpipe import decoding
-from affpipe.errors import InputError
-from affpipe.smoothing import smooth
+from affpipe.core.errors import InputError
+from affpipe.core.tasks import decoding
+from affpipe.core.tasks.smoothing import smooth
 
 
 def logits_of(classes, rng):

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from affpipe import manifest
+from affpipe.core.errors import SettingsError
 from affpipe.demo import labels, stage
 from affpipe.demo.clips import CLIPS, Absence, Clip, Unlabelled, manifest_text
 from affpipe.demo.film import write_film
 from affpipe.demo.render import drives, render, render_clip
 from affpipe.demo.signals import RATE, Drive, correlation
-from affpipe.errors import SettingsError
 from affpipe.formats import read_labels
 from affpipe.media.probe import DEMO_COMMENT, probe
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from affpipe import device
-from affpipe.errors import SettingsError
+from affpipe.core.errors import SettingsError
 
 CHOOSE = "import logging, os, sys; logging.basicConfig(level='INFO', format='%(message)s', stream=sys.stdout); from affpipe import device; "
 CHOOSE += "device.POLL_S = 0.05; device.choose(); print('has', os.environ['CUDA_VISIBLE_DEVICES'], flush=True); sys.stdin.read()"

@@ -23,11 +23,11 @@ from small_run import Run
 
 from affpipe import cache as caches
 from affpipe import disk, epochs, outputs, predictor
+from affpipe.core.errors import SettingsError, StoreError
 from affpipe.demo import render
 from affpipe.demo.clips import CLIPS
 from affpipe.doctor import disks
 from affpipe.doctor.finding import FINE
-from affpipe.errors import SettingsError, StoreError
 from affpipe.faces.mouth_files import to_csv
 from affpipe.jobrecord import JobRecord
 from affpipe.manifest import ID_BYTES

@@ -8,7 +8,7 @@ import torch
 from learnable import MODELS, entries, make_plan
 
 from affpipe import divergence, predict, predictor
-from affpipe.errors import AbsentError, SettingsError, WeightsError
+from affpipe.core.errors import AbsentError, SettingsError, WeightsError
 from affpipe.jobs import Context, Job
 from affpipe.plan import Item, Plan
 from affpipe.predictor import Rows, model_path

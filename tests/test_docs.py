@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from typer.main import get_command
 
 from affpipe import cli, plan
-from affpipe.settings.base import Section
+from affpipe.core.section import Section
 from affpipe.settings.media import Faces, Subject
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from affpipe.core.errors import InputError, WeightsError
 from affpipe.encoders import logmel, qwen3vl, wavlm
 from affpipe.encoders.specs import ENCODERS
-from affpipe.errors import InputError, WeightsError
 from affpipe.weights.tiny import make_tiny
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}

@@ -13,8 +13,8 @@ from small_run import Run
 from typer.testing import CliRunner
 
 from affpipe import build, cli, config, estimate, lengths, sizes
+from affpipe.core.errors import InputError, MediaError, WeightsError
 from affpipe.doctor import examine
-from affpipe.errors import InputError, MediaError, WeightsError
 from affpipe.jobrecord import JobRecord
 from affpipe.jobs import Context, Job
 from affpipe.lengths import Length, Lengths

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affpipe import bootstrap, caveats, evaluate, metrics
-from affpipe.errors import InputError, ManifestError
+from affpipe import bootstrap, caveats, evaluate
+from affpipe.core.errors import InputError, ManifestError
+from affpipe.core.tasks import metrics
+from affpipe.core.tasks.metrics import KEYS
+from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS, TASKS
 from affpipe.formats import write_labels
-from affpipe.metrics import KEYS
-from affpipe.tasks import ACTION_UNITS, EXPRESSIONS, TASKS
 
 ALL = tuple(TASKS)
 CCC = ("ccc_valence", "ccc_arousal", "ccc")

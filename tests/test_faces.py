@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from affpipe.errors import InputError, SettingsError, StoreError, WeightsError
+from affpipe.core.errors import InputError, SettingsError, StoreError, WeightsError
 from affpipe.faces.crop import cut, decode_jpeg, encode_jpeg, square
 from affpipe.faces.detect import MediaPipeDetector, clip
 from affpipe.faces.landmarks import MARGIN, FaceMesh

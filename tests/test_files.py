@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from affpipe.errors import ManifestError
+from affpipe.core.errors import ManifestError
 from affpipe.files import instead_of_file, lines, read_bytes, read_text
 
 

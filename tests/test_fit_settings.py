@@ -11,9 +11,9 @@ from test_training import rates
 
 from affpipe import build, predictor, sequences, training
 from affpipe.config import parse
-from affpipe.errors import SettingsError
+from affpipe.core.errors import SettingsError
+from affpipe.core.tasks.metrics import va_scores
 from affpipe.jobs import Job
-from affpipe.metrics import va_scores
 from affpipe.plan import Plan
 from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import Packed

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from affpipe.errors import ManifestError
+from affpipe.core.errors import ManifestError
 from affpipe.importers import earlier, folder
 from affpipe.media import containers
 

@@ -13,7 +13,7 @@ from small_run import Run
 from typer.testing import CliRunner
 
 from affpipe import cli, disk, forget, published
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
 from affpipe.indexes import Entry
 from affpipe.jobrecord import JobRecord
 from affpipe.publish import publish

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affpipe.errors import ManifestError
+from affpipe.core.axis import NEAREST, NONE, OBSERVED
+from affpipe.core.errors import ManifestError
 from affpipe.formats import fit_length, read_labels, write_labels, write_predictions
-from affpipe.frames import NEAREST, NONE, OBSERVED
 
 
 def file(folder: Path, content: str | bytes) -> Path:

@@ -6,8 +6,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from affpipe.errors import InputError
-from affpipe.frames import NEAREST, NONE, OBSERVED, FrameAxis, align, frames_in, merge, nearest, pool, segments, sources, split
+from affpipe.core.align import align, nearest, pool, sources
+from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis, frames_in, segments
+from affpipe.core.errors import InputError
+from affpipe.core.windows import merge, split
 
 FPS = Fraction(25)
 

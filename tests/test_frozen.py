@@ -7,7 +7,7 @@ import pytest
 from limits import refused
 
 from affpipe import run
-from affpipe.errors import SettingsError
+from affpipe.core.errors import SettingsError
 
 
 @pytest.fixture

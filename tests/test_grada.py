@@ -14,9 +14,9 @@ from torch import nn
 
 from affpipe.compat import ensure_torchvision
 from affpipe.config import parse
+from affpipe.core.errors import InputError, SettingsError, WeightsError
 from affpipe.encoders import grada
 from affpipe.encoders.grada import Embedded, GradaNet, letterbox
-from affpipe.errors import InputError, SettingsError, WeightsError
 from affpipe.faces import crop as cropping
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
 from affpipe.heads import mamba
 from affpipe.heads.blocks import Attention, AttentionLayer, AttentionStack, sinusoids
 from affpipe.heads.chunk_asp import ChunkHead

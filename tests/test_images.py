@@ -15,7 +15,7 @@ import yaml
 
 from affpipe import disk, jobs, publish, workers
 from affpipe.config import overlay, parse
-from affpipe.errors import InputError, ManifestError, MediaError, SettingsError
+from affpipe.core.errors import InputError, ManifestError, MediaError, SettingsError
 from affpipe.faces import images
 from affpipe.faces.crop import cut, decode_jpeg, encode_jpeg
 from affpipe.faces.detect import MediaPipeDetector

@@ -11,14 +11,14 @@ import pytest
 from affwild2_tree import AUDIT, FINDINGS, FRAMES, MANIFEST, SHORT
 
 from affpipe import manifest
+from affpipe.core.errors import ManifestError, SettingsError
+from affpipe.core.tasks.task import TASKS
 from affpipe.demo.clips import HEADER
-from affpipe.errors import ManifestError, SettingsError
 from affpipe.importers import affwild2, duplicates, facts
 from affpipe.importers.collection import Stream, partition_columns, place, whose
 from affpipe.importers.make import Made, make
 from affpipe.manifest import OWN_PARTITION, Row
 from affpipe.media.identity import fingerprint
-from affpipe.tasks import TASKS
 
 
 def quiet(what: str, done: int, total: int) -> None:

@@ -19,8 +19,8 @@ from small_run import Run
 from test_jobs import Stage, apply, rows
 
 from affpipe import cli, disk, faults, jobs, lengths, newvideo, store
+from affpipe.core.errors import AbsentError, InputError, MediaError, StoreError
 from affpipe.doctor import videos as doctor_videos
-from affpipe.errors import AbsentError, InputError, MediaError, StoreError
 from affpipe.importers import facts
 from affpipe.indexes import Entry
 from affpipe.jobrecord import JobRecord

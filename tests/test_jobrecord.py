@@ -8,7 +8,7 @@ import time
 import pytest
 
 from affpipe import jobrecord
-from affpipe.errors import MediaError
+from affpipe.core.errors import MediaError
 from affpipe.jobrecord import JobRecord, recording
 
 

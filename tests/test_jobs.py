@@ -9,7 +9,7 @@ import yaml
 
 from affpipe import jobs, store
 from affpipe.config import overlay, parse
-from affpipe.errors import AbsentError, MediaError, StoreError
+from affpipe.core.errors import AbsentError, MediaError, StoreError
 from affpipe.indexes import Entry
 from affpipe.jobs import Context, Job, Worker
 from affpipe.manifest import Row

@@ -11,8 +11,8 @@ import pytest
 from recipe_layers import RECIPES, ROOT, load
 
 from affpipe import config, manifest
+from affpipe.core.tasks.task import TASKS
 from affpipe.plan import Plan
-from affpipe.tasks import TASKS
 
 PINS = Path(__file__).parent / "pins" / "keys.json"
 PARTITIONS = ("train", "train", "validation", "validation", "test")

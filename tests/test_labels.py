@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affpipe import frames, jobs, labels, workers
+from affpipe import jobs, workers
 from affpipe.config import parse
-from affpipe.frames import FrameAxis
+from affpipe.core.align import align
+from affpipe.core.axis import FrameAxis
+from affpipe.core.tasks import pooling
+from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS, TASKS, slices, width
 from affpipe.indexes import Entry
 from affpipe.jobs import Job
 from affpipe.manifest import Row
 from affpipe.plan import Plan
 from affpipe.sequences import frame_labels
-from affpipe.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, slices, width
 
 FPS = Fraction(30000, 1001)
 TIMES = np.arange(300) / float(FPS)  # ten seconds
@@ -52,7 +54,7 @@ def test_an_event_at_a_known_time_is_in_the_row_of_that_time_and_in_no_other():
     values = {"va": np.stack([event, ~event], axis=1) * 1.0, "expr": np.where(event, 4, 2)[:, None], "au": np.repeat(event[:, None], 12, 1)}
     want = {"va": ([0, 1], [1, 0]), "expr": ([2], [4]), "au": ([0] * 12, [1] * 12)}
     for task, own in values.items():
-        rows, known = labels.to_rows(task, own.astype(float), EVERY, TIMES, start_s, start_s + 0.5)
+        rows, known = pooling.to_rows(task, own.astype(float), EVERY, TIMES, start_s, start_s + 0.5)
         assert known.all()
         assert rows.dtype == np.float32
         before, after = want[task]
@@ -65,9 +67,9 @@ def test_rows_of_labels_brought_back_to_frames_are_the_labels_where_they_are_con
     start_s = np.arange(10.0)
     each = rng.integers(0, 8, 10)
     second = np.minimum(TIMES.astype(int), 9)
-    rows, known = labels.to_rows("expr", each[second][:, None].astype(float), EVERY, TIMES, start_s, start_s + 1)
+    rows, known = pooling.to_rows("expr", each[second][:, None].astype(float), EVERY, TIMES, start_s, start_s + 1)
     np.testing.assert_array_equal(rows[:, 0], each)
-    back, covered = frames.align(np.eye(8)[rows[:, 0].astype(int)], known, start_s, start_s + 1, TIMES)
+    back, covered = align(np.eye(8)[rows[:, 0].astype(int)], known, start_s, start_s + 1, TIMES)
     assert covered.sum() == len(TIMES) - (TIMES >= 10).sum()
     np.testing.assert_array_equal(back.argmax(axis=1)[covered], each[second][covered])
 
@@ -75,12 +77,12 @@ def test_rows_of_labels_brought_back_to_frames_are_the_labels_where_they_are_con
 def test_a_row_has_the_class_of_most_frames_the_share_of_a_unit_and_the_mean_of_values():
     times, valid = np.arange(6.0), np.array([True, True, True, True, False, True])
     one, end = np.array([0.0]), np.array([6.0])
-    assert labels.to_rows("expr", np.array([[3.0], [1], [1], [3], [3], [3]]), valid, times, one, end)[0].tolist() == [[3]]
-    assert labels.to_rows("expr", np.array([[3.0], [1], [1], [3], [3], [7]]), valid, times, one, end)[0].tolist() == [[1]]  # the first
+    assert pooling.to_rows("expr", np.array([[3.0], [1], [1], [3], [3], [3]]), valid, times, one, end)[0].tolist() == [[3]]
+    assert pooling.to_rows("expr", np.array([[3.0], [1], [1], [3], [3], [7]]), valid, times, one, end)[0].tolist() == [[1]]  # the first
     au = np.zeros((6, 12))
     au[[0, 4], 2] = 1  # frame 4 has no label
-    assert labels.to_rows("au", au, valid, times, one, end)[0][0, 2] == pytest.approx(1 / 5)
-    assert labels.to_rows("va", np.arange(12.0).reshape(6, 2), valid, times, one, end)[0][0] == pytest.approx([22 / 5, 27 / 5])
+    assert pooling.to_rows("au", au, valid, times, one, end)[0][0, 2] == pytest.approx(1 / 5)
+    assert pooling.to_rows("va", np.arange(12.0).reshape(6, 2), valid, times, one, end)[0][0] == pytest.approx([22 / 5, 27 / 5])
 
 
 def test_what_a_frame_without_a_label_holds_does_not_matter():
@@ -89,8 +91,8 @@ def test_what_a_frame_without_a_label_holds_does_not_matter():
     start_s = np.arange(0, 12, 0.7)  # the last rows lie beyond the video
     for task, most in {"va": 1, "expr": 7, "au": 1}.items():
         values = rng.integers(0, most + 1, (len(TIMES), len(TASKS[task].columns))).astype(float)
-        first = labels.to_rows(task, values, valid, TIMES, start_s, start_s + 0.7)
-        second = labels.to_rows(
+        first = pooling.to_rows(task, values, valid, TIMES, start_s, start_s + 0.7)
+        second = pooling.to_rows(
             task, np.where(valid[:, None], values, -1 if task == "expr" else np.nan), valid, TIMES, start_s, start_s + 0.7
         )
         np.testing.assert_array_equal(first[0], second[0])
@@ -108,7 +110,7 @@ def test_bins_begin_and_end_with_the_published_windows(parity: Path):
         table = list(csv.DictReader(file))
     for row in table:
         start_s, end_s, fps = (float(row[c]) for c in ("start_time", "end_time", "fps"))
-        first, stop = labels.second_bins(np.array([start_s]), np.array([end_s]), fps, bins=4, bin_s=1.0, frames=10**6)
+        first, stop = pooling.second_bins(np.array([start_s]), np.array([end_s]), fps, bins=4, bin_s=1.0, frames=10**6)
         assert (first[0, 0], stop[0, -1]) == (int(row["start_frame"]), int(row["end_frame"]))
         assert (first[0, 1:] == stop[0, :-1]).all()
         cut = [min(int(row["start_frame"]) + round(i * fps), int(row["end_frame"])) for i in range(5)]
@@ -117,7 +119,7 @@ def test_bins_begin_and_end_with_the_published_windows(parity: Path):
 
 
 def test_bins_of_ntsc_are_thirty_frames_and_end_with_the_video():
-    first, stop = labels.second_bins(np.array([0.0, 50.0, 98.0]), np.array([4.0, 54.0, 100.0]), 29.97, bins=4, bin_s=1.0, frames=2990)
+    first, stop = pooling.second_bins(np.array([0.0, 50.0, 98.0]), np.array([4.0, 54.0, 100.0]), 29.97, bins=4, bin_s=1.0, frames=2990)
     assert first[0].tolist() == [0, 30, 60, 90]
     assert stop[0, -1] == 120
     assert first[1].tolist() == [1499, 1529, 1559, 1589]  # 1498.5 is rounded up

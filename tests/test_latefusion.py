@@ -5,8 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from affpipe import latefusion, metrics
-from affpipe.errors import InputError
+from affpipe import latefusion
+from affpipe.core.errors import InputError
+from affpipe.core.tasks import metrics
 from affpipe.latefusion import Search, fuse, study, sums
 
 SEARCH = Search(largest=3, step=0.1, draws=100, seed=1)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
+from affpipe.core.tasks.metrics import va_scores
+from affpipe.core.tasks.task import slices, width
 from affpipe.losses import AULoss, ExprLoss, MultiTaskLoss, VALoss, ccc_loss, effective_number_weights, positive_weights
-from affpipe.metrics import va_scores
-from affpipe.tasks import slices, width
 
 
 def batch(shape=(3, 20)):

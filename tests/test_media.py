@@ -17,8 +17,8 @@ import pytest
 from av.bitstream import BitStreamFilterContext
 from clips import Sound
 
-from affpipe.errors import InputError, MediaError
-from affpipe.frames import FrameAxis
+from affpipe.core.axis import FrameAxis
+from affpipe.core.errors import InputError, MediaError
 from affpipe.media import audio, decode
 from affpipe.media.identity import fingerprint
 from affpipe.media.probe import AudioInfo, probe

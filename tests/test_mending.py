@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from affpipe import cache, disk, jobs, run, store
-from affpipe.errors import StoreError
+from affpipe.core.errors import StoreError
 from affpipe.indexes import Entry, write_index
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Plan

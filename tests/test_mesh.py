@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from affpipe.core.errors import InputError
 from affpipe.encoders.mesh import FEATURES, POINTS, TEMPLATE, MeshEncoder, aligned
-from affpipe.errors import InputError
 
 encoder = MeshEncoder()
 

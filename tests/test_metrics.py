@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from affpipe import metrics
 from affpipe.compat import ensure_torchvision
-from affpipe.errors import InputError
-from affpipe.metrics import (
+from affpipe.core.errors import InputError
+from affpipe.core.tasks import metrics
+from affpipe.core.tasks.metrics import (
     KEYS,
     ccc,
     constant_baseline,
@@ -21,7 +21,7 @@ from affpipe.metrics import (
     va_scores,
     within_video,
 )
-from affpipe.tasks import ACTION_UNITS, EXPRESSIONS, TASKS
+from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS, TASKS
 
 ALL = tuple(TASKS)
 

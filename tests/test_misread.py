@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from affpipe.config import load, parse
-from affpipe.errors import SettingsError
+from affpipe.core.errors import SettingsError
 from affpipe.settings import plain
 from affpipe.yamlfile import read_yaml
 

@@ -7,7 +7,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from affpipe.errors import InputError, ManifestError, SettingsError
+from affpipe.core.axis import FrameAxis
+from affpipe.core.errors import InputError, ManifestError, SettingsError
 from affpipe.faces.mouth import (
     FACE_OVAL,
     INNER_LIPS,
@@ -19,7 +20,6 @@ from affpipe.faces.mouth import (
     windows,
 )
 from affpipe.faces.mouth_files import COLUMNS, parity_windows, to_csv
-from affpipe.frames import FrameAxis
 
 
 def flags(text: str) -> np.ndarray:

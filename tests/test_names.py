@@ -15,7 +15,7 @@ from clips import Sound, write
 from small_run import Run
 
 from affpipe import config, disk, manifest, newvideo, store
-from affpipe.errors import InputError, ManifestError, SettingsError
+from affpipe.core.errors import InputError, ManifestError, SettingsError
 from affpipe.importers import folder
 from affpipe.importers.make import make
 from affpipe.indexes import Entry, read_index

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from clips import Sound
 
-from affpipe.errors import AbsentError
-from affpipe.frames import FrameAxis
+from affpipe.core.axis import FrameAxis
+from affpipe.core.errors import AbsentError
 from affpipe.media import audio, laying, mixing, soundclock
 from affpipe.media.heard import Heard
 from affpipe.media.probe import frame_axis

@@ -13,7 +13,7 @@ import pytest
 from limits import refused
 
 from affpipe import device
-from affpipe.errors import MediaError, SettingsError
+from affpipe.core.errors import MediaError, SettingsError
 from affpipe.media import containers, decode, opening
 from affpipe.media.declared import declared
 from affpipe.media.probe import probe

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from affpipe import newvideo, outputs, submission
-from affpipe.errors import InputError, StoreError
+from affpipe.core.errors import InputError, StoreError
 from affpipe.formats import write_labels
 from affpipe.importers import folder as own_videos
 from affpipe.importers.make import make

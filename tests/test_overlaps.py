@@ -11,14 +11,14 @@ from pages import Reader, section
 from small_run import Run
 
 from affpipe import manifest, overlaps, run
-from affpipe.alike import told
+from affpipe.core.alike import told
+from affpipe.core.errors import ManifestError
+from affpipe.core.tasks.task import TASKS
 from affpipe.doctor import examine
-from affpipe.errors import ManifestError
 from affpipe.importers import affwild2
 from affpipe.importers.check import Report, check
 from affpipe.importers.make import make
 from affpipe.overlaps import Member, Overlap
-from affpipe.tasks import TASKS
 
 HEAD = "stream_id,video,partition,va,subject,va_partition,expr_partition,expr,overlap"
 ROWS = 12

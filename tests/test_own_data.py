@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from affpipe import manifest
-from affpipe.errors import ManifestError, SettingsError
+from affpipe.core.errors import ManifestError, SettingsError
 from affpipe.importers import folder, table
 from affpipe.importers.collection import Collection
 from affpipe.importers.make import Made, make

@@ -11,7 +11,7 @@ import pytest
 import torch
 from limits import bounded, refused
 
-from affpipe.errors import WeightsError
+from affpipe.core.errors import WeightsError
 from affpipe.weights import checkpoint, pickled
 
 KINDS = [*pickled.KINDS.values(), torch.float8_e4m3fn, torch.uint16]

@@ -10,8 +10,8 @@ import clips
 import numpy as np
 import pytest
 
+from affpipe.core.errors import MediaError
 from affpipe.doctor import videos
-from affpipe.errors import MediaError
 from affpipe.faces.crop import decode_jpeg
 from affpipe.faces.detect import Detection
 from affpipe.importers import check, facts

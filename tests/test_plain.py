@@ -17,8 +17,8 @@ import affpipe
 from affpipe import cli, console, ledger
 from affpipe.commands.show import print_table
 from affpipe.config import load
-from affpipe.errors import AffpipeError, SettingsError
-from affpipe.plain import plain, say
+from affpipe.core.errors import AffpipeError, SettingsError
+from affpipe.core.plain import plain, say
 
 EVIL = {
     "title": "\x1b]0;owned\x07",

@@ -12,11 +12,11 @@ import yaml
 from affpipe import manifest
 from affpipe import plan as planning
 from affpipe.config import overlay, parse
-from affpipe.errors import ManifestError, StoreError
+from affpipe.core.errors import ManifestError, StoreError
+from affpipe.core.tasks.task import VA
 from affpipe.media.identity import fingerprint
 from affpipe.plan import MODELS, STAGES, Plan, canonical, digest
 from affpipe.settings.run import MEDIA_STAGES
-from affpipe.tasks import VA
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affpipe.errors import ManifestError
+from affpipe.core.errors import ManifestError
+from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS
 from affpipe.preflight import CONSTANT_ROWS, Fault, _rising, check
-from affpipe.tasks import ACTION_UNITS, EXPRESSIONS
 from affpipe.template import read_template, task_of
 
 HEADER = {

@@ -9,7 +9,7 @@ import pytest
 from fakes.workspace import Workspace
 
 from affpipe import config, disk
-from affpipe.errors import SettingsError
+from affpipe.core.errors import SettingsError
 
 FACE = "shards: 1\nfeatures: {qwen3vl: null, wavlm: null}\nmodels: {behaviour: null, voice: null, fused: null}\npublish: face\n"
 

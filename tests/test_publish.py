@@ -9,8 +9,9 @@ import pytest
 from small_run import KNOWN, SETTINGS, Run, T
 from typer.testing import CliRunner
 
-from affpipe import cli, config, formats, latefusion, metrics, publish
-from affpipe.errors import SettingsError
+from affpipe import cli, config, formats, latefusion, publish
+from affpipe.core.errors import SettingsError
+from affpipe.core.tasks import metrics
 
 STREAMS = {"t1": "train", "v1": "validation", "v2_left": "validation", "v2_right": "validation", "v3": "validation", "x1": "test"}
 LATE = {"late_fusion": {"draws": 50}}

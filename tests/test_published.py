@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from affpipe import cli, closing, disk, ledger, published, submission
 from affpipe import publish as publishing
-from affpipe.errors import AffpipeError, InputError
+from affpipe.core.errors import AffpipeError, InputError
 from affpipe.jobrecord import JobRecord
 from affpipe.newvideo import predict
 from affpipe.publish import publish

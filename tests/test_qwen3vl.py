@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 
 from affpipe import store
 from affpipe.config import overlay, parse
+from affpipe.core.axis import FrameAxis, segments
+from affpipe.core.errors import InputError, WeightsError
 from affpipe.encoders import qwen3vl
 from affpipe.encoders.qwen3vl import EMBEDDINGS, Behaviour
-from affpipe.errors import InputError, WeightsError
-from affpipe.frames import FrameAxis, segments
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
 from affpipe.media import decode

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
 from affpipe.fusion.raav import COMPAT, RAAV
 
 DIMS = {"face": 5, "behaviour": 3, "audio": 4}

@@ -11,7 +11,7 @@ from pages import Reader, cells, drawing, section
 from small_run import EVIL, EXPERTS, SETTINGS, STREAMS, Run
 
 from affpipe import config, report
-from affpipe.errors import StoreError
+from affpipe.core.errors import StoreError
 from affpipe.indexes import Entry
 from affpipe.latefusion import Half, Study
 from affpipe.media.heard import Heard

@@ -8,7 +8,7 @@ import pytest
 from small_run import TIMES, Run, T
 
 from affpipe import report
-from affpipe.frames import NEAREST, NONE, OBSERVED
+from affpipe.core.axis import NEAREST, NONE, OBSERVED
 from affpipe.predict import FramePredictions
 
 ALL = ("va", "expr", "au")

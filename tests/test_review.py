@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from affpipe import cli, jobs, manifest, store, workers
 from affpipe.config import overlay, parse
-from affpipe.errors import InputError, ManifestError, StoreError
+from affpipe.core.errors import InputError, ManifestError, StoreError
+from affpipe.core.tasks.task import VA
 from affpipe.faces.crop import cut, encode_jpeg
 from affpipe.faces.subject import RULES, choose
 from affpipe.indexes import Entry, write_index
@@ -23,7 +24,6 @@ from affpipe.review.review import Outcome, review
 from affpipe.review.sheet import LANES, THUMBS
 from affpipe.review.tracks import AMBIGUOUS, Faces, ambiguity, doubts, tracks, why
 from affpipe.stages import faces as stages
-from affpipe.tasks import VA
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())

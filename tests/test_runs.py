@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from affpipe import cache as caches
 from affpipe import cli, disk, runs
-from affpipe.errors import StoreError
+from affpipe.core.errors import StoreError
 from affpipe.plan import Plan
 from affpipe.publish import publish
 from affpipe.run import freeze

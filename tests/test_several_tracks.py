@@ -14,7 +14,7 @@ from PIL import Image
 
 from affpipe import jobs, store, workers
 from affpipe.config import parse
-from affpipe.errors import MediaError
+from affpipe.core.errors import MediaError
 from affpipe.faces.which import share_with_face
 from affpipe.importers.check import check
 from affpipe.indexes import Entry

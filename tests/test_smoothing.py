@@ -5,8 +5,8 @@ import statistics
 import numpy as np
 import pytest
 
-from affpipe.errors import InputError
-from affpipe.smoothing import smooth, smooth_classes
+from affpipe.core.errors import InputError
+from affpipe.core.tasks.smoothing import smooth, smooth_classes
 
 FILTERS = ("mean", "median")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from affpipe.config import parse
-from affpipe.errors import MediaError, SettingsError, WeightsError
+from affpipe.core.errors import MediaError, SettingsError, WeightsError
 from affpipe.faces import landmarks
 from affpipe.faces.detect import Detection
 from affpipe.jobs import Context, Job

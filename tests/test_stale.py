@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from affpipe import cache as caches
 from affpipe import cli, config, jobs, manifest, stale, store, workers
+from affpipe.core.errors import MediaError
 from affpipe.doctor import content
 from affpipe.doctor.finding import FAULT, FINE, WARNING
-from affpipe.errors import MediaError
 from affpipe.indexes import Entry, write_index
 from affpipe.media.identity import BLOCK, BLOCKS, fingerprint
 from affpipe.plan import Plan

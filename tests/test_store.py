@@ -13,7 +13,7 @@ import pytest
 
 from affpipe import cache as caches
 from affpipe import disk, layout, store
-from affpipe.errors import StoreError
+from affpipe.core.errors import StoreError
 from affpipe.indexes import Entry, read_index, write_index
 from affpipe.media.audio import write_flac
 from affpipe.store import Header, Stream

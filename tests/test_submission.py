@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from affpipe import __version__, formats, submission
-from affpipe.errors import InputError, ManifestError
+from affpipe.core.errors import InputError, ManifestError
+from affpipe.core.tasks.task import ACTION_UNITS, TASKS
 from affpipe.preflight import check
 from affpipe.submission import LONG, Filled, make, numbers, of_run
-from affpipe.tasks import ACTION_UNITS, TASKS
 
 HEADER = {"va": "image_location,valence,arousal", "expr": "image_location,expression", "au": f"image_location,{','.join(ACTION_UNITS)}"}
 

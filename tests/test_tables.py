@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from affpipe import evaluate, formats, manifest, newvideo, submission
+from affpipe.core.errors import ManifestError, MediaError
 from affpipe.encoders import grada
-from affpipe.errors import ManifestError, MediaError
 from affpipe.faces import mouth_files, yolo
 from affpipe.files import composed, left_by_mac, named, on_disk, read_text
 from affpipe.importers import folder as folders

@@ -7,17 +7,18 @@ import pytest
 import torch
 from learnable import FRAMES, LABELS, classes, entries, make_plan, truth, units, write_labels_of
 
-from affpipe import build, decoding, judging, predictor, sequences, smoothing
+from affpipe import build, judging, predictor, sequences
+from affpipe.core.axis import OBSERVED
+from affpipe.core.tasks import decoding, smoothing
+from affpipe.core.tasks.metrics import scores
+from affpipe.core.tasks.task import TASKS
 from affpipe.formats import write_labels, write_predictions
-from affpipe.frames import OBSERVED
 from affpipe.jobs import Context, Job
-from affpipe.metrics import scores
 from affpipe.plan import Plan
 from affpipe.predict import frames_of, outputs, stage
 from affpipe.predictor import model_path
 from affpipe.settings.models import Decode
 from affpipe.settings.training import Loss
-from affpipe.tasks import TASKS
 from affpipe.training import fit
 
 ALL = ("va", "expr", "au")

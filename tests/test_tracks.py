@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
 from affpipe.faces.detect import Detection, MediaPipeDetector
 from affpipe.faces.interpolate import Face, follow
 from affpipe.faces.look import LENGTH, likeness, look

@@ -10,12 +10,13 @@ import pytest
 import torch
 from learnable import FPS, FRAMES, MODELS, entries, fit_and_apply, make_plan, truth, write_labels_of
 
-from affpipe import build, frames, predictor, sequences
-from affpipe.errors import AbsentError, ManifestError, StoreError
+from affpipe import build, predictor, sequences
+from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis
+from affpipe.core.errors import AbsentError, ManifestError, StoreError
+from affpipe.core.tasks.metrics import va_scores
+from affpipe.core.windows import split
 from affpipe.formats import write_labels
-from affpipe.frames import NEAREST, NONE, OBSERVED
 from affpipe.jobs import Context, Job
-from affpipe.metrics import va_scores
 from affpipe.plan import Item, Plan
 from affpipe.predict import fitted, frames_of, stage, to_frames
 from affpipe.predictor import Predictor, model_path
@@ -156,7 +157,7 @@ def test_packed_windows_are_those_of_their_streams(plan, length):
     targets = [labels_of(plan, i, s) for s, i in zip(read_all, items, strict=True)]
     second = read_all[1].inputs["mesh"].copy()
     packed = Packed(read_all, targets, settings)
-    starts = frames.split(FRAMES, length=length, stride=20)
+    starts = split(FRAMES, length=length, stride=20)
     assert len(packed) == 2 * len(starts)
     batch = packed[[len(starts), 0]]
     np.testing.assert_array_equal(batch["inputs"]["mesh"][0], second[:length])
@@ -180,7 +181,7 @@ def test_a_short_stream_is_padded_and_masked(plan):
 
 def stream(id: str, rows: int, dtype: type, rng: np.random.Generator) -> tuple[sequences.Sequence, tuple[np.ndarray, np.ndarray]]:
     """Random rows, 32 a second, not all present, and their targets, not all known."""
-    axis = frames.FrameAxis(np.arange(rows) / 32, Fraction(32))
+    axis = FrameAxis(np.arange(rows) / 32, Fraction(32))
     inputs = {"x": rng.normal(size=(rows, 5)).astype(dtype), "y": rng.normal(size=(rows, 2, 3)).astype(np.float32)}
     present = rng.random((rows, 2)) < 0.8
     sequence = sequences.Sequence(id, axis, inputs, present, np.full(rows, OBSERVED, np.uint8), axis.times_s[:, None], axis.ends_s[:, None])
@@ -523,7 +524,7 @@ def test_windows_of_seconds_follow_the_clock_and_not_the_count_of_frames(plan):
     raav = RAAVModel(reads=("face", "behaviour"), audio="voice", window_s=4.0, hop_s=2.0)
     assert sequences.windows(sequence, raav).tolist() == [[0, 100], [50, 100], [100, 100]]
     slow = np.concatenate([sequence.axis.times_s[:100], 4.0 + 2 * (sequence.axis.times_s[100:] - 4.0)])  # half the rate from 4 s on
-    late = replace(sequence, axis=frames.FrameAxis(slow, FPS))
+    late = replace(sequence, axis=FrameAxis(slow, FPS))
     assert sequences.windows(late, raav).tolist() == [[0, 100], [50, 75], [100, 50], [125, 50], [150, 50]]
     frame = raav.model_copy(update={"level": "frame", "window": 150, "stride": 50})
     assert sequences.windows(sequence, frame).tolist() == [[0, 150], [50, 150]]

@@ -15,7 +15,7 @@ from small_run import Run
 from affpipe import cache as caches
 from affpipe import cli, disk, manifest, publish, published, runs, store, submission
 from affpipe.config import parse
-from affpipe.errors import InputError, ManifestError, StoreError, WeightsError
+from affpipe.core.errors import InputError, ManifestError, StoreError, WeightsError
 from affpipe.indexes import Entry, read_index, write_index
 from affpipe.jobs import Context
 from affpipe.newvideo import predict

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from affpipe.config import overlay, parse
+from affpipe.core.errors import SettingsError, WeightsError
 from affpipe.demo.clips import CLIPS
 from affpipe.demo.render import render_clip
-from affpipe.errors import SettingsError, WeightsError
 from affpipe.faces.crop import decode_jpeg, square
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from affpipe.config import parse
-from affpipe.errors import MediaError
+from affpipe.core.errors import MediaError
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
 from affpipe.media import unfinished

@@ -12,11 +12,11 @@ import torch
 import yaml
 
 from affpipe.config import overlay, parse
+from affpipe.core.errors import InputError, WeightsError
 from affpipe.demo.signals import RATE as RATE_OF_DRIVE
 from affpipe.demo.signals import Drive
 from affpipe.demo.voice import SAMPLE_RATE, speak
 from affpipe.encoders import silero
-from affpipe.errors import InputError, WeightsError
 from affpipe.faces import mouth
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from affpipe.core.errors import InputError, WeightsError
 from affpipe.encoders import wavlm
 from affpipe.encoders.wavlm_layers import Top, Trunk, split
-from affpipe.errors import InputError, WeightsError
 from affpipe.weights.tiny import make_tiny
 
 CPU = torch.device("cpu")

@@ -12,8 +12,8 @@ import torch
 from typer.testing import CliRunner
 
 from affpipe import cli
+from affpipe.core.errors import WeightsError
 from affpipe.encoders import grada, qwen3vl, wavlm
-from affpipe.errors import WeightsError
 from affpipe.weights import records
 from affpipe.weights.catalog import CATALOG
 from affpipe.weights.fetch import fetch

@@ -17,8 +17,8 @@ from limits import bounded, refused
 
 from affpipe import jobs
 from affpipe.config import overlay, parse
+from affpipe.core.errors import InputError, SettingsError, WeightsError
 from affpipe.demo.film import write_film
-from affpipe.errors import InputError, SettingsError, WeightsError
 from affpipe.faces import yolo_file
 from affpipe.faces.yolo import YoloDetector, prepare
 from affpipe.jobs import Context, Job

@@ -8,8 +8,8 @@ import typer
 
 from affpipe.commands.options import DEFAULT_CONFIG, ConfigOption
 from affpipe.commands.show import print_table
-from affpipe.errors import ManifestError, MediaError, SettingsError
-from affpipe.plain import say, say_text
+from affpipe.core.errors import ManifestError, MediaError, SettingsError
+from affpipe.core.plain import say, say_text
 
 if TYPE_CHECKING:
     from affpipe.cache import Folder

@@ -9,7 +9,7 @@ import typer
 
 from affpipe.commands.options import DEFAULT_CONFIG, ConfigOption
 from affpipe.commands.show import print_table
-from affpipe.plain import say, say_text
+from affpipe.core.plain import say, say_text
 
 app = typer.Typer()
 
@@ -23,8 +23,8 @@ NAMED = 3  # stages that a line names
 def status(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """How a run stands and how long the rest may take; exit status 0 finished, 3 finished with faults skipped, 1 not finished."""
     from affpipe import status as statuses
-    from affpipe.alike import told
     from affpipe.console import duration
+    from affpipe.core.alike import told
     from affpipe.run import plan_of
 
     found = statuses.of(plan_of([*config, *(recipes or [])]))

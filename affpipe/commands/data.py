@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affpipe.commands.options import DEFAULT_CONFIG, ConfigOption
-from affpipe.plain import say
+from affpipe.core.plain import say
 
 if TYPE_CHECKING:
     from affpipe.weights.records import WeightsRecord

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from affpipe.commands.show import print_table
-from affpipe.plain import say
+from affpipe.core.plain import say
 
 if TYPE_CHECKING:
     from affpipe.importers.collection import Collection
@@ -74,8 +74,8 @@ def manifest_check(
     every: Annotated[bool, typer.Option("--all", help="a line for each fault, however many are alike")] = False,
 ) -> None:
     """Find all faults of a manifest and of the annotations that it names; exit status 2 if there are any."""
-    from affpipe.alike import told
     from affpipe.console import progress
+    from affpipe.core.alike import told
     from affpipe.importers.check import check
     from affpipe.importers.counts import HEAD
 

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from affpipe.commands.show import print_table
-from affpipe.errors import InputError
-from affpipe.plain import say
+from affpipe.core.errors import InputError
+from affpipe.core.plain import say
 
 app = typer.Typer()
 NAMED = 3  # videos that a line names
@@ -55,9 +55,9 @@ def evaluate(
     """Score predictions by the rules of the challenge, pooled and within video, with intervals, beside constants."""
     from affpipe import caveats, outputs, published
     from affpipe import evaluate as scoring
+    from affpipe.core.tasks.task import TASKS
     from affpipe.files import waits
     from affpipe.publish import TABLE_HEAD, read_scores, read_table
-    from affpipe.tasks import TASKS
 
     if task is not None and task not in TASKS:
         raise InputError(f"evaluate: want --task one of {', '.join(TASKS)}, got {task!r}")
@@ -174,7 +174,7 @@ def _tell_beyond(beyond: Mapping[str, Mapping[str, int]]) -> None:
 
 def _print_difference(found: dict, task: str, first: str, second: str) -> None:
     """One line: which of two systems is better on the same videos, and how sure that is."""
-    from affpipe.tasks import TASKS
+    from affpipe.core.tasks.task import TASKS
 
     own = found["pooled"][TASKS[task].measure]
     sure = "no interval with fewer than two videos" if own["low"] is None else f"95 % interval {own['low']:z.3f} to {own['high']:z.3f}"

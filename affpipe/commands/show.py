@@ -2,7 +2,7 @@
 
 import sys
 
-from affpipe.plain import heard, plain
+from affpipe.core.plain import heard, plain
 
 
 def print_table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]], *, left: bool = False) -> None:

@@ -17,14 +17,14 @@ import cv2
 import numpy as np
 
 from affpipe import jsonfile
+from affpipe.core.errors import SettingsError
+from affpipe.core.tasks.task import TASKS
 from affpipe.demo.clips import CLIPS, Clip, manifest_text, template
 from affpipe.demo.film import Sound, write_film
 from affpipe.demo.labels import label_text
 from affpipe.demo.signals import Drive, drive, frame_ticks
 from affpipe.demo.stage import Stage
 from affpipe.demo.voice import speak
-from affpipe.errors import SettingsError
-from affpipe.tasks import TASKS
 
 VERSION = 3  # bump when any file of the set changes
 MARK = "demo.json"

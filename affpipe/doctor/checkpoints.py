@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from affpipe.core.errors import WeightsError
 from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
 from affpipe.doctor.pool import Late, each
-from affpipe.errors import WeightsError
 from affpipe.settings.run import Settings
 from affpipe.stages.checkpoints import begun_with
 from affpipe.weights import records

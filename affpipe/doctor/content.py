@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from affpipe import stale
+from affpipe.core.errors import MediaError
 from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
 from affpipe.doctor.pool import Late, each
-from affpipe.errors import MediaError
 from affpipe.plan import Plan
 
 PROCESSES = 2  # the disk is what takes its time

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from affpipe import config, estimate, lengths, manifest, run
+from affpipe.core.errors import AffpipeError, InputError, ManifestError, SettingsError
 from affpipe.doctor import checkpoints, cluster, content, disks, machine, packages, videos
 from affpipe.doctor.finding import FINE, Finding, fault, fine, of_error, warning
-from affpipe.errors import AffpipeError, InputError, ManifestError, SettingsError
 from affpipe.estimate import Part
 from affpipe.manifest import Row
 from affpipe.media.declared import Declared

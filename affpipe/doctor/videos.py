@@ -4,10 +4,11 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from affpipe import alike, faults
+from affpipe import faults
+from affpipe.core import alike
+from affpipe.core.errors import MediaError
 from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
 from affpipe.doctor.pool import Late, each
-from affpipe.errors import MediaError
 from affpipe.media.declared import Declared, declared
 
 FILE_S = 10.0  # in which a file must open

@@ -7,9 +7,9 @@ frame j covers samples j * hop to j * hop + window, and exists only where the wa
 
 import numpy as np
 
+from affpipe.core.errors import InputError
 from affpipe.encoders.specs import LOGMEL
 from affpipe.encoders.waveforms import check_waveforms
-from affpipe.errors import InputError
 
 OFFSET = 0.01  # keeps silence finite; VGGish's
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from affpipe.errors import SettingsError
+from affpipe.core.errors import SettingsError
 
 PRECISION = {torch.float32: "f32", torch.bfloat16: "bf16"}
 

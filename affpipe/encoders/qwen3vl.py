@@ -38,8 +38,8 @@ import torch
 from torch import Tensor
 
 from affpipe.compat import ensure_torchvision, quiet_transformers
+from affpipe.core.errors import InputError, WeightsError
 from affpipe.encoders.specs import QWEN3VL
-from affpipe.errors import InputError, WeightsError
 from affpipe.weights.declared import numbers, stored, unfilled
 from affpipe.weights.files import UNREADABLE, first_line, read_json
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from affpipe.errors import InputError, WeightsError
+from affpipe.core.errors import InputError, WeightsError
 from affpipe.weights.files import UNREADABLE, first_line
 
 RATE_HZ = 16000

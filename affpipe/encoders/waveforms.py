@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
 
 
 def check_waveforms(who: str, waveforms: np.ndarray, lengths: np.ndarray) -> None:

@@ -23,10 +23,10 @@ import torch
 from torch import Tensor
 
 from affpipe.compat import ensure_torchvision, quiet_transformers
+from affpipe.core.errors import InputError, WeightsError
 from affpipe.encoders.specs import WAVLM
 from affpipe.encoders.waveforms import check_waveforms
 from affpipe.encoders.wavlm_layers import Top, cut
-from affpipe.errors import InputError, WeightsError
 from affpipe.weights.checkpoint import read, read_safe
 from affpipe.weights.declared import unfilled
 from affpipe.weights.files import first_line, read_json

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from affpipe.compat import ensure_torchvision
+from affpipe.core.errors import WeightsError
 from affpipe.encoders.specs import WAVLM
-from affpipe.errors import WeightsError
 from affpipe.heads.blocks import check_stream, keep
 
 ensure_torchvision()  # transformers' loss functions import it, whatever the model

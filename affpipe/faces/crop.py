@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from affpipe.errors import InputError, StoreError
+from affpipe.core.errors import InputError, StoreError
 
 JPEG, SCAN = b"\xff\xd8\xff", b"\xff\xda"
 FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers after which the size stands

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from affpipe.errors import InputError, SettingsError
+from affpipe.core.errors import InputError, SettingsError
 from affpipe.faces.quiet import quiet_start
 
 SHORT_RANGE, FULL_RANGE = 0, 1  # MediaPipe's `model_selection`

@@ -9,7 +9,7 @@ import os
 import re
 from pathlib import Path
 
-from affpipe.errors import MediaError, StoreError
+from affpipe.core.errors import MediaError, StoreError
 from affpipe.files import instead_of_file, waits
 
 SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
 from affpipe.faces.detect import Detector
 from affpipe.faces.look import LENGTH, look
 from affpipe.faces.track import Tracker, iou

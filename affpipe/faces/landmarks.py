@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe.errors import WeightsError
+from affpipe.core.errors import WeightsError
 from affpipe.faces.detect import check_frame
 from affpipe.faces.quiet import quiet_start
 

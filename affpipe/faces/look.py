@@ -12,7 +12,7 @@ Two people, two in one studio among them: at most .45.
 import cv2
 import numpy as np
 
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
 
 MARGIN = 0.25  # of the box on each side: hair and chin
 SIDE = 64  # pixels that a face is looked at in

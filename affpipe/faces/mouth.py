@@ -15,8 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-from affpipe.errors import InputError, SettingsError
-from affpipe.frames import FrameAxis
+from affpipe.core.axis import FrameAxis
+from affpipe.core.errors import InputError, SettingsError
 
 # FaceMesh points in order round the ring.
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from affpipe import sheets
-from affpipe.errors import ManifestError, SettingsError
+from affpipe.core.errors import ManifestError, SettingsError
 from affpipe.faces.mouth import frame_windows, smooth
 from affpipe.files import on_disk, read_text
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from affpipe.errors import InputError, SettingsError
+from affpipe.core.errors import InputError, SettingsError
 
 MIN_FRAMES = 5
 MIN_AREA = 0.1

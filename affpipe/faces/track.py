@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
 from affpipe.faces.look import LENGTH, likeness
 
 KEEP = 0.9  # of a track's mean look, with each further box: what passes before a face for a few frames leaves it be

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from affpipe.compat import ensure_torchvision
-from affpipe.errors import SettingsError, WeightsError
+from affpipe.core.errors import SettingsError, WeightsError
 from affpipe.faces.detect import Detection, check_frame, clip
 from affpipe.faces.yolo_file import AGAIN, load
 from affpipe.files import left_by_mac

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from affpipe.errors import WeightsError
+from affpipe.core.errors import WeightsError
 from affpipe.weights.declared import unfilled
 from affpipe.weights.files import first_line
 from affpipe.weights.pickled import Record

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
 from affpipe.fusion.interface import Fused, check_streams
 from affpipe.heads.blocks import AttentionStack, keep, projection
 

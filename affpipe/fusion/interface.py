@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
 from affpipe.heads.blocks import check_stream
 
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
 
 POSITIONS = ("sinusoidal", "none", "every_layer")
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}

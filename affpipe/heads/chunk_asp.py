@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
 from affpipe.heads.blocks import check_stream, keep
 
 Cut = Literal["equal", "rounded"]

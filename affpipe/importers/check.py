@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from affpipe import manifest
-from affpipe.errors import ManifestError, MediaError, SettingsError
+from affpipe.core.errors import ManifestError, MediaError, SettingsError
+from affpipe.core.tasks.task import TASKS
 from affpipe.formats import surplus_fault
 from affpipe.importers import contradictions, facts
 from affpipe.importers.counts import Count, Entry, count, overlaps
@@ -13,7 +14,6 @@ from affpipe.importers.facts import LabelFacts, Progress, VideoFacts
 from affpipe.manifest import Row
 from affpipe.media.identity import fingerprint
 from affpipe.overlaps import OFFICIAL
-from affpipe.tasks import TASKS
 
 MEDIA = ("", "quick", "full")
 

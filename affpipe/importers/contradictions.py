@@ -6,7 +6,7 @@ Who a video is, its content says: two names of one file are one video.
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from affpipe import alike
+from affpipe.core import alike
 from affpipe.files import sha256
 from affpipe.importers import duplicates
 from affpipe.importers.facts import LabelFacts

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from affpipe import overlaps as shared
+from affpipe.core.tasks.task import TASKS
 from affpipe.importers.facts import LabelFacts
 from affpipe.manifest import PARTITIONS
 from affpipe.overlaps import Member, Overlap
-from affpipe.tasks import TASKS
 
 ALL = "all"
 HEAD = ("task", "partition", "videos", "streams", "label rows", "invalid")

@@ -10,8 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from affpipe import alike as likeness
-from affpipe.errors import MediaError
+from affpipe.core import alike as likeness
+from affpipe.core.errors import MediaError
 from affpipe.files import sha256
 from affpipe.media.identity import fingerprint
 

@@ -8,7 +8,7 @@ import re
 from pathlib import Path, PurePosixPath
 
 from affpipe import jsonfile
-from affpipe.tasks import TASKS
+from affpipe.core.tasks.task import TASKS
 
 RECORD = "run.json"
 _ROW = re.compile(r"-?[01]\.[0-9]{6},-?[01]\.[0-9]{6}|-5,-5")

@@ -13,10 +13,10 @@ import av
 import numpy as np
 
 from affpipe import faults
-from affpipe.errors import AbsentError, AffpipeError, ManifestError, MediaError
+from affpipe.core.axis import FrameAxis
+from affpipe.core.errors import AbsentError, AffpipeError, ManifestError, MediaError
 from affpipe.faces.which import share_with_face
 from affpipe.formats import read_labels
-from affpipe.frames import FrameAxis
 from affpipe.importers.files import IMAGES
 from affpipe.media.audio import extract
 from affpipe.media.heard import Heard

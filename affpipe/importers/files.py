@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from affpipe.errors import ManifestError, MediaError
+from affpipe.core.errors import ManifestError, MediaError
 from affpipe.files import composed
 from affpipe.importers import earlier
 from affpipe.importers.collection import Finding

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from affpipe import outputs, overlaps
-from affpipe.errors import ManifestError, MediaError
+from affpipe.core.errors import ManifestError, MediaError
 from affpipe.importers import table
 from affpipe.importers.audit import Audit, audit
 from affpipe.importers.collection import Collection, Stream

@@ -7,7 +7,7 @@ from collections.abc import Container, Sequence
 from pathlib import Path
 
 from affpipe import disk, manifest
-from affpipe.errors import ManifestError
+from affpipe.core.errors import ManifestError
 from affpipe.files import folded
 from affpipe.importers.collection import Collection, Finding, Stream, partition_columns
 from affpipe.manifest import ID_BYTES, NEEDED, OWN_PARTITION, STREAM_ID

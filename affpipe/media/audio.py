@@ -13,9 +13,9 @@ import av
 import numpy as np
 import soundfile
 
-from affpipe.errors import AbsentError, InputError, MediaError
+from affpipe.core.axis import FrameAxis
+from affpipe.core.errors import AbsentError, InputError, MediaError
 from affpipe.files import instead_of_file, waits
-from affpipe.frames import FrameAxis
 from affpipe.media.decode import chosen
 from affpipe.media.heard import Heard
 from affpipe.media.laying import lay

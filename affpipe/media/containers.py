@@ -4,7 +4,7 @@ from pathlib import Path
 
 from av.stream import Disposition
 
-from affpipe.errors import MediaError
+from affpipe.core.errors import MediaError
 from affpipe.media.reader import open_media
 
 VIDEOS = (  # suffixes, of any case

@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from affpipe.errors import MediaError
+from affpipe.core.errors import MediaError
 from affpipe.media.decode import chosen
 from affpipe.media.reader import VideoPass, open_media, packets, video_stream
 

@@ -13,7 +13,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from affpipe import memory
-from affpipe.errors import InputError, MediaError
+from affpipe.core.errors import InputError, MediaError
 from affpipe.media import hdr
 from affpipe.media.deinterlace import deinterlaced
 from affpipe.media.opening import local

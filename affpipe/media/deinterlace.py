@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 from av.filter import Graph
 
-from affpipe.errors import MediaError
+from affpipe.core.errors import MediaError
 from affpipe.media.reader import unreadable, words
 
 Numbered = tuple[int, float, av.VideoFrame]

@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe.errors import MediaError
+from affpipe.core.errors import MediaError
 from affpipe.files import instead_of_file
 
 BLOCK, BLOCKS = 64 * 1024, 16  # bytes of one, and how many

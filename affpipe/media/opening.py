@@ -9,7 +9,7 @@ that begins with a slash is a file to all of them, and "http:/x" or "a:b.mp4" is
 import re
 from pathlib import Path
 
-from affpipe.errors import MediaError
+from affpipe.core.errors import MediaError
 from affpipe.media import unfinished
 from affpipe.media.identity import check
 

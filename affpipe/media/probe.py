@@ -11,8 +11,8 @@ from typing import Any
 import av
 import numpy as np
 
-from affpipe.errors import InputError, MediaError
-from affpipe.frames import FrameAxis
+from affpipe.core.axis import FrameAxis
+from affpipe.core.errors import InputError, MediaError
 from affpipe.media import clock
 from affpipe.media.decode import BACKENDS, check_decord, chosen, packet_times
 from affpipe.media.reader import VideoPass, check_length, open_media, still

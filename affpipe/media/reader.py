@@ -23,8 +23,8 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition
 
-from affpipe.errors import MediaError
-from affpipe.frames import LONGEST_S
+from affpipe.core.axis import LONGEST_S
+from affpipe.core.errors import MediaError
 from affpipe.media import hdr
 from affpipe.media.clock import Stamps
 from affpipe.media.opening import WHITELIST, local

@@ -16,7 +16,7 @@ import av
 import numpy as np
 from av.stream import Disposition
 
-from affpipe.errors import MediaError
+from affpipe.core.errors import MediaError
 from affpipe.media.reader import LARGEST_PIXELS, decoded, encrypted, open_media, packets
 from affpipe.media.samples import scaled, swing
 

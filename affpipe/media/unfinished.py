@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from affpipe.errors import MediaError
+from affpipe.core.errors import MediaError
 
 BLOCK, LOOK = 64 * 1024, 4096  # bytes that are looked at at once, and at the end of every file
 ZEROS = 1 << 20  # bytes of them at the end that count: fewer may be silence, of which five seconds of stereo are as many

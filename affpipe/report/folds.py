@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from affpipe.core.tasks.task import TASKS, slices
 from affpipe.plan import Plan
 from affpipe.report.streams import validated
 from affpipe.report.views import fit_record
-from affpipe.tasks import TASKS, slices
 
 Pair = tuple[float | None, float | None]  # on the fold held out, on the validation streams
 

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from affpipe import disk
-from affpipe.frames import NEAREST, NONE
+from affpipe.core.axis import NEAREST, NONE
+from affpipe.core.tasks.task import TASKS
 from affpipe.predict import FramePredictions
 from affpipe.report import palette, series
-from affpipe.tasks import TASKS
 
 WIDTH, HEAD, DPI = 11.0, 0.5, 120  # inches; HEAD is for the title
 ROWS = {  # task -> panel -> height in inches

@@ -12,6 +12,7 @@ import yaml
 from markupsafe import Markup
 
 from affpipe import __version__, ledger
+from affpipe.core.tasks.task import TASKS
 from affpipe.latefusion import Study
 from affpipe.manifest import PARTITIONS
 from affpipe.plan import Plan
@@ -19,7 +20,6 @@ from affpipe.report import figures, folds, palette, rulegraph, series, sound, st
 from affpipe.report import scores as scoring
 from affpipe.report.reference import Table
 from affpipe.report.views import Entries, Line
-from affpipe.tasks import TASKS
 
 HERE = Path(__file__).parent
 OPEN = 6  # streams whose figures are unfolded when the page opens

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from affpipe.tasks import EXPRESSIONS
+from affpipe.core.tasks.task import EXPRESSIONS
 
 HUES = ("#0063a5", "#d98200", "#00805c", "#a8488a", "#5b6b7f", "#8a6d1d")  # a modality each, apart for the colour-blind too
 # Eight colours that stay apart for every kind of dichromat: moved by hill climbing until the nearest two differed most.

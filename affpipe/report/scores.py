@@ -8,13 +8,13 @@ import numpy as np
 from markupsafe import Markup
 
 from affpipe import caveats, evaluate, jobs, predict
-from affpipe.decoding import UNFITTED
-from affpipe.metrics import KEYS
+from affpipe.core.tasks.decoding import UNFITTED
+from affpipe.core.tasks.metrics import KEYS
+from affpipe.core.tasks.task import EXPRESSIONS, TASKS, Task
 from affpipe.plan import Plan
 from affpipe.report import figures
 from affpipe.report.streams import validated
 from affpipe.report.views import Entries, done
-from affpipe.tasks import EXPRESSIONS, TASKS, Task
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]  # system -> task -> what `evaluate.score` gave, and `basis`
 HEADS = {"ccc_valence": "CCC V", "ccc_arousal": "CCC A", "ccc": "mean", "accuracy": "accuracy"}

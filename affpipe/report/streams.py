@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from affpipe import jobs, predict, sequences
-from affpipe.frames import SOURCE_NAMES, FrameAxis
+from affpipe.core.axis import SOURCE_NAMES, FrameAxis
+from affpipe.core.tasks.task import TASKS
 from affpipe.plan import Item, Plan
 from affpipe.predict import FramePredictions
 from affpipe.report import series
 from affpipe.report.views import Entries, done
 from affpipe.store import Stream
-from affpipe.tasks import TASKS
 
 UNIT_POINTS = 300  # of one row of a unit: there are 24
 Marks = dict[str, dict[float, np.ndarray]]  # kind of mark -> share -> spans, see `series.marks`

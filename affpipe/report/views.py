@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from affpipe import jobs, jsonfile
-from affpipe.errors import StoreError
+from affpipe.core.errors import StoreError
 from affpipe.indexes import Entry
 from affpipe.manifest import PARTITIONS
 from affpipe.plan import Item, Plan

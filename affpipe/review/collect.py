@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
 from affpipe.faces.subject import Choice, choose, choose_tracks
 from affpipe.indexes import read_index
 from affpipe.manifest import Decision, Row

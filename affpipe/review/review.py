@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affpipe import disk, manifest, outputs
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
 from affpipe.jobs import Progress
 from affpipe.plan import Item, Plan
 from affpipe.review import collect, decisions

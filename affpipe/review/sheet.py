@@ -15,7 +15,7 @@ import numpy as np
 from markupsafe import Markup
 
 from affpipe import __version__, report
-from affpipe.errors import StoreError
+from affpipe.core.errors import StoreError
 from affpipe.faces import crop as cropping
 from affpipe.report.series import marks, time_ticks
 from affpipe.review.collect import Missing, StreamView, VideoView

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from affpipe.settings.base import HEX, Section, later, speed
+from affpipe.core.section import HEX, Section, later, speed
 
 Track = Annotated[int, Field(ge=0)] | Literal["auto"]
 

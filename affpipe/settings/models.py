@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from affpipe.settings.base import Name, Section, after, later
+from affpipe.core.section import Name, Section, after, later
 from affpipe.settings.training import Augment, Smooth, Training
 
 SpeechOnly = Literal["always", "training", "never"]

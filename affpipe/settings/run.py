@@ -5,11 +5,11 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from affpipe.settings.base import Name, Section, after, speed
+from affpipe.core.section import Name, Section, after, speed
+from affpipe.core.tasks.task import TASKS
 from affpipe.settings.features import DATASETS, Feature, LogMel, WavLM
 from affpipe.settings.media import Audio, Faces, Frames, Landmarks, Mouth, Speech, Subject, Vad
 from affpipe.settings.models import ChunkModel, ModelSettings, RAAVModel, SequenceModel
-from affpipe.tasks import TASKS
 
 WAVLM_RATE_HZ = 16000
 MEDIA_STAGES = ("frames", "labels", "audio", "vad", "faces", "subject", "landmarks", "mouth", "speech")

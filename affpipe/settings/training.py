@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from affpipe.settings.base import Section, later
+from affpipe.core.section import Section, later
 
 
 class VALoss(Section):

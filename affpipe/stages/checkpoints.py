@@ -8,8 +8,8 @@ import logging
 from pathlib import Path
 
 from affpipe import jsonfile
+from affpipe.core.errors import WeightsError
 from affpipe.disk import write_text
-from affpipe.errors import WeightsError
 from affpipe.jobs import Context
 from affpipe.weights import records
 from affpipe.weights.records import WeightsRecord

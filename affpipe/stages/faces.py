@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe.errors import MediaError
+from affpipe.core.axis import FrameAxis, segments
+from affpipe.core.errors import MediaError
 from affpipe.faces import crop as cropping
 from affpipe.faces import images
 from affpipe.faces import mouth as opening
 from affpipe.faces.detect import Detector, MediaPipeDetector
 from affpipe.faces.subject import choose, choose_tracks
 from affpipe.faces.track import Tally, Tracker
-from affpipe.frames import FrameAxis, segments
 from affpipe.jobs import Context, Job, Worker, blank, blocks
 from affpipe.stages.checkpoints import checkpoint, hold
 from affpipe.stages.pictures import pictures

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from affpipe.errors import WeightsError
-from affpipe.frames import FrameAxis, frames_in, segments
+from affpipe.core.axis import FrameAxis, frames_in, segments
+from affpipe.core.errors import WeightsError
 from affpipe.jobs import Context, Job, Worker, blank, blocks
 from affpipe.stages.checkpoints import checkpoint
 from affpipe.stages.pictures import pictures

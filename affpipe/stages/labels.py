@@ -5,8 +5,8 @@ import logging
 import numpy as np
 
 from affpipe import formats
+from affpipe.core.tasks.task import TASKS, slices, width
 from affpipe.jobs import Context, Job, Worker
-from affpipe.tasks import TASKS, slices, width
 
 log = logging.getLogger("affpipe")
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from affpipe.errors import MediaError
-from affpipe.frames import FrameAxis
+from affpipe.core.axis import FrameAxis
+from affpipe.core.errors import MediaError
 from affpipe.jobs import Job
 
 

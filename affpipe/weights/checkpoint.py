@@ -6,7 +6,7 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from affpipe.errors import WeightsError
+from affpipe.core.errors import WeightsError
 from affpipe.weights.files import UNREADABLE, first_line
 from affpipe.weights.pickled import load
 

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from affpipe import outputs
+from affpipe.core.errors import WeightsError
 from affpipe.disk import atomic
-from affpipe.errors import WeightsError
 from affpipe.weights import pickled
 from affpipe.weights.files import first_line
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError
 
-from affpipe.errors import WeightsError
+from affpipe.core.errors import WeightsError
 from affpipe.weights import records
 from affpipe.weights.catalog import CATALOG
 from affpipe.weights.files import first_line

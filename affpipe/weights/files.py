@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from affpipe import jsonfile
-from affpipe.errors import WeightsError
+from affpipe.core.errors import WeightsError
 
 # What the readers of checkpoints raise on a file that is cut short, empty or something else.
 UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError, struct.error)

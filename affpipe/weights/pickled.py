@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, NamedTuple
 import torch
 from torch import Tensor
 
-from affpipe.errors import WeightsError
+from affpipe.core.errors import WeightsError
 from affpipe.weights.files import first_line
 
 ZIP = b"PK\x03\x04"  # first bytes of an archive, by which torch knows it

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from affpipe import disk, jsonfile
-from affpipe.errors import WeightsError
+from affpipe.core.errors import WeightsError
 from affpipe.files import sha256
 
 RECORD = "affpipe-weights.json"

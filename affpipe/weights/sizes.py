@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from affpipe.errors import WeightsError
+from affpipe.core.errors import WeightsError
 from affpipe.files import left_by_mac
 from affpipe.weights.files import read_json
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import evaluate, metrics, preflight
-from affpipe.tasks import TASKS
+from affpipe import evaluate, preflight
+from affpipe.core.tasks import metrics
+from affpipe.core.tasks.task import TASKS
 from benchmarks.speed.arms import Arm, DisagreeError, Row, ratio, take_turns
 
 HEADER = f"image_location,{TASKS['va'].header}"

@@ -16,8 +16,8 @@ from typing import Any
 import av
 import numpy as np
 
+from affpipe.core.axis import FrameAxis, frames_in, segments
 from affpipe.encoders.qwen3vl import thin
-from affpipe.frames import FrameAxis, frames_in, segments
 from affpipe.media.decode import Frames, frames
 from affpipe.settings.features import Qwen3VL
 from affpipe.stages.features import _clips

@@ -1,13 +1,13 @@
 """Predictions of overlapping windows (L = 400, every 150) averaged back to frames: 600 streams of 5,000 frames, two numbers each.
 
-reference: dicts of sums and counts keyed by frame, filled row by row, then divided. ours: `frames.merge`, as `predictor.run` calls it.
+reference: dicts of sums and counts keyed by frame, filled row by row, then divided. ours: `axis.merge`, as `predictor.run` calls it.
 """
 
 from typing import Any
 
 import numpy as np
 
-from affpipe import frames
+from affpipe.core.windows import merge, split
 from benchmarks.speed.arms import DisagreeError, Row, ratio, take_turns
 
 LENGTH, STRIDE, FRAMES = 400, 150, 5000
@@ -17,7 +17,7 @@ TOLERANCE = 1e-6
 
 def rows(*, quick: bool) -> list[Row]:
     streams, rounds = (4, 1) if quick else (600, 1)
-    starts = frames.split(FRAMES, length=LENGTH, stride=STRIDE).tolist()
+    starts = split(FRAMES, length=LENGTH, stride=STRIDE).tolist()
     rng = np.random.default_rng(0)
     windows = [list(rng.uniform(-1, 1, (len(starts), LENGTH, 2)).astype(np.float32)) for _ in range(streams)]
 
@@ -25,7 +25,7 @@ def rows(*, quick: bool) -> list[Row]:
         return [_by_frame(own, starts) for own in windows]
 
     def ours() -> list[np.ndarray]:
-        return [frames.merge(own, starts, FRAMES).astype(np.float32) for own in windows]
+        return [merge(own, starts, FRAMES).astype(np.float32) for own in windows]
 
     costs, outputs = take_turns({"reference": reference, "ours": ours}, units=1, rounds=rounds, compare=_compare)
     what = f"windows of {LENGTH} every {STRIDE} back to {streams * FRAMES / 1e6:g} M frames"

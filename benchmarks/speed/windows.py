@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from affpipe import memory
-from affpipe.frames import OBSERVED, FrameAxis
+from affpipe.core.axis import OBSERVED, FrameAxis
 from affpipe.sequences import Packed, Sequence
 from affpipe.settings.models import TransformerModel
 from benchmarks.speed.arms import GLIBC_BYTES, DisagreeError, Row, ratio, take_turns

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from affpipe import closing, resources, run, runs
 from affpipe.config import layered
-from affpipe.errors import AffpipeError
-from affpipe.plain import say
+from affpipe.core.errors import AffpipeError
+from affpipe.core.plain import say
 
 try:
     # Snakemake read them by its own rules: of a key that stands twice it took the second. The Snakefile's own file comes first.

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from affpipe.errors import MediaError
+from affpipe.core.errors import MediaError
 
 FOLDER = Path(os.environ["AFFPIPE_FAKES"])
 EVENTS = FOLDER / "events"

@@ -12,10 +12,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from affpipe import disk
+from affpipe.core.tasks.task import TASKS, width
 from affpipe.indexes import Entry
 from affpipe.jobs import Job, inherited
 from affpipe.plan import Item, Plan
-from affpipe.tasks import TASKS, width
 
 
 def fit(

@@ -14,10 +14,10 @@ import fake_events
 import numpy as np
 
 from affpipe import store
-from affpipe.frames import OBSERVED
+from affpipe.core.axis import OBSERVED
+from affpipe.core.tasks.task import width
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Plan
-from affpipe.tasks import width
 
 FRAMES, FPS = 24, 25  # of every video
 START_S, END_S = np.arange(FRAMES) / FPS, np.arange(1, FRAMES + 1) / FPS

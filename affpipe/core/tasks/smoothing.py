@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import ndimage
 
-from affpipe.errors import InputError
+from affpipe.core.errors import InputError
 
 FILTERS: dict[str, Callable[..., np.ndarray]] = {"mean": ndimage.uniform_filter1d, "median": ndimage.median_filter}
 CLASS_FILTERS = ("median", "mode")

@@ -6,8 +6,9 @@ frames, of equally frequent ones the first in number. Frames without a label nev
 
 import numpy as np
 
-from affpipe import frames
-from affpipe.tasks import EXPRESSIONS
+from affpipe.core.align import pool
+from affpipe.core.axis import frames_in
+from affpipe.core.tasks.task import EXPRESSIONS
 
 
 def to_rows(
@@ -22,15 +23,15 @@ def to_rows(
     Returns:
         (R, K) float32, zero where an interval holds no valid frame, and (R,) bool: True where it holds one.
     """
-    return between(task, values, valid, *frames.frames_in(times_s, start_s, end_s))
+    return between(task, values, valid, *frames_in(times_s, start_s, end_s))
 
 
 def between(task: str, values: np.ndarray, valid: np.ndarray, first: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """As `to_rows`, of rows that cover the frames [first, stop) (R,)."""
     if task != "expr":
-        return frames.pool(values, valid, first, stop)
+        return pool(values, valid, first, stop)
     classes = np.where(valid, values[:, 0], 0).astype(np.int64)
-    share, known = frames.pool(np.eye(len(EXPRESSIONS))[classes], valid, first, stop)
+    share, known = pool(np.eye(len(EXPRESSIONS))[classes], valid, first, stop)
     return share.argmax(axis=1).astype(np.float32)[:, None], known
 
 

@@ -10,9 +10,9 @@ Shapes: T frames of a stream, N labelled rows; the last axis is a task's outputs
 import numpy as np
 from scipy import special
 
-from affpipe import smoothing
-from affpipe.errors import InputError
-from affpipe.tasks import AU, EXPR, VA, Task
+from affpipe.core.errors import InputError
+from affpipe.core.tasks import smoothing
+from affpipe.core.tasks.task import AU, EXPR, VA, Task
 
 UNFITTED = 0.5  # threshold of a unit without a positive label
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from affpipe.errors import InputError
-from affpipe.tasks import ACTION_UNITS, EXPRESSIONS, TASKS
+from affpipe.core.errors import InputError
+from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS, TASKS
 
 Video = tuple[np.ndarray, np.ndarray, np.ndarray]  # truth (T, K), prediction (T, K), valid (T,) bool
 

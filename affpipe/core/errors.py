@@ -14,7 +14,7 @@ Messages read "who: want X, got Y; do Z", on one line whatever the names in them
 
 from pathlib import Path
 
-from affpipe.plain import plain
+from affpipe.core.plain import plain
 
 
 class AffpipeError(Exception):

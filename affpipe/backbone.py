@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from affpipe.core.errors import StoreError
-from affpipe.device import pick
 from affpipe.jobs import Context
 from affpipe.plan import Plan
-from affpipe.stages.checkpoints import checkpoint
-from affpipe.weights.files import first_line
+from affpipe.system.device import pick
+from affpipe.system.weights.pin import checkpoint
+from affpipe.system.weights.reading import first_line
 
 if TYPE_CHECKING:  # transformers takes seconds to import, and most models need none of it
     from affpipe.encoders.wavlm import WavLM

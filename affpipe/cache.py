@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import disk
 from affpipe.core.errors import StoreError
 from affpipe.indexes import read_index
 from affpipe.store import FIT, KEY, MODEL, REPAIR, attributes, check, file_name
+from affpipe.system import disk
 
 log = logging.getLogger("affpipe")
 

@@ -9,10 +9,11 @@ from typing import Annotated, TextIO
 
 import typer
 
-from affpipe import __version__, disk, faults
+from affpipe import __version__
 from affpipe.commands import cache, check, data, manifest, results, work
 from affpipe.core.errors import AffpipeError, StoreError
 from affpipe.core.plain import say, say_text
+from affpipe.system import disk, faults
 
 app = typer.Typer(
     no_args_is_help=True,

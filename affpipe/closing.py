@@ -3,10 +3,11 @@
 import sys
 from pathlib import Path
 
-from affpipe import caveats, jsonfile, ledger
+from affpipe import caveats, ledger
 from affpipe.core.plain import say
 from affpipe.core.tasks.task import TASKS
 from affpipe.plan import Plan
+from affpipe.system import jsonfile
 
 
 def finished(plan: Plan) -> None:

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from affpipe import disk, jsonfile
-from affpipe.compat import ensure_torchvision
 from affpipe.core.errors import WeightsError
 from affpipe.settings.training import Training
-from affpipe.weights.checkpoint import read
+from affpipe.system import disk, jsonfile
+from affpipe.system.compat import ensure_torchvision
+from affpipe.system.weights.checkpoint import read
 
 ensure_torchvision()  # lightning looks for torchvision
 

@@ -18,7 +18,7 @@ from affpipe.core.errors import InputError, ManifestError
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.metrics import KEYS, Video
 from affpipe.core.tasks.task import EXPRESSIONS, TASKS
-from affpipe.files import left_by_mac, on_disk
+from affpipe.system.files import left_by_mac, on_disk
 
 TOLERANCE = 50  # frames by which label files and videos of Aff-Wild2 differ in length, either way
 LEVEL = 0.95  # of intervals

@@ -11,15 +11,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from affpipe import cache, disk, learned, published, runs, store
+from affpipe import cache, learned, published, runs, store
 from affpipe.cache import Folder
 from affpipe.core.errors import InputError, StoreError
 from affpipe.encoders.specs import ENCODERS
-from affpipe.files import composed
 from affpipe.indexes import read_index
-from affpipe.jobrecord import JobRecord
 from affpipe.plan import STAGES, Plan
 from affpipe.store import FIT, KEY, MODEL, STATE
+from affpipe.system import disk
+from affpipe.system.files import composed
+from affpipe.system.job_record import JobRecord
 
 STREAM = re.compile(r"\.?(?P<id>.+)\.[0-9a-f]{8}\.(h5|flac)(\..+\.part)?")  # file of the store, or one that was half written
 OF_STREAMS = ("predictions/*.csv", "official/*/*.txt", "models/*/*/*.txt", "late_fusion/predictions/*.txt")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import disk, files
 from affpipe.core.axis import SOURCE_NAMES
 from affpipe.core.errors import ManifestError
 from affpipe.core.tasks.task import EXPRESSIONS, TASKS
+from affpipe.system import disk, files
 
 SHOWN = 80  # characters of a faulty line at most
 SURPLUS = (-49, 2)  # rows of an annotation minus frames of its video, as they occur in Aff-Wild2

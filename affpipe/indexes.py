@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from affpipe import disk, jsonfile
 from affpipe.core.errors import StoreError
 from affpipe.store import REPAIR, unreadable
+from affpipe.system import disk, jsonfile
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import disk, faults, store
-from affpipe.abreast import StoppedError, each
+from affpipe import store
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import AbsentError, AffpipeError, InputError, MediaError, StoreError
 from affpipe.indexes import Entry
-from affpipe.jobrecord import JobRecord
 from affpipe.media import identity
 from affpipe.plan import Item, Plan
 from affpipe.store import Stream
+from affpipe.system import disk, faults
+from affpipe.system.job_record import JobRecord
+from affpipe.system.threads import StoppedError, each
 
 log = logging.getLogger("affpipe")
 Progress = Callable[[str, int, int], None]  # stage, items done, items in all

@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from affpipe import jsonfile
-from affpipe.files import composed
 from affpipe.store import FIT, MODEL, unreadable
+from affpipe.system import jsonfile
+from affpipe.system.files import composed
 
 
 def fits(folder: Path) -> list[Path]:

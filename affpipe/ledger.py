@@ -13,8 +13,8 @@ from affpipe import published
 from affpipe.core.alike import groups, shape
 from affpipe.core.plain import plain
 from affpipe.indexes import Entry
-from affpipe.jobrecord import JobRecord
 from affpipe.plan import Plan
+from affpipe.system.job_record import JobRecord
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from affpipe import faults, store
+from affpipe import store
 from affpipe.core.errors import InputError, MediaError, StoreError
 from affpipe.plan import Item, Plan
+from affpipe.system import faults
 
 if TYPE_CHECKING:  # it brings PyAV, which a run whose frames are measured does without
     from affpipe.media.declared import Declared

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from affpipe import sheets
 from affpipe.core.errors import ManifestError
 from affpipe.core.tasks.task import TASKS
-from affpipe.files import folded, instead_of_file, lines, on_disk, read_text
 from affpipe.overlaps import OFFICIAL
+from affpipe.system import sheets
+from affpipe.system.files import folded, instead_of_file, lines, on_disk, read_text
 
 NEEDED = ("stream_id", "video", "partition")
 OWN_PARTITION = {task: f"{task}_partition" for task in TASKS}  # task -> the column of its own partition

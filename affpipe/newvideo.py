@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, cache, disk, formats, jobs, notes, outputs, report, store, workers
+from affpipe import __version__, cache, formats, jobs, notes, report, store, workers
 from affpipe.core.axis import SOURCE_NAMES
 from affpipe.core.errors import AffpipeError, InputError, MediaError, StoreError
-from affpipe.files import folded, instead_of_file, on_disk
 from affpipe.indexes import Entry
 from affpipe.jobs import Progress
 from affpipe.manifest import SUBJECTS, Row, check_video_name
@@ -20,6 +19,8 @@ from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
 from affpipe.predictor import model_path
 from affpipe.runs import read_run
+from affpipe.system import disk, outputs
+from affpipe.system.files import folded, instead_of_file, on_disk
 
 
 @dataclass(frozen=True)

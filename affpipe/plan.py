@@ -17,11 +17,11 @@ from affpipe import overlaps, store
 from affpipe.core.errors import ManifestError, StoreError
 from affpipe.encoders.specs import ENCODERS
 from affpipe.faces import images
-from affpipe.files import read_bytes
 from affpipe.manifest import Row, check_images, fold_groups, read_curation
 from affpipe.media.identity import fingerprint
 from affpipe.overlaps import OFFICIAL, Member, Overlap
 from affpipe.settings.run import MEDIA_STAGES, Settings
+from affpipe.system.files import read_bytes
 
 # Bump a revision by hand when the code of a stage or model changes values.
 STAGES = {  # name -> (level, stages read, revision); `speech` also reads `vad` where that is set
@@ -378,7 +378,7 @@ class Plan:
         return Path("logs") / self.settings.name / rule
 
     def record(self, name: str, shard: str) -> Path:
-        """File that says how the job of a stage and shard stands; see `affpipe.jobrecord`."""
+        """File that says how the job of a stage and shard stands; see `affpipe.system.job_record`."""
         return self.logs(f"apply_{name}") / f"{Path(self.index(name, shard)).stem}.json"
 
     def record_of_fit(self, model: str, fold: int | None = None) -> Path:

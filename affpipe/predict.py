@@ -18,12 +18,12 @@ from affpipe.core.errors import AbsentError, StoreError, WeightsError
 from affpipe.core.tasks import decoding, smoothing
 from affpipe.core.tasks.decoding import UNFITTED
 from affpipe.core.tasks.task import ACTION_UNITS, slices
-from affpipe.device import pick
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Item, Plan
 from affpipe.predictor import Predictor
 from affpipe.settings.models import ChunkModel, ModelSettings
 from affpipe.store import Stream
+from affpipe.system.device import pick
 
 
 def fitted(plan: Plan, name: str, fold: int | None, *, device: torch.device) -> tuple[Predictor, dict[str, Any]]:

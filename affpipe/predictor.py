@@ -18,13 +18,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from affpipe import build, disk, jsonfile, store
+from affpipe import build, store
 from affpipe.backbone import Backbone
 from affpipe.core.errors import StoreError
 from affpipe.core.windows import merge
 from affpipe.sequences import FULL_SCALE, Sequence, cut, places, tensor, widen, windows
 from affpipe.settings.models import ChunkModel, ModelSettings
-from affpipe.weights.declared import stored, unfilled
+from affpipe.system import disk, jsonfile
+from affpipe.system.weights.declared_sizes import stored, unfilled
 
 FLAT = 1e-6  # a feature that varies less than this is only centred
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, basis, caveats, disk, evaluate, formats, jsonfile, latefusion, ledger, report, sequences
+from affpipe import __version__, basis, caveats, evaluate, formats, latefusion, ledger, report, sequences
 from affpipe import published as results
 from affpipe.core.errors import InputError
 from affpipe.core.tasks import metrics
@@ -23,6 +23,7 @@ from affpipe.latefusion import Study
 from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
 from affpipe.runs import read_run
+from affpipe.system import disk, jsonfile
 
 LATE = "late_fusion"  # its name among the scored systems, and its folder
 CHANNELS = ("valence", "arousal")

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from affpipe import disk, jsonfile
 from affpipe.core.errors import InputError
-from affpipe.files import read_text
+from affpipe.system import disk, jsonfile
+from affpipe.system.files import read_text
 
 RECORD, FILES = "run.json", "files.txt"
 HEAD = "# files that affpipe published here, and replaces when it publishes again"

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from affpipe import cache, config, device, disk, jobs, jsonfile, manifest, published, resources, runs, store, workers
+from affpipe import cache, config, jobs, manifest, published, resources, runs, store, workers
 from affpipe.core.errors import InputError, ManifestError, SettingsError, StoreError
 from affpipe.indexes import Entry, read_index, write_index
-from affpipe.jobrecord import JobRecord, recording
 from affpipe.jobs import Progress
 from affpipe.plan import Item, Plan, digest
 from affpipe.settings.run import Settings
+from affpipe.system import device, disk, jsonfile
+from affpipe.system.job_record import JobRecord, recording
 
 log = logging.getLogger("affpipe")
 

@@ -14,11 +14,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import config, disk, jsonfile, published
+from affpipe import config, published
 from affpipe.core.errors import AffpipeError, StoreError
 from affpipe.plan import Plan, digest
 from affpipe.settings.run import Settings
 from affpipe.store import KEY
+from affpipe.system import disk, jsonfile
 
 KEEP_DAYS = 30  # since the last job of a run that has published nothing
 

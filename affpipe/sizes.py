@@ -15,7 +15,7 @@ from affpipe.lengths import Length
 from affpipe.plan import Item, Plan
 from affpipe.settings.models import Attention, ChunkModel, CrossAttentionModel, Fusion, MambaModel, ModelSettings, RAAVModel
 from affpipe.store import CHUNK_BLOB, CHUNK_BYTES, CHUNK_ROWS
-from affpipe.weights.sizes import Network, network
+from affpipe.system.weights.network_sizes import Network, network
 
 JPEG_BYTES = {
     75: 0.11,

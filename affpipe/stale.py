@@ -11,9 +11,9 @@ from pathlib import Path
 from affpipe import learned, manifest, store
 from affpipe.cache import Folder, folders, free
 from affpipe.core.errors import MediaError, StoreError
-from affpipe.files import sha256
 from affpipe.plan import Plan
 from affpipe.settings.run import Settings
+from affpipe.system.files import sha256
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 from affpipe import ledger, store
 from affpipe.core.errors import StoreError
 from affpipe.indexes import Entry, read_index
-from affpipe.jobrecord import JobRecord
 from affpipe.plan import Plan
+from affpipe.system.job_record import JobRecord
 
 FINISHED, UNFINISHED, WITH_FAULTS = 0, 1, 3  # exit statuses
 

@@ -24,10 +24,11 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from affpipe import __version__, disk, jsonfile, layout
+from affpipe import __version__, layout
 from affpipe.core.axis import rate
 from affpipe.core.errors import AffpipeError, StoreError
-from affpipe.files import instead_of_file, waits
+from affpipe.system import disk, jsonfile
+from affpipe.system.files import instead_of_file, waits
 
 FORMAT = 1
 PACKAGES = ("numpy", "h5py", "av", "mediapipe", "torch", "transformers")  # whose versions a stream names

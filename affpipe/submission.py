@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import __version__, disk, formats, outputs, preflight, published
+from affpipe import __version__, formats, preflight, published
 from affpipe.core.align import nearest
 from affpipe.core.errors import InputError, ManifestError
 from affpipe.core.tasks.task import TASKS
-from affpipe.files import left_by_mac
+from affpipe.system import disk, outputs
+from affpipe.system.files import left_by_mac
 from affpipe.template import Template, read_template
 
 MISSING = ("nearest", "interpolate", "default")

@@ -13,9 +13,9 @@ import numpy as np
 
 from affpipe.core.errors import ManifestError
 from affpipe.core.tasks.task import TASKS
-from affpipe.files import lines as split
-from affpipe.files import read_text
 from affpipe.manifest import ID_BYTES, STREAM_ID
+from affpipe.system.files import lines as split
+from affpipe.system.files import read_text
 
 HEADERS = {  # task -> headers that its template may have
     name: tuple(dict.fromkeys(f"image_location,{names}" for names in (t.header, ",".join(t.columns)))) for name, t in TASKS.items()

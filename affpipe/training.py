@@ -18,13 +18,11 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from affpipe import backbone as backbones
-from affpipe import build, crossfit, disk, divergence, epochs, jsonfile, judging, sequences, store
+from affpipe import build, crossfit, divergence, epochs, judging, sequences, store
 from affpipe import predictor as models
-from affpipe.compat import ensure_torchvision
 from affpipe.core.errors import ManifestError, SettingsError, StoreError
 from affpipe.core.tasks import smoothing
 from affpipe.core.tasks.task import slices, width
-from affpipe.device import pick
 from affpipe.encoders.augment import augment
 from affpipe.epochs import MONITOR
 from affpipe.indexes import Entry
@@ -35,6 +33,9 @@ from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import FULL_SCALE, Packed, Sequence
 from affpipe.settings.models import ChunkModel, ModelSettings
 from affpipe.settings.training import Training
+from affpipe.system import disk, jsonfile
+from affpipe.system.compat import ensure_torchvision
+from affpipe.system.device import pick
 
 ensure_torchvision()  # lightning looks for torchvision
 

@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import disk, run
+from affpipe import run
 from affpipe.config import load
 from affpipe.indexes import Entry, write_index
+from affpipe.system import disk
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 

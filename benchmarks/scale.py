@@ -27,7 +27,7 @@ from typing import Any
 
 from affpipe.demo.clips import Clip
 from affpipe.demo.render import render_clip
-from affpipe.jobrecord import JobRecord
+from affpipe.system.job_record import JobRecord
 from benchmarks.planning import videos
 from benchmarks.speed.__main__ import machine
 

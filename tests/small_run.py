@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import basis, config, disk, evaluate, ledger, report, store
+from affpipe import basis, config, evaluate, ledger, report, store
 from affpipe.core.axis import NEAREST, OBSERVED
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.task import width
@@ -19,6 +19,7 @@ from affpipe.media.heard import Heard
 from affpipe.media.tracks import Choice
 from affpipe.plan import Item, Plan
 from affpipe.stages.labels import labels
+from affpipe.system import disk
 
 T, FPS = 150, 25
 TIMES = np.arange(T) / FPS

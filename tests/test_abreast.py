@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from affpipe import jobs, store
-from affpipe.abreast import StoppedError, each
 from affpipe.core.errors import AbsentError, MediaError, StoreError
 from affpipe.indexes import Entry, write_index
-from affpipe.jobrecord import JobRecord
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Plan
+from affpipe.system.job_record import JobRecord
+from affpipe.system.threads import StoppedError, each
 
 LONG_S = 20.0  # no test waits so long, unless it fails
 

@@ -8,10 +8,11 @@ from pages import Reader, cells, section
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli, closing, disk, ledger
+from affpipe import cli, closing, ledger
 from affpipe.core.alike import groups, shape, told
 from affpipe.doctor import videos
 from affpipe.indexes import Entry
+from affpipe.system import disk
 
 MANY = 40
 STREAMS = {"v1": "train", "v2": "validation", **{f"p{i}": "predict" for i in range(MANY + 2)}}

@@ -14,7 +14,6 @@ from affpipe import predictor, sequences, workers
 from affpipe.config import parse
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import SettingsError
-from affpipe.disk import atomic
 from affpipe.encoders.specs import ENCODERS
 from affpipe.formats import write_labels
 from affpipe.indexes import Entry
@@ -24,6 +23,7 @@ from affpipe.media.audio import write_flac
 from affpipe.plan import Plan
 from affpipe.predict import fitted
 from affpipe.predictor import model_path
+from affpipe.system.disk import atomic
 from affpipe.training import fit, groups
 from affpipe.weights.tiny import make_tiny
 

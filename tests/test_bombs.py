@@ -24,12 +24,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from small_run import SETTINGS
 
-from affpipe import backbone, jsonfile, predictor, store
+from affpipe import backbone, predictor, store
 from affpipe import cache as caches
 from affpipe.config import parse
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import InputError, MediaError, SettingsError, StoreError, WeightsError
-from affpipe.disk import alone
 from affpipe.encoders import qwen3vl, wavlm
 from affpipe.faces import crop, images
 from affpipe.indexes import read_index
@@ -40,8 +39,10 @@ from affpipe.media.decode import frames as decode
 from affpipe.media.probe import probe
 from affpipe.run import frozen
 from affpipe.store import Header, Stream
-from affpipe.weights import sizes
-from affpipe.weights.files import read_json
+from affpipe.system import jsonfile
+from affpipe.system.disk import alone
+from affpipe.system.weights import network_sizes
+from affpipe.system.weights.reading import read_json
 from affpipe.weights.tiny import make_tiny
 
 KEY, IDENTITY = "0123456789ab", "fedcba9876543210"
@@ -557,4 +558,4 @@ def test_wavlm_of_other_sizes_than_its_file_is_refused_before_it_is_built(tiny, 
 @pytest.mark.parametrize("length", [2**62, 2**31, 10**6])
 def test_the_header_of_safetensors_is_held_against_its_file_where_sizes_are_asked_too(tmp_path, length):
     (tmp_path / "model.safetensors").write_bytes(length.to_bytes(8, "little") + b"[" * 200_000)
-    refused(lambda: sizes.network(tmp_path, "wavlm"), WeightsError, "want a safetensors file")
+    refused(lambda: network_sizes.network(tmp_path, "wavlm"), WeightsError, "want a safetensors file")

@@ -21,9 +21,9 @@ from affpipe.core.errors import WeightsError
 from affpipe.encoders import grada, qwen3vl, silero, wavlm
 from affpipe.faces import yolo
 from affpipe.predictor import model_path
+from affpipe.system.weights import checkpoint
+from affpipe.system.weights.convert import convert
 from affpipe.training import fit
-from affpipe.weights import checkpoint
-from affpipe.weights.convert import convert
 from affpipe.weights.tiny import make_tiny
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from affpipe import device
 from affpipe.core.errors import SettingsError
+from affpipe.system import device
 
 CHOOSE = "import logging, os, sys; logging.basicConfig(level='INFO', format='%(message)s', stream=sys.stdout); from affpipe import device; "
 CHOOSE += "device.POLL_S = 0.05; device.choose(); print('has', os.environ['CUDA_VISIBLE_DEVICES'], flush=True); sys.stdin.read()"
@@ -127,6 +127,6 @@ def test_a_device_that_cuda_does_not_have_is_none(monkeypatch):
 
 def test_planning_imports_no_torch():
     done = subprocess.run(
-        [sys.executable, "-c", "import sys, affpipe.device; print('torch' in sys.modules)"], capture_output=True, text=True
+        [sys.executable, "-c", "import sys, affpipe.system.device; print('torch' in sys.modules)"], capture_output=True, text=True
     )
     assert done.stdout == "False\n"

@@ -22,18 +22,19 @@ from safetensors.torch import save_file
 from small_run import Run
 
 from affpipe import cache as caches
-from affpipe import disk, epochs, outputs, predictor
+from affpipe import epochs, predictor
 from affpipe.core.errors import SettingsError, StoreError
 from affpipe.demo import render
 from affpipe.demo.clips import CLIPS
 from affpipe.doctor import disks
 from affpipe.doctor.finding import FINE
 from affpipe.faces.mouth_files import to_csv
-from affpipe.jobrecord import JobRecord
 from affpipe.manifest import ID_BYTES
 from affpipe.report.views import fit_record
 from affpipe.store import file_name
-from affpipe.weights import records
+from affpipe.system import disk, outputs
+from affpipe.system.job_record import JobRecord
+from affpipe.system.weights import records
 
 DEEP = "[" * 100_000
 NOBODY = 65534

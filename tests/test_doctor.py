@@ -17,12 +17,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from affpipe import cli, disk
+from affpipe import cli
 from affpipe.doctor import checkpoints, cluster, disks, machine, packages, videos
 from affpipe.doctor.examine import examine
 from affpipe.doctor.finding import FAULT, FINE, WARNING, Finding
 from affpipe.doctor.pool import Late, each
-from affpipe.weights import records
+from affpipe.system import disk
+from affpipe.system.weights import records
 
 FOLDERS = {"cache": Path("cache"), "results": Path("results"), "logs": Path("logs")}
 SETTINGS = {

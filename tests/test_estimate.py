@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 from affpipe import build, cli, config, estimate, lengths, sizes
 from affpipe.core.errors import InputError, MediaError, WeightsError
 from affpipe.doctor import examine
-from affpipe.jobrecord import JobRecord
 from affpipe.jobs import Context, Job
 from affpipe.lengths import Length, Lengths
 from affpipe.manifest import Row
@@ -25,8 +24,9 @@ from affpipe.settings.run import Settings
 from affpipe.stages import faces as face_stages
 from affpipe.stages import features as feature_stages
 from affpipe.stages import media as media_stages
-from affpipe.weights import sizes as sizes_of
-from affpipe.weights.sizes import PUBLISHED, network
+from affpipe.system.job_record import JobRecord
+from affpipe.system.weights import network_sizes as sizes_of
+from affpipe.system.weights.network_sizes import PUBLISHED, network
 
 ROOT = Path(__file__).resolve().parents[1]
 FPS = 25

@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from affpipe.compat import ensure_torchvision
 from affpipe.fusion.cross_attention import CrossAttention
 from affpipe.fusion.dcmmoe import DCMMOE
 from affpipe.fusion.raav import RAAV
@@ -18,6 +17,7 @@ from affpipe.heads.chunk_asp import ChunkHead
 from affpipe.heads.mamba import MambaBlock
 from affpipe.heads.mamba_ras2026 import Block
 from affpipe.heads.transformer import TransformerHead
+from affpipe.system.compat import ensure_torchvision
 
 TOLERANCE = 1e-5
 WINDOWS, ROWS, HIDDEN, HEADS, LAYERS = 3, 6, 8, 2, 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from affpipe.core.errors import ManifestError
-from affpipe.files import instead_of_file, lines, read_bytes, read_text
+from affpipe.system.files import instead_of_file, lines, read_bytes, read_text
 
 
 def stand(folder: Path, what: str) -> Path:

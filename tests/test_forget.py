@@ -12,11 +12,12 @@ from fakes.workspace import Workspace
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli, disk, forget, published
+from affpipe import cli, forget, published
 from affpipe.core.errors import InputError
 from affpipe.indexes import Entry
-from affpipe.jobrecord import JobRecord
 from affpipe.publish import publish
+from affpipe.system import disk
+from affpipe.system.job_record import JobRecord
 
 RECIPE = """
 shards: 1

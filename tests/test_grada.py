@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from affpipe.compat import ensure_torchvision
 from affpipe.config import parse
 from affpipe.core.errors import InputError, SettingsError, WeightsError
 from affpipe.encoders import grada
@@ -23,7 +22,8 @@ from affpipe.manifest import Row
 from affpipe.plan import Plan
 from affpipe.stages import features
 from affpipe.store import Stream
-from affpipe.weights import records
+from affpipe.system.compat import ensure_torchvision
+from affpipe.system.weights import records
 from affpipe.weights.tiny import _write_grada
 
 ensure_torchvision()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from affpipe import disk, jobs, publish, workers
+from affpipe import jobs, publish, workers
 from affpipe.config import overlay, parse
 from affpipe.core.errors import InputError, ManifestError, MediaError, SettingsError
 from affpipe.faces import images
@@ -28,6 +28,7 @@ from affpipe.plan import Plan
 from affpipe.review.review import review
 from affpipe.stages.features import inner
 from affpipe.store import Stream
+from affpipe.system import disk
 from tests import clips
 
 DEFAULT = yaml.safe_load((Path(__file__).resolve().parents[1] / "config.yaml").read_text())

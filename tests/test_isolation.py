@@ -18,16 +18,17 @@ import pytest
 from small_run import Run
 from test_jobs import Stage, apply, rows
 
-from affpipe import cli, disk, faults, jobs, lengths, newvideo, store
+from affpipe import cli, jobs, lengths, newvideo, store
 from affpipe.core.errors import AbsentError, InputError, MediaError, StoreError
 from affpipe.doctor import videos as doctor_videos
 from affpipe.importers import facts
 from affpipe.indexes import Entry
-from affpipe.jobrecord import JobRecord
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Plan
 from affpipe.predictor import model_path
 from affpipe.publish import record
+from affpipe.system import disk, faults
+from affpipe.system.job_record import JobRecord
 
 
 @pytest.fixture

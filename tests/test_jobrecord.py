@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from affpipe import jobrecord
 from affpipe.core.errors import MediaError
-from affpipe.jobrecord import JobRecord, recording
+from affpipe.system import job_record
+from affpipe.system.job_record import JobRecord, recording
 
 
 def test_a_job_that_ends_well_is_done(tmp_path):
@@ -44,12 +44,12 @@ def test_a_job_on_another_node_lives_as_long_as_it_gives_signs(tmp_path):
     JobRecord("apply_frames", host="elsewhere", pid=1).write(path)
     assert JobRecord.read(path).state == "running"
     silent = JobRecord.read(path)
-    silent.updated = time.time() - jobrecord.SILENT_S - 1
+    silent.updated = time.time() - job_record.SILENT_S - 1
     assert not silent.alive()
 
 
 def test_a_running_job_gives_signs_of_life(tmp_path, monkeypatch):
-    monkeypatch.setattr(jobrecord, "BEAT_S", 0.01)
+    monkeypatch.setattr(job_record, "BEAT_S", 0.01)
     path = tmp_path / "x.json"
     with recording(path, JobRecord("apply_frames")) as record:
         first, record.done = JobRecord.read(path), 7

@@ -5,8 +5,8 @@ from small_run import EVIL, Run
 
 from affpipe import ledger
 from affpipe.indexes import Entry
-from affpipe.jobrecord import JobRecord
 from affpipe.ledger import Failure
+from affpipe.system.job_record import JobRecord
 
 DAMAGED = "t+1.mp4: want a readable video, got text; copy it again"
 

@@ -9,7 +9,7 @@ def test_a_freed_block_serves_the_next_one() -> None:
     code = """
 import resource, sys
 import numpy as np
-from affpipe.memory import keep
+from affpipe.system.memory import keep
 if sys.argv[1] == "keep":
     keep()
 np.ones(2**27, np.uint8)

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affpipe import cache, disk, jobs, run, store
+from affpipe import cache, jobs, run, store
 from affpipe.core.errors import StoreError
 from affpipe.indexes import Entry, write_index
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Plan
+from affpipe.system import disk
 
 NAMES = ("a", "b", "c")
 

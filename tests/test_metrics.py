@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from affpipe.compat import ensure_torchvision
 from affpipe.core.errors import InputError
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.metrics import (
@@ -22,6 +21,7 @@ from affpipe.core.tasks.metrics import (
     within_video,
 )
 from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS, TASKS
+from affpipe.system.compat import ensure_torchvision
 
 ALL = tuple(TASKS)
 

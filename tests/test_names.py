@@ -14,7 +14,7 @@ import pytest
 from clips import Sound, write
 from small_run import Run
 
-from affpipe import config, disk, manifest, newvideo, store
+from affpipe import config, manifest, newvideo, store
 from affpipe.core.errors import InputError, ManifestError, SettingsError
 from affpipe.importers import folder
 from affpipe.importers.make import make
@@ -24,6 +24,7 @@ from affpipe.plan import Plan
 from affpipe.publish import record
 from affpipe.stages import media
 from affpipe.store import Stream
+from affpipe.system import disk
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "ran"  # what any of these names would make, were it run

@@ -56,7 +56,7 @@ def main():
     from affpipe import config, newvideo, run
     from affpipe.demo.clips import PAL, SQUARE, Clip, manifest_text
     from affpipe.demo.render import render
-    from affpipe.weights import tiny
+    from affpipe.system.weights import tiny
 
     clips = (Clip("one", "train", 3, PAL, SQUARE), Clip("two", "validation", 3, PAL, SQUARE))
     Path("data_manifest.csv").write_text(manifest_text(clips))

@@ -12,12 +12,12 @@ import clips
 import pytest
 from limits import refused
 
-from affpipe import device
 from affpipe.core.errors import MediaError, SettingsError
 from affpipe.media import containers, decode, opening
 from affpipe.media.declared import declared
 from affpipe.media.probe import probe
 from affpipe.media.reader import open_media
+from affpipe.system import device
 
 LISTS = {
     "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n",

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from affpipe import newvideo, outputs, submission
+from affpipe import newvideo, submission
 from affpipe.core.errors import InputError, StoreError
 from affpipe.formats import write_labels
 from affpipe.importers import folder as own_videos
 from affpipe.importers.make import make
-from affpipe.weights.convert import convert
+from affpipe.system import outputs
+from affpipe.system.weights.convert import convert
 
 ROOT = Path(__file__).resolve().parents[1]
 FULL = "got No space left on device; free space (`affpipe cache gc` shows what no run uses), then run again"

@@ -12,7 +12,7 @@ import torch
 from limits import bounded, refused
 
 from affpipe.core.errors import WeightsError
-from affpipe.weights import checkpoint, pickled
+from affpipe.system.weights import checkpoint, pickled
 
 KINDS = [*pickled.KINDS.values(), torch.float8_e4m3fn, torch.uint16]
 

@@ -12,13 +12,14 @@ import pytest
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli, closing, disk, ledger, published, submission
+from affpipe import cli, closing, ledger, published, submission
 from affpipe import publish as publishing
 from affpipe.core.errors import AffpipeError, InputError
-from affpipe.jobrecord import JobRecord
 from affpipe.newvideo import predict
 from affpipe.publish import publish
 from affpipe.runs import read_run
+from affpipe.system import disk
+from affpipe.system.job_record import JobRecord
 
 OWN = ("notes.txt", "predictions/mine.csv", "models/mine/va/v1.txt", "official/va/mine.txt", "late_fusion/mine.csv", "by_video/mine.csv")
 

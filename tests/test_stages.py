@@ -17,9 +17,9 @@ from affpipe.media import decode
 from affpipe.plan import Plan
 from affpipe.stages import faces as face_stages
 from affpipe.stages import media as media_stages
-from affpipe.stages.checkpoints import checkpoint
 from affpipe.store import Stream
-from affpipe.weights.records import read_record, record
+from affpipe.system.weights.pin import checkpoint
+from affpipe.system.weights.records import read_record, record
 
 FPS, FRAMES = 25, 40
 BOX = np.array([20, 20, 60, 60], np.float32)

@@ -10,10 +10,11 @@ import yaml
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli, disk, ledger, manifest, status
+from affpipe import cli, ledger, manifest, status
 from affpipe.indexes import Entry
-from affpipe.jobrecord import JobRecord
 from affpipe.status import Stage, Status
+from affpipe.system import disk
+from affpipe.system.job_record import JobRecord
 
 HEAVY = ("torch", "transformers", "mediapipe", "cv2", "av", "lightning", "scipy", "matplotlib")
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from affpipe import cache as caches
-from affpipe import disk, layout, store
+from affpipe import layout, store
 from affpipe.core.errors import StoreError
 from affpipe.indexes import Entry, read_index, write_index
 from affpipe.media.audio import write_flac
 from affpipe.store import Header, Stream
+from affpipe.system import disk
 
 KEY, IDENTITY = "0123456789ab", "fedcba9876543210"
 HEADER = Header(

@@ -10,9 +10,9 @@ from affpipe import evaluate, formats, manifest, newvideo, submission
 from affpipe.core.errors import ManifestError, MediaError
 from affpipe.encoders import grada
 from affpipe.faces import mouth_files, yolo
-from affpipe.files import composed, left_by_mac, named, on_disk, read_text
 from affpipe.importers import folder as folders
-from affpipe.sheets import rows
+from affpipe.system.files import composed, left_by_mac, named, on_disk, read_text
+from affpipe.system.sheets import rows
 
 HEAD = "stream_id,video,partition"
 NFC, NFD = (unicodedata.normalize(form, "Zoé") for form in ("NFC", "NFD"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from affpipe import compat
+from affpipe.system import compat
 
 
 def _nms_by_loops(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> list[int]:
@@ -47,7 +47,7 @@ def test_nms_worked_by_hand() -> None:
 def test_torchvision_imports_and_its_nms_is_right() -> None:
     code = """
 import torch
-from affpipe.compat import ensure_torchvision
+from affpipe.system.compat import ensure_torchvision
 ensure_torchvision()
 ensure_torchvision()
 import torchvision

@@ -13,17 +13,18 @@ import pytest
 from small_run import Run
 
 from affpipe import cache as caches
-from affpipe import cli, disk, manifest, publish, published, runs, store, submission
+from affpipe import cli, manifest, publish, published, runs, store, submission
 from affpipe.config import parse
 from affpipe.core.errors import InputError, ManifestError, StoreError, WeightsError
 from affpipe.indexes import Entry, read_index, write_index
 from affpipe.jobs import Context
 from affpipe.newvideo import predict
 from affpipe.plan import Plan
-from affpipe.stages.checkpoints import checkpoint, pin
 from affpipe.store import Header
-from affpipe.weights import records
-from affpipe.weights.records import RECORD, WeightsRecord
+from affpipe.system import disk
+from affpipe.system.weights import records
+from affpipe.system.weights.pin import checkpoint, pin
+from affpipe.system.weights.records import RECORD, WeightsRecord
 
 KEY, IDENTITY = "0123456789ab", "fedcba9876543210"
 LEADING_AWAY = ["../x", "../../../x", "a/../../x", "/tmp/x", "..", ".", "", "a//b", "a\\..\\x", "a\nb", "./x", 3, None, ["x"]]

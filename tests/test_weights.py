@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from affpipe import cli
 from affpipe.core.errors import WeightsError
 from affpipe.encoders import grada, qwen3vl, wavlm
-from affpipe.weights import records
-from affpipe.weights.catalog import CATALOG
-from affpipe.weights.fetch import fetch
+from affpipe.system.weights import records
+from affpipe.system.weights.catalog import CATALOG
+from affpipe.system.weights.fetch import fetch
 from affpipe.weights.tiny import _write_grada, make_tiny
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}

@@ -26,7 +26,7 @@ from affpipe.manifest import Row
 from affpipe.plan import Plan
 from affpipe.stages import faces as stages
 from affpipe.stages import media as media_stages
-from affpipe.weights.records import record
+from affpipe.system.weights.records import record
 
 CONFIG = yaml.safe_load((Path(__file__).resolve().parents[1] / "config.yaml").read_text())
 DETECT, POSE = "yolov8n.yaml", "yolov8n-pose.yaml"

@@ -9,7 +9,7 @@ from affpipe.commands.options import DEFAULT_CONFIG, ConfigOption
 from affpipe.core.plain import say
 
 if TYPE_CHECKING:
-    from affpipe.weights.records import WeightsRecord
+    from affpipe.system.weights.records import WeightsRecord
 
 demo = typer.Typer(no_args_is_help=True, help="Data for a first run.")
 weights_app = typer.Typer(no_args_is_help=True, help="Checkpoints: tiny random ones, or the published ones.")
@@ -24,9 +24,9 @@ def demo_render(
     jobs: Annotated[int, typer.Option(min=1, help="processes")] = 2,
 ) -> None:
     """Render the demo data: an Aff-Wild2-shaped folder of animated faces with sound and labels."""
-    from affpipe import disk
     from affpipe.console import progress
     from affpipe.demo.render import render
+    from affpipe.system import disk
 
     with disk.telling(out), progress() as show:
         render(out, seed=seed, jobs=jobs, progress=lambda done, total: show("render", done, total))
@@ -35,7 +35,7 @@ def demo_render(
 @weights_app.command("tiny")
 def weights_tiny(out: Annotated[Path, typer.Argument(help="folder of checkpoints")], seed: int = 0) -> None:
     """Make tiny random checkpoints of the real architectures."""
-    from affpipe import disk
+    from affpipe.system import disk
     from affpipe.weights.tiny import make_tiny
 
     with disk.telling(out):
@@ -49,8 +49,8 @@ def weights_fetch(
     revision: Annotated[str | None, typer.Option(help="commit; default: the pinned one")] = None,
 ) -> None:
     """Download a published checkpoint: pinned revision, checksums, resumable."""
-    from affpipe import disk
-    from affpipe.weights.fetch import fetch
+    from affpipe.system import disk
+    from affpipe.system.weights.fetch import fetch
 
     with disk.telling(out / name):
         found = fetch(name, out, revision=revision)
@@ -63,7 +63,7 @@ def weights_show(
     weights: Annotated[Path, typer.Option(help="folder of checkpoints")] = Path("weights"),
 ) -> None:
     """Check a checkpoint's checksums, and say what it is and what in the settings means it alone."""
-    from affpipe.weights.records import used
+    from affpipe.system.weights.records import used
 
     _tell(weights / name, used(weights, name, "weights"))
 
@@ -83,7 +83,7 @@ def weights_convert(
     ] = False,
 ) -> None:
     """Write the tensors of a checkpoint as safetensors, which run nothing when they are read."""
-    from affpipe.weights.convert import convert
+    from affpipe.system.weights.convert import convert
 
     made = convert(file, out, trust=trust)
     say(f"{made.path}: {made.tensors} tensors{f' from {made.under}' if made.under else ''}")
@@ -127,7 +127,7 @@ def mouth_windows(
     compat: Annotated[str, typer.Option(help="ras2026 (as published) or none (frames counted properly)")] = "none",
 ) -> None:
     """Filter windows by mouth opening, from masks computed elsewhere."""
-    from affpipe import outputs
     from affpipe.faces.mouth_files import parity_windows, to_csv
+    from affpipe.system import outputs
 
     outputs.write_text(out, to_csv(parity_windows(openmouth, windows, compat)))

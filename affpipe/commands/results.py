@@ -53,11 +53,12 @@ def evaluate(
     csv: Annotated[Path | None, typer.Option(help="write figures and intervals here, a row each")] = None,
 ) -> None:
     """Score predictions by the rules of the challenge, pooled and within video, with intervals, beside constants."""
-    from affpipe import caveats, outputs, published
+    from affpipe import caveats, published
     from affpipe import evaluate as scoring
     from affpipe.core.tasks.task import TASKS
-    from affpipe.files import waits
     from affpipe.publish import TABLE_HEAD, read_scores, read_table
+    from affpipe.system import outputs
+    from affpipe.system.files import waits
 
     if task is not None and task not in TASKS:
         raise InputError(f"evaluate: want --task one of {', '.join(TASKS)}, got {task!r}")

@@ -16,7 +16,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from affpipe import jsonfile
 from affpipe.core.errors import SettingsError
 from affpipe.core.tasks.task import TASKS
 from affpipe.demo.clips import CLIPS, Clip, manifest_text, template
@@ -25,6 +24,7 @@ from affpipe.demo.labels import label_text
 from affpipe.demo.signals import Drive, drive, frame_ticks
 from affpipe.demo.stage import Stage
 from affpipe.demo.voice import speak
+from affpipe.system import jsonfile
 
 VERSION = 3  # bump when any file of the set changes
 MARK = "demo.json"

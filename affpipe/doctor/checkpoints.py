@@ -8,10 +8,10 @@ from affpipe.core.errors import WeightsError
 from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
 from affpipe.doctor.pool import Late, each
 from affpipe.settings.run import Settings
-from affpipe.stages.checkpoints import begun_with
-from affpipe.weights import records
-from affpipe.weights.catalog import CATALOG
-from affpipe.weights.records import WeightsRecord
+from affpipe.system.weights import records
+from affpipe.system.weights.catalog import CATALOG
+from affpipe.system.weights.pin import begun_with
+from affpipe.system.weights.records import WeightsRecord
 
 PROCESSES = 2
 

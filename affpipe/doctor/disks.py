@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from affpipe import disk
 from affpipe.console import size
 from affpipe.doctor.finding import Finding, fault, fine, warning
+from affpipe.system import disk
 
 NETWORK = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb3", "fuse.sshfs", "fuse.glusterfs")
 SKEW_S = 5.0  # between the clocks of machine and file system that nobody minds

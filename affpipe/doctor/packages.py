@@ -86,7 +86,7 @@ def torch_builds(device: str) -> Finding:
     try:
         import torch
 
-        from affpipe.compat import ensure_torchvision
+        from affpipe.system.compat import ensure_torchvision
 
         ensure_torchvision()
         import torchvision

@@ -4,12 +4,12 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from affpipe import faults
 from affpipe.core import alike
 from affpipe.core.errors import MediaError
 from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
 from affpipe.doctor.pool import Late, each
 from affpipe.media.declared import Declared, declared
+from affpipe.system import faults
 
 FILE_S = 10.0  # in which a file must open
 PROCESSES = min(8, os.cpu_count() or 1)

@@ -24,12 +24,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from affpipe.compat import ensure_torchvision
 from affpipe.core.errors import InputError, WeightsError
-from affpipe.encoders.openvino import compiled
 from affpipe.encoders.specs import GRADA
-from affpipe.files import left_by_mac
-from affpipe.weights.checkpoint import SAFE, read, read_safe
+from affpipe.system.compat import ensure_torchvision
+from affpipe.system.files import left_by_mac
+from affpipe.system.openvino import compiled
+from affpipe.system.weights.checkpoint import SAFE, read, read_safe
 
 ensure_torchvision()
 

@@ -37,11 +37,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affpipe.compat import ensure_torchvision, quiet_transformers
 from affpipe.core.errors import InputError, WeightsError
 from affpipe.encoders.specs import QWEN3VL
-from affpipe.weights.declared import numbers, stored, unfilled
-from affpipe.weights.files import UNREADABLE, first_line, read_json
+from affpipe.system.compat import ensure_torchvision, quiet_transformers
+from affpipe.system.weights.declared_sizes import numbers, stored, unfilled
+from affpipe.system.weights.reading import UNREADABLE, first_line, read_json
 
 ensure_torchvision()
 

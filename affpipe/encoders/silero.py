@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from affpipe.core.errors import InputError, WeightsError
-from affpipe.weights.files import UNREADABLE, first_line
+from affpipe.system.weights.reading import UNREADABLE, first_line
 
 RATE_HZ = 16000
 VERSION, SHA256 = "6.2.3", "e1122837f4154c511485fe0b9c64455f7b929c96fbb8d79fbdb336383ebd3720"

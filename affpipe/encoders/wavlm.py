@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affpipe.compat import ensure_torchvision, quiet_transformers
 from affpipe.core.errors import InputError, WeightsError
 from affpipe.encoders.specs import WAVLM
 from affpipe.encoders.waveforms import check_waveforms
 from affpipe.encoders.wavlm_layers import Top, cut
-from affpipe.weights.checkpoint import read, read_safe
-from affpipe.weights.declared import unfilled
-from affpipe.weights.files import first_line, read_json
+from affpipe.system.compat import ensure_torchvision, quiet_transformers
+from affpipe.system.weights.checkpoint import read, read_safe
+from affpipe.system.weights.declared_sizes import unfilled
+from affpipe.system.weights.reading import first_line, read_json
 
 ensure_torchvision()  # transformers' loss functions import it, whatever the model
 

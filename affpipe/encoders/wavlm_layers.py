@@ -20,10 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from affpipe.compat import ensure_torchvision
 from affpipe.core.errors import WeightsError
 from affpipe.encoders.specs import WAVLM
 from affpipe.heads.blocks import check_stream, keep
+from affpipe.system.compat import ensure_torchvision
 
 ensure_torchvision()  # transformers' loss functions import it, whatever the model
 

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from affpipe.core.errors import MediaError, StoreError
-from affpipe.files import instead_of_file, waits
+from affpipe.system.files import instead_of_file, waits
 
 SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG")
 OTHERS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # in small letters: images, but none that is read

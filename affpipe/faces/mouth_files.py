@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from affpipe import sheets
 from affpipe.core.errors import ManifestError, SettingsError
 from affpipe.faces.mouth import frame_windows, smooth
-from affpipe.files import on_disk, read_text
+from affpipe.system import sheets
+from affpipe.system.files import on_disk, read_text
 
 COLUMNS = ("stream", "start_frame", "end_frame", "start_time", "end_time", "fps", "open_sec", "coverage_ratio", "use_for_audio")
 MIN_OPEN_S, MIN_OPEN_RATIO, MIN_COVERAGE = 1.0, 0.25, 0.80

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from affpipe.compat import ensure_torchvision
 from affpipe.core.errors import SettingsError, WeightsError
 from affpipe.faces.detect import Detection, check_frame, clip
 from affpipe.faces.yolo_file import AGAIN, load
-from affpipe.files import left_by_mac
+from affpipe.system.compat import ensure_torchvision
+from affpipe.system.files import left_by_mac
 
 
 class YoloDetector:

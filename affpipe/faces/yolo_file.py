@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from affpipe.core.errors import WeightsError
-from affpipe.weights.declared import unfilled
-from affpipe.weights.files import first_line
-from affpipe.weights.pickled import Record
-from affpipe.weights.pickled import load as load_pickle
+from affpipe.system.weights.declared_sizes import unfilled
+from affpipe.system.weights.pickled import Record
+from affpipe.system.weights.pickled import load as load_pickle
+from affpipe.system.weights.reading import first_line
 
 AGAIN = "put a YOLO face checkpoint (.pt of ultralytics) there"
 NETWORKS = {

@@ -18,13 +18,13 @@ from pathlib import Path, PurePosixPath
 
 from affpipe.core.errors import ManifestError, SettingsError
 from affpipe.core.tasks.task import TASKS
-from affpipe.files import lines as split
 from affpipe.formats import is_header
 from affpipe.importers.collection import Collection, Finding, Stream, place, split_side
 from affpipe.importers.duplicates import alike, similar_to
 from affpipe.importers.files import Tree, look, stem
 from affpipe.manifest import STREAM_ID
 from affpipe.media.containers import VIDEOS
+from affpipe.system.files import lines as split
 
 OFFICIAL = {  # videos, 10th ABAW; the parts of expr, and au, are not known
     ("va", "train"): 356,

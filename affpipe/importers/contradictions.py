@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from affpipe.core import alike
-from affpipe.files import sha256
 from affpipe.importers import duplicates
 from affpipe.importers.facts import LabelFacts
 from affpipe.manifest import Row
+from affpipe.system.files import sha256
 
 Numbered = tuple[int, Row]
 Told = Iterator[tuple[int, str]]

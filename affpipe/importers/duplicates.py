@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from affpipe.core import alike as likeness
 from affpipe.core.errors import MediaError
-from affpipe.files import sha256
 from affpipe.media.identity import fingerprint
+from affpipe.system.files import sha256
 
 T = TypeVar("T")
 _COPY = re.compile(r"(?:[ _-]*\(\d+\)|[ _-]+copy(?:[ _-]*\d+)?)\s*$|^copy[ _-]of[ _-]")  # " (1)", "_copy", " - Copy 2"; "Copy of "

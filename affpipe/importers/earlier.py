@@ -7,8 +7,8 @@ by six decimals in every row.
 import re
 from pathlib import Path, PurePosixPath
 
-from affpipe import jsonfile
 from affpipe.core.tasks.task import TASKS
+from affpipe.system import jsonfile
 
 RECORD = "run.json"
 _ROW = re.compile(r"-?[01]\.[0-9]{6},-?[01]\.[0-9]{6}|-5,-5")

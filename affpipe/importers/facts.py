@@ -12,7 +12,6 @@ from pathlib import Path
 import av
 import numpy as np
 
-from affpipe import faults
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import AbsentError, AffpipeError, ManifestError, MediaError
 from affpipe.faces.which import share_with_face
@@ -23,6 +22,7 @@ from affpipe.media.heard import Heard
 from affpipe.media.probe import probe
 from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
 from affpipe.media.tracks import Wanted, audio_track, video_track
+from affpipe.system import faults
 
 Progress = Callable[[str, int, int], None]  # what, done, in all
 Tracks = tuple[Wanted, Wanted]  # of video and of sound

@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from affpipe.core.errors import ManifestError, MediaError
-from affpipe.files import composed
 from affpipe.importers import earlier
 from affpipe.importers.collection import Finding
 from affpipe.media.containers import VIDEOS, hidden_video
 from affpipe.media.identity import check
+from affpipe.system.files import composed
 
 IMAGES = (".jpg", ".jpeg", ".png")
 CROPPED = "cropped_aligned"  # folders whose name begins so hold a folder of images a stream

@@ -11,13 +11,13 @@ from pathlib import Path, PurePosixPath
 
 from affpipe.core.errors import SettingsError
 from affpipe.core.tasks.task import TASKS
-from affpipe.files import lines
 from affpipe.formats import is_header
 from affpipe.importers.collection import FITS, Collection, Finding, Stream, place, split_side
 from affpipe.importers.earlier import looks_predicted
 from affpipe.importers.files import Tree, look, stem
 from affpipe.manifest import PARTITIONS, STREAM_ID
 from affpipe.media.identity import fingerprint
+from affpipe.system.files import lines
 
 _PARTITION = re.compile(r"(train|valid|val|dev|test)(?:ing|ation|elopment|el)?(?:[ _-]?set)?", re.IGNORECASE)
 _WORD = {"train": "train", "test": "test"}  # the others are validation

@@ -4,7 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from affpipe import outputs, overlaps
+from affpipe import overlaps
 from affpipe.core.errors import ManifestError, MediaError
 from affpipe.importers import table
 from affpipe.importers.audit import Audit, audit
@@ -13,6 +13,7 @@ from affpipe.importers.facts import Progress
 from affpipe.importers.files import has_images
 from affpipe.media.identity import fingerprint
 from affpipe.overlaps import Member
+from affpipe.system import outputs
 
 
 @dataclass(frozen=True)

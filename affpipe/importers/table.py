@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Container, Sequence
 from pathlib import Path
 
-from affpipe import disk, manifest
+from affpipe import manifest
 from affpipe.core.errors import ManifestError
-from affpipe.files import folded
 from affpipe.importers.collection import Collection, Finding, Stream, partition_columns
 from affpipe.manifest import ID_BYTES, NEEDED, OWN_PARTITION, STREAM_ID
 from affpipe.overlaps import OFFICIAL
+from affpipe.system import disk
+from affpipe.system.files import folded
 
 
 def sift(collection: Collection) -> tuple[list[Stream], list[Finding]]:

@@ -15,13 +15,13 @@ import soundfile
 
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import AbsentError, InputError, MediaError
-from affpipe.files import instead_of_file, waits
 from affpipe.media.decode import chosen
 from affpipe.media.heard import Heard
 from affpipe.media.laying import lay
 from affpipe.media.reader import VideoPass, decoded, encrypted, locked, open_media, packets, unreadable, words
 from affpipe.media.soundclock import JUMP_S
 from affpipe.media.tracks import QUIET, Wanted, audio_track
+from affpipe.system.files import instead_of_file, waits
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from affpipe import memory
 from affpipe.core.errors import InputError, MediaError
 from affpipe.media import hdr
 from affpipe.media.deinterlace import deinterlaced
@@ -20,6 +19,7 @@ from affpipe.media.opening import local
 from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
 from affpipe.media.shown import orient, resample
 from affpipe.media.tracks import video_track
+from affpipe.system import memory
 
 Frames = Iterator[tuple[int, float, np.ndarray]]
 BACKENDS = ("pyav", "decord")

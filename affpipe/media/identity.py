@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affpipe.core.errors import MediaError
-from affpipe.files import instead_of_file
+from affpipe.system.files import instead_of_file
 
 BLOCK, BLOCKS = 64 * 1024, 16  # bytes of one, and how many
 

@@ -11,11 +11,11 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from affpipe import disk
 from affpipe.core.axis import NEAREST, NONE
 from affpipe.core.tasks.task import TASKS
 from affpipe.predict import FramePredictions
 from affpipe.report import palette, series
+from affpipe.system import disk
 
 WIDTH, HEAD, DPI = 11.0, 0.5, 120  # inches; HEAD is for the title
 ROWS = {  # task -> panel -> height in inches

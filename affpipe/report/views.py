@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from affpipe import jobs, jsonfile
+from affpipe import jobs
 from affpipe.core.errors import StoreError
 from affpipe.indexes import Entry
 from affpipe.manifest import PARTITIONS
 from affpipe.plan import Item, Plan
+from affpipe.system import jsonfile
 
 Entries = Mapping[str, Mapping[str, Entry]]
 

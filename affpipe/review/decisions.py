@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import disk
 from affpipe.manifest import Decision
 from affpipe.plan import Plan
 from affpipe.review.collect import StreamView
+from affpipe.system import disk
 
 COLUMNS = ("stream_id", "tracks", "chosen", "ambiguity", "why", "faces")
 

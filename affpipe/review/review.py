@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import disk, manifest, outputs
+from affpipe import manifest
 from affpipe.core.errors import InputError
 from affpipe.jobs import Progress
 from affpipe.plan import Item, Plan
@@ -13,6 +13,7 @@ from affpipe.review.collect import Missing
 from affpipe.review.sheet import Sheet
 from affpipe.settings.media import Subject
 from affpipe.settings.run import Settings
+from affpipe.system import disk, outputs
 
 SHEET, DECISIONS = "review.html", "curation.csv"
 

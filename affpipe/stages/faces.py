@@ -16,10 +16,10 @@ from affpipe.faces.detect import Detector, MediaPipeDetector
 from affpipe.faces.subject import choose, choose_tracks
 from affpipe.faces.track import Tally, Tracker
 from affpipe.jobs import Context, Job, Worker, blank, blocks
-from affpipe.stages.checkpoints import checkpoint, hold
 from affpipe.stages.pictures import pictures
 from affpipe.store import Stream, Writer
-from affpipe.weights.records import record
+from affpipe.system.weights.pin import checkpoint, hold
+from affpipe.system.weights.records import record
 
 BLOCK = 256  # faces or frames between two writes: what is held in memory at once
 BOX = ("left", "top", "right", "bottom")
@@ -72,8 +72,8 @@ def _detector(context: Context) -> tuple[Detector, tuple[str, ...]]:
     if s.detector == "mediapipe":
         return MediaPipeDetector(model=s.model, min_score=s.min_score), ()
     path, random = checkpoint(context)
-    from affpipe.device import pick
     from affpipe.faces.yolo import YoloDetector
+    from affpipe.system.device import pick
 
     device = pick(context.plan.settings.device)
     sizes = {"image_side": s.image_side, "batch_size": s.batch_size}

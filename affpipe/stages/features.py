@@ -10,8 +10,8 @@ import numpy as np
 from affpipe.core.axis import FrameAxis, frames_in, segments
 from affpipe.core.errors import WeightsError
 from affpipe.jobs import Context, Job, Worker, blank, blocks
-from affpipe.stages.checkpoints import checkpoint
 from affpipe.stages.pictures import pictures
+from affpipe.system.weights.pin import checkpoint
 
 Look = Callable[[np.ndarray], Iterator[tuple[int, float, np.ndarray]]]  # wanted frame indices -> index, time in seconds, picture
 FRAMES, FACES, WINDOWS = 512, 256, 16  # rows between two writes: what is held in memory at once
@@ -191,6 +191,6 @@ def _place(context: Context) -> dict[str, Any]:
     """Device and dtype to load a network with."""
     import torch
 
-    from affpipe.device import pick
+    from affpipe.system.device import pick
 
     return {"device": pick(context.plan.settings.device), "dtype": getattr(torch, context.settings.dtype)}

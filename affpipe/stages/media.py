@@ -6,12 +6,12 @@ import logging
 import numpy as np
 
 from affpipe.faces.which import share_with_face
-from affpipe.files import sha256
 from affpipe.jobs import Context, Job, Worker
 from affpipe.media.audio import extract, length, write_flac
 from affpipe.media.heard import Heard
 from affpipe.media.probe import probe
 from affpipe.media.tracks import video_track
+from affpipe.system.files import sha256
 
 log = logging.getLogger("affpipe")
 

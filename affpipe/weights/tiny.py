@@ -17,10 +17,10 @@ import torch
 from tokenizers import pre_tokenizers
 from torch import Tensor, nn
 
-from affpipe.compat import ensure_torchvision, quiet_transformers
 from affpipe.encoders.grada import GradaNet
 from affpipe.encoders.qwen3vl import published_prompt
-from affpipe.weights import records
+from affpipe.system.compat import ensure_torchvision, quiet_transformers
+from affpipe.system.weights import records
 
 ensure_torchvision()
 

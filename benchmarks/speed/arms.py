@@ -18,7 +18,7 @@ from typing import Any
 
 Arm = Callable[[], Any]
 MB = 2**20
-GLIBC_BYTES = 2**25  # of freed memory that glibc keeps of itself, at most: for arms without `affpipe.memory.keep`
+GLIBC_BYTES = 2**25  # of freed memory that glibc keeps of itself, at most: for arms without `affpipe.system.memory.keep`
 
 
 class DisagreeError(Exception):

@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from affpipe import memory, store
-from affpipe.compat import ensure_torchvision
+from affpipe import store
 from affpipe.encoders.grada import MEAN, STD, Prepared, letterbox
 from affpipe.faces import crop as cropping
 from affpipe.faces.detect import MediaPipeDetector
 from affpipe.media.decode import frames
 from affpipe.stages.features import inner
+from affpipe.system import memory
+from affpipe.system.compat import ensure_torchvision
 from benchmarks.speed.arms import GLIBC_BYTES, DisagreeError, Row, ratio, take_turns
 from benchmarks.speed.efficientnet import SIDE, network
 from benchmarks.speed.inputs import film

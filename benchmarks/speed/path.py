@@ -24,12 +24,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from affpipe import jobs, memory, workers
+from affpipe import jobs, workers
 from affpipe.config import parse
 from affpipe.faces.detect import MediaPipeDetector
 from affpipe.manifest import Row as Video
 from affpipe.plan import Plan
 from affpipe.store import Stream
+from affpipe.system import memory
 from benchmarks.speed.arms import GLIBC_BYTES, Arm, DisagreeError, Row, ratio, take_turns
 from benchmarks.speed.crops import BATCH, batches, face_of, published_input, square_crop
 from benchmarks.speed.efficientnet import WEIGHTS, network

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from affpipe.backbone import Backbone
-from affpipe.compat import ensure_torchvision
 from affpipe.encoders.wavlm import LARGE, WavLM
 from affpipe.encoders.wavlm_layers import Top, split
 from affpipe.predictor import Predictor
 from affpipe.sequences import FULL_SCALE
 from affpipe.settings.models import ChunkModel
+from affpipe.system.compat import ensure_torchvision
 from benchmarks.speed.arms import DisagreeError, Row, ratio, take_turns
 
 ensure_torchvision()

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affpipe import memory
 from affpipe.core.axis import OBSERVED, FrameAxis
 from affpipe.sequences import Packed, Sequence
 from affpipe.settings.models import TransformerModel
+from affpipe.system import memory
 from benchmarks.speed.arms import GLIBC_BYTES, DisagreeError, Row, ratio, take_turns
 
 LENGTH, STRIDE, WIDTH, BATCH = 400, 150, 256, 8

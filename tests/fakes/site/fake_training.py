@@ -11,11 +11,11 @@ from fake_workers import model_path, numbers, read
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from affpipe import disk
 from affpipe.core.tasks.task import TASKS, width
 from affpipe.indexes import Entry
 from affpipe.jobs import Job, inherited
 from affpipe.plan import Item, Plan
+from affpipe.system import disk
 
 
 def fit(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from affpipe import jsonfile
 from affpipe.core.errors import WeightsError
+from affpipe.system import jsonfile
 
 # What the readers of checkpoints raise on a file that is cut short, empty or something else.
 UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError, struct.error)

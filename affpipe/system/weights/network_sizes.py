@@ -7,8 +7,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from affpipe.core.errors import WeightsError
-from affpipe.files import left_by_mac
-from affpipe.weights.files import read_json
+from affpipe.system.files import left_by_mac
+from affpipe.system.weights.reading import read_json
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".task")
 

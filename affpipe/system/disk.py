@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from affpipe.core.errors import AffpipeError, StoreError
-from affpipe.files import instead_of_file, waits
+from affpipe.system.files import instead_of_file, waits
 
 DAY_S = 24 * 3600
 PART = re.compile(r"\.(?P<host>\w*)-(?P<pid>\d+)-[0-9a-f]{8}\.part$", re.ASCII)  # ends the name of a file that is being written

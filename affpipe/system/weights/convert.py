@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from affpipe import outputs
 from affpipe.core.errors import WeightsError
-from affpipe.disk import atomic
-from affpipe.weights import pickled
-from affpipe.weights.files import first_line
+from affpipe.system import outputs
+from affpipe.system.disk import atomic
+from affpipe.system.weights import pickled
+from affpipe.system.weights.reading import first_line
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which programs for training put it, in the order in which they are tried
 NAMED = 3  # things that a message names

@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from affpipe.core.errors import WeightsError
-from affpipe.weights.files import UNREADABLE, first_line
-from affpipe.weights.pickled import load
+from affpipe.system.weights.pickled import load
+from affpipe.system.weights.reading import UNREADABLE, first_line
 
 SAFE = ".safetensors"
 FOREIGN = (

@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from affpipe import memory
 from affpipe.core.errors import SettingsError
-from affpipe.files import instead_of_file
+from affpipe.system import memory
+from affpipe.system.files import instead_of_file
 
 if TYPE_CHECKING:
     import torch

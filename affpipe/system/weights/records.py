@@ -11,9 +11,9 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from affpipe import disk, jsonfile
 from affpipe.core.errors import WeightsError
-from affpipe.files import sha256
+from affpipe.system import disk, jsonfile
+from affpipe.system.files import sha256
 
 RECORD = "affpipe-weights.json"
 COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from affpipe.core.errors import WeightsError
-from affpipe.weights.files import first_line
+from affpipe.system.weights.reading import first_line
 
 ZIP = b"PK\x03\x04"  # first bytes of an archive, by which torch knows it
 MAGIC = 0x1950A86A20F9469CFC6C  # what the older form of torch.save begins with

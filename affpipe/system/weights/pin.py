@@ -7,12 +7,12 @@ import json
 import logging
 from pathlib import Path
 
-from affpipe import jsonfile
 from affpipe.core.errors import WeightsError
-from affpipe.disk import write_text
 from affpipe.jobs import Context
-from affpipe.weights import records
-from affpipe.weights.records import WeightsRecord
+from affpipe.system import jsonfile
+from affpipe.system.disk import write_text
+from affpipe.system.weights import records
+from affpipe.system.weights.records import WeightsRecord
 
 log = logging.getLogger("affpipe")
 

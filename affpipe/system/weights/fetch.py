@@ -6,9 +6,9 @@ import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError
 
 from affpipe.core.errors import WeightsError
-from affpipe.weights import records
-from affpipe.weights.catalog import CATALOG
-from affpipe.weights.files import first_line
+from affpipe.system.weights import records
+from affpipe.system.weights.catalog import CATALOG
+from affpipe.system.weights.reading import first_line
 
 # The base class of its HTTP errors comes from whichever HTTP library the installed huggingface_hub is built on.
 _NETWORK = (HfHubHTTPError.__bases__[0], OSError)

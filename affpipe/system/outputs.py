@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from affpipe import disk
 from affpipe.core.errors import InputError, StoreError
 from affpipe.core.plain import say
-from affpipe.files import instead_of_file, lines, waits
+from affpipe.system import disk
+from affpipe.system.files import instead_of_file, lines, waits
 
 
 def place(path: Path) -> Path:

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from affpipe import disk, jsonfile
 from affpipe.core.errors import AffpipeError, StoreError
+from affpipe.system import disk, jsonfile
 
 log = logging.getLogger("affpipe")
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from affpipe import sizes
 from affpipe.core.errors import StoreError
-from affpipe.indexes import Entry, read_index
 from affpipe.lengths import Lengths
 from affpipe.plan import Item, Plan
 from affpipe.settings.models import ChunkModel
+from affpipe.store.index import Entry, read_index
 from affpipe.system.job_record import JobRecord
 
 MEASURED, DEFAULT, ARITHMETIC, UNKNOWN = "measured here", "default", "arithmetic", "unknown"

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from affpipe import cache, learned, published, runs, store
-from affpipe.cache import Folder
+from affpipe import published, runs
 from affpipe.core.errors import InputError, StoreError
 from affpipe.encoders.specs import ENCODERS
-from affpipe.indexes import read_index
 from affpipe.plan import STAGES, Plan
-from affpipe.store import FIT, KEY, MODEL, STATE
+from affpipe.store import cache, learned
+from affpipe.store.cache import Folder
+from affpipe.store.index import read_index
+from affpipe.store.streams import FIT, KEY, MODEL, STATE, attributes
 from affpipe.system import disk
 from affpipe.system.files import composed
 from affpipe.system.job_record import JobRecord
@@ -112,7 +113,7 @@ def _levels(stage: str, path: Path) -> tuple[str, ...]:
     """What the id of a file is of: a video or a stream. Faces may be of either, and a file that does not read does not say."""
     if stage == "faces":
         try:
-            return ("stream",) if store.attributes(path)["spec"].get("source") == "images" else ("video",)
+            return ("stream",) if attributes(path)["spec"].get("source") == "images" else ("video",)
         except (StoreError, KeyError, AttributeError):
             return ("video", "stream")
     level = STAGES[stage][0] if stage in STAGES else ENCODERS[stage].level if stage in ENCODERS else "stream"

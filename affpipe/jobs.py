@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import store
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import AbsentError, AffpipeError, InputError, MediaError, StoreError
-from affpipe.indexes import Entry
 from affpipe.media import identity
 from affpipe.plan import Item, Plan
-from affpipe.store import Stream
+from affpipe.store import streams
+from affpipe.store.index import Entry
+from affpipe.store.streams import Stream
 from affpipe.system import disk, faults
 from affpipe.system.job_record import JobRecord
 from affpipe.system.threads import StoppedError, each
@@ -79,12 +79,12 @@ class Job:
         with self.open("frames") as frames:
             return frames.attributes["extra"].get("video", {}).get("track", {}).get("index")
 
-    def sound(self) -> store.Sound:
+    def sound(self) -> streams.Sound:
         """The video's audio track, sample 0 at its first frame."""
         item = self.plan.item("audio", self.item)
         path = self.plan.stream("audio", item)
-        store.check(path, key=self.plan.key("audio"), identity=item.identity)
-        return store.Sound(path)
+        streams.check(path, key=self.plan.key("audio"), identity=item.identity)
+        return streams.Sound(path)
 
     @property
     def random(self) -> tuple[str, ...]:
@@ -97,12 +97,12 @@ class Job:
             try:
                 return FrameAxis(frames.start_s, frames.fps)
             except InputError as error:
-                raise StoreError(f"{frames.path}: want the times of a video, got {error}; {store.REPAIR}", damaged=frames.path) from None
+                raise StoreError(f"{frames.path}: want the times of a video, got {error}; {streams.REPAIR}", damaged=frames.path) from None
 
-    def header(self, fps: Fraction, *, random: tuple[str, ...] = (), columns: tuple[str, ...] = (), **extra: Any) -> store.Header:
+    def header(self, fps: Fraction, *, random: tuple[str, ...] = (), columns: tuple[str, ...] = (), **extra: Any) -> streams.Header:
         """Header of the stream that this job writes; random weights of what it opened are carried along."""
         p, n = self.plan, self.name
-        return store.Header(
+        return streams.Header(
             stage=p.kind(n),
             key=p.key(n),
             id=self.item.id,
@@ -124,13 +124,13 @@ class Job:
             self._check_unchanged()
 
     @contextmanager
-    def writing(self, header: store.Header) -> Iterator[store.Writer]:
+    def writing(self, header: streams.Header) -> Iterator[streams.Writer]:
         """Write the stream in pieces; MediaError as for `atomic`."""
-        with store.writing(self.path, header, before_rows=self._check_going_on) as out:
+        with streams.writing(self.path, header, before_rows=self._check_going_on) as out:
             yield out
             self._check_unchanged()
 
-    def write(self, header: store.Header, **rows: Any) -> None:
+    def write(self, header: streams.Header, **rows: Any) -> None:
         """Write the stream at once."""
         with self.writing(header) as out:
             out.append(**rows)
@@ -156,7 +156,7 @@ def present(plan: Plan, name: str, item: Item) -> Entry | None:
     if not path.exists():
         return None
     try:
-        found = store.check(path, key=plan.key(name), identity=item.identity)
+        found = streams.check(path, key=plan.key(name), identity=item.identity)
     except StoreError as error:
         if error.damaged is None:
             raise
@@ -275,7 +275,7 @@ def _make(job: Job, worker: Worker) -> tuple[Entry, Exception | None]:
     """What became of an item, and the exception of a library that ended it."""
     try:
         worker(job)
-        return Entry("done", job.path.name, _rows(job.path, store.attributes(job.path))), None
+        return Entry("done", job.path.name, _rows(job.path, streams.attributes(job.path))), None
     except AbsentError as error:
         return Entry("absent", reason=str(error)), None
     except (StoreError, StoppedError):  # no fault of the item: what it reads must be made again, or the disk mended; or the job stops

@@ -12,8 +12,8 @@ from pathlib import Path
 from affpipe import published
 from affpipe.core.alike import groups, shape
 from affpipe.core.plain import plain
-from affpipe.indexes import Entry
 from affpipe.plan import Plan
+from affpipe.store.index import Entry
 from affpipe.system.job_record import JobRecord
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from affpipe import store
 from affpipe.core.errors import InputError, MediaError, StoreError
 from affpipe.plan import Item, Plan
+from affpipe.store import streams
 from affpipe.system import faults
 
 if TYPE_CHECKING:  # it brings PyAV, which a run whose frames are measured does without
@@ -80,7 +80,7 @@ def _measured(plan: Plan, item: Item) -> Length | None:
     if not path.exists():
         return None
     try:
-        with store.Stream(path, key=plan.key("frames"), identity=item.identity) as stream:
+        with streams.Stream(path, key=plan.key("frames"), identity=item.identity) as stream:
             audio = stream.attributes["extra"].get("video", {}).get("audio") is not None
             return Length(len(stream), float(stream.end_s[-1] - stream.start_s[0]), audio, "measured")
     except StoreError:  # the next run makes it anew

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, cache, formats, jobs, notes, report, store, workers
+from affpipe import __version__, formats, jobs, notes, report, workers
 from affpipe.core.axis import SOURCE_NAMES
 from affpipe.core.errors import AffpipeError, InputError, MediaError, StoreError
-from affpipe.indexes import Entry
 from affpipe.jobs import Progress
 from affpipe.manifest import SUBJECTS, Row, check_video_name
 from affpipe.media.identity import fingerprint
@@ -19,6 +18,8 @@ from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
 from affpipe.predictor import model_path
 from affpipe.runs import read_run
+from affpipe.store import cache, streams
+from affpipe.store.index import Entry
 from affpipe.system import disk, outputs
 from affpipe.system.files import folded, instead_of_file, on_disk
 
@@ -112,7 +113,7 @@ def _row(video: Path, subject: str) -> Row:
 def _write(plan: Plan, item: Item, out: Path, without: dict[str, str]) -> Predicted:
     axis, found = frames_of(plan, plan.settings.publish, item)
     table, picture, about = _files(item.id, out)
-    random = tuple(store.attributes(plan.stream(plan.settings.publish, item))["random"])
+    random = tuple(streams.attributes(plan.stream(plan.settings.publish, item))["random"])
     done = Predicted(table, without, random, tuple(notes.of(plan, item)))
     formats.write_predictions(table, axis.times_s, found.values, found.chances, found.source, found.valid)
     disk.write_text(about, json.dumps(_about(plan, item, done, found.source), indent=1, ensure_ascii=False) + "\n")

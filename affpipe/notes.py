@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from affpipe import store
 from affpipe.plan import Item, Plan
 from affpipe.review.collect import video
 from affpipe.review.tracks import AMBIGUOUS, CLEAR
+from affpipe.store import streams
 
 LISTS = ("faults", "treated", "said")
 
@@ -34,7 +34,7 @@ def of(plan: Plan, item: Item) -> list[Note]:
     for name in (name for name in plan.names if name != "labels"):  # a new video has none
         path = plan.stream(name, item)
         if path.exists():
-            said = _subject(plan, item) if name == "subject" else _words(store.attributes(path)["extra"])
+            said = _subject(plan, item) if name == "subject" else _words(streams.attributes(path)["extra"])
             if text := "; ".join(dict.fromkeys(said)):
                 own.append(Note(name, text))
     return own

@@ -13,7 +13,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from affpipe import overlaps, store
+from affpipe import overlaps
 from affpipe.core.errors import ManifestError, StoreError
 from affpipe.encoders.specs import ENCODERS
 from affpipe.faces import images
@@ -21,6 +21,7 @@ from affpipe.manifest import Row, check_images, fold_groups, read_curation
 from affpipe.media.identity import fingerprint
 from affpipe.overlaps import OFFICIAL, Member, Overlap
 from affpipe.settings.run import MEDIA_STAGES, Settings
+from affpipe.store.streams import FIT, file_name
 from affpipe.system.files import read_bytes
 
 # Bump a revision by hand when the code of a stage or model changes values.
@@ -392,7 +393,7 @@ class Plan:
     def stream(self, name: str, item: Item) -> Path:
         """File of the stream that stage `name` makes of an item (given as any stage's item of the same video and stream)."""
         own = self.item(name, item)
-        return self.folder(name) / store.file_name(own.id, own.identity, ".flac" if name == "audio" else ".h5")
+        return self.folder(name) / file_name(own.id, own.identity, ".flac" if name == "audio" else ".h5")
 
     def index(self, name: str, shard: str) -> str:
         """File that records what became of a shard's items."""
@@ -404,7 +405,7 @@ class Plan:
 
     def fitted(self, model: str, fold: int | None = None) -> str:
         """File that records that a model was fitted, on all training streams or without a fold of them."""
-        return f"{self.folder(model)}/{'' if fold is None else f'fold{fold}/'}{store.FIT}"
+        return f"{self.folder(model)}/{'' if fold is None else f'fold{fold}/'}{FIT}"
 
     @cached_property
     def run(self) -> str:

@@ -22,7 +22,7 @@ from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Item, Plan
 from affpipe.predictor import Predictor
 from affpipe.settings.models import ChunkModel, ModelSettings
-from affpipe.store import Stream
+from affpipe.store.streams import Stream
 from affpipe.system.device import pick
 
 

@@ -18,12 +18,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from affpipe import build, store
+from affpipe import build
 from affpipe.backbone import Backbone
 from affpipe.core.errors import StoreError
 from affpipe.core.windows import merge
 from affpipe.sequences import FULL_SCALE, Sequence, cut, places, tensor, widen, windows
 from affpipe.settings.models import ChunkModel, ModelSettings
+from affpipe.store import streams
 from affpipe.system import disk, jsonfile
 from affpipe.system.weights.declared_sizes import stored, unfilled
 
@@ -180,7 +181,7 @@ def _real(sequence: Sequence, name: str, m: int) -> np.ndarray:
 
 def model_path(folder: Path) -> Path:
     """Weights of a fitted model."""
-    return folder / store.MODEL
+    return folder / streams.MODEL
 
 
 def save(path: Path, predictor: Predictor, record: Mapping[str, Any]) -> None:

@@ -17,12 +17,12 @@ from affpipe.core.errors import InputError
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.metrics import Video
 from affpipe.core.tasks.task import TASKS
-from affpipe.indexes import Entry
 from affpipe.jobs import Job
 from affpipe.latefusion import Study
 from affpipe.plan import Item, Plan
 from affpipe.predict import frames_of
 from affpipe.runs import read_run
+from affpipe.store.index import Entry
 from affpipe.system import disk, jsonfile
 
 LATE = "late_fusion"  # its name among the scored systems, and its folder

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from affpipe import cache, config, jobs, manifest, published, resources, runs, store, workers
+from affpipe import config, jobs, manifest, published, resources, runs, workers
 from affpipe.core.errors import InputError, ManifestError, SettingsError, StoreError
-from affpipe.indexes import Entry, read_index, write_index
 from affpipe.jobs import Progress
 from affpipe.plan import Item, Plan, digest
 from affpipe.settings.run import Settings
+from affpipe.store import cache, streams
+from affpipe.store.index import Entry, read_index, write_index
 from affpipe.system import device, disk, jsonfile
 from affpipe.system.job_record import JobRecord, recording
 
@@ -121,7 +122,7 @@ def read_entries(plan: Plan, reads: Iterable[str], shards: list[str]) -> dict[st
     """
     out: dict[str, dict[str, Entry]] = {}
     for read in reads:
-        out[read], there = {}, store.names(plan.folder(read))
+        out[read], there = {}, streams.names(plan.folder(read))
         for shard in shards:
             if items := plan.items(read, shard):
                 out[read] |= _checked(plan, read, items, Path(plan.index(read, shard)), there)
@@ -131,11 +132,11 @@ def read_entries(plan: Plan, reads: Iterable[str], shards: list[str]) -> dict[st
 def _checked(plan: Plan, read: str, items: list[Item], index: Path, there: set[str]) -> dict[str, Entry]:
     entries = read_index(index)
     if entries.keys() != {item.id for item in items}:
-        raise StoreError(f"{index}: want the items of its shard, got {', '.join(entries)}; {store.REPAIR}", damaged=index)
+        raise StoreError(f"{index}: want the items of its shard, got {', '.join(entries)}; {streams.REPAIR}", damaged=index)
     for item in items:
         path, entry = plan.stream(read, item), entries[item.id]
         if entry.status == "done" and path.name not in there and not path.is_file():  # a listing over a network may be late
-            raise StoreError(f"{path}: want the stream that {index.name} names, got no file; {store.REPAIR}", damaged=path)
+            raise StoreError(f"{path}: want the stream that {index.name} names, got no file; {streams.REPAIR}", damaged=path)
     return entries
 
 
@@ -207,7 +208,7 @@ def publish_run(settings: Path, out: Path) -> None:
     with published.alone(plan.results), cache.mending():
         disk.sweep(plan.results, below=True)
         for other in sorted(out.parent.glob("*.json")):
-            if store.KEY.fullmatch(other.stem):
+            if streams.KEY.fullmatch(other.stem):
                 other.unlink()
         summary = publish(plan, read_entries(plan, plan.names, list(plan.shards)))
         disk.write_text(out, json.dumps(summary, indent=1, sort_keys=True) + "\n")

@@ -18,7 +18,7 @@ from affpipe import config, published
 from affpipe.core.errors import AffpipeError, StoreError
 from affpipe.plan import Plan, digest
 from affpipe.settings.run import Settings
-from affpipe.store import KEY
+from affpipe.store.streams import KEY
 from affpipe.system import disk, jsonfile
 
 KEEP_DAYS = 30  # since the last job of a run that has published nothing

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import learned, manifest, store
-from affpipe.cache import Folder, folders, free
+from affpipe import manifest
 from affpipe.core.errors import MediaError, StoreError
 from affpipe.plan import Plan
 from affpipe.settings.run import Settings
+from affpipe.store import learned
+from affpipe.store.cache import Folder, folders, free
+from affpipe.store.streams import STATE, attributes, file_name
 from affpipe.system.files import sha256
 
 
@@ -39,19 +41,19 @@ def videos(settings: Settings) -> list[Made]:
     files: dict[str, set[str]] = {}
     for name in plan.names:
         for item in plan.items(name):
-            files.setdefault(item.row.video_id, set()).update(store.file_name(item.id, item.identity, end) for end in (".h5", ".flac"))
+            files.setdefault(item.row.video_id, set()).update(file_name(item.id, item.identity, end) for end in (".h5", ".flac"))
     found = []
     for item in plan.items("frames"):
         own = [row for row in plan.rows if row.video_id == item.id]
         ids, fits = frozenset(row.stream_id for row in own), any(row.fits for row in own)
-        found.append(Made(item.row.video, store.file_name(item.id, item.identity), frozenset(files[item.id]), ids, fits))
+        found.append(Made(item.row.video, file_name(item.id, item.identity), frozenset(files[item.id]), ids, fits))
     return sorted(found, key=lambda made: made.video)
 
 
 def read_then(stream: Path) -> str:
     """The checksum of the file that a stream `frames` was made of; "" where that cannot be told."""
     try:
-        return str(store.attributes(stream)["extra"]["video"]["sha256"])
+        return str(attributes(stream)["extra"]["video"]["sha256"])
     except (StoreError, KeyError, TypeError):
         return ""
 
@@ -89,4 +91,4 @@ def forget(cache: Path, made: Made) -> Iterator[tuple[Path, str]]:
 
 def _learnt(folder: Folder, ids: frozenset[str]) -> bool:
     """Whether a folder holds a model fitted on one of these streams, or one that does not say on what: that of a fit that is not over."""
-    return any((fit / store.STATE).exists() or learned.had(fit, ids, unknown=True) for fit in learned.fits(folder.path))
+    return any((fit / STATE).exists() or learned.had(fit, ids, unknown=True) for fit in learned.fits(folder.path))

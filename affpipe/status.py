@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from affpipe import ledger, store
+from affpipe import ledger
 from affpipe.core.errors import StoreError
-from affpipe.indexes import Entry, read_index
 from affpipe.plan import Plan
+from affpipe.store import streams
+from affpipe.store.index import Entry, read_index
 from affpipe.system.job_record import JobRecord
 
 FINISHED, UNFINISHED, WITH_FAULTS = 0, 1, 3  # exit statuses
@@ -115,7 +116,7 @@ def of(plan: Plan) -> Status:
 
 def _streams(plan: Plan, name: str) -> tuple[Stage, set[str]]:
     """Streams of a stage: those of an index as it says, those of a shard without one by what is in the store. And ids of those at fault."""
-    stage, there = Stage(name, "streams", 0), store.names(plan.folder(name))
+    stage, there = Stage(name, "streams", 0), streams.names(plan.folder(name))
     failed: set[str] = set()
     made, working_s = 0, 0.0
     for shard in plan.shards:

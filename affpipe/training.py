@@ -18,14 +18,13 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from affpipe import backbone as backbones
-from affpipe import build, crossfit, divergence, epochs, judging, sequences, store
+from affpipe import build, crossfit, divergence, epochs, judging, sequences
 from affpipe import predictor as models
 from affpipe.core.errors import ManifestError, SettingsError, StoreError
 from affpipe.core.tasks import smoothing
 from affpipe.core.tasks.task import slices, width
 from affpipe.encoders.augment import augment
 from affpipe.epochs import MONITOR
-from affpipe.indexes import Entry
 from affpipe.jobs import Job, Progress, inherited
 from affpipe.plan import Item, Plan
 from affpipe.predict import fitted, nothing_usable, spread
@@ -33,6 +32,8 @@ from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import FULL_SCALE, Packed, Sequence
 from affpipe.settings.models import ChunkModel, ModelSettings
 from affpipe.settings.training import Training
+from affpipe.store.index import Entry
+from affpipe.store.streams import STATE
 from affpipe.system import disk, jsonfile
 from affpipe.system.compat import ensure_torchvision
 from affpipe.system.device import pick
@@ -208,7 +209,7 @@ def fit(
     if path.exists():
         try:
             record = models.read_record(path, key)
-            shutil.rmtree(folder / store.STATE, ignore_errors=True)  # of a fit that was killed when its model was there
+            shutil.rmtree(folder / STATE, ignore_errors=True)  # of a fit that was killed when its model was there
             return record
         except StoreError as error:
             log.warning("%s; fitted anew", error)
@@ -238,7 +239,7 @@ def fit(
     try:
         best = _train(module, Windows(packed, validation, settings.training.batch_size, seed), folder, device, told)
     except SettingsError:  # it diverged: the same again would end so too
-        shutil.rmtree(folder / store.STATE, ignore_errors=True)
+        shutil.rmtree(folder / STATE, ignore_errors=True)
         raise
     record = {
         "model": name,
@@ -260,7 +261,7 @@ def fit(
         crossfit.join(predictor.to(device), fitted(plan, name, None, device=device)[0], [s for s, *_ in train], device)
     divergence.check_weights(name, best["epoch"], best["learning_rate"], predictor)
     models.save(path, predictor, record)
-    shutil.rmtree(folder / store.STATE)
+    shutil.rmtree(folder / STATE)
     return models.read_record(path, key)  # as whoever finds the model has it
 
 
@@ -318,7 +319,7 @@ class Epochs(Callback):
 
 def _train(module: Fit, data: Windows, folder: Path, device: torch.device, told: Callback | None) -> dict[str, float]:
     """Run Lightning, leave the best epoch's weights in the module, return that epoch's curve entry."""
-    checkpoints, settings = folder / store.STATE, module.settings
+    checkpoints, settings = folder / STATE, module.settings
     module.curves = epochs.found(checkpoints)
     if not epochs.done(module.curves, settings):
         # The averaged weights come first, so that the others see them, and what keeps the state comes last.

@@ -29,12 +29,12 @@ from affpipe import jobs
 from affpipe.config import parse
 from affpipe.core.errors import MediaError
 from affpipe.doctor.pool import Late, each
-from affpipe.indexes import Entry
 from affpipe.jobs import Context, Job, Worker
 from affpipe.manifest import Row
 from affpipe.media.decode import frames as decode
 from affpipe.plan import Plan
 from affpipe.stages import media
+from affpipe.store.index import Entry
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import clips

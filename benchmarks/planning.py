@@ -17,7 +17,7 @@ from pathlib import Path
 
 from affpipe import run
 from affpipe.config import load
-from affpipe.indexes import Entry, write_index
+from affpipe.store.index import Entry, write_index
 from affpipe.system import disk
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))

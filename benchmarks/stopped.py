@@ -23,8 +23,9 @@ from pathlib import Path
 
 import h5py
 
-from affpipe import config, manifest, store
+from affpipe import config, manifest
 from affpipe.plan import Plan
+from affpipe.store import streams
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -78,7 +79,7 @@ def start(folder: Path, cache: Path, model: str, until: str) -> subprocess.Popen
 def values(folder: Path, cache: Path, model: str) -> dict[str, str]:
     """What there is in the end -> its digest: file of the model, record, datasets of the predictions."""
     home = planned(folder, cache).folder(model)
-    out = {name: hashlib.sha256((home / name).read_bytes()).hexdigest() for name in (store.MODEL, store.FIT)}
+    out = {name: hashlib.sha256((home / name).read_bytes()).hexdigest() for name in (streams.MODEL, streams.FIT)}
     for path in sorted(home.glob("*.h5")):
         with h5py.File(path, "r") as file:
             out |= {f"{path.name}/{name}": hashlib.sha256(file[name][:].tobytes()).hexdigest() for name in sorted(file)}

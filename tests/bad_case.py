@@ -14,11 +14,12 @@ from pathlib import Path
 
 import clips
 
-from affpipe import jobs, run, store, workers
+from affpipe import jobs, run, workers
 from affpipe.core.errors import AffpipeError
 from affpipe.importers.check import check
-from affpipe.indexes import Entry
 from affpipe.plan import Plan
+from affpipe.store import streams
+from affpipe.store.index import Entry
 
 FRAMES = 12  # of each clip
 HEADER = "valence,arousal\n"
@@ -121,7 +122,7 @@ def watch(folder: Path) -> Said:
     said = _stages(plan, "clip", ("frames", "audio", "faces", "subject"))
     if said.line or said.ends != "done":
         return said
-    subject = store.attributes(plan.stream("subject", next(i for i in plan.items("subject") if i.id == "clip")))
+    subject = streams.attributes(plan.stream("subject", next(i for i in plan.items("subject") if i.id == "clip")))
     return Said("done", f"subject: {subject['extra']['reason']}")
 
 
@@ -131,7 +132,7 @@ def label(folder: Path) -> Said:
     said = _stages(plan, "a", ("frames", "labels"))
     if said.line or said.ends != "done":
         return said
-    files = store.attributes(plan.stream("labels", plan.items("labels")[0]))["extra"]["files"]
+    files = streams.attributes(plan.stream("labels", plan.items("labels")[0]))["extra"]["files"]
     return Said("done", f"labels: {files['va']['labelled']} of {files['va']['rows']} lines with a label")
 
 

@@ -11,12 +11,12 @@ from affpipe.config import parse
 from affpipe.core.align import pool
 from affpipe.core.axis import FrameAxis, frames_in, segments
 from affpipe.formats import write_labels
-from affpipe.indexes import Entry
 from affpipe.jobs import Context, Job
 from affpipe.manifest import read
 from affpipe.plan import Item, Plan
 from affpipe.predict import stage
 from affpipe.stages.labels import labels
+from affpipe.store.index import Entry
 from affpipe.training import fit
 
 FPS, FRAMES, STREAMS = Fraction(25), 200, ("a", "b", "c", "d")

@@ -6,19 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import basis, config, evaluate, ledger, report, store
+from affpipe import basis, config, evaluate, ledger, report
 from affpipe.core.axis import NEAREST, OBSERVED
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.task import width
 from affpipe.formats import write_labels
-from affpipe.indexes import Entry, write_index
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
-from affpipe.media.audio import write_flac
 from affpipe.media.heard import Heard
 from affpipe.media.tracks import Choice
 from affpipe.plan import Item, Plan
 from affpipe.stages.labels import labels
+from affpipe.store.flac import write_flac
+from affpipe.store.index import Entry, write_index
+from affpipe.store.streams import Header, write
 from affpipe.system import disk
 
 T, FPS = 150, 25
@@ -206,8 +207,8 @@ class Run:
                 more["extra"] |= {"experts": EXPERTS if self.plan.settings.models[name].kind == "dcmmoe" else ["face", "look"]}
         p = self.plan
         own = p.kind(name), p.key(name), item.id, item.identity, p.spec(name), p.revision(name), p.inputs(name)
-        header = store.Header(*own, Fraction(FPS), self._random(name), **more)
-        store.write(path, header, **rows)
+        header = Header(*own, Fraction(FPS), self._random(name), **more)
+        write(path, header, **rows)
         return Entry("done", path.name, len(start))
 
     def _fit(self, model: str, fold: int | None) -> None:

@@ -9,11 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
-from affpipe import jobs, store
+from affpipe import jobs
 from affpipe.core.errors import AbsentError, MediaError, StoreError
-from affpipe.indexes import Entry, write_index
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Plan
+from affpipe.store import streams
+from affpipe.store.index import Entry, write_index
 from affpipe.system.job_record import JobRecord
 from affpipe.system.threads import StoppedError, each
 
@@ -59,7 +60,7 @@ def content(plan: Plan) -> dict[str, list]:
     out = {}
     for path in sorted(plan.folder("frames").glob("*.h5")):
         with h5py.File(path) as file:
-            header = {name: value for name, value in store.attributes(path).items() if name != "created"}
+            header = {name: value for name, value in streams.attributes(path).items() if name != "created"}
             out[path.name] = [header, *(file[name][:].tolist() for name in file)]
     return out
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from affpipe import cli, closing, ledger
 from affpipe.core.alike import groups, shape, told
 from affpipe.doctor import videos
-from affpipe.indexes import Entry
+from affpipe.store.index import Entry
 from affpipe.system import disk
 
 MANY = 40

@@ -14,6 +14,7 @@ from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import AbsentError, InputError, MediaError
 from affpipe.media import audio, laying
 from affpipe.media.probe import frame_axis, probe
+from affpipe.store import flac
 
 RATE = 16000
 
@@ -207,25 +208,25 @@ def test_flac_round_trip(tmp_path):
     samples[:3] = -1, 1, 0
     comment = json.dumps({"key": "abc", "text": 'é ✓ "quoted"\nline', "many": list(range(3000))})
     path = tmp_path / "x.part-123"
-    audio.write_flac(path, [samples], RATE, comment)
+    flac.write_flac(path, [samples], RATE, comment)
     assert path.read_bytes()[:4] == b"fLaC"
-    assert audio.flac_comment(path) == comment
-    back = audio.read_flac(path)
+    assert flac.flac_comment(path) == comment
+    back = flac.read_flac(path)
     assert back.dtype == np.float32
     assert np.abs(back - np.minimum(samples, 32767 / 32768)).max() <= 0.5 / 32768
     again = tmp_path / "again"
-    audio.write_flac(again, [back], RATE, comment)
-    assert np.array_equal(audio.read_flac(again), back)
+    flac.write_flac(again, [back], RATE, comment)
+    assert np.array_equal(flac.read_flac(again), back)
     for start, stop in ((0, 0), (0, 10), (4000, 70001), (5 * RATE - 1, 5 * RATE)):
-        assert np.array_equal(audio.read_flac(path, start, stop), back[start:stop])
+        assert np.array_equal(flac.read_flac(path, start, stop), back[start:stop])
 
 
 def test_flac_in_blocks_is_the_same_file(tmp_path):
     samples = np.random.default_rng(0).uniform(-1, 1, 3 * RATE).astype(np.float32)
-    audio.write_flac(tmp_path / "one", [samples], RATE, "{}")
-    audio.write_flac(tmp_path / "many", np.split(samples, [1, 5, 4096, 20000, 20000]), RATE, "{}")
+    flac.write_flac(tmp_path / "one", [samples], RATE, "{}")
+    flac.write_flac(tmp_path / "many", np.split(samples, [1, 5, 4096, 20000, 20000]), RATE, "{}")
     assert (tmp_path / "many").read_bytes() == (tmp_path / "one").read_bytes()
-    assert audio.flac_samples(tmp_path / "many") == 3 * RATE
+    assert flac.flac_samples(tmp_path / "many") == 3 * RATE
 
 
 def test_a_comment_may_be_known_only_in_the_end(tmp_path):
@@ -240,19 +241,19 @@ def test_a_comment_may_be_known_only_in_the_end(tmp_path):
     def comment() -> str:
         return json.dumps({"é": sum(map(len, given)), "more": "x" * len(given) * (audio.RESERVED // 2 - 20)})
 
-    audio.write_flac(tmp_path / "late", blocks(), RATE, comment)
-    assert json.loads(audio.flac_comment(tmp_path / "late")) == json.loads(comment())
-    audio.write_flac(tmp_path / "plain", [samples], RATE, "{}")
-    assert np.array_equal(audio.read_flac(tmp_path / "late"), audio.read_flac(tmp_path / "plain"))
+    flac.write_flac(tmp_path / "late", blocks(), RATE, comment)
+    assert json.loads(flac.flac_comment(tmp_path / "late")) == json.loads(comment())
+    flac.write_flac(tmp_path / "plain", [samples], RATE, "{}")
+    assert np.array_equal(flac.read_flac(tmp_path / "late"), flac.read_flac(tmp_path / "plain"))
     longer = iter(("x", "x" * (audio.RESERVED + 2)))
     with pytest.raises(ValueError, match=f"want a comment of at most {audio.RESERVED + 1} bytes, got {audio.RESERVED + 2}"):
-        audio.write_flac(tmp_path / "more", [samples], RATE, lambda: next(longer))
+        flac.write_flac(tmp_path / "more", [samples], RATE, lambda: next(longer))
 
 
 def test_of_a_full_disk_the_system_tells():
     noise = np.random.default_rng(0).uniform(-1, 1, RATE).astype(np.float32)
     with pytest.raises(OSError, match="No space left on device"):
-        audio.write_flac(Path("/dev/full"), [noise] * 9, RATE, "{}")
+        flac.write_flac(Path("/dev/full"), [noise] * 9, RATE, "{}")
 
 
 def test_windows_read_only_what_they_cover(tmp_path):
@@ -275,22 +276,22 @@ def test_windows_read_only_what_they_cover(tmp_path):
 
 def test_flac_errors(tmp_path):
     path = tmp_path / "x.flac"
-    audio.write_flac(path, [np.zeros(100, np.float32)], RATE, "{}")
+    flac.write_flac(path, [np.zeros(100, np.float32)], RATE, "{}")
     for start, stop in ((-1, 5), (5, 4), (0, 101)):
         with pytest.raises(InputError, match="<= 100"):
-            audio.read_flac(path, start, stop)
+            flac.read_flac(path, start, stop)
     for bad in (np.zeros((2, 2), np.float32), np.zeros(3, np.int16), np.array([np.nan], np.float32)):
         with pytest.raises(InputError, match="want finite float samples"):
-            audio.write_flac(path, [bad], RATE, "{}")
+            flac.write_flac(path, [bad], RATE, "{}")
     (tmp_path / "bad.flac").write_bytes(b"no flac")
-    for call in (audio.read_flac, audio.flac_comment):
+    for call in (flac.read_flac, flac.flac_comment):
         for name in ("bad.flac", "none.flac"):
             with pytest.raises(MediaError, match="make it again"):
                 call(tmp_path / name)
     noise = np.random.default_rng(0).uniform(-1, 1, RATE).astype(np.float32)
-    audio.write_flac(path, [noise], RATE, "{}")
+    flac.write_flac(path, [noise], RATE, "{}")
     path.write_bytes(path.read_bytes()[:10000])
     with pytest.raises(MediaError, match="make it again"):
-        audio.read_flac(path)
+        flac.read_flac(path)
     with pytest.raises(FileNotFoundError):  # the disk's own word, for who writes the store
-        audio.write_flac(tmp_path / "no" / "x", [noise], RATE, "{}")
+        flac.write_flac(tmp_path / "no" / "x", [noise], RATE, "{}")

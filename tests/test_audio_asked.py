@@ -19,7 +19,6 @@ from affpipe.core.tasks.metrics import va_scores
 from affpipe.faces import mouth
 from affpipe.formats import write_labels
 from affpipe.fusion.raav import RAAV
-from affpipe.indexes import Entry
 from affpipe.jobs import Context, Job, inherited
 from affpipe.manifest import read
 from affpipe.plan import Item, Plan
@@ -28,6 +27,7 @@ from affpipe.predictor import Predictor
 from affpipe.sequences import Packed
 from affpipe.settings.models import ChunkModel
 from affpipe.stages.labels import labels
+from affpipe.store.index import Entry
 from affpipe.training import _labelled
 
 SECONDS = 4

@@ -16,13 +16,13 @@ from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import SettingsError
 from affpipe.encoders.specs import ENCODERS
 from affpipe.formats import write_labels
-from affpipe.indexes import Entry
 from affpipe.jobs import Context, Job
 from affpipe.manifest import read
-from affpipe.media.audio import write_flac
 from affpipe.plan import Plan
 from affpipe.predict import fitted
 from affpipe.predictor import model_path
+from affpipe.store.flac import write_flac
+from affpipe.store.index import Entry
 from affpipe.system.disk import atomic
 from affpipe.training import fit, groups
 from affpipe.weights.tiny import make_tiny
@@ -225,7 +225,7 @@ def test_frozen_layers_run_as_in_training_while_the_model_is_fitted_and_never_ot
 
 def test_sound_is_read_from_the_track_itself(folder):
     """Row r of the input is the sound of its window, to the bit, and zero beyond the end of the track."""
-    from affpipe.media.audio import read_flac
+    from affpipe.store.flac import read_flac
 
     plan = plan_of(folder, cache_frozen=False)
     (item,) = [i for i in plan.items("voice") if i.id == "b"]

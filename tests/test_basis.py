@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 
 from affpipe import basis, caveats, cli, closing, config, latefusion, ledger, predict, publish
 from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis
-from affpipe.indexes import Entry
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
 from affpipe.plan import Plan
 from affpipe.predictor import Output
 from affpipe.report import reference, scores
+from affpipe.store.index import Entry
 
 # ---- how the prediction of a frame was had ----------------------------------------------------------------------------------------------
 

@@ -24,21 +24,22 @@ from PIL import Image
 from safetensors.torch import save_file
 from small_run import SETTINGS
 
-from affpipe import backbone, predictor, store
-from affpipe import cache as caches
+from affpipe import backbone, predictor
 from affpipe.config import parse
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import InputError, MediaError, SettingsError, StoreError, WeightsError
 from affpipe.encoders import qwen3vl, wavlm
 from affpipe.faces import crop, images
-from affpipe.indexes import read_index
 from affpipe.jobs import Job
 from affpipe.media import reader
-from affpipe.media.audio import read_flac, write_flac
 from affpipe.media.decode import frames as decode
 from affpipe.media.probe import probe
 from affpipe.run import frozen
-from affpipe.store import Header, Stream
+from affpipe.store import cache as caches
+from affpipe.store import streams
+from affpipe.store.flac import read_flac, write_flac
+from affpipe.store.index import read_index
+from affpipe.store.streams import Header, Stream
 from affpipe.system import jsonfile
 from affpipe.system.disk import alone
 from affpipe.system.weights import network_sizes
@@ -55,9 +56,9 @@ CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
 
 @pytest.fixture
 def path(tmp_path) -> Path:
-    path = tmp_path / "cache" / "mesh" / KEY / store.file_name("one", IDENTITY)
+    path = tmp_path / "cache" / "mesh" / KEY / streams.file_name("one", IDENTITY)
     rows = np.arange(40.0)
-    store.write(
+    streams.write(
         path,
         HEADER,
         values=rows[:, None].astype(np.float32),
@@ -71,7 +72,7 @@ def path(tmp_path) -> Path:
 
 def unwritten(file: h5py.File, rows: int = 1 << 40) -> None:
     """Rows that were never written read as zeros, however many."""
-    for name in store.ROWS:
+    for name in streams.ROWS:
         file[name].resize(rows, axis=0)
     file.attrs["rows"] = rows
 
@@ -164,8 +165,12 @@ BOMBS = {
 def test_a_stream_that_is_no_plain_numbers_in_its_own_file_is_refused_when_it_is_opened(path, bomb):
     with h5py.File(path, "r+", libver="v110") as file:
         bomb(file)
-    for call in (lambda: Stream(path), lambda: store.attributes(path), lambda: store.check(path, key=KEY, identity=IDENTITY, deep=True)):
-        refused(call, StoreError, f"{path}: want a whole stream, got", BOMBS[bomb], store.REPAIR)
+    for call in (
+        lambda: Stream(path),
+        lambda: streams.attributes(path),
+        lambda: streams.check(path, key=KEY, identity=IDENTITY, deep=True),
+    ):
+        refused(call, StoreError, f"{path}: want a whole stream, got", BOMBS[bomb], streams.REPAIR)
     ((found, _),) = [fault for fault in caches.verify(path.parents[2]) if fault[0] == path]
     assert not found.exists()
 
@@ -173,13 +178,13 @@ def test_a_stream_that_is_no_plain_numbers_in_its_own_file_is_refused_when_it_is
 def test_rows_that_were_never_written_are_found_where_there_is_room_for_them(path):
     """Within the size of the file they cost nothing, but they are no values: `cache verify` looks at every chunk."""
     with h5py.File(path, "r+", libver="v110") as file:
-        for name in store.ROWS:
+        for name in streams.ROWS:
             file[name].resize(300, axis=0)
         file.attrs["rows"] = 300
         file.create_dataset("room", data=np.zeros(20_000, np.uint8), chunks=(20_000,), fletcher32=True)
     with Stream(path) as stream:
         assert len(stream) == 300
-    refused(lambda: store.check(path, key=KEY, identity=IDENTITY, deep=True), StoreError, "of which", "are there")
+    refused(lambda: streams.check(path, key=KEY, identity=IDENTITY, deep=True), StoreError, "of which", "are there")
 
 
 def test_attributes_that_lead_deeper_and_deeper_are_refused(path):
@@ -204,14 +209,18 @@ def test_a_file_of_a_terabyte_that_takes_a_few_blocks_is_refused(path):
         hollow(file)
     assert path.stat().st_size > 1 << 38
     assert path.stat().st_blocks < 1000
-    for call in (lambda: Stream(path), lambda: store.attributes(path), lambda: store.check(path, key=KEY, identity=IDENTITY, deep=True)):
-        refused(call, StoreError, f"{path}: want a whole stream, got", "bytes on the disk", store.REPAIR)
+    for call in (
+        lambda: Stream(path),
+        lambda: streams.attributes(path),
+        lambda: streams.check(path, key=KEY, identity=IDENTITY, deep=True),
+    ):
+        refused(call, StoreError, f"{path}: want a whole stream, got", "bytes on the disk", streams.REPAIR)
 
 
 def test_a_stream_of_zeros_is_read_where_the_disk_leaves_zeros_out(path):
     """A minute without a face: 1500 rows of 4096 zeros, of which a file system that compresses stores nothing but the times."""
     rows = np.arange(1500.0)
-    store.write(path, HEADER, values=np.zeros((1500, 4096), np.float32), start_s=rows, end_s=rows + 1, valid=rows < 0)
+    streams.write(path, HEADER, values=np.zeros((1500, 4096), np.float32), start_s=rows, end_s=rows + 1, valid=rows < 0)
     holes = path.with_name("holes.h5")
     subprocess.run(["cp", "--sparse=always", str(path), str(holes)], check=True)
     assert holes.stat().st_blocks * 512 < 200_000
@@ -270,10 +279,10 @@ def pipe(path: Path) -> None:
 
 def test_a_pipe_in_the_cache_is_not_waited_for(path, tmp_path):
     pipe(path)
-    for call in (lambda: Stream(path), lambda: store.attributes(path)):
+    for call in (lambda: Stream(path), lambda: streams.attributes(path)):
         refused(call, StoreError, "want a stored stream, got a pipe")
     pipe(tmp_path / "x.flac")
-    refused(lambda: store.attributes(tmp_path / "x.flac"), StoreError, "want a stored audio track, got", "a pipe")
+    refused(lambda: streams.attributes(tmp_path / "x.flac"), StoreError, "want a stored audio track, got", "a pipe")
     refused(lambda: read_index(path), StoreError, "want an index of streams")
     pipe(tmp_path / "fit.lock")
 
@@ -324,7 +333,7 @@ def test_a_track_that_declares_hours_beyond_its_bytes_is_refused(tmp_path):
     path.write_bytes(data)
     for call in (lambda: read_flac(path), lambda: read_flac(path, 0, 10)):
         refused(call, MediaError, "68719476735 samples declared in a file that holds at most")
-    refused(lambda: store.attributes(path), StoreError, "want a stored audio track, got")
+    refused(lambda: streams.attributes(path), StoreError, "want a stored audio track, got")
 
 
 @pytest.mark.parametrize("seconds", [0.01, 1, 600])

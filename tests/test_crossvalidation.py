@@ -17,7 +17,7 @@ from affpipe.plan import Plan
 from affpipe.predict import frames_of, outputs
 from affpipe.predictor import model_path
 from affpipe.settings.run import CrossValidation
-from affpipe.store import Header, Stream, write
+from affpipe.store.streams import Header, Stream, write
 from affpipe.training import fit
 
 CROSS = {"folds": 2}

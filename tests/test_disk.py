@@ -21,7 +21,6 @@ from limits import refused
 from safetensors.torch import save_file
 from small_run import Run
 
-from affpipe import cache as caches
 from affpipe import epochs, predictor
 from affpipe.core.errors import SettingsError, StoreError
 from affpipe.demo import render
@@ -31,7 +30,8 @@ from affpipe.doctor.finding import FINE
 from affpipe.faces.mouth_files import to_csv
 from affpipe.manifest import ID_BYTES
 from affpipe.report.views import fit_record
-from affpipe.store import file_name
+from affpipe.store import cache as caches
+from affpipe.store.streams import file_name
 from affpipe.system import disk, outputs
 from affpipe.system.job_record import JobRecord
 from affpipe.system.weights import records

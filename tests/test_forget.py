@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from affpipe import cli, forget, published
 from affpipe.core.errors import InputError
-from affpipe.indexes import Entry
 from affpipe.publish import publish
+from affpipe.store.index import Entry
 from affpipe.system import disk
 from affpipe.system.job_record import JobRecord
 

@@ -21,7 +21,7 @@ from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
 from affpipe.plan import Plan
 from affpipe.stages import features
-from affpipe.store import Stream
+from affpipe.store.streams import Stream
 from affpipe.system.compat import ensure_torchvision
 from affpipe.system.weights import records
 from affpipe.weights.tiny import _write_grada

@@ -19,7 +19,6 @@ from affpipe.core.errors import InputError, ManifestError, MediaError, SettingsE
 from affpipe.faces import images
 from affpipe.faces.crop import cut, decode_jpeg, encode_jpeg
 from affpipe.faces.detect import MediaPipeDetector
-from affpipe.indexes import Entry
 from affpipe.jobs import Job
 from affpipe.manifest import Row
 from affpipe.media.decode import frames as decode
@@ -27,7 +26,8 @@ from affpipe.newvideo import predict
 from affpipe.plan import Plan
 from affpipe.review.review import review
 from affpipe.stages.features import inner
-from affpipe.store import Stream
+from affpipe.store.index import Entry
+from affpipe.store.streams import Stream
 from affpipe.system import disk
 from tests import clips
 

@@ -18,15 +18,16 @@ import pytest
 from small_run import Run
 from test_jobs import Stage, apply, rows
 
-from affpipe import cli, jobs, lengths, newvideo, store
+from affpipe import cli, jobs, lengths, newvideo
 from affpipe.core.errors import AbsentError, InputError, MediaError, StoreError
 from affpipe.doctor import videos as doctor_videos
 from affpipe.importers import facts
-from affpipe.indexes import Entry
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Plan
 from affpipe.predictor import model_path
 from affpipe.publish import record
+from affpipe.store import streams
+from affpipe.store.index import Entry
 from affpipe.system import disk, faults
 from affpipe.system.job_record import JobRecord
 
@@ -226,7 +227,7 @@ def test_streams_are_written_and_read_where_there_are_no_locks(plan, monkeypatch
     with path.open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert made["a"] == Entry("done", path.name, 3)
-        with store.Stream(path) as stream:
+        with streams.Stream(path) as stream:
             assert len(stream) == 3
 
     def refuse(*_: object) -> None:

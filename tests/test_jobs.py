@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import yaml
 
-from affpipe import jobs, store
+from affpipe import jobs
 from affpipe.config import overlay, parse
 from affpipe.core.errors import AbsentError, MediaError, StoreError
-from affpipe.indexes import Entry
 from affpipe.jobs import Context, Job, Worker
 from affpipe.manifest import Row
 from affpipe.plan import Item, Plan
+from affpipe.store import streams
+from affpipe.store.index import Entry
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -285,7 +286,7 @@ def test_random_weights_are_carried_to_whatever_reads_them(plan):
     with above.open("faces"):
         assert above.random == ("tiny-a", "tiny-b")
     rows(above, ("tiny-c",))
-    said = store.attributes(above.path)
+    said = streams.attributes(above.path)
     assert said["random"] == ["tiny-a", "tiny-b", "tiny-c"]
     assert said["inputs"] == {"frames": plan.key("frames"), "faces": plan.key("faces")}
     assert (said["stage"], said["key"], said["id"]) == ("subject", plan.key("subject"), "a")

@@ -13,11 +13,11 @@ from affpipe.core.align import align
 from affpipe.core.axis import FrameAxis
 from affpipe.core.tasks import pooling
 from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS, TASKS, slices, width
-from affpipe.indexes import Entry
 from affpipe.jobs import Job
 from affpipe.manifest import Row
 from affpipe.plan import Plan
 from affpipe.sequences import frame_labels
+from affpipe.store.index import Entry
 
 FPS = Fraction(30000, 1001)
 TIMES = np.arange(300) / float(FPS)  # ten seconds

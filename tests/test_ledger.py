@@ -4,8 +4,8 @@ import pytest
 from small_run import EVIL, Run
 
 from affpipe import ledger
-from affpipe.indexes import Entry
 from affpipe.ledger import Failure
+from affpipe.store.index import Entry
 from affpipe.system.job_record import JobRecord
 
 DAMAGED = "t+1.mp4: want a readable video, got text; copy it again"

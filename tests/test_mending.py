@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affpipe import cache, jobs, run, store
+from affpipe import jobs, run
 from affpipe.core.errors import StoreError
-from affpipe.indexes import Entry, write_index
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Plan
+from affpipe.store import cache, streams
+from affpipe.store.index import Entry, write_index
 from affpipe.system import disk
 
 NAMES = ("a", "b", "c")
@@ -99,16 +100,16 @@ def test_a_disk_that_does_not_read_costs_nothing(plan, monkeypatch):
         raise OSError(116, "Stale file handle")
 
     before = sorted(plan.cache.rglob("*"))
-    monkeypatch.setattr("affpipe.store.h5py.File", stale)
+    monkeypatch.setattr("affpipe.store.streams.h5py.File", stale)
     with pytest.raises(StoreError, match="got Stale file handle; make it readable, remove it, or check the disk"):
         read(plan)
     assert sorted(plan.cache.rglob("*")) == before
 
 
 def test_a_damaged_model_goes_with_the_record_of_its_fit(tmp_path):
-    for name in (store.MODEL, store.FIT, "other.txt"):
+    for name in (streams.MODEL, streams.FIT, "other.txt"):
         (tmp_path / name).write_text("x")
-    cache.mend(tmp_path / store.MODEL)
+    cache.mend(tmp_path / streams.MODEL)
     assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]
 
 

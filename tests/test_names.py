@@ -14,16 +14,17 @@ import pytest
 from clips import Sound, write
 from small_run import Run
 
-from affpipe import config, manifest, newvideo, store
+from affpipe import config, manifest, newvideo
 from affpipe.core.errors import InputError, ManifestError, SettingsError
 from affpipe.importers import folder
 from affpipe.importers.make import make
-from affpipe.indexes import Entry, read_index
 from affpipe.jobs import Context, Job
 from affpipe.plan import Plan
 from affpipe.publish import record
 from affpipe.stages import media
-from affpipe.store import Stream
+from affpipe.store import streams
+from affpipe.store.index import Entry, read_index
+from affpipe.store.streams import Stream
 from affpipe.system import disk
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -126,7 +127,7 @@ def test_a_video_of_any_name_is_a_row_whose_streams_can_be_written_and_read(tmp_
         job = Job(plan, stage, item)
         getattr(media, stage)(Context(plan, stage))(job)
         assert [path.name for path in job.path.parent.iterdir()] == [job.path.name]
-        assert store.check(job.path, key=plan.key(stage), identity=item.identity, deep=True)["id"] == name
+        assert streams.check(job.path, key=plan.key(stage), identity=item.identity, deep=True)["id"] == name
     assert not list(tmp_path.rglob(MARK))
 
 

@@ -10,7 +10,7 @@ import pytest
 from small_run import SETTINGS, Run
 from typer.testing import CliRunner
 
-from affpipe import cli, config, newvideo, notes, store
+from affpipe import cli, config, newvideo, notes
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
 from affpipe.newvideo import Predicted
@@ -18,6 +18,7 @@ from affpipe.notes import Note
 from affpipe.plan import Item, Plan
 from affpipe.stages import faces as faces_stages
 from affpipe.stages import media as media_stages
+from affpipe.store import streams
 
 LEFT, RIGHT = (0.0, 0.0, 20.0, 20.0), (70.0, 0.0, 90.0, 20.0)
 PLACE = {"left": LEFT, "right": RIGHT}
@@ -71,7 +72,7 @@ def test_nothing_is_said_of_a_sound_video_with_one_person(tmp_path, clip):
 def test_damage_is_said_as_the_stage_knows_it(tmp_path, short):
     plan, item = watched(tmp_path, short, ONE)
     (said,) = notes.of(plan, item)
-    faults = store.attributes(plan.stream("frames", item))["extra"]["video"]["faults"]
+    faults = streams.attributes(plan.stream("frames", item))["extra"]["video"]["faults"]
     assert faults
     assert said == Note("frames", "; ".join(faults))
     assert "before its declared duration" in said.text

@@ -22,7 +22,7 @@ from affpipe.media.probe import probe
 from affpipe.stages import faces as face_stages
 from affpipe.stages import media as stages
 from affpipe.stages.pictures import pictures
-from affpipe.store import Stream
+from affpipe.store.streams import Stream
 
 F = Fraction
 

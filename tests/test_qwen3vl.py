@@ -14,7 +14,6 @@ import yaml
 from clips import write
 from safetensors.torch import load_file, save_file
 
-from affpipe import store
 from affpipe.config import overlay, parse
 from affpipe.core.axis import FrameAxis, segments
 from affpipe.core.errors import InputError, WeightsError
@@ -26,7 +25,8 @@ from affpipe.media import decode
 from affpipe.plan import Plan
 from affpipe.settings.features import DATASETS
 from affpipe.stages import features
-from affpipe.store import Stream
+from affpipe.store import streams
+from affpipe.store.streams import Stream
 from affpipe.weights.tiny import make_tiny
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -405,7 +405,7 @@ def _worked(plan: Plan, batch_size: int) -> Job:
     plan.settings.features["qwen3vl"] = section
     (item,) = plan.items("qwen3vl")
     axis, frames = _axis(), Job(plan, "frames", item)
-    store.write(
+    streams.write(
         frames.path,
         frames.header(axis.fps),
         values=np.full((FRAMES, 1), 1 / FPS),

@@ -12,11 +12,11 @@ from small_run import EVIL, EXPERTS, SETTINGS, STREAMS, Run
 
 from affpipe import config, report
 from affpipe.core.errors import StoreError
-from affpipe.indexes import Entry
 from affpipe.latefusion import Half, Study
 from affpipe.media.heard import Heard
 from affpipe.media.tracks import Choice
 from affpipe.report import rulegraph, sound, timeline
+from affpipe.store.index import Entry
 
 
 @pytest.fixture(scope="module")

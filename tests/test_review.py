@@ -11,19 +11,20 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from affpipe import cli, jobs, manifest, store, workers
+from affpipe import cli, jobs, manifest, workers
 from affpipe.config import overlay, parse
 from affpipe.core.errors import InputError, ManifestError, StoreError
 from affpipe.core.tasks.task import VA
 from affpipe.faces.crop import cut, encode_jpeg
 from affpipe.faces.subject import RULES, choose
-from affpipe.indexes import Entry, write_index
 from affpipe.jobs import Context, Job
 from affpipe.plan import Plan
 from affpipe.review.review import Outcome, review
 from affpipe.review.sheet import LANES, THUMBS
 from affpipe.review.tracks import AMBIGUOUS, Faces, ambiguity, doubts, tracks, why
 from affpipe.stages import faces as stages
+from affpipe.store import streams
+from affpipe.store.index import Entry, write_index
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -477,7 +478,7 @@ def test_the_stage_makes_what_the_sheet_shows(data, tracks, seen):
     plan = data.curated()
     item = next(i for i in plan.items("subject") if i.id == "rivals")
     stages.subject(Context(plan, "subject"))(Job(plan, "subject", item))
-    with store.Stream(plan.stream("subject", item)) as stream:
+    with streams.Stream(plan.stream("subject", item)) as stream:
         assert int(stream.valid.sum()) == seen
         assert stream.attributes["extra"]["tracks"] == [int(t) for t in tracks.split() if t != "none"]
         assert stream.attributes["extra"]["reason"] == f"curated: tracks {tracks if tracks != 'none' else '(none)'}"
@@ -518,10 +519,10 @@ def test_two_people_of_a_real_clip(data, media):
     data.decide(left=right, right="none")
     plan = data.curated()
     made["subject"] = jobs.apply(plan, "subject", plan.items("subject"), made, workers.start, lambda *_: None)
-    with store.Stream(plan.stream("subject", plan.items("subject")[0])) as stream:
+    with streams.Stream(plan.stream("subject", plan.items("subject")[0])) as stream:
         assert stream.valid.mean() > 0.9
         assert stream.rows()[stream.valid][:, 0].min() > 360  # of 720: the one on the right
-    with store.Stream(plan.stream("subject", plan.items("subject")[1])) as stream:
+    with streams.Stream(plan.stream("subject", plan.items("subject")[1])) as stream:
         assert not stream.valid.any()
 
 

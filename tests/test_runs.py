@@ -12,12 +12,12 @@ from fakes.workspace import Workspace
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cache as caches
 from affpipe import cli, runs
 from affpipe.core.errors import StoreError
 from affpipe.plan import Plan
 from affpipe.publish import publish
 from affpipe.run import freeze
+from affpipe.store import cache as caches
 from affpipe.system import disk
 
 DAY_S = 24 * 3600

@@ -12,12 +12,11 @@ from av.stream import Disposition
 from clips import Heard, Seen, pulses
 from PIL import Image
 
-from affpipe import jobs, store, workers
+from affpipe import jobs, workers
 from affpipe.config import parse
 from affpipe.core.errors import MediaError
 from affpipe.faces.which import share_with_face
 from affpipe.importers.check import check
-from affpipe.indexes import Entry
 from affpipe.manifest import Row
 from affpipe.media import audio, decode
 from affpipe.media import heard as found
@@ -25,6 +24,8 @@ from affpipe.media.declared import declared
 from affpipe.media.probe import probe
 from affpipe.media.tracks import audio_track, video_track
 from affpipe.plan import Plan
+from affpipe.store import streams
+from affpipe.store.index import Entry
 
 CLICK = pulses((0.5, 0.9))[None]
 STILL = [np.full((64, 96, 3), 90, np.uint8)]
@@ -270,7 +271,7 @@ def run(folder: Path, video: Path, *, cells: dict | None = None, **sections: obj
 
 
 def made(plan: Plan, name: str) -> dict:
-    return store.attributes(plan.stream(name, plan.items(name)[0]))["extra"]
+    return streams.attributes(plan.stream(name, plan.items(name)[0]))["extra"]
 
 
 def test_stages_take_one_track_and_say_which(tmp_path, caplog):
@@ -287,7 +288,7 @@ def test_stages_take_one_track_and_say_which(tmp_path, caplog):
     assert f"audio: {path}: took audio track 1 of 2 (0 is silent)" in caplog.text
     with jobs.Job(plan, "frames", plan.items("frames")[0]).open("frames") as frames:
         assert len(frames) == 30
-    assert np.abs(store.Sound(plan.stream("audio", plan.items("audio")[0]))[:]).max() == pytest.approx(0.8, abs=0.01)
+    assert np.abs(streams.Sound(plan.stream("audio", plan.items("audio")[0]))[:]).max() == pytest.approx(0.8, abs=0.01)
 
 
 @pytest.mark.parametrize("where", ["settings", "manifest"])

@@ -17,7 +17,7 @@ from affpipe.media import decode
 from affpipe.plan import Plan
 from affpipe.stages import faces as face_stages
 from affpipe.stages import media as media_stages
-from affpipe.store import Stream
+from affpipe.store.streams import Stream
 from affpipe.system.weights.pin import checkpoint
 from affpipe.system.weights.records import read_record, record
 

@@ -12,15 +12,16 @@ import yaml
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cache as caches
-from affpipe import cli, config, jobs, manifest, stale, store, workers
+from affpipe import cli, config, jobs, manifest, stale, workers
 from affpipe.core.errors import MediaError
 from affpipe.doctor import content
 from affpipe.doctor.finding import FAULT, FINE, WARNING
-from affpipe.indexes import Entry, write_index
 from affpipe.media.identity import BLOCK, BLOCKS, fingerprint
 from affpipe.plan import Plan
 from affpipe.stale import Made
+from affpipe.store import cache as caches
+from affpipe.store import streams
+from affpipe.store.index import Entry, write_index
 
 RATE_HZ, FPS, COUNT = 48000, 5, 200
 SPOKEN_S = (19.5, 19.6)  # what is blanked: less than what lies between two blocks
@@ -80,7 +81,7 @@ def verify(*words: str) -> tuple[int, str]:
 
 def sound(plan: Plan, id: str) -> np.ndarray:
     (item,) = (item for item in plan.items("audio") if item.id == id)
-    track = store.Sound(plan.stream("audio", item))
+    track = streams.Sound(plan.stream("audio", item))
     return track[: len(track)]
 
 
@@ -194,10 +195,10 @@ def run(tmp_path) -> Run:
 def made(run: Run, id: str) -> Made:
     plan = run.plan
     own = {item for name in plan.names for item in plan.items(name) if item.row.stream_id == id}
-    files = frozenset(store.file_name(item.id, item.identity, end) for item in own for end in (".h5", ".flac"))
+    files = frozenset(streams.file_name(item.id, item.identity, end) for item in own for end in (".h5", ".flac"))
     (row,) = (row for row in plan.rows if row.stream_id == id)
     frames = next(item for item in plan.items("frames") if item.id == id)
-    return Made(row.video, store.file_name(id, frames.identity), files, frozenset({id}), row.fits)
+    return Made(row.video, streams.file_name(id, frames.identity), files, frozenset({id}), row.fits)
 
 
 def test_videos_are_those_of_the_manifest_with_all_that_is_made_of_them(run, tmp_path):
@@ -240,18 +241,18 @@ def test_a_model_that_does_not_say_on_what_it_was_fitted_goes_too(run, what):
     folder = run.plan.cache / "other" / ("0" * 12)
     folder.mkdir(parents=True)
     if what == "state":
-        (folder / "fold1" / store.STATE).mkdir(parents=True)
+        (folder / "fold1" / streams.STATE).mkdir(parents=True)
     elif what == "model without a record":
-        (folder / store.MODEL).touch()
+        (folder / streams.MODEL).touch()
     else:
-        (folder / store.FIT).write_text("{")
+        (folder / streams.FIT).write_text("{")
     assert folder in {path for path, _ in stale.forget(run.plan.cache, made(run, "v1"))}
 
 
 def test_a_model_of_other_streams_stays(run):
     folder = run.plan.cache / "other" / ("0" * 12)
     folder.mkdir(parents=True)
-    (folder / store.FIT).write_text('{"train": ["x"], "validation": ["y"]}')
+    (folder / streams.FIT).write_text('{"train": ["x"], "validation": ["y"]}')
     assert folder not in {path for path, _ in stale.forget(run.plan.cache, made(run, "v1"))}
     assert folder.exists()
 

@@ -11,8 +11,8 @@ from small_run import Run
 from typer.testing import CliRunner
 
 from affpipe import cli, ledger, manifest, status
-from affpipe.indexes import Entry
 from affpipe.status import Stage, Status
+from affpipe.store.index import Entry
 from affpipe.system import disk
 from affpipe.system.job_record import JobRecord
 

@@ -11,12 +11,12 @@ import h5py
 import numpy as np
 import pytest
 
-from affpipe import cache as caches
-from affpipe import layout, store
 from affpipe.core.errors import StoreError
-from affpipe.indexes import Entry, read_index, write_index
-from affpipe.media.audio import write_flac
-from affpipe.store import Header, Stream
+from affpipe.store import cache as caches
+from affpipe.store import layout, streams
+from affpipe.store.flac import write_flac
+from affpipe.store.index import Entry, read_index, write_index
+from affpipe.store.streams import Header, Stream
 from affpipe.system import disk
 
 KEY, IDENTITY = "0123456789ab", "fedcba9876543210"
@@ -50,12 +50,12 @@ def block(first: int, n: int, dtype: type = np.float32) -> dict:
 
 @pytest.fixture
 def path(tmp_path) -> Path:
-    return tmp_path / "cache" / "mesh" / KEY / store.file_name("one", IDENTITY)
+    return tmp_path / "cache" / "mesh" / KEY / streams.file_name("one", IDENTITY)
 
 
 @pytest.fixture
 def stored(path) -> Path:
-    store.write(path, HEADER, **block(0, 40))
+    streams.write(path, HEADER, **block(0, 40))
     return path
 
 
@@ -63,11 +63,11 @@ def refused(path: Path, **want) -> str:
     """The message with which a file is refused, checked to be one line with a remedy."""
     want = {"key": KEY, "identity": IDENTITY, "deep": True} | want
     with pytest.raises(StoreError) as caught:
-        store.check(path, **want)
+        streams.check(path, **want)
     message = str(caught.value)
     assert message.startswith(f"{path}: want ")
     assert "\n" not in message
-    assert message.endswith(store.REPAIR)
+    assert message.endswith(streams.REPAIR)
     return message
 
 
@@ -77,7 +77,7 @@ def refused(path: Path, **want) -> str:
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("blocks", [[40], [0, 40], [0, 1, 0, 38, 1], [13, 13, 14]])
 def test_rows_come_back_as_they_went_in_however_they_were_cut(path, dtype, blocks):
-    with store.writing(path, HEADER) as out:
+    with streams.writing(path, HEADER) as out:
         first = 0
         for n in blocks:
             out.append(**block(first, n, dtype))
@@ -99,43 +99,43 @@ def test_rows_come_back_as_they_went_in_however_they_were_cut(path, dtype, block
 
 
 def test_a_stream_of_no_rows_is_a_stream(path):
-    store.write(path, HEADER, **block(0, 0))
+    streams.write(path, HEADER, **block(0, 0))
     with Stream(path) as stream:
         assert len(stream) == 0
         assert stream.rows().shape == (0, 2)
-    assert store.check(path, key=KEY, identity=IDENTITY, deep=True)["id"] == "one"
+    assert streams.check(path, key=KEY, identity=IDENTITY, deep=True)["id"] == "one"
 
 
 def test_a_stream_says_what_it_is(stored):
     with Stream(stored) as stream:
         said = stream.attributes
         assert stream.fps == Fraction(30000, 1001)
-    assert said == store.attributes(stored)
+    assert said == streams.attributes(stored)
     assert {k: said[k] for k in ("stage", "key", "id", "identity", "spec", "revision", "inputs", "random", "columns", "extra")} == {
         "stage": "mesh", "key": KEY, "id": "one", "identity": IDENTITY, "spec": {"encoder": "mesh"}, "revision": 1,
         "inputs": {"landmarks": "ba9876543210"}, "random": ["wavlm-tiny"], "columns": ["a", "b"], "extra": {"note": "é"},
     }  # fmt: skip
-    assert said["format"] == store.FORMAT
+    assert said["format"] == streams.FORMAT
     assert said["versions"]["h5py"] == h5py.__version__
     assert said["created"].endswith("Z")
 
 
 def test_rows_must_be_as_many_in_every_array_and_of_one_kind(path):
     with pytest.raises(ValueError, match="equally many rows"):
-        store.write(path, HEADER, **(block(0, 4) | {"valid": np.ones(3, bool)}))
-    with store.writing(path, HEADER) as out:
+        streams.write(path, HEADER, **(block(0, 4) | {"valid": np.ones(3, bool)}))
+    with streams.writing(path, HEADER) as out:
         out.append(**block(0, 4))
         with pytest.raises(ValueError, match="values began as float32"):
             out.append(**block(4, 4, np.float16))
 
 
 def test_short_streams_are_small(path):
-    store.write(path, HEADER, **block(0, 3))
+    streams.write(path, HEADER, **block(0, 3))
     assert path.stat().st_size < 24_000
     rows = {"start_s": np.zeros(3), "end_s": np.ones(3), "valid": np.ones(3, bool)}
-    store.write(path.with_name("b.h5"), HEADER, values=np.zeros((3, 199, 1024), np.float16), **rows)
+    streams.write(path.with_name("b.h5"), HEADER, values=np.zeros((3, 199, 1024), np.float16), **rows)
     assert path.with_name("b.h5").stat().st_size < 3 * 199 * 1024 * 2 + 40_000
-    store.write(path.with_name("c.h5"), HEADER, values=np.zeros((3, 256), np.float32), **rows)
+    streams.write(path.with_name("c.h5"), HEADER, values=np.zeros((3, 256), np.float32), **rows)
     assert path.with_name("c.h5").stat().st_size < 300_000
 
 
@@ -143,7 +143,7 @@ def test_short_streams_are_small(path):
 
 
 def _fail_halfway(path: Path, fault: type[BaseException]) -> None:
-    with store.writing(path, HEADER) as out:
+    with streams.writing(path, HEADER) as out:
         out.append(**block(0, 4))
         raise fault
 
@@ -163,7 +163,7 @@ def test_a_failure_while_writing_leaves_the_file_that_was_there(stored):
 
 
 def test_a_file_has_its_name_only_once_it_is_whole(path):
-    with store.writing(path, HEADER) as out:
+    with streams.writing(path, HEADER) as out:
         out.append(**block(0, 4))
         assert not path.exists()
     assert list(path.parent.iterdir()) == [path]
@@ -178,7 +178,7 @@ def test_text_is_written_whole(tmp_path):
 
 def _write_often(path: Path, first: int) -> None:
     for _ in range(15):
-        store.write(path, HEADER, **block(first, 40))
+        streams.write(path, HEADER, **block(first, 40))
 
 
 def test_two_writers_of_one_path_leave_one_whole_file(path):
@@ -199,14 +199,14 @@ def test_two_writers_of_one_path_leave_one_whole_file(path):
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert seen <= {0, 1000}
     assert list(path.parent.iterdir()) == [path]
-    store.check(path, key=KEY, identity=IDENTITY, deep=True)
+    streams.check(path, key=KEY, identity=IDENTITY, deep=True)
 
 
 # ---- damage -----------------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_sound_stream_is_accepted(stored):
-    assert store.check(stored, key=KEY, identity=IDENTITY, deep=True)["id"] == "one"
+    assert streams.check(stored, key=KEY, identity=IDENTITY, deep=True)["id"] == "one"
 
 
 def test_a_stream_of_another_key_identity_or_format_is_refused(stored, monkeypatch):
@@ -214,7 +214,7 @@ def test_a_stream_of_another_key_identity_or_format_is_refused(stored, monkeypat
     assert f"want identity x, got {IDENTITY}" in refused(stored, identity="x")
     with pytest.raises(StoreError, match=f"want key {'a' * 12}, got {KEY}"):
         Stream(stored, key="a" * 12)
-    monkeypatch.setattr(store, "FORMAT", 2)
+    monkeypatch.setattr(streams, "FORMAT", 2)
     assert "want format 2, got 1" in refused(stored)
 
 
@@ -236,10 +236,10 @@ def test_what_is_no_stream_is_refused(path):
     path.unlink()
     path.mkdir()
     with pytest.raises(StoreError, match=r"got Is a directory; make it readable, remove it, or check the disk; then run again"):
-        store.check(path, key=KEY, identity=IDENTITY)
+        streams.check(path, key=KEY, identity=IDENTITY)
 
 
-@pytest.mark.parametrize("name", store.ROWS)
+@pytest.mark.parametrize("name", streams.ROWS)
 def test_a_missing_or_short_dataset_is_refused(stored, name):
     with h5py.File(stored, "r+") as file:
         file[name].resize(39, axis=0)
@@ -263,7 +263,7 @@ def test_a_flipped_bit_in_the_data_is_found_when_read(stored):
     content = bytearray(stored.read_bytes())
     content[place + 17] ^= 4
     stored.write_bytes(content)
-    store.check(stored, key=KEY, identity=IDENTITY)
+    streams.check(stored, key=KEY, identity=IDENTITY)
     assert "want a whole stream" in refused(stored)
     with Stream(stored) as stream, pytest.raises(StoreError, match="want a whole stream"):
         stream.rows()
@@ -277,7 +277,7 @@ def test_a_flipped_bit_anywhere_is_found_or_harmless(stored):
         damaged[place] ^= 1 << int(rng.integers(8))
         stored.write_bytes(damaged)
         try:
-            store.check(stored, key=KEY, identity=IDENTITY, deep=True)
+            streams.check(stored, key=KEY, identity=IDENTITY, deep=True)
         except StoreError:
             found += 1
         else:
@@ -297,7 +297,7 @@ def test_asking_for_what_a_stream_has_not_is_a_store_error(stored):
 
 @pytest.fixture
 def sound(tmp_path) -> Path:
-    path = tmp_path / "cache" / "audio" / KEY / store.file_name("one", IDENTITY, ".flac")
+    path = tmp_path / "cache" / "audio" / KEY / streams.file_name("one", IDENTITY, ".flac")
     wave = np.sin(np.arange(32000) / 20).astype(np.float32) / 2
     header = replace(HEADER, stage="audio", extra={"samples": 32000})
     with disk.atomic(path) as part:
@@ -306,13 +306,13 @@ def sound(tmp_path) -> Path:
 
 
 def test_an_audio_track_says_what_it_is(sound):
-    assert store.check(sound, key=KEY, identity=IDENTITY, deep=True)["extra"] == {"samples": 32000}
+    assert streams.check(sound, key=KEY, identity=IDENTITY, deep=True)["extra"] == {"samples": 32000}
     assert "want key" in refused(sound, key="a" * 12)
     assert "want identity" in refused(sound, identity="x")
 
 
 def test_an_audio_track_is_cut_like_an_array(sound):
-    track = store.Sound(sound)
+    track = streams.Sound(sound)
     whole = track[:]
     assert len(track) == len(whole) == 32000
     assert np.abs(whole - np.sin(np.arange(32000) / 20) / 2).max() < 1 / 32768
@@ -386,9 +386,9 @@ def test_verify_removes_what_a_killed_job_left_once_it_is_a_day_old(stored):
 
 def test_verify_deletes_what_is_damaged_and_drops_indexes_with_holes(stored, sound):
     cache, folder = stored.parents[2], stored.parent
-    cut = folder / store.file_name("cut", IDENTITY)
+    cut = folder / streams.file_name("cut", IDENTITY)
     cut.write_bytes(stored.read_bytes()[:5000])
-    renamed = folder / store.file_name("other", IDENTITY)
+    renamed = folder / streams.file_name("other", IDENTITY)
     renamed.write_bytes(stored.read_bytes())
     misplaced = cache / "mesh" / ("b" * 12) / stored.name
     misplaced.parent.mkdir()
@@ -412,7 +412,7 @@ def test_verify_deletes_what_is_damaged_and_drops_indexes_with_holes(stored, sou
 
 def test_garbage_is_what_no_key_names(stored, sound):
     cache = stored.parents[2]
-    store.write(cache / "mesh" / ("b" * 12) / stored.name, replace(HEADER, key="b" * 12), **block(0, 40))
+    streams.write(cache / "mesh" / ("b" * 12) / stored.name, replace(HEADER, key="b" * 12), **block(0, 40))
     (cache / "weights").mkdir()
     (cache / "weights" / "wavlm-tiny.json").write_text("{}")  # no folder of a stage
 
@@ -448,7 +448,7 @@ def points(seen: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def put(path: Path, rows: dict[str, np.ndarray], size: int) -> None:
-    with store.writing(path, HEADER) as out:
+    with streams.writing(path, HEADER) as out:
         for start in range(0, len(rows["valid"]), size):
             out.append(**{name: data[start : start + size] for name, data in rows.items()})
 
@@ -465,9 +465,9 @@ def test_frames_without_a_face_take_no_room_and_read_as_ever(path, size):
         np.testing.assert_array_equal(stream.rows("values", 690, 1020), rows["values"][690:1020])
         np.testing.assert_array_equal(stream.valid, seen)
         assert stream.rows().dtype == np.float32
-    store.check(path, key=KEY, identity=IDENTITY, deep=True)
+    streams.check(path, key=KEY, identity=IDENTITY, deep=True)
     row = 478 * 3 * 4
-    chunks = 6 * (store.CHUNK_BYTES // row)  # those of the single frames, and what a hundred frames touch
+    chunks = 6 * (streams.CHUNK_BYTES // row)  # those of the single frames, and what a hundred frames touch
     if size > 1:
         assert path.stat().st_size < chunks * row + 2000 * 17 + 40_000
     assert path.stat().st_size < 0.2 * 2000 * row
@@ -479,7 +479,7 @@ def test_a_stream_without_any_face_takes_the_room_of_its_times(path):
     with Stream(path) as stream:
         assert stream.rows().shape == (5000, 478, 3)
         assert not stream.rows().any()
-    store.check(path, key=KEY, identity=IDENTITY, deep=True)
+    streams.check(path, key=KEY, identity=IDENTITY, deep=True)
 
 
 def test_zeros_that_are_valid_and_signs_of_zero_are_written(path):

@@ -168,7 +168,7 @@ def test_labels_count_in_the_partition_of_their_task(tmp_path):
 def test_a_stream_whose_annotation_is_faulty_is_left_out_and_named(tmp_path, caplog):
     plan = face_alone(tmp_path, tasks=("va",))
     states = entries(plan)
-    from affpipe.indexes import Entry
+    from affpipe.store.index import Entry
 
     states["labels"]["a"] = Entry("failed", reason="a.txt: line 3: want …")
     record = fit(plan, "face", states)

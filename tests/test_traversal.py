@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from small_run import Run
 
-from affpipe import cache as caches
-from affpipe import cli, manifest, publish, published, runs, store, submission
+from affpipe import cli, manifest, publish, published, runs, submission
 from affpipe.config import parse
 from affpipe.core.errors import InputError, ManifestError, StoreError, WeightsError
-from affpipe.indexes import Entry, read_index, write_index
 from affpipe.jobs import Context
 from affpipe.newvideo import predict
 from affpipe.plan import Plan
-from affpipe.store import Header
+from affpipe.store import cache as caches
+from affpipe.store import streams
+from affpipe.store.index import Entry, read_index, write_index
+from affpipe.store.streams import Header
 from affpipe.system import disk
 from affpipe.system.weights import records
 from affpipe.system.weights.pin import checkpoint, pin
@@ -122,9 +123,9 @@ def test_a_pin_that_others_wrote_is_refused_in_one_line(tmp_path, text):
 
 def put(folder: Path, id: str = "one") -> Path:
     """A stream in a folder of a key."""
-    rows, path = np.arange(3.0), folder / store.file_name(id.rpartition("/")[2], IDENTITY)
+    rows, path = np.arange(3.0), folder / streams.file_name(id.rpartition("/")[2], IDENTITY)
     header = Header("mesh", KEY, id, IDENTITY, {}, 1, {}, Fraction(25))
-    store.write(path, header, values=rows[:, None], start_s=rows, end_s=rows + 1, valid=rows >= 0)
+    streams.write(path, header, values=rows[:, None], start_s=rows, end_s=rows + 1, valid=rows >= 0)
     return path
 
 

@@ -19,7 +19,7 @@ from affpipe.media.decode import frames as decode
 from affpipe.plan import Plan
 from affpipe.stages import faces as stages
 from affpipe.stages import media as media_stages
-from affpipe.store import Stream
+from affpipe.store.streams import Stream
 
 CONFIG = yaml.safe_load((Path(__file__).resolve().parents[1] / "config.yaml").read_text())
 SIDES = ("left", "right")

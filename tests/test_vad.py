@@ -20,12 +20,13 @@ from affpipe.encoders import silero
 from affpipe.faces import mouth
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
-from affpipe.media.audio import extract, write_flac
+from affpipe.media.audio import extract
 from affpipe.media.probe import probe
 from affpipe.plan import Plan
 from affpipe.stages import faces as face_stages
 from affpipe.stages import media as media_stages
-from affpipe.store import Stream
+from affpipe.store.flac import write_flac
+from affpipe.store.streams import Stream
 
 ROOT = Path(__file__).resolve().parents[1]
 RATE, STEP_S = silero.RATE_HZ, silero.STEP / silero.RATE_HZ

@@ -11,7 +11,7 @@ import pytest
 from small_workspace import ROOT, Workspace, rows
 
 from affpipe.demo.clips import WIDE
-from affpipe.store import Stream
+from affpipe.store.streams import Stream
 
 EXTRACTION = ["frames", "labels", "audio", "faces", "subject", "landmarks", "mesh", "qwen3vl", "wavlm"]  # none reads the mouth
 MODELS = ["face", "behaviour", "voice", "fused"]

@@ -12,7 +12,7 @@ from affpipe.core.errors import ManifestError, MediaError, SettingsError
 from affpipe.core.plain import say, say_text
 
 if TYPE_CHECKING:
-    from affpipe.cache import Folder
+    from affpipe.store.cache import Folder
 
 SPARE_DAYS = 7.0  # a folder that changed since may be a job's whose run is not known here
 cache_app = typer.Typer(no_args_is_help=True, help="The store of streams and models.")
@@ -21,7 +21,7 @@ cache_app = typer.Typer(no_args_is_help=True, help="The store of streams and mod
 @cache_app.command("ls")
 def cache_ls(cache: Path = Path("cache")) -> None:
     """List stages, keys, streams and sizes."""
-    from affpipe import cache as caches
+    from affpipe.store import cache as caches
 
     rows = [(f.stage, f.key, str(len(f.files)), str(len(f.indexes)), f"{f.bytes / 1e6:.1f} MB") for f in caches.folders(cache)]
     print_table(str(cache), ("stage", "key", "streams", "indexes", "size"), rows)
@@ -32,11 +32,11 @@ def cache_show(file: Path) -> None:
     """Print what a stored stream says of itself."""
     import json
 
-    from affpipe import store
+    from affpipe.store.streams import Stream, attributes
 
-    say_text(json.dumps(store.attributes(file), indent=1, sort_keys=True))
+    say_text(json.dumps(attributes(file), indent=1, sort_keys=True))
     if file.suffix == ".h5":
-        with store.Stream(file) as stream:
+        with Stream(file) as stream:
             for dataset in stream.names:
                 say(f"{dataset}: {stream.rows(dataset, 0, 0).dtype} {stream.shape_of(dataset)}")
 
@@ -48,7 +48,7 @@ def cache_verify(
     cache: Path = Path("cache"),
 ) -> None:
     """Read all streams, and the videos of a run; delete what is damaged or of a video that has changed, so that the next run makes it."""
-    from affpipe import cache as caches
+    from affpipe.store import cache as caches
 
     faults = [*_changed(cache, [*config, *(recipes or [])]), *caches.verify(cache)]
     _tell_links(caches.links(cache))
@@ -88,8 +88,8 @@ def cache_retry(
     recipes: Annotated[list[Path] | None, typer.Argument(help="settings laid over --config")] = None, config: ConfigOption = DEFAULT_CONFIG
 ) -> None:
     """Forget the faults that a run skipped, so that the next run tries those streams again."""
-    from affpipe import cache as caches
     from affpipe.run import plan_of
+    from affpipe.store import cache as caches
 
     plan = plan_of([*config, *(recipes or [])])
     dropped = caches.retry(Path(index) for name in plan.names for index in plan.indexes(name))
@@ -108,9 +108,9 @@ def cache_gc(
     """Free what no run uses: neither these settings, nor a published run, nor one that was started on this cache."""
     from contextlib import nullcontext
 
-    from affpipe import cache as caches
     from affpipe import runs
     from affpipe.run import plan_of
+    from affpipe.store import cache as caches
 
     plan = plan_of([*config, *(recipes or [])])
     known = (plan.cache / "runs").is_dir()  # where no run is known there is none to wait for, and a full disk takes no lock
@@ -144,9 +144,9 @@ def cache_forget(
     yes: Annotated[bool, typer.Option("--yes", help="delete; otherwise only list")] = False,
 ) -> None:
     """Remove all that cache and results hold of a person: streams, face crops, predictions, models that learned from them."""
-    from affpipe import cache as caches
     from affpipe import forget
     from affpipe.run import plan_of
+    from affpipe.store import cache as caches
 
     plan = plan_of(config)
     whom = forget.person(plan, streams)

@@ -1,33 +1,26 @@
-"""The audio track of a video as mono samples on the video's clock, and FLAC files of it.
+"""The audio track of a video as mono samples on the video's clock.
 
 Which of several tracks it is, see `tracks`; when its samples sound, `soundclock`; how they become one row of samples, `laying`.
 """
 
-import io
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import av
 import numpy as np
-import soundfile
 
 from affpipe.core.axis import FrameAxis
-from affpipe.core.errors import AbsentError, InputError, MediaError
+from affpipe.core.errors import AbsentError
 from affpipe.media.decode import chosen
 from affpipe.media.heard import Heard
 from affpipe.media.laying import lay
 from affpipe.media.reader import VideoPass, decoded, encrypted, locked, open_media, packets, unreadable, words
 from affpipe.media.soundclock import JUMP_S
 from affpipe.media.tracks import QUIET, Wanted, audio_track
-from affpipe.system.files import instead_of_file, waits
 
 log = logging.getLogger(__name__)
-
-RESERVED = 1 << 12  # bytes by which a comment may grow while its FLAC file is written
-# libsndfile writes FLAC in blocks of 4096 samples, and no block of one channel is shorter than 10 bytes, silence included.
-FLAC_SAMPLES, FLAC_BYTES = 4096, 10
 
 
 def length(axis: FrameAxis, sample_rate_hz: int) -> int:
@@ -119,72 +112,6 @@ def _joins(path: Path, track: int | None, axis: FrameAxis) -> list[tuple[float, 
     return out if count == len(axis) else []
 
 
-class _Disk(io.FileIO):
-    """A file for libsndfile, which of a full disk only says "System error": `fault` keeps what the system said."""
-
-    fault: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        done = 0
-        try:
-            while done < len(data):
-                done += super().write(data[done:])
-        except OSError as error:  # libsndfile calls from C, which no exception leaves
-            self.fault = error
-        return done
-
-
-def write_flac(path: Path, blocks: Iterable[np.ndarray], sample_rate_hz: int, comment: str | Callable[[], str]) -> None:
-    """Write blocks (n,) of float samples in [-1, 1] as one 16-bit mono FLAC with a comment, whatever the suffix of the path.
-
-    Where the comment is a function, it is what that gives when all blocks are written: at most RESERVED bytes more than before.
-    """
-    late = len(comment().encode()) + RESERVED if callable(comment) else 0
-    with _Disk(path, "w") as disk:
-        try:
-            with soundfile.SoundFile(disk, "w", samplerate=sample_rate_hz, channels=1, subtype="PCM_16", format="FLAC") as file:
-                file.comment = "#" * late if late else comment
-                for samples in blocks:
-                    file.write(_coded(path, samples))
-        finally:
-            if disk.fault is not None:
-                raise disk.fault from None
-    if late:
-        _fill(path, comment().encode(), late)
-
-
-def _fill(path: Path, comment: bytes, kept: int) -> None:
-    """Put a comment where so many bytes were kept for it; JSON may end in blanks."""
-    if len(comment) > kept:
-        raise ValueError(f"{path}: want a comment of at most {kept} bytes, got {len(comment)}")
-    with path.open("r+b") as file:
-        file.seek(file.read(2 * kept).index(b"#" * kept))
-        file.write(comment.ljust(kept))
-
-
-def _coded(path: Path, samples: np.ndarray) -> np.ndarray:
-    if samples.ndim != 1 or samples.dtype.kind != "f" or not np.isfinite(samples).all():
-        raise InputError(f"{path}: want finite float samples (N,), got {samples.dtype} {samples.shape}")
-    # Rounded here: libsndfile would scale by 32767 on the way in and by 32768 on the way out.
-    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-
-
-def read_flac(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """Samples [start, stop) of a FLAC file as (stop - start,) float32; stop None reads to the end."""
-    with _flac(path) as file:
-        stop = file.frames if stop is None else stop
-        if not 0 <= start <= stop <= file.frames:
-            raise InputError(f"{path}: want 0 <= start <= stop <= {file.frames}, got [{start}, {stop})")
-        file.seek(start)
-        try:
-            samples = file.read(stop - start, dtype="float32")
-        except soundfile.LibsndfileError as error:
-            raise _bad_flac(path, error.error_string) from None
-    if len(samples) != stop - start:
-        raise _bad_flac(path, f"{len(samples)} of {stop - start} samples")
-    return samples
-
-
 def windows(track: Sequence | np.ndarray, begin_s: np.ndarray, *, length_s: float, sample_rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
     """Cut (R, S) windows of the track's dtype, zero beyond its end, and (R,) int32 how many samples of each are real.
 
@@ -200,33 +127,3 @@ def windows(track: Sequence | np.ndarray, begin_s: np.ndarray, *, length_s: floa
         cut = piece[at : at + size]
         out[row, : len(cut)], samples[row] = cut, len(cut)
     return out, samples
-
-
-def flac_samples(path: Path) -> int:
-    """Samples of a FLAC file."""
-    with _flac(path) as file:
-        return file.frames
-
-
-def flac_comment(path: Path) -> str:
-    """The comment that write_flac put there."""
-    with _flac(path) as file:
-        return file.comment
-
-
-def _flac(path: Path) -> soundfile.SoundFile:
-    if waits(path):
-        raise _bad_flac(path, instead_of_file(path))
-    try:
-        file = soundfile.SoundFile(path.absolute())
-    except soundfile.LibsndfileError as error:
-        raise _bad_flac(path, error.error_string) from None
-    longest = path.stat().st_size // FLAC_BYTES * FLAC_SAMPLES
-    if file.frames > longest:
-        file.close()
-        raise _bad_flac(path, f"{file.frames} samples declared in a file that holds at most {longest}")
-    return file
-
-
-def _bad_flac(path: Path, reason: str) -> MediaError:
-    return MediaError(f"{path}: want a readable FLAC file, got {reason!r}; delete it and make it again")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from affpipe.indexes import Entry
     from affpipe.latefusion import Study
     from affpipe.plan import Plan
     from affpipe.predict import FramePredictions
     from affpipe.report.reference import Table
+    from affpipe.store.index import Entry
 
 
 def render(

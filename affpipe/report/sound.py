@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from affpipe import jobs, store
+from affpipe import jobs
 from affpipe.plan import Item, Plan
 from affpipe.report.views import Entries, done
+from affpipe.store import streams
 
 TOLD = 40  # videos that have a line of their own
 
@@ -48,6 +49,6 @@ def _line(plan: Plan, entries: Entries, item: Item) -> Line:
             said.append(f"video track {track['index']} of {track['of']} ({others})")
     sound = None
     if "audio" in plan.names and done(plan, entries, "audio", item):
-        sound = store.attributes(plan.stream("audio", item))["extra"].get("sound")
+        sound = streams.attributes(plan.stream("audio", item))["extra"].get("sound")
         said += sound["faults"] if sound else []
     return Line(item.id, sound and sound["shares"], tuple(said))

@@ -11,7 +11,7 @@ from affpipe.plan import Item, Plan
 from affpipe.predict import FramePredictions
 from affpipe.report import series
 from affpipe.report.views import Entries, done
-from affpipe.store import Stream
+from affpipe.store.streams import Stream
 
 UNIT_POINTS = 300  # of one row of a unit: there are 24
 Marks = dict[str, dict[float, np.ndarray]]  # kind of mark -> share -> spans, see `series.marks`

@@ -7,9 +7,9 @@ from typing import Any
 
 from affpipe import jobs
 from affpipe.core.errors import StoreError
-from affpipe.indexes import Entry
 from affpipe.manifest import PARTITIONS
 from affpipe.plan import Item, Plan
+from affpipe.store.index import Entry
 from affpipe.system import jsonfile
 
 Entries = Mapping[str, Mapping[str, Entry]]

@@ -12,11 +12,11 @@ import numpy as np
 
 from affpipe.core.errors import InputError
 from affpipe.faces.subject import Choice, choose, choose_tracks
-from affpipe.indexes import read_index
 from affpipe.manifest import Decision, Row
 from affpipe.plan import Item, Plan
 from affpipe.review.tracks import AMBIGUOUS, Faces, Track, ambiguity, doubts, tracks, why
-from affpipe.store import Stream
+from affpipe.store.index import read_index
+from affpipe.store.streams import Stream
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from affpipe.faces import crop as cropping
 from affpipe.report.series import marks, time_ticks
 from affpipe.review.collect import Missing, StreamView, VideoView
 from affpipe.review.tracks import AMBIGUOUS, Track
-from affpipe.store import Stream
+from affpipe.store.streams import Stream
 
 HERE = Path(__file__).parent
 SIDE, MARGIN, QUALITY = 64, 0.2, 60  # of a thumbnail: pixels, part of the box on each side, JPEG

@@ -7,10 +7,11 @@ import numpy as np
 
 from affpipe.faces.which import share_with_face
 from affpipe.jobs import Context, Job, Worker
-from affpipe.media.audio import extract, length, write_flac
+from affpipe.media.audio import extract, length
 from affpipe.media.heard import Heard
 from affpipe.media.probe import probe
 from affpipe.media.tracks import video_track
+from affpipe.store.flac import write_flac
 from affpipe.system.files import sha256
 
 log = logging.getLogger("affpipe")

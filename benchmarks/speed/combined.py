@@ -8,10 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from affpipe import store, workers
+from affpipe import workers
 from affpipe.jobs import Context, Job
 from affpipe.media.reader import VideoPass, open_media
 from affpipe.plan import Plan
+from affpipe.store import streams
 from benchmarks.speed import inputs
 from benchmarks.speed.arms import Arm, DisagreeError, Row, take_turns
 from benchmarks.speed.workspace import tiny_weights, workspace
@@ -41,7 +42,7 @@ def _arm(plan: Plan, stage: str) -> Arm:
     def run() -> int:
         job = Job(plan, stage, item)
         worker(job)
-        with store.Stream(job.path) as stream:
+        with streams.Stream(job.path) as stream:
             return len(stream)
 
     return run

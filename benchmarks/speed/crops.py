@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from affpipe import store
 from affpipe.encoders.grada import MEAN, STD, Prepared, letterbox
 from affpipe.faces import crop as cropping
 from affpipe.faces.detect import MediaPipeDetector
 from affpipe.media.decode import frames
 from affpipe.stages.features import inner
+from affpipe.store import streams
 from affpipe.system import memory
 from affpipe.system.compat import ensure_torchvision
 from benchmarks.speed.arms import GLIBC_BYTES, DisagreeError, Row, ratio, take_turns
@@ -36,7 +36,7 @@ from torchvision.transforms import functional  # noqa: E402
 MARGIN, CROP_SIDE, QUALITY = 0.5, 256, 90  # defaults of the settings
 BATCH = 32
 CLOSE = 1e-6
-HEADER = store.Header("faces", "0" * 12, "film", "0" * 16, {}, 1, {}, Fraction(25))
+HEADER = streams.Header("faces", "0" * 12, "film", "0" * 16, {}, 1, {}, Fraction(25))
 FILE = "film.h5"
 
 
@@ -110,7 +110,7 @@ def _row(*, folder: Path, count: int, start: str, quick: bool) -> Row:
         jpegs = [cropping.encode_jpeg(crop, QUALITY) for crop, _ in cuts]
         times = np.arange(count) / 25
         whole = {"values": np.array(boxes), "start_s": times, "end_s": times + 0.04, "valid": np.ones(count, bool)}
-        store.write(folder / FILE, HEADER, **whole, crop=jpegs)
+        streams.write(folder / FILE, HEADER, **whole, crop=jpegs)
         return np.array([crop_box for _, crop_box in cuts])
 
     crop_boxes, kept_boxes = save(), keep()
@@ -130,7 +130,7 @@ def _row(*, folder: Path, count: int, start: str, quick: bool) -> Row:
         found = keep() if start == "frame" else kept_boxes
         decoded = crops
         if start != "decoded":
-            with store.Stream(folder / FILE) as stream:
+            with streams.Stream(folder / FILE) as stream:
                 decoded = map(cropping.decode_jpeg, stream.blobs("crop", range(count)))
         faces = [inner(crop, crop_box, box, 0.0) for crop, crop_box, box in zip(decoded, found, boxes, strict=True)]
         out = []

@@ -29,7 +29,7 @@ from affpipe.config import parse
 from affpipe.faces.detect import MediaPipeDetector
 from affpipe.manifest import Row as Video
 from affpipe.plan import Plan
-from affpipe.store import Stream
+from affpipe.store.streams import Stream
 from affpipe.system import memory
 from benchmarks.speed.arms import GLIBC_BYTES, Arm, DisagreeError, Row, ratio, take_turns
 from benchmarks.speed.crops import BATCH, batches, face_of, published_input, square_crop

@@ -12,9 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from affpipe.core.tasks.task import TASKS, width
-from affpipe.indexes import Entry
 from affpipe.jobs import Job, inherited
 from affpipe.plan import Item, Plan
+from affpipe.store.index import Entry
 from affpipe.system import disk
 
 

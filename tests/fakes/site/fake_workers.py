@@ -13,11 +13,11 @@ from typing import Any
 import fake_events
 import numpy as np
 
-from affpipe import store
 from affpipe.core.axis import OBSERVED
 from affpipe.core.tasks.task import width
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Plan
+from affpipe.store import streams
 
 FRAMES, FPS = 24, 25  # of every video
 START_S, END_S = np.arange(FRAMES) / FPS, np.arange(1, FRAMES + 1) / FPS
@@ -66,7 +66,7 @@ def _stage(job: Job) -> None:
 
 
 def _audio(job: Job, seed: bytes) -> None:
-    from affpipe.media.audio import write_flac
+    from affpipe.store.flac import write_flac
 
     rate = job.plan.settings.audio.sample_rate_hz
     samples = numbers(seed, FRAMES * rate // FPS)
@@ -126,7 +126,7 @@ def numbers(seed: bytes, *shape: int) -> np.ndarray:
     return (flat / 2**15 - 1).astype(np.float32).reshape(shape)
 
 
-def _write(job: Job, header: store.Header, **rows: np.ndarray) -> None:
+def _write(job: Job, header: streams.Header, **rows: np.ndarray) -> None:
     """Write a stream in two pieces, and do between them what is wanted amid the item."""
     rows |= {"start_s": START_S, "end_s": END_S, "valid": np.ones(FRAMES, bool)}
     with job.writing(header) as out:

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from affpipe.store import FIT, MODEL, unreadable
+from affpipe.store.streams import FIT, MODEL, unreadable
 from affpipe.system import jsonfile
 from affpipe.system.files import composed
 

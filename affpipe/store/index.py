@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from affpipe.core.errors import StoreError
-from affpipe.store import REPAIR, unreadable
+from affpipe.store.streams import REPAIR, unreadable
 from affpipe.system import disk, jsonfile
 
 

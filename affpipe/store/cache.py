@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affpipe.core.errors import StoreError
-from affpipe.indexes import read_index
-from affpipe.store import FIT, KEY, MODEL, REPAIR, attributes, check, file_name
+from affpipe.store.index import read_index
+from affpipe.store.streams import FIT, KEY, MODEL, REPAIR, attributes, check, file_name
 from affpipe.system import disk
 
 log = logging.getLogger("affpipe")

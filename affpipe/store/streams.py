@@ -24,9 +24,10 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from affpipe import __version__, layout
+from affpipe import __version__
 from affpipe.core.axis import rate
 from affpipe.core.errors import AffpipeError, StoreError
+from affpipe.store import layout
 from affpipe.system import disk, jsonfile
 from affpipe.system.files import instead_of_file, waits
 
@@ -302,7 +303,7 @@ def unreadable(path: Path, error: OSError) -> StoreError:
 def attributes(path: Path) -> dict[str, Any]:
     """Attributes of a stored file, HDF5 or FLAC."""
     if path.suffix == ".flac":
-        from affpipe.media.audio import flac_comment
+        from affpipe.store.flac import flac_comment
 
         try:
             found = jsonfile.parse(flac_comment(path))
@@ -338,7 +339,7 @@ class Sound:
     """A stored audio track, read where it is cut: `sound[start:stop]` is float32 (n,), as of an array that held it all."""
 
     def __init__(self, path: Path):
-        from affpipe.media.audio import flac_samples
+        from affpipe.store.flac import flac_samples
 
         self.path = path
         with self._faults():
@@ -355,7 +356,7 @@ class Sound:
         return self._samples
 
     def __getitem__(self, cut: slice) -> np.ndarray:
-        from affpipe.media.audio import read_flac
+        from affpipe.store.flac import read_flac
 
         start, stop, _ = cut.indices(self._samples)
         with self._faults():

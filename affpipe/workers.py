@@ -5,10 +5,10 @@ from importlib import import_module
 from affpipe.jobs import Context, Worker
 
 STAGES = {  # stage or encoder -> the module whose function of that name makes the worker
-    "frames": "affpipe.stages.media",
+    "frames": "affpipe.media.workers",
     "labels": "affpipe.stages.labels",
-    "audio": "affpipe.stages.media",
-    "vad": "affpipe.stages.media",
+    "audio": "affpipe.media.workers",
+    "vad": "affpipe.media.workers",
     "faces": "affpipe.stages.faces",
     "subject": "affpipe.stages.faces",
     "landmarks": "affpipe.stages.faces",

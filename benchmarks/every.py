@@ -17,7 +17,7 @@ import numpy as np
 from affpipe.faces.detect import MediaPipeDetector
 from affpipe.faces.interpolate import Face, follow
 from affpipe.faces.track import Tracker, iou
-from affpipe.media.decode import frames
+from affpipe.media.picture.decode import frames
 from affpipe.settings.media import Faces
 from benchmarks.speed.inputs import SMALL, film
 

@@ -31,9 +31,9 @@ from affpipe.core.errors import MediaError
 from affpipe.doctor.pool import Late, each
 from affpipe.jobs import Context, Job, Worker
 from affpipe.manifest import Row
-from affpipe.media.decode import frames as decode
+from affpipe.media import workers
+from affpipe.media.picture.decode import frames as decode
 from affpipe.plan import Plan
-from affpipe.stages import media
 from affpipe.store.index import Entry
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -168,7 +168,7 @@ def stages(video: Path, folder: Path) -> tuple[str, str]:
         return OUTCOMES[2], "empty"
     plan = Plan(parse(SETTINGS | {"cache": str(folder / "cache")}), [Row("a", video, "largest", "predict")])
     entries: dict[str, dict[str, Entry]] = {}
-    for name, start in {"frames": media.frames, "faces": pictures, "audio": media.audio}.items():
+    for name, start in {"frames": workers.frames, "faces": pictures, "audio": workers.audio}.items():
         entries[name] = jobs.apply(plan, name, plan.items(name), entries, start, lambda *_: None)
     failed = [entry.reason for of in entries.values() for entry in of.values() if entry.status == "failed"]
     foreign = [reason for reason in failed if "want a file that it gets through" in reason]

@@ -13,7 +13,7 @@ from affpipe.core.tasks.task import width
 from affpipe.formats import write_labels
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
-from affpipe.media.heard import Heard
+from affpipe.media.sound.heard import Heard
 from affpipe.media.tracks import Choice
 from affpipe.plan import Item, Plan
 from affpipe.stages.labels import labels

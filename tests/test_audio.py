@@ -12,8 +12,8 @@ from clips import Sound
 
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import AbsentError, InputError, MediaError
-from affpipe.media import audio, laying
 from affpipe.media.probe import frame_axis, probe
+from affpipe.media.sound import audio, laying
 from affpipe.store import flac
 
 RATE = 16000

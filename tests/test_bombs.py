@@ -32,7 +32,7 @@ from affpipe.encoders import qwen3vl, wavlm
 from affpipe.faces import crop, images
 from affpipe.jobs import Job
 from affpipe.media import reader
-from affpipe.media.decode import frames as decode
+from affpipe.media.picture.decode import frames as decode
 from affpipe.media.probe import probe
 from affpipe.run import frozen
 from affpipe.store import cache as caches

@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 import affpipe
 from affpipe import cli
 from affpipe.core.errors import WeightsError
-from affpipe.encoders import grada, qwen3vl, silero, wavlm
+from affpipe.encoders import grada, qwen3vl, wavlm
 from affpipe.faces import yolo
+from affpipe.media.sound import voice
 from affpipe.predictor import model_path
 from affpipe.system.weights import checkpoint
 from affpipe.system.weights.convert import convert
@@ -132,7 +133,7 @@ def loaders(folder: Path, tiny: Path, zipped: bool, mark: Path) -> dict[str, obj
         "wavlm": lambda: wavlm.load(wav, **CPU),
         "qwen3vl": lambda: qwen3vl.load(qwen, **CPU, min_pixels=32 * 32, max_pixels=64 * 64),
         "yolo": lambda: yolo.YoloDetector(save(folder / "y.pt")),
-        "silero": lambda: silero.load(save(folder / "s.jit"), device=torch.device("cpu")),
+        "silero": lambda: voice.load(save(folder / "s.jit"), device=torch.device("cpu")),
         "convert": lambda: convert(save(folder / "c.pt"), folder / "c.safetensors"),
         "read": lambda: checkpoint.read("x", save(folder / "r.bin")),
     }

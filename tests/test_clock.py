@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from affpipe.core.errors import MediaError
-from affpipe.media import clock, decode
+from affpipe.media import clock
+from affpipe.media.picture import decode
 from affpipe.media.probe import _frame_s, probe
 
 TICK = Fraction(1, 100)

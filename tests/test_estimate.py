@@ -18,12 +18,12 @@ from affpipe.doctor import examine
 from affpipe.jobs import Context, Job
 from affpipe.lengths import Length, Lengths
 from affpipe.manifest import Row
+from affpipe.media import workers as media_stages
 from affpipe.media.declared import declared
 from affpipe.plan import Plan
 from affpipe.settings.run import Settings
 from affpipe.stages import faces as face_stages
 from affpipe.stages import features as feature_stages
-from affpipe.stages import media as media_stages
 from affpipe.system.job_record import JobRecord
 from affpipe.system.weights import network_sizes as sizes_of
 from affpipe.system.weights.network_sizes import PUBLISHED, network

@@ -186,7 +186,7 @@ def test_crops_of_another_kind_are_refused(tiny: Path, crop: np.ndarray) -> None
 
 def real_faces(media: Path) -> list[np.ndarray]:
     """The speaker's face of three clips, at two moments."""
-    from affpipe.media.decode import frames
+    from affpipe.media.picture.decode import frames
 
     clips = ("grid_bbaf2n.mpg", "grid_brbk7n.mpg", "grid_id2_vcd_swwp2s.mpg")
     shots = [image for clip in clips for _, _, image in frames(media / clip, backend="pyav", wanted=np.array([10, 50]))]

@@ -21,7 +21,7 @@ from affpipe.faces.crop import cut, decode_jpeg, encode_jpeg
 from affpipe.faces.detect import MediaPipeDetector
 from affpipe.jobs import Job
 from affpipe.manifest import Row
-from affpipe.media.decode import frames as decode
+from affpipe.media.picture.decode import frames as decode
 from affpipe.newvideo import predict
 from affpipe.plan import Plan
 from affpipe.review.review import review

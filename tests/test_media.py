@@ -19,9 +19,10 @@ from clips import Sound
 
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import InputError, MediaError
-from affpipe.media import audio, decode
 from affpipe.media.identity import fingerprint
+from affpipe.media.picture import decode
 from affpipe.media.probe import AudioInfo, probe
+from affpipe.media.sound import audio
 
 # name -> frames, width, height, rotation, fps, variable rate, codec, audio codec; frames as README.md of the clips says
 CLIPS = {

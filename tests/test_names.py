@@ -19,9 +19,9 @@ from affpipe.core.errors import InputError, ManifestError, SettingsError
 from affpipe.importers import folder
 from affpipe.importers.make import make
 from affpipe.jobs import Context, Job
+from affpipe.media import workers
 from affpipe.plan import Plan
 from affpipe.publish import record
-from affpipe.stages import media
 from affpipe.store import streams
 from affpipe.store.index import Entry, read_index
 from affpipe.store.streams import Stream
@@ -125,7 +125,7 @@ def test_a_video_of_any_name_is_a_row_whose_streams_can_be_written_and_read(tmp_
     for stage in ("frames", "audio"):
         (item,) = plan.items(stage)
         job = Job(plan, stage, item)
-        getattr(media, stage)(Context(plan, stage))(job)
+        getattr(workers, stage)(Context(plan, stage))(job)
         assert [path.name for path in job.path.parent.iterdir()] == [job.path.name]
         assert streams.check(job.path, key=plan.key(stage), identity=item.identity, deep=True)["id"] == name
     assert not list(tmp_path.rglob(MARK))

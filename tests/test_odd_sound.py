@@ -13,9 +13,9 @@ from clips import Sound
 
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import AbsentError
-from affpipe.media import audio, laying, mixing, soundclock
-from affpipe.media.heard import Heard
 from affpipe.media.probe import frame_axis
+from affpipe.media.sound import audio, laying, mixing, soundclock
+from affpipe.media.sound.heard import Heard
 
 RATE, STEP = 16000, 320  # of the frames made here: 20 ms each
 NOISE = np.random.default_rng(0).uniform(-0.9, 0.9, 4 * RATE).astype(np.float32)

@@ -13,8 +13,9 @@ import pytest
 from limits import refused
 
 from affpipe.core.errors import MediaError, SettingsError
-from affpipe.media import containers, decode, opening
+from affpipe.media import containers, opening
 from affpipe.media.declared import declared
+from affpipe.media.picture import decode
 from affpipe.media.probe import probe
 from affpipe.media.reader import open_media
 from affpipe.system import device

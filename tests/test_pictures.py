@@ -16,12 +16,12 @@ from affpipe.faces.crop import decode_jpeg
 from affpipe.faces.detect import Detection
 from affpipe.importers import check, facts
 from affpipe.jobs import Context, Job
-from affpipe.media import decode, hdr, shown
+from affpipe.media import workers as stages
 from affpipe.media.declared import declared
+from affpipe.media.picture import decode, hdr, shown
+from affpipe.media.pictures import pictures
 from affpipe.media.probe import probe
 from affpipe.stages import faces as face_stages
-from affpipe.stages import media as stages
-from affpipe.stages.pictures import pictures
 from affpipe.store.streams import Stream
 
 F = Fraction

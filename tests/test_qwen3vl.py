@@ -21,7 +21,7 @@ from affpipe.encoders import qwen3vl
 from affpipe.encoders.qwen3vl import EMBEDDINGS, Behaviour
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
-from affpipe.media import decode
+from affpipe.media.picture import decode
 from affpipe.plan import Plan
 from affpipe.settings.features import DATASETS
 from affpipe.stages import features

@@ -13,7 +13,7 @@ from small_run import EVIL, EXPERTS, SETTINGS, STREAMS, Run
 from affpipe import config, report
 from affpipe.core.errors import StoreError
 from affpipe.latefusion import Half, Study
-from affpipe.media.heard import Heard
+from affpipe.media.sound.heard import Heard
 from affpipe.media.tracks import Choice
 from affpipe.report import rulegraph, sound, timeline
 from affpipe.store.index import Entry

@@ -18,10 +18,11 @@ from affpipe.core.errors import MediaError
 from affpipe.faces.which import share_with_face
 from affpipe.importers.check import check
 from affpipe.manifest import Row
-from affpipe.media import audio, decode
-from affpipe.media import heard as found
 from affpipe.media.declared import declared
+from affpipe.media.picture import decode
 from affpipe.media.probe import probe
+from affpipe.media.sound import audio
+from affpipe.media.sound import heard as found
 from affpipe.media.tracks import audio_track, video_track
 from affpipe.plan import Plan
 from affpipe.store import streams

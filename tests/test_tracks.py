@@ -13,7 +13,7 @@ from affpipe.faces.detect import Detection, MediaPipeDetector
 from affpipe.faces.interpolate import Face, follow
 from affpipe.faces.look import LENGTH, likeness, look
 from affpipe.faces.track import Tally, Tracker, iou
-from affpipe.media.decode import frames as decode
+from affpipe.media.picture.decode import frames as decode
 
 A, B = np.array([0, 0, 10, 10.0]), np.array([50, 0, 60, 10.0])
 

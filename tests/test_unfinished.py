@@ -14,10 +14,10 @@ from affpipe.core.errors import MediaError
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
 from affpipe.media import unfinished
+from affpipe.media import workers as stages
 from affpipe.media.declared import declared
 from affpipe.media.probe import probe
 from affpipe.plan import Plan
-from affpipe.stages import media as stages
 
 SIZE, COUNT, ZEROS = (1280, 960), 40, 1 << 16
 FILMS = {  # name -> codec, options of the container

@@ -16,20 +16,20 @@ from affpipe.core.errors import InputError, WeightsError
 from affpipe.demo.signals import RATE as RATE_OF_DRIVE
 from affpipe.demo.signals import Drive
 from affpipe.demo.voice import SAMPLE_RATE, speak
-from affpipe.encoders import silero
 from affpipe.faces import mouth
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
-from affpipe.media.audio import extract
+from affpipe.media import workers as media_stages
 from affpipe.media.probe import probe
+from affpipe.media.sound import voice
+from affpipe.media.sound.audio import extract
 from affpipe.plan import Plan
 from affpipe.stages import faces as face_stages
-from affpipe.stages import media as media_stages
 from affpipe.store.flac import write_flac
 from affpipe.store.streams import Stream
 
 ROOT = Path(__file__).resolve().parents[1]
-RATE, STEP_S = silero.RATE_HZ, silero.STEP / silero.RATE_HZ
+RATE, STEP_S = voice.RATE_HZ, voice.STEP / voice.RATE_HZ
 # Recorded sentences: where the loudness exceeds a tenth of its greatest, but for a click before the second.
 SENTENCES = {"grid_bbaf2n.mpg": (0.99, 2.04), "grid_brbk7n.mpg": (0.54, 1.99), "grid_id2_vcd_swwp2s.mpg": (0.56, 2.15)}
 
@@ -38,8 +38,8 @@ START_S, LENGTH_S, FPS = 5.25, 10.0, 25  # of the video of the stages
 
 
 @pytest.fixture(scope="module")
-def detector() -> silero.Silero:
-    return silero.load(silero.published(), device=torch.device("cpu"))
+def detector() -> voice.Silero:
+    return voice.load(voice.published(), device=torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def published() -> Callable[[np.ndarray], np.ndarray]:
     """The package's own network, a step at a time."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        network = torch.jit.load(silero.published())
+        network = torch.jit.load(voice.published())
 
     def run(samples: np.ndarray) -> np.ndarray:
         network.reset_states()
@@ -114,7 +114,7 @@ def test_blocks_do_not_show(detector, monkeypatch):
     assert whole.shape == (41,)
     assert whole.dtype == np.float32
     for block in (1, 7, 40):
-        monkeypatch.setattr(silero, "BLOCK", block)
+        monkeypatch.setattr(voice, "BLOCK", block)
         np.testing.assert_allclose(detector.extract(sound), whole, atol=1e-6)
     assert detector.extract(sound[:0]).shape == (0,)
 
@@ -124,17 +124,17 @@ def test_refusals(detector, tmp_path, monkeypatch):
         with pytest.raises(InputError, match=r"silero: want finite float32 samples \(N,\), got"):
             detector.extract(bad)
     damaged = tmp_path / "x.jit"
-    damaged.write_bytes(silero.published().read_bytes()[:9000])
+    damaged.write_bytes(voice.published().read_bytes()[:9000])
     with pytest.raises(WeightsError, match=r"does not read .*install silero-vad again"):
-        silero.load(damaged, device=torch.device("cpu"))
-    monkeypatch.setattr(silero, "SHA256", "0")
+        voice.load(damaged, device=torch.device("cpu"))
+    monkeypatch.setattr(voice, "SHA256", "0")
     with pytest.raises(
         WeightsError, match=r"want the weights of silero-vad 6\.2\.3, got others at .*silero_vad\.jit; install that version"
     ):
-        silero.published()
-    monkeypatch.setattr(silero, "find_spec", lambda _: None)
+        voice.published()
+    monkeypatch.setattr(voice, "find_spec", lambda _: None)
     with pytest.raises(WeightsError, match=r"want the package silero-vad 6\.2\.3, got none; install it, or set vad\.model: none"):
-        silero.published()
+        voice.published()
 
 
 # ---- the windows that it keeps ----------------------------------------------------------------------------------------------------------

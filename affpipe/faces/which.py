@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from affpipe.faces.detect import MediaPipeDetector
-from affpipe.media.decode import pictures
+from affpipe.media.picture.decode import pictures
 
 PICTURES = 8  # that are looked at, spread over the track
 

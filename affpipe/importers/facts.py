@@ -17,10 +17,10 @@ from affpipe.core.errors import AbsentError, AffpipeError, ManifestError, MediaE
 from affpipe.faces.which import share_with_face
 from affpipe.formats import read_labels
 from affpipe.importers.files import IMAGES
-from affpipe.media.audio import extract
-from affpipe.media.heard import Heard
 from affpipe.media.probe import probe
 from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
+from affpipe.media.sound.audio import extract
+from affpipe.media.sound.heard import Heard
 from affpipe.media.tracks import Wanted, audio_track, video_track
 from affpipe.system import faults
 

@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 from affpipe.core.errors import MediaError
-from affpipe.media.decode import chosen
+from affpipe.media.picture.decode import chosen
 from affpipe.media.reader import VideoPass, open_media, packets, video_stream
 
 FASTEST = 1000  # frames a second; a higher rate is that of the clock, as FFmpeg says it of a raw .dv

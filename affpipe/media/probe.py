@@ -14,9 +14,9 @@ import numpy as np
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import InputError, MediaError
 from affpipe.media import clock
-from affpipe.media.decode import BACKENDS, check_decord, chosen, packet_times
+from affpipe.media.picture.decode import BACKENDS, check_decord, chosen, packet_times
+from affpipe.media.picture.shown import believed
 from affpipe.media.reader import VideoPass, check_length, open_media, still
-from affpipe.media.shown import believed
 from affpipe.media.tracks import audio_track
 
 # Shortfall against the declared duration that is worth a word; containers round theirs by about a frame.

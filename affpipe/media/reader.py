@@ -25,10 +25,10 @@ from av.stream import Disposition
 
 from affpipe.core.axis import LONGEST_S
 from affpipe.core.errors import MediaError
-from affpipe.media import hdr
 from affpipe.media.clock import Stamps
 from affpipe.media.opening import WHITELIST, local
-from affpipe.media.shown import believed, shown_size
+from affpipe.media.picture import hdr
+from affpipe.media.picture.shown import believed, shown_size
 
 # Of a frame: twice 8K. A few bytes can declare a picture of gigabytes; FFmpeg's own limit is four times as high.
 LARGEST_PIXELS = 1 << 26

@@ -18,7 +18,7 @@ from av.stream import Disposition
 
 from affpipe.core.errors import MediaError
 from affpipe.media.reader import LARGEST_PIXELS, decoded, encrypted, open_media, packets
-from affpipe.media.samples import scaled, swing
+from affpipe.media.sound.samples import scaled, swing
 
 Wanted = int | Literal["auto"]
 QUIETER_DB = 20.0  # a microphone that nobody spoke into lies further below the one that somebody did

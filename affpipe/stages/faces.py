@@ -16,7 +16,7 @@ from affpipe.faces.detect import Detector, MediaPipeDetector
 from affpipe.faces.subject import choose, choose_tracks
 from affpipe.faces.track import Tally, Tracker
 from affpipe.jobs import Context, Job, Worker, blank, blocks
-from affpipe.stages.pictures import pictures
+from affpipe.media.pictures import pictures
 from affpipe.store.streams import Stream, Writer
 from affpipe.system.weights.pin import checkpoint, hold
 from affpipe.system.weights.records import record

@@ -10,7 +10,7 @@ import numpy as np
 from affpipe.core.axis import FrameAxis, frames_in, segments
 from affpipe.core.errors import WeightsError
 from affpipe.jobs import Context, Job, Worker, blank, blocks
-from affpipe.stages.pictures import pictures
+from affpipe.media.pictures import pictures
 from affpipe.system.weights.pin import checkpoint
 
 Look = Callable[[np.ndarray], Iterator[tuple[int, float, np.ndarray]]]  # wanted frame indices -> index, time in seconds, picture
@@ -168,7 +168,7 @@ def logmel(context: Context) -> Worker:
 
 
 def _windowed(context: Context, encoder, random: tuple[str, ...]) -> Worker:
-    from affpipe.media.audio import windows
+    from affpipe.media.sound.audio import windows
 
     s, rate = context.settings, context.plan.settings.audio.sample_rate_hz
 

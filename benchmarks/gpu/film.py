@@ -55,7 +55,7 @@ class PyAV:
             return sum(1 for _ in VideoPass(container, path))
 
     def rgb(self, path: Path) -> Iterator[np.ndarray]:
-        from affpipe.media.decode import frames
+        from affpipe.media.picture.decode import frames
 
         for _, _, image in frames(path):
             yield image

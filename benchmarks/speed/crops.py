@@ -20,7 +20,7 @@ from PIL import Image
 from affpipe.encoders.grada import MEAN, STD, Prepared, letterbox
 from affpipe.faces import crop as cropping
 from affpipe.faces.detect import MediaPipeDetector
-from affpipe.media.decode import frames
+from affpipe.media.picture.decode import frames
 from affpipe.stages.features import inner
 from affpipe.store import streams
 from affpipe.system import memory

@@ -1,7 +1,7 @@
 """Every frame of a 720p video as RGB.
 
 reference: every frame dumped to a JPEG file, the files then read back one by one with PIL; how published extraction scripts hand frames on.
-ours: `affpipe.media.decode.frames`, each picture dropped before the next one.
+ours: `affpipe.media.picture.decode.frames`, each picture dropped before the next one.
 floor: the same pass, nothing converted.
 """
 
@@ -14,7 +14,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from affpipe.media import decode
+from affpipe.media.picture import decode
 from affpipe.media.reader import VideoPass, open_media
 from benchmarks.speed import inputs
 from benchmarks.speed.arms import DisagreeError, Row, ratio, take_turns

@@ -14,7 +14,7 @@ import torch
 
 from affpipe.encoders import grada
 from affpipe.encoders.grada import DIM, MEAN, STD, GradaNet, letterbox
-from affpipe.media.decode import frames
+from affpipe.media.picture.decode import frames
 from affpipe.system import memory
 from affpipe.weights.tiny import make_tiny
 from benchmarks.speed.arms import GLIBC_BYTES, Arm, DisagreeError, Row, ratio, take_turns

@@ -18,7 +18,7 @@ import numpy as np
 
 from affpipe.core.axis import FrameAxis, frames_in, segments
 from affpipe.encoders.qwen3vl import thin
-from affpipe.media.decode import Frames, frames
+from affpipe.media.picture.decode import Frames, frames
 from affpipe.settings.features import Qwen3VL
 from affpipe.stages.features import _clips
 from benchmarks.speed import inputs

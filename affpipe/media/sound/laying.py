@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 import av
 import numpy as np
 
-from affpipe.media.heard import Heard
-from affpipe.media.mixing import Mixer
-from affpipe.media.samples import Packer, mend, scaled, swing, waves
-from affpipe.media.soundclock import Joins, timed
+from affpipe.media.sound.heard import Heard
+from affpipe.media.sound.mixing import Mixer
+from affpipe.media.sound.samples import Packer, mend, scaled, swing, waves
+from affpipe.media.sound.soundclock import Joins, timed
 from affpipe.media.tracks import QUIET
 
 BLOCK = 1 << 16  # samples that are given out at once: what is held in memory

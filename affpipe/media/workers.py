@@ -7,9 +7,9 @@ import numpy as np
 
 from affpipe.faces.which import share_with_face
 from affpipe.jobs import Context, Job, Worker
-from affpipe.media.audio import extract, length
-from affpipe.media.heard import Heard
 from affpipe.media.probe import probe
+from affpipe.media.sound.audio import extract, length
+from affpipe.media.sound.heard import Heard
 from affpipe.media.tracks import video_track
 from affpipe.store.flac import write_flac
 from affpipe.system.files import sha256
@@ -77,7 +77,7 @@ def vad(context: Context) -> Worker:
     """Voice activity: values (R, 1) float32 probability of speech in each step of 32 ms; the last one ends with the track."""
     import torch
 
-    from affpipe.encoders.silero import RATE_HZ, STEP, load, published
+    from affpipe.media.sound.voice import RATE_HZ, STEP, load, published
 
     # Always on a CPU, where a minute of sound takes a twentieth of a second.
     detector = load(published(), device=torch.device("cpu"))

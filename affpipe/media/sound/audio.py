@@ -13,11 +13,11 @@ import numpy as np
 
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import AbsentError
-from affpipe.media.decode import chosen
-from affpipe.media.heard import Heard
-from affpipe.media.laying import lay
+from affpipe.media.picture.decode import chosen
 from affpipe.media.reader import VideoPass, decoded, encrypted, locked, open_media, packets, unreadable, words
-from affpipe.media.soundclock import JUMP_S
+from affpipe.media.sound.heard import Heard
+from affpipe.media.sound.laying import lay
+from affpipe.media.sound.soundclock import JUMP_S
 from affpipe.media.tracks import QUIET, Wanted, audio_track
 
 log = logging.getLogger(__name__)

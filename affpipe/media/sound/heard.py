@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from affpipe.media.mixing import LOST_DB
-from affpipe.media.soundclock import Told
+from affpipe.media.sound.mixing import LOST_DB
+from affpipe.media.sound.soundclock import Told
 from affpipe.media.tracks import Choice
 
 MOSTLY = 0.5  # share of silence above which it is worth a word

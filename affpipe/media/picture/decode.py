@@ -13,11 +13,11 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from affpipe.core.errors import InputError, MediaError
-from affpipe.media import hdr
-from affpipe.media.deinterlace import deinterlaced
 from affpipe.media.opening import local
+from affpipe.media.picture import hdr
+from affpipe.media.picture.deinterlace import deinterlaced
+from affpipe.media.picture.shown import orient, resample
 from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
-from affpipe.media.shown import orient, resample
 from affpipe.media.tracks import video_track
 from affpipe.system import memory
 

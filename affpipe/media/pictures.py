@@ -14,7 +14,7 @@ def pictures(job: Job, axis: FrameAxis, wanted: np.ndarray | None = None) -> Ite
 
     MediaError where there are more frames than on the axis.
     """
-    from affpipe.media.decode import frames
+    from affpipe.media.picture.decode import frames
 
     s = job.plan.settings.frames
     ways = {"track": job.video_track(), "deinterlace": s.deinterlace, "tone_map": s.tone_map}

@@ -1,0 +1,1 @@
+"""Pictures: decoded frames as a player shows them."""

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from affpipe.faces.detect import MediaPipeDetector
-from affpipe.faces.interpolate import Face, follow
+from affpipe.faces.follow import Face, follow
+from affpipe.faces.settings import Faces
 from affpipe.faces.track import Tracker, iou
 from affpipe.media.picture.decode import frames
-from affpipe.settings.media import Faces
 from benchmarks.speed.inputs import SMALL, film
 
 EVERY = (2, 3, 5, 10)

@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from affpipe import cli, plan
 from affpipe.core.section import Section
-from affpipe.settings.media import Faces, Subject
+from affpipe.faces.settings import Faces, Subject
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

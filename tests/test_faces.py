@@ -13,7 +13,7 @@ from affpipe.core.errors import InputError, SettingsError, StoreError, WeightsEr
 from affpipe.faces.crop import cut, decode_jpeg, encode_jpeg, square
 from affpipe.faces.detect import MediaPipeDetector, clip
 from affpipe.faces.landmarks import MARGIN, FaceMesh
-from affpipe.faces.quiet import quiet_start
+from affpipe.faces.mediapipe import quiet_start
 from affpipe.faces.subject import choose, choose_tracks
 
 

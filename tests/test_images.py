@@ -259,7 +259,7 @@ def test_what_an_encoder_of_faces_sees_is_the_whole_image(pair):
 
 
 def test_more_images_than_a_block_are_all_kept(film, tmp_path, monkeypatch):
-    monkeypatch.setattr("affpipe.stages.faces.BLOCK", 4)
+    monkeypatch.setattr("affpipe.faces.workers.BLOCK", 4)
     made = Made(tmp_path / "cache", film, {"left": fill(tmp_path / "a", *range(1, 10))}, "faces", "subject")
     with made.open("subject", "pair_left") as who:
         assert np.flatnonzero(who.valid).tolist() == list(range(9))

@@ -11,13 +11,13 @@ from small_run import SETTINGS, Run
 from typer.testing import CliRunner
 
 from affpipe import cli, config, newvideo, notes
+from affpipe.faces import workers as faces_stages
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
 from affpipe.media import workers as media_stages
 from affpipe.newvideo import Predicted
 from affpipe.notes import Note
 from affpipe.plan import Item, Plan
-from affpipe.stages import faces as faces_stages
 from affpipe.store import streams
 
 LEFT, RIGHT = (0.0, 0.0, 20.0, 20.0), (70.0, 0.0, 90.0, 20.0)

@@ -12,6 +12,7 @@ import pytest
 
 from affpipe.core.errors import MediaError
 from affpipe.doctor import videos
+from affpipe.faces import workers as face_stages
 from affpipe.faces.crop import decode_jpeg
 from affpipe.faces.detect import Detection
 from affpipe.importers import check, facts
@@ -21,7 +22,6 @@ from affpipe.media.declared import declared
 from affpipe.media.picture import decode, hdr, shown
 from affpipe.media.pictures import pictures
 from affpipe.media.probe import probe
-from affpipe.stages import faces as face_stages
 from affpipe.store.streams import Stream
 
 F = Fraction

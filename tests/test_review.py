@@ -15,6 +15,7 @@ from affpipe import cli, jobs, manifest, workers
 from affpipe.config import overlay, parse
 from affpipe.core.errors import InputError, ManifestError, StoreError
 from affpipe.core.tasks.task import VA
+from affpipe.faces import workers as stages
 from affpipe.faces.crop import cut, encode_jpeg
 from affpipe.faces.subject import RULES, choose
 from affpipe.jobs import Context, Job
@@ -22,7 +23,6 @@ from affpipe.plan import Plan
 from affpipe.review.review import Outcome, review
 from affpipe.review.sheet import LANES, THUMBS
 from affpipe.review.tracks import AMBIGUOUS, Faces, ambiguity, doubts, tracks, why
-from affpipe.stages import faces as stages
 from affpipe.store import streams
 from affpipe.store.index import Entry, write_index
 

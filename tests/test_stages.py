@@ -10,13 +10,13 @@ import pytest
 from affpipe.config import parse
 from affpipe.core.errors import MediaError, SettingsError, WeightsError
 from affpipe.faces import landmarks
+from affpipe.faces import workers as face_stages
 from affpipe.faces.detect import Detection
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
 from affpipe.media import workers as media_stages
 from affpipe.media.picture import decode
 from affpipe.plan import Plan
-from affpipe.stages import faces as face_stages
 from affpipe.store.streams import Stream
 from affpipe.system.weights.pin import checkpoint
 from affpipe.system.weights.records import read_record, record

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from affpipe.core.errors import InputError
+from affpipe.faces.appearance import LENGTH, likeness, look
 from affpipe.faces.detect import Detection, MediaPipeDetector
-from affpipe.faces.interpolate import Face, follow
-from affpipe.faces.look import LENGTH, likeness, look
+from affpipe.faces.follow import Face, follow
 from affpipe.faces.track import Tally, Tracker, iou
 from affpipe.media.picture.decode import frames as decode
 

@@ -12,13 +12,13 @@ from affpipe.config import overlay, parse
 from affpipe.core.errors import SettingsError, WeightsError
 from affpipe.demo.clips import CLIPS
 from affpipe.demo.render import render_clip
+from affpipe.faces import workers as stages
 from affpipe.faces.crop import decode_jpeg, square
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
 from affpipe.media import workers as media_stages
 from affpipe.media.picture.decode import frames as decode
 from affpipe.plan import Plan
-from affpipe.stages import faces as stages
 from affpipe.store.streams import Stream
 
 CONFIG = yaml.safe_load((Path(__file__).resolve().parents[1] / "config.yaml").read_text())

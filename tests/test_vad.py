@@ -17,6 +17,7 @@ from affpipe.demo.signals import RATE as RATE_OF_DRIVE
 from affpipe.demo.signals import Drive
 from affpipe.demo.voice import SAMPLE_RATE, speak
 from affpipe.faces import mouth
+from affpipe.faces import workers as face_stages
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
 from affpipe.media import workers as media_stages
@@ -24,7 +25,6 @@ from affpipe.media.probe import probe
 from affpipe.media.sound import voice
 from affpipe.media.sound.audio import extract
 from affpipe.plan import Plan
-from affpipe.stages import faces as face_stages
 from affpipe.store.flac import write_flac
 from affpipe.store.streams import Stream
 

@@ -14,7 +14,7 @@ import numpy as np
 import skimage.data
 
 from affpipe.faces.landmarks import FaceMesh
-from affpipe.faces.quiet import quiet_start
+from affpipe.faces.mediapipe import quiet_start
 
 ZOOM, KEEP_ROWS = 2, 400  # enlargement; rows of the original that can ever be in a frame
 INNER_UPPER = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 
 from affpipe.core.errors import InputError, SettingsError
-from affpipe.faces.quiet import quiet_start
+from affpipe.faces.mediapipe import quiet_start
 
 SHORT_RANGE, FULL_RANGE = 0, 1  # MediaPipe's `model_selection`
 MODELS = {"full_range": (FULL_RANGE,), "short_range": (SHORT_RANGE,), "both": (FULL_RANGE, SHORT_RANGE)}

@@ -12,7 +12,7 @@ import numpy as np
 
 from affpipe.core.errors import WeightsError
 from affpipe.faces.detect import check_frame
-from affpipe.faces.quiet import quiet_start
+from affpipe.faces.mediapipe import quiet_start
 
 POINTS = 478
 MARGIN = 0.5  # the crop margin that suits the network

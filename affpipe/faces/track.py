@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from affpipe.core.errors import InputError
-from affpipe.faces.look import LENGTH, likeness
+from affpipe.faces.appearance import LENGTH, likeness
 
 KEEP = 0.9  # of a track's mean look, with each further box: what passes before a face for a few frames leaves it be
 SPEED = 1.0  # box sides a frame: no face moves faster

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from affpipe import manifest
 from affpipe.core.errors import InputError
+from affpipe.faces.settings import Subject
 from affpipe.jobs import Progress
 from affpipe.plan import Item, Plan
 from affpipe.review import collect, decisions
 from affpipe.review.collect import Missing
 from affpipe.review.sheet import Sheet
-from affpipe.settings.media import Subject
 from affpipe.settings.run import Settings
 from affpipe.system import disk, outputs
 

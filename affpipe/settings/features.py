@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from affpipe.core.section import HEX, Section, later, speed
-from affpipe.settings.media import Windowed
+from affpipe.faces.settings import Windowed
 
 DATASETS = {  # encoder -> what its stream offers to a model; of the others `values` alone
     "grada": ("values", "emotion", "va"),

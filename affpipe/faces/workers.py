@@ -11,8 +11,8 @@ from affpipe.core.axis import FrameAxis, segments
 from affpipe.core.errors import MediaError
 from affpipe.faces import crop as cropping
 from affpipe.faces import images
-from affpipe.faces import mouth as opening
 from affpipe.faces.detect import Detector, MediaPipeDetector
+from affpipe.faces.mouth import inner_lip_area, opening, smooth, voice_ratio, windows, with_voice
 from affpipe.faces.subject import choose, choose_tracks
 from affpipe.faces.track import Tally, Tracker
 from affpipe.jobs import Context, Job, Worker, blank, blocks
@@ -39,7 +39,7 @@ def faces(context: Context) -> Worker:
 
 def _of_video(context: Context) -> Worker:
     """Faces that a detector finds and a tracker follows."""
-    from affpipe.faces.interpolate import follow
+    from affpipe.faces.follow import follow
 
     s = context.settings
     detector, random = _detector(context)
@@ -209,7 +209,7 @@ def landmarks(context: Context) -> Worker:
 
 def _area(mesh: Stream, block: slice) -> np.ndarray:
     points = np.where(mesh.valid[block, None, None], mesh.rows("values", block.start, block.stop), np.nan)
-    return opening.inner_lip_area(points)
+    return inner_lip_area(points)
 
 
 def mouth(context: Context) -> Worker:
@@ -220,8 +220,8 @@ def mouth(context: Context) -> Worker:
         with job.open("landmarks") as mesh:
             valid, fps, start_s, end_s = mesh.valid, mesh.fps, mesh.start_s, mesh.end_s
             area = np.concatenate([_area(mesh, block) for block in blocks(len(mesh), BLOCK)])
-        open_ = opening.opening(area, valid, smooth_frames=s.smooth_frames, compat=s.compat)
-        open_ = opening.smooth(open_, float(fps), gap_s=s.gap_s, burst_s=s.burst_s)
+        open_ = opening(area, valid, smooth_frames=s.smooth_frames, compat=s.compat)
+        open_ = smooth(open_, float(fps), gap_s=s.gap_s, burst_s=s.burst_s)
         values = np.stack([np.nan_to_num(area), open_], axis=1).astype(np.float32)
         job.write(job.header(fps, columns=("area", "open")), values=values, start_s=start_s, end_s=end_s, valid=valid)
 
@@ -237,13 +237,13 @@ def speech(context: Context) -> Worker:
         with job.open("mouth") as lips:
             open_, seen, fps = lips.rows()[:, 1] > 0, lips.valid, lips.fps
         cut = segments(axis.start_s, axis.end_s, length_s=s.length_s, hop_s=s.hop_s)
-        table = opening.windows(open_, seen, axis, cut, min_open_ratio=s.min_open_ratio, min_coverage=s.min_coverage)
+        table = windows(open_, seen, axis, cut, min_open_ratio=s.min_open_ratio, min_coverage=s.min_coverage)
         columns = {"open_s": table.open_s, "coverage": table.coverage, "retained": table.retained}
         if vad.model != "none":
             with job.open("vad") as voice:
                 voiced = voice.rows()[:, 0] >= vad.min_probability
-                ratio = opening.voice_ratio(voiced, voice.start_s, voice.end_s, cut)
-            keep = opening.with_voice(table.retained, ratio, min_voice_ratio=s.min_voice_ratio, combine=s.combine)
+                ratio = voice_ratio(voiced, voice.start_s, voice.end_s, cut)
+            keep = with_voice(table.retained, ratio, min_voice_ratio=s.min_voice_ratio, combine=s.combine)
             columns |= {"retained": keep, "voice": ratio}
         values = np.stack(list(columns.values()), axis=1).astype(np.float32)
         header = job.header(fps, columns=tuple(columns))

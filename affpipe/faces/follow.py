@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from affpipe.core.errors import InputError
+from affpipe.faces.appearance import LENGTH, look
 from affpipe.faces.detect import Detector
-from affpipe.faces.look import LENGTH, look
 from affpipe.faces.track import Tracker, iou
 
 

@@ -17,8 +17,8 @@ from affpipe.system.weights.pin import checkpoint
 from affpipe.system.weights.reading import first_line
 
 if TYPE_CHECKING:  # transformers takes seconds to import, and most models need none of it
-    from affpipe.encoders.wavlm import WavLM
-    from affpipe.encoders.wavlm_layers import Top, Trunk
+    from affpipe.encoders.wavlm.layers import Top, Trunk
+    from affpipe.encoders.wavlm.network import WavLM
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ def load(plan: Plan, model: str) -> Backbone | None:
     trained, cached = _wants(plan, model)
     if cached and not trained:
         return None
-    from affpipe.encoders.wavlm_layers import split
+    from affpipe.encoders.wavlm.layers import split
 
     encoder, random = _encoder(plan, model, trained)
     trunk, top = split(encoder, trained)
@@ -63,7 +63,7 @@ def again(plan: Plan, model: str, record: dict[str, Any] | None) -> Backbone | N
     trained, cached = _wants(plan, model)
     if cached and record is None:
         return None
-    from affpipe.encoders.wavlm_layers import Top
+    from affpipe.encoders.wavlm.layers import Top
 
     try:
         if record and record["layers"] != trained:
@@ -83,7 +83,7 @@ def again(plan: Plan, model: str, record: dict[str, Any] | None) -> Backbone | N
 @lru_cache(maxsize=1)
 def _trunk(plan: Plan, model: str, trained: int) -> "tuple[Trunk, tuple[str, ...]]":
     """One for all folds of a model: nothing changes it, and it is large."""
-    from affpipe.encoders.wavlm_layers import split
+    from affpipe.encoders.wavlm.layers import split
 
     encoder, random = _encoder(plan, model, trained)
     return split(encoder, trained)[0], random
@@ -97,7 +97,7 @@ def _wants(plan: Plan, model: str) -> tuple[int, bool]:
 
 
 def _encoder(plan: Plan, model: str, trained: int) -> "tuple[WavLM, tuple[str, ...]]":
-    from affpipe.encoders import wavlm
+    from affpipe.encoders.wavlm import network as wavlm
 
     feature = Context(plan, plan.settings.models[model].reads)
     path, random = checkpoint(feature)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from affpipe.core.errors import SettingsError
 from affpipe.core.section import Section
-from affpipe.settings.features import Feature
+from affpipe.encoders.settings import Feature
 from affpipe.settings.models import ModelSettings
 from affpipe.settings.plain import kinds, misread
 from affpipe.settings.run import Settings

@@ -15,7 +15,7 @@ from typing import Any
 
 from affpipe import overlaps
 from affpipe.core.errors import ManifestError, StoreError
-from affpipe.encoders.specs import ENCODERS
+from affpipe.encoders.table import ENCODERS
 from affpipe.faces import images
 from affpipe.manifest import Row, check_images, fold_groups, read_curation
 from affpipe.media.identity import fingerprint

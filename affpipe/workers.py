@@ -14,11 +14,11 @@ STAGES = {  # stage or encoder -> the module whose function of that name makes t
     "landmarks": "affpipe.faces.workers",
     "mouth": "affpipe.faces.workers",
     "speech": "affpipe.faces.workers",
-    "mesh": "affpipe.stages.features",
-    "grada": "affpipe.stages.features",
-    "qwen3vl": "affpipe.stages.features",
-    "wavlm": "affpipe.stages.features",
-    "logmel": "affpipe.stages.features",
+    "mesh": "affpipe.encoders.workers",
+    "grada": "affpipe.encoders.workers",
+    "qwen3vl": "affpipe.encoders.workers",
+    "wavlm": "affpipe.encoders.workers",
+    "logmel": "affpipe.encoders.workers",
 }
 
 

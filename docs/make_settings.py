@@ -10,9 +10,9 @@ import annotated_types as limits
 from pydantic.fields import FieldInfo
 
 from affpipe.core.section import Section
+from affpipe.encoders.settings import Grada, LogMel, Mesh, Qwen3VL, WavLM
 from affpipe.faces.settings import Faces, Landmarks, Mouth, Speech, Subject
 from affpipe.media.settings import Audio, Frames, Vad
-from affpipe.settings.features import Grada, LogMel, Mesh, Qwen3VL, WavLM
 from affpipe.settings.models import (
     ChunkModel,
     CrossAttentionModel,

@@ -14,7 +14,7 @@ from affpipe import predictor, sequences, workers
 from affpipe.config import parse
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import SettingsError
-from affpipe.encoders.specs import ENCODERS
+from affpipe.encoders.table import ENCODERS
 from affpipe.formats import write_labels
 from affpipe.jobs import Context, Job
 from affpipe.manifest import read
@@ -181,7 +181,7 @@ def test_a_frozen_closing_norm_is_in_no_group_and_stays(folder, cached):
 def test_frozen_layers_run_as_in_training_while_the_model_is_fitted_and_never_otherwise(folder, monkeypatch):
     """A fit of its own draws, the same in a fit that was stopped; what is predicted knows none of them."""
     from affpipe import backbone
-    from affpipe.encoders.wavlm_layers import Trunk
+    from affpipe.encoders.wavlm.layers import Trunk
 
     calls: list[tuple[int, bool]] = []
     once = Trunk.__call__

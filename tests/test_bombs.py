@@ -28,7 +28,8 @@ from affpipe import backbone, predictor
 from affpipe.config import parse
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import InputError, MediaError, SettingsError, StoreError, WeightsError
-from affpipe.encoders import qwen3vl, wavlm
+from affpipe.encoders.qwen3vl import network as qwen3vl
+from affpipe.encoders.wavlm import network as wavlm
 from affpipe.faces import crop, images
 from affpipe.jobs import Job
 from affpipe.media import reader

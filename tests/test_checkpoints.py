@@ -18,7 +18,9 @@ from safetensors.torch import load_file
 import affpipe
 from affpipe import cli
 from affpipe.core.errors import WeightsError
-from affpipe.encoders import grada, qwen3vl, wavlm
+from affpipe.encoders.grada import network as grada
+from affpipe.encoders.qwen3vl import network as qwen3vl
+from affpipe.encoders.wavlm import network as wavlm
 from affpipe.faces import yolo
 from affpipe.media.sound import voice
 from affpipe.predictor import model_path

@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from affpipe.core.errors import InputError, WeightsError
-from affpipe.encoders import logmel, qwen3vl, wavlm
-from affpipe.encoders.specs import ENCODERS
+from affpipe.encoders.logmel import network as logmel
+from affpipe.encoders.qwen3vl import network as qwen3vl
+from affpipe.encoders.table import ENCODERS
+from affpipe.encoders.wavlm import network as wavlm
 from affpipe.weights.tiny import make_tiny
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}

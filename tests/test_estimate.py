@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from affpipe import build, cli, config, estimate, lengths, sizes
 from affpipe.core.errors import InputError, MediaError, WeightsError
 from affpipe.doctor import examine
+from affpipe.encoders import workers as feature_stages
 from affpipe.faces import workers as face_stages
 from affpipe.jobs import Context, Job
 from affpipe.lengths import Length, Lengths
@@ -23,7 +24,6 @@ from affpipe.media import workers as media_stages
 from affpipe.media.declared import declared
 from affpipe.plan import Plan
 from affpipe.settings.run import Settings
-from affpipe.stages import features as feature_stages
 from affpipe.system.job_record import JobRecord
 from affpipe.system.weights import network_sizes as sizes_of
 from affpipe.system.weights.network_sizes import PUBLISHED, network

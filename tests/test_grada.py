@@ -14,13 +14,13 @@ from torch import nn
 
 from affpipe.config import parse
 from affpipe.core.errors import InputError, SettingsError, WeightsError
-from affpipe.encoders import grada
-from affpipe.encoders.grada import Embedded, GradaNet, letterbox
+from affpipe.encoders import workers
+from affpipe.encoders.grada import network as grada
+from affpipe.encoders.grada.network import Embedded, GradaNet, letterbox
 from affpipe.faces import crop as cropping
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
 from affpipe.plan import Plan
-from affpipe.stages import features
 from affpipe.store.streams import Stream
 from affpipe.system.compat import ensure_torchvision
 from affpipe.system.weights import records
@@ -397,7 +397,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
 
 def run(plan: Plan, boxes: list, row: list[int]) -> Stream:
     job = store(plan, boxes, row)
-    features.grada(Context(plan, "grada"))(job)
+    workers.grada(Context(plan, "grada"))(job)
     return Stream(job.path, key=plan.key("grada"), identity=job.item.identity)
 
 
@@ -459,7 +459,7 @@ def test_rows_are_frames_and_what_was_not_seen_is_zero(planned, seen, monkeypatc
     boxes, row = [BOXES["square"], BOXES["tall"], BOXES["wide"]], [2, -1, 0, 0, -1, -1, -1, 1]
     want = np.array([[(b[0] + b[2] - 1) / 2, (b[1] + b[3] - 1) / 2] for b in boxes])
     for size in (256, 2):  # of a block; with 2, one block has no face
-        monkeypatch.setattr(features, "FACES", size)
+        monkeypatch.setattr(workers, "FACES", size)
         with run(planned(), boxes, row) as out:
             assert out.valid.tolist() == [r >= 0 for r in row]
             np.testing.assert_allclose(out.start_s, np.arange(8) / 25)

@@ -16,6 +16,7 @@ import yaml
 from affpipe import jobs, publish, workers
 from affpipe.config import overlay, parse
 from affpipe.core.errors import InputError, ManifestError, MediaError, SettingsError
+from affpipe.encoders.workers import inner
 from affpipe.faces import images
 from affpipe.faces.crop import cut, decode_jpeg, encode_jpeg
 from affpipe.faces.detect import MediaPipeDetector
@@ -25,7 +26,6 @@ from affpipe.media.picture.decode import frames as decode
 from affpipe.newvideo import predict
 from affpipe.plan import Plan
 from affpipe.review.review import review
-from affpipe.stages.features import inner
 from affpipe.store.index import Entry
 from affpipe.store.streams import Stream
 from affpipe.system import disk

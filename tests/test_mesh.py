@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from affpipe.core.errors import InputError
-from affpipe.encoders.mesh import FEATURES, POINTS, TEMPLATE, MeshEncoder, aligned
+from affpipe.encoders.mesh.network import FEATURES, POINTS, TEMPLATE, MeshEncoder, aligned
 
 encoder = MeshEncoder()
 

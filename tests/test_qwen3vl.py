@@ -17,14 +17,14 @@ from safetensors.torch import load_file, save_file
 from affpipe.config import overlay, parse
 from affpipe.core.axis import FrameAxis, segments
 from affpipe.core.errors import InputError, WeightsError
-from affpipe.encoders import qwen3vl
-from affpipe.encoders.qwen3vl import EMBEDDINGS, Behaviour
+from affpipe.encoders import workers
+from affpipe.encoders.qwen3vl import network as qwen3vl
+from affpipe.encoders.qwen3vl.network import EMBEDDINGS, Behaviour
+from affpipe.encoders.settings import DATASETS
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
 from affpipe.media.picture import decode
 from affpipe.plan import Plan
-from affpipe.settings.features import DATASETS
-from affpipe.stages import features
 from affpipe.store import streams
 from affpipe.store.streams import Stream
 from affpipe.weights.tiny import make_tiny
@@ -414,7 +414,7 @@ def _worked(plan: Plan, batch_size: int) -> Job:
         valid=np.ones(FRAMES, bool),
     )
     job = Job(plan, "qwen3vl", item)
-    features.qwen3vl(Context(plan, "qwen3vl"))(job)
+    workers.qwen3vl(Context(plan, "qwen3vl"))(job)
     return job
 
 
@@ -461,10 +461,10 @@ def test_the_stage_pools_what_the_setting_says(plan: Plan) -> None:
 def test_a_value_beyond_float16_names_the_video() -> None:
     job = SimpleNamespace(name="behaviour", item=SimpleNamespace(id="clip7"))
     good = np.array([[65504.0, -1e-3]], np.float32)
-    assert features._half(job, "visual_std", good).tolist() == [[65504.0, np.float16(-1e-3)]]
+    assert workers._half(job, "visual_std", good).tolist() == [[65504.0, np.float16(-1e-3)]]
     for bad in (7e4, np.inf, np.nan):
         with pytest.raises(WeightsError, match=r"behaviour: clip7: want visual_std finite and within 65504, got (70000|inf|nan); fetch"):
-            features._half(job, "visual_std", np.array([[1.0, bad]], np.float32))
+            workers._half(job, "visual_std", np.array([[1.0, bad]], np.float32))
 
 
 def test_frames_are_let_go_when_no_later_segment_wants_them() -> None:
@@ -482,7 +482,7 @@ def test_frames_are_let_go_when_no_later_segment_wants_them() -> None:
             yield index, index / FPS, image
 
     cut = segments(axis.start_s, axis.end_s, length_s=4.0, hop_s=2.0)
-    got = list(features._clips(fake, axis, cut, 16))
+    got = list(workers._clips(fake, axis, cut, 16))
     assert len(got) == len(cut) == 19
     assert all(clip.shape == (16, 2, 2, 3) for clip, _ in got)
     for (clip, times), (start, _) in zip(got, cut, strict=True):
@@ -496,6 +496,6 @@ def test_a_segment_within_a_gap_gets_the_frame_before_it() -> None:
         return ((i, 0.0, np.full((1, 1, 3), i, np.uint8)) for i in wanted.tolist())
 
     axis = FrameAxis(np.array([0.0, 1.0, 2.0, 9.0, 9.5]), 1)
-    got = list(features._clips(see, axis, np.array([[0.0, 2.5], [3.0, 5.0], [5.0, 9.2], [9.2, 12.0]]), 16))
+    got = list(workers._clips(see, axis, np.array([[0.0, 2.5], [3.0, 5.0], [5.0, 9.2], [9.2, 12.0]]), 16))
     assert [clip[:, 0, 0, 0].tolist() for clip, _ in got] == [[0, 1, 2], [2], [3], [4]]
     assert [times.tolist() for _, times in got] == [[0.0, 1.0, 2.0], [2.0], [9.0], [9.5]]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from affpipe.encoders.qwen3vl import EMBEDDINGS, Qwen3VL, pool
+from affpipe.encoders.qwen3vl.network import EMBEDDINGS, Qwen3VL, pool
 from affpipe.weights.tiny import make_tiny
 from benchmarks.gpu.qwen import TEXT, VISION
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from recipe_layers import ROOT, load
 
-from affpipe.encoders.qwen3vl import published_prompt
+from affpipe.encoders.qwen3vl.network import published_prompt
 from affpipe.settings.run import Settings
 
 FACE, VISUAL, MULTIMODAL, AUDIO = "grada_transformer", "qwen_visual_mamba", "qwen_multimodal_mamba", "wavlm_chunks"

@@ -8,7 +8,7 @@ import pytest
 
 from affpipe import evaluate, formats, manifest, newvideo, submission
 from affpipe.core.errors import ManifestError, MediaError
-from affpipe.encoders import grada
+from affpipe.encoders.grada import network as grada
 from affpipe.faces import mouth_files, yolo
 from affpipe.importers import folder as folders
 from affpipe.system.files import composed, left_by_mac, named, on_disk, read_text

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from affpipe.core.errors import InputError, WeightsError
-from affpipe.encoders import wavlm
-from affpipe.encoders.wavlm_layers import Top, Trunk, split
+from affpipe.encoders.wavlm import network as wavlm
+from affpipe.encoders.wavlm.layers import Top, Trunk, split
 from affpipe.weights.tiny import make_tiny
 
 CPU = torch.device("cpu")

@@ -13,7 +13,9 @@ from typer.testing import CliRunner
 
 from affpipe import cli
 from affpipe.core.errors import WeightsError
-from affpipe.encoders import grada, qwen3vl, wavlm
+from affpipe.encoders.grada import network as grada
+from affpipe.encoders.qwen3vl import network as qwen3vl
+from affpipe.encoders.wavlm import network as wavlm
 from affpipe.system.weights import records
 from affpipe.system.weights.catalog import CATALOG
 from affpipe.system.weights.fetch import fetch

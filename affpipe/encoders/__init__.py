@@ -1,1 +1,1 @@
-"""Encoders: arrays of media in, arrays of features out; one file each."""
+"""Encoders: faces, segments and windows of sound in, features out; a folder each."""

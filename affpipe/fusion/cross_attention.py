@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from affpipe.core.errors import InputError
+from affpipe.core.tensors import keep
 from affpipe.fusion.interface import Fused, check_streams
-from affpipe.heads.blocks import AttentionStack, check_word, keep, projection, regress, regression
+from affpipe.heads.blocks import AttentionStack, check_word, projection, regress, regression
 
 MEAN = "mean"  # of the present modalities, in place of the name of one
 

@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from affpipe.core.errors import InputError
+from affpipe.core.tensors import keep
 from affpipe.fusion.interface import Fused, check_streams
-from affpipe.heads.blocks import AttentionStack, keep, projection
+from affpipe.heads.blocks import AttentionStack, projection
 
 
 class DCMMOE(nn.Module):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from affpipe.core.errors import InputError
-from affpipe.heads.blocks import check_stream
+from affpipe.core.tensors import check_stream
 
 
 class Fused(NamedTuple):

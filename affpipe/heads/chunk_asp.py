@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from affpipe.core.errors import InputError
-from affpipe.heads.blocks import check_stream, keep
+from affpipe.core.tensors import check_stream, keep
 
 Cut = Literal["equal", "rounded"]
 VARIANCE_FLOOR = 1e-6  # below it the standard deviation is constant: the square root has no finite slope at zero

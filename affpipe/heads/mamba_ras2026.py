@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from affpipe.heads.blocks import MODEL_STARTS, check_stream, check_word, exact, keep, projection, regression, start_xavier
+from affpipe.core.tensors import check_stream, keep
+from affpipe.heads.blocks import MODEL_STARTS, check_word, exact, projection, regression, start_xavier
 
 
 class Block(nn.Module):

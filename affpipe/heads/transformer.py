@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from affpipe.heads.blocks import AttentionStack, check_stream, check_word, keep, projection, regress, regression
+from affpipe.core.tensors import check_stream, keep
+from affpipe.heads.blocks import AttentionStack, check_word, projection, regress, regression
 
 EMBEDDINGS = ("layer", "head")
 

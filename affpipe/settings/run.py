@@ -7,9 +7,9 @@ from pydantic import Field, field_validator, model_validator
 
 from affpipe.core.section import Name, Section, after, speed
 from affpipe.core.tasks.task import TASKS
+from affpipe.encoders.settings import DATASETS, Feature, LogMel, WavLM
 from affpipe.faces.settings import Faces, Landmarks, Mouth, Speech, Subject
 from affpipe.media.settings import Audio, Frames, Vad
-from affpipe.settings.features import DATASETS, Feature, LogMel, WavLM
 from affpipe.settings.models import ChunkModel, ModelSettings, RAAVModel, SequenceModel
 
 WAVLM_RATE_HZ = 16000

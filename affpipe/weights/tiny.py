@@ -17,8 +17,8 @@ import torch
 from tokenizers import pre_tokenizers
 from torch import Tensor, nn
 
-from affpipe.encoders.grada import GradaNet
-from affpipe.encoders.qwen3vl import published_prompt
+from affpipe.encoders.grada.network import GradaNet
+from affpipe.encoders.qwen3vl.network import published_prompt
 from affpipe.system.compat import ensure_torchvision, quiet_transformers
 from affpipe.system.weights import records
 

@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from affpipe.core.tensors import keep
 from affpipe.fusion.dcmmoe import DCMMOE
 from affpipe.fusion.interface import Fused
-from affpipe.heads.blocks import keep, sinusoids
+from affpipe.heads.blocks import sinusoids
 
 
 class Batched(nn.Module):

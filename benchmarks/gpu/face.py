@@ -28,7 +28,7 @@ def cases(at: Place) -> Iterator[Case]:
 
 def grada(at: Place, dtype: torch.dtype, batch: int):
     """The encoder of the pipeline."""
-    from affpipe.encoders.grada import Grada, GradaNet
+    from affpipe.encoders.grada.network import Grada, GradaNet
 
     torch.manual_seed(0)
     side = TINY_SIDE if at.tiny else SIDE

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from affpipe.encoders.qwen3vl import Qwen3VL, pool
+from affpipe.encoders.qwen3vl.network import Qwen3VL, pool
 from benchmarks.gpu import arithmetic
 from benchmarks.gpu.clock import Place
 from benchmarks.gpu.rows import Case
@@ -185,7 +185,7 @@ def _language(at: Place, encoder: Qwen3VL, side: tuple[int, int], batch: int) ->
 
 def _frames(at: Place, encoder: Qwen3VL, side: tuple[int, int], batch: int) -> dict[str, float]:
     """`extract`, and beside it the part that makes patches of frames, which are 720p whatever the network then sees."""
-    from affpipe.encoders.qwen3vl import published_prompt
+    from affpipe.encoders.qwen3vl.network import published_prompt
     from affpipe.weights.tiny import processor
 
     full = Qwen3VL(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from affpipe.encoders.wavlm import LARGE, WavLM
+from affpipe.encoders.wavlm.network import LARGE, WavLM
 from benchmarks.gpu import arithmetic
 from benchmarks.gpu.clock import Place
 from benchmarks.gpu.rows import Case

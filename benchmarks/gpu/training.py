@@ -69,8 +69,8 @@ def _raav(at: Place) -> dict[str, float]:
 
 
 def _wavlm(at: Place) -> dict[str, float]:
-    from affpipe.encoders.wavlm import LARGE
-    from affpipe.encoders.wavlm_layers import Top
+    from affpipe.encoders.wavlm.layers import Top
+    from affpipe.encoders.wavlm.network import LARGE
 
     sizes = LARGE | ({"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4} if at.tiny else {})
 

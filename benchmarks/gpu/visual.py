@@ -59,7 +59,7 @@ class OnCPU:
     """Squares are cut and resized by the thread that decodes; the encoder takes them from there."""
 
     def __init__(self, decoder: film.Decoder, path: Path, encoder):
-        from affpipe.encoders.grada import letterbox
+        from affpipe.encoders.grada.network import letterbox
 
         self.decoder, self.path, self.encoder, self.letterbox = decoder, path, encoder, letterbox
         self.shape: tuple[int, ...] = (encoder.side, encoder.side, 3)  # of what a buffer holds of a frame

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from affpipe.encoders.grada import MEAN, STD, Prepared, letterbox
+from affpipe.encoders.grada.network import MEAN, STD, Prepared, letterbox
+from affpipe.encoders.workers import inner
 from affpipe.faces import crop as cropping
 from affpipe.faces.detect import MediaPipeDetector
 from affpipe.media.picture.decode import frames
-from affpipe.stages.features import inner
 from affpipe.store import streams
 from affpipe.system import memory
 from affpipe.system.compat import ensure_torchvision

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from affpipe.encoders import grada
-from affpipe.encoders.grada import DIM, MEAN, STD, GradaNet, letterbox
+from affpipe.encoders.grada import network as grada
+from affpipe.encoders.grada.network import DIM, MEAN, STD, GradaNet, letterbox
 from affpipe.media.picture.decode import frames
 from affpipe.system import memory
 from affpipe.weights.tiny import make_tiny

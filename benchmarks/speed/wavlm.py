@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from affpipe.backbone import Backbone
-from affpipe.encoders.wavlm import LARGE, WavLM
-from affpipe.encoders.wavlm_layers import Top, split
+from affpipe.encoders.wavlm.layers import Top, split
+from affpipe.encoders.wavlm.network import LARGE, WavLM
 from affpipe.predictor import Predictor
 from affpipe.sequences import FULL_SCALE
 from affpipe.settings.models import ChunkModel

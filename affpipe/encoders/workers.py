@@ -19,7 +19,7 @@ FRAMES, FACES, WINDOWS = 512, 256, 16  # rows between two writes: what is held i
 
 def mesh(context: Context) -> Worker:
     """Face geometry per frame: values (T, D) float32, valid where the mesh was found."""
-    from affpipe.encoders.mesh import MeshEncoder
+    from affpipe.encoders.mesh.network import MeshEncoder
 
     encoder = MeshEncoder()
 
@@ -37,7 +37,7 @@ def mesh(context: Context) -> Worker:
 
 def grada(context: Context) -> Worker:
     """The subject's expression per frame: values (T, 256), `emotion` (T, 8) logits and `va` (T, 2), all float32, valid where seen."""
-    from affpipe.encoders.grada import load
+    from affpipe.encoders.grada.network import load
     from affpipe.faces.crop import decode_jpeg
 
     s = context.settings
@@ -81,7 +81,7 @@ def qwen3vl(context: Context) -> Worker:
 
     The video is decoded once; a frame is kept until no later segment wants it.
     """
-    from affpipe.encoders.qwen3vl import load
+    from affpipe.encoders.qwen3vl.network import load
 
     s = context.settings
     folder, random = checkpoint(context)
@@ -118,7 +118,7 @@ def _half(job: Job, name: str, values: np.ndarray) -> np.ndarray:
 
 def _clips(see: Look, axis: FrameAxis, cut: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Frames (n <= count, H, W, 3) and timestamps of each segment, in order, from one sequential pass that `see` makes."""
-    from affpipe.encoders.qwen3vl import thin
+    from affpipe.encoders.qwen3vl.network import thin
 
     first, stop = frames_in(axis.times_s, cut[:, 0], cut[:, 1])
     first = np.where(first < stop, first, np.maximum(first - 1, 0))  # within a gap: the frame that is shown meanwhile
@@ -149,7 +149,7 @@ def wavlm(context: Context) -> Worker:
 
     `steps` (W,) int32 of the F are of real audio, the rest of padding.
     """
-    from affpipe.encoders.wavlm import load
+    from affpipe.encoders.wavlm.network import load
 
     s = context.settings
     folder, random = checkpoint(context)
@@ -160,7 +160,7 @@ def wavlm(context: Context) -> Worker:
 
 def logmel(context: Context) -> Worker:
     """Spectrum per window: values (W, F, mels) float16; `steps` as for `wavlm`."""
-    from affpipe.encoders.logmel import LogMel
+    from affpipe.encoders.logmel.network import LogMel
 
     s = context.settings
     rate = context.plan.settings.audio.sample_rate_hz

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from affpipe.core.errors import WeightsError
-from affpipe.encoders.specs import WAVLM
-from affpipe.heads.blocks import check_stream, keep
+from affpipe.core.tensors import check_stream, keep
+from affpipe.encoders.table import WAVLM
 from affpipe.system.compat import ensure_torchvision
 
 ensure_torchvision()  # transformers' loss functions import it, whatever the model
@@ -35,7 +35,7 @@ from transformers.models.wavlm.modeling_wavlm import (  # noqa: E402
 )
 
 if TYPE_CHECKING:
-    from affpipe.encoders.wavlm import WavLM
+    from affpipe.encoders.wavlm.network import WavLM
 
 CONFIG = (  # what the layers are built from
     *("hidden_size", "intermediate_size", "num_attention_heads", "hidden_act", "layer_norm_eps", "do_stable_layer_norm"),

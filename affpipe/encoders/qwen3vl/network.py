@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 
 from affpipe.core.errors import InputError, WeightsError
-from affpipe.encoders.specs import QWEN3VL
+from affpipe.encoders.table import QWEN3VL
 from affpipe.system.compat import ensure_torchvision, quiet_transformers
 from affpipe.system.weights.declared_sizes import numbers, stored, unfilled
 from affpipe.system.weights.reading import UNREADABLE, first_line, read_json
@@ -74,7 +74,7 @@ EMBEDDINGS = Behaviour._fields[:6]
 
 def published_prompt() -> str:
     """The prompt of Figure 2."""
-    return resources.files("affpipe.encoders").joinpath("behaviour_prompt.txt").read_text(encoding="utf-8").strip()
+    return resources.files("affpipe.encoders.qwen3vl").joinpath("behaviour_prompt.txt").read_text(encoding="utf-8").strip()
 
 
 def thin(n: int, *, count: int = FRAMES) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""GRADA, expression embeddings of face crops."""

@@ -1,0 +1,1 @@
+"""Log-mel spectrograms of windows of sound."""

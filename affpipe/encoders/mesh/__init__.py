@@ -1,0 +1,1 @@
+"""FaceMesh geometry of the subject's face."""

@@ -1,0 +1,1 @@
+"""WavLM, hidden states of windows of sound."""

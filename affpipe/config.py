@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from affpipe.core.errors import SettingsError
 from affpipe.core.section import Section
 from affpipe.encoders.settings import Feature
-from affpipe.settings.models import ModelSettings
+from affpipe.models.settings import ModelSettings
 from affpipe.settings.plain import kinds, misread
 from affpipe.settings.run import Settings
 from affpipe.yamlfile import read_yaml

@@ -13,10 +13,10 @@ from affpipe.core.errors import AffpipeError, InputError, MediaError, StoreError
 from affpipe.jobs import Progress
 from affpipe.manifest import SUBJECTS, Row, check_video_name
 from affpipe.media.identity import fingerprint
+from affpipe.models.predictor import model_path
+from affpipe.models.workers import frames_of
 from affpipe.notes import Note
 from affpipe.plan import Item, Plan
-from affpipe.predict import frames_of
-from affpipe.predictor import model_path
 from affpipe.runs import read_run
 from affpipe.store import cache, streams
 from affpipe.store.index import Entry

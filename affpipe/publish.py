@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, basis, caveats, evaluate, formats, latefusion, ledger, report, sequences
+from affpipe import __version__, basis, caveats, evaluate, formats, latefusion, ledger, report
 from affpipe import published as results
 from affpipe.core.errors import InputError
 from affpipe.core.tasks import metrics
@@ -19,8 +19,9 @@ from affpipe.core.tasks.metrics import Video
 from affpipe.core.tasks.task import TASKS
 from affpipe.jobs import Job
 from affpipe.latefusion import Study
+from affpipe.models import inputs
+from affpipe.models.workers import frames_of
 from affpipe.plan import Item, Plan
-from affpipe.predict import frames_of
 from affpipe.runs import read_run
 from affpipe.store.index import Entry
 from affpipe.system import disk, jsonfile
@@ -132,7 +133,7 @@ def _truth(plan: Plan, entries: dict[str, Entry], item: Item, partition: str) ->
     tasks = item.row.labelled(plan.settings.tasks, partition)
     if not tasks or entries[item.id].status != "done":
         return {}
-    found = sequences.frame_labels(Job(plan, plan.settings.publish, item))
+    found = inputs.frame_labels(Job(plan, plan.settings.publish, item))
     return {task: found[task] for task in tasks}
 
 

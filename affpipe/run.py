@@ -182,7 +182,7 @@ def fit_model(settings: Path, model: str, out: Path, *, fold: int | None = None,
     with recording(plan.record_of_fit(model, fold), record), cache.mending(), disk.alone(out.with_suffix(".lock")):
         if resources.of_fit(plan, model).gpu:
             record.gpu = device.claim()
-        from affpipe.training import fit, write_fit
+        from affpipe.models.fit import fit, write_fit
 
         shards = [s for s in plan.shards if s.startswith("fit")]
         entries = read_entries(plan, plan.learns(model), shards)

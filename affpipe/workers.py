@@ -25,6 +25,6 @@ STAGES = {  # stage or encoder -> the module whose function of that name makes t
 def start(context: Context) -> Worker:
     """The worker of a stage, its networks loaded."""
     if context.name in context.plan.settings.models:
-        return import_module("affpipe.predict").stage(context)
+        return import_module("affpipe.models.workers").stage(context)
     name = context.plan.kind(context.name)
     return getattr(import_module(STAGES[name]), name)(context)

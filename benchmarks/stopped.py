@@ -55,8 +55,8 @@ def work(folder: Path, cache: Path, model: str) -> None:
     from learnable import entries
 
     from affpipe.jobs import Context, Job
-    from affpipe.predict import stage
-    from affpipe.training import fit, write_fit
+    from affpipe.models.fit import fit, write_fit
+    from affpipe.models.workers import stage
 
     plan = planned(folder, cache)
     print(BEGUN, flush=True)

@@ -13,7 +13,7 @@ from affpipe.core.section import Section
 from affpipe.encoders.settings import Grada, LogMel, Mesh, Qwen3VL, WavLM
 from affpipe.faces.settings import Faces, Landmarks, Mouth, Speech, Subject
 from affpipe.media.settings import Audio, Frames, Vad
-from affpipe.settings.models import (
+from affpipe.models.settings import (
     ChunkModel,
     CrossAttentionModel,
     DCMMOEModel,
@@ -23,8 +23,8 @@ from affpipe.settings.models import (
     SequenceModel,
     TransformerModel,
 )
+from affpipe.models.training_settings import Augment, AULoss, ExprLoss, Loss, Smooth, Training, VALoss
 from affpipe.settings.run import CrossValidation, LateFusion, PublishedRow, Reference, Settings
-from affpipe.settings.training import Augment, AULoss, ExprLoss, Loss, Smooth, Training, VALoss
 
 PAGE = Path(__file__).with_name("settings.md")
 HEAD = """\

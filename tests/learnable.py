@@ -13,11 +13,11 @@ from affpipe.core.axis import FrameAxis, frames_in, segments
 from affpipe.formats import write_labels
 from affpipe.jobs import Context, Job
 from affpipe.manifest import read
+from affpipe.models.fit import fit
+from affpipe.models.workers import stage
 from affpipe.plan import Item, Plan
-from affpipe.predict import stage
 from affpipe.stages.labels import labels
 from affpipe.store.index import Entry
-from affpipe.training import fit
 
 FPS, FRAMES, STREAMS = Fraction(25), 200, ("a", "b", "c", "d")
 PARTITION = {"a": "train", "b": "train", "c": "validation", "d": "test"}

@@ -10,7 +10,6 @@ import pytest
 import torch
 from learnable import FRAMES, MODELS, PARTITION, entries, fit_and_apply, make_plan
 
-from affpipe import predictor, sequences
 from affpipe.config import parse
 from affpipe.core.align import align, interpolate
 from affpipe.core.axis import FrameAxis, segments
@@ -18,17 +17,18 @@ from affpipe.core.errors import SettingsError
 from affpipe.core.tasks.metrics import va_scores
 from affpipe.faces import mouth
 from affpipe.formats import write_labels
-from affpipe.fusion.raav import RAAV
 from affpipe.jobs import Context, Job, inherited
 from affpipe.manifest import read
+from affpipe.models import inputs, predictor
+from affpipe.models.fit import _labelled
+from affpipe.models.fusions.raav import RAAV
+from affpipe.models.inputs import Packed
+from affpipe.models.predictor import Predictor
+from affpipe.models.settings import ChunkModel
+from affpipe.models.workers import frames_of
 from affpipe.plan import Item, Plan
-from affpipe.predict import frames_of
-from affpipe.predictor import Predictor
-from affpipe.sequences import Packed
-from affpipe.settings.models import ChunkModel
 from affpipe.stages.labels import labels
 from affpipe.store.index import Entry
-from affpipe.training import _labelled
 
 SECONDS = 4
 RATES = (Fraction(25), Fraction(30), Fraction(30000, 1001), Fraction(24000, 1001))
@@ -153,8 +153,8 @@ def made_up(folder: Path, rule: str, expand: str, streams: int = 10) -> tuple[np
         put(plan, "wavlm", item, np.ones((len(cut), 199, 1), np.float16), *cut.T, steps=np.full(len(cut), 199, np.int32))
         labels(Context(plan, "labels"))(Job(plan, "labels", plan.item("labels", item)))
         job, settings = Job(plan, "voice", item), plan.settings.models["voice"]
-        sequence = sequences.read(job, settings)
-        exact, known = sequences.labels(job, sequence, settings, item.row.partition)
+        sequence = inputs.read(job, settings)
+        exact, known = inputs.labels(job, sequence, settings, item.row.partition)
         assert known.all(axis=2)[sequence.usable].all()
         times = {"start_s": sequence.start_s.ravel(), "end_s": sequence.end_s.ravel(), "valid": sequence.usable.ravel()}
         source = np.repeat(sequence.source, SECONDS)
@@ -208,8 +208,8 @@ def test_a_rule_says_which_windows_are_learned_from_and_which_are_asked(tmp_path
     plan = plan_with(tmp_path, speech_only=rule)
     settings = plan.settings.models["voice"]
     (item,) = [i for i in plan.items("voice") if i.id == "a"]  # three windows, of which the mouth retained two
-    assert sequences.read(Job(plan, "voice", item), settings).present.sum() == applied
-    assert sequences.read(Job(plan, "voice", item), settings, fitting=True).present.sum() == fitted
+    assert inputs.read(Job(plan, "voice", item), settings).present.sum() == applied
+    assert inputs.read(Job(plan, "voice", item), settings, fitting=True).present.sum() == fitted
     for partition, windows in {"train": fitted, "validation": applied}.items():
         assert {len(s) for s, *_ in _labelled(plan, "voice", entries(plan), partition)} == {windows}
 
@@ -265,9 +265,9 @@ def own(tmp_path) -> Plan:
     return plan
 
 
-def read_of(plan: Plan, id: str, **how: bool) -> sequences.Sequence:
+def read_of(plan: Plan, id: str, **how: bool) -> inputs.Sequence:
     (item,) = [i for i in plan.items("fused") if i.id == id]
-    return sequences.read(Job(plan, "fused", item), plan.settings.models["fused"], **how)
+    return inputs.read(Job(plan, "fused", item), plan.settings.models["fused"], **how)
 
 
 def test_a_window_hears_its_own_four_rows_and_not_its_neighbours(own):
@@ -279,7 +279,7 @@ def test_a_window_hears_its_own_four_rows_and_not_its_neighbours(own):
     np.testing.assert_array_equal(sequence.own["voice"], rows.reshape(3, 4, 16))
     np.testing.assert_array_equal(sequence.heard, valid.reshape(3, 4))
     assert sequence.present.shape == (FRAMES, 3)
-    assert sequences.widths([sequence]) == {"face": 16, "behaviour": 16, "voice": 16}
+    assert inputs.widths([sequence]) == {"face": 16, "behaviour": 16, "voice": 16}
 
 
 def test_only_in_training_is_a_window_without_an_open_mouth_not_heard(own):
@@ -293,7 +293,7 @@ def test_without_sound_or_mouth_nothing_is_heard(own):
     silent = read_of(own, "d")
     assert silent.own["voice"].shape == (3, 4, 0)
     assert not silent.heard.any()
-    sequences.widen(silent, {"face": 16, "behaviour": 16, "voice": 16})
+    inputs.widen(silent, {"face": 16, "behaviour": 16, "voice": 16})
     assert silent.own["voice"].shape == (3, 4, 16)
     (item,) = [i for i in own.items("fused") if i.id == "b"]
     own.stream("speech", item).unlink()
@@ -320,7 +320,7 @@ def test_a_window_is_predicted_from_its_frames_and_its_own_rows(own):
     model = Predictor(settings, {"face": 16, "behaviour": 16, "voice": 16}, outputs=2).eval()
     found = predictor.run(model, sequence, torch.device("cpu"))
     total, count = np.zeros((FRAMES, 2)), np.zeros(FRAMES)
-    for w, (first, rows) in enumerate(sequences.windows(sequence, settings)):
+    for w, (first, rows) in enumerate(inputs.windows(sequence, settings)):
         at = slice(first, first + rows)
         streams = {n: torch.from_numpy(v[None, at]).float() for n, v in sequence.inputs.items()}
         streams["voice"] = torch.from_numpy(sequence.own["voice"][w : w + 1]).float()

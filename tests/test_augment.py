@@ -7,8 +7,8 @@ from torch import Tensor
 
 from affpipe.config import parse
 from affpipe.core.errors import SettingsError
-from affpipe.encoders.augment import add_noise, augment, band_limit, gain, reverb
-from affpipe.settings.training import Augment
+from affpipe.models.augment import add_noise, augment, band_limit, gain, reverb
+from affpipe.models.training_settings import Augment
 
 RATE, SAMPLES = 16000, 16000
 CHANGES = ["gain", "noise", "band", "reverb"]
@@ -134,7 +134,7 @@ def test_each_step_is_its_formula() -> None:
 
 
 def test_the_order_is_gain_noise_band_room_and_clamp(monkeypatch) -> None:
-    from affpipe.encoders import augment as module
+    from affpipe.models import augment as module
 
     called = []
     for name in ("gain", "add_noise", "band_limit", "reverb"):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from learnable import write_labels_of
 
-from affpipe import predictor, sequences, workers
+from affpipe import workers
 from affpipe.config import parse
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import SettingsError
@@ -18,13 +18,14 @@ from affpipe.encoders.table import ENCODERS
 from affpipe.formats import write_labels
 from affpipe.jobs import Context, Job
 from affpipe.manifest import read
+from affpipe.models import inputs, predictor
+from affpipe.models.fit import fit, groups
+from affpipe.models.predictor import model_path
+from affpipe.models.workers import fitted
 from affpipe.plan import Plan
-from affpipe.predict import fitted
-from affpipe.predictor import model_path
 from affpipe.store.flac import write_flac
 from affpipe.store.index import Entry
 from affpipe.system.disk import atomic
-from affpipe.training import fit, groups
 from affpipe.weights.tiny import make_tiny
 
 FPS, SECONDS, RATE = Fraction(25), 9, 16000
@@ -95,7 +96,7 @@ def predictions(plan: Plan) -> dict[str, np.ndarray]:
     model, _ = fitted(plan, "voice", None, device=CPU)
     out = {}
     for item in plan.items("voice"):
-        sequence = sequences.read(Job(plan, "voice", item), plan.settings.models["voice"])
+        sequence = inputs.read(Job(plan, "voice", item), plan.settings.models["voice"])
         out[item.id] = predictor.run(model, sequence, CPU).prediction
     return out
 
@@ -118,7 +119,7 @@ FEATURES = [{}, {"trained_layers": 0, "layer": 1}, {"trained_layers": 0}, {"norm
 @pytest.mark.parametrize("feature", FEATURES, ids=str)
 def test_before_training_they_are_equal_to_rounding(folder, feature):
     """The same weights on stored states and on sound, a short last window among them: equal to 1e-6, whatever the feature's settings."""
-    from affpipe import backbone
+    from affpipe.models import encoder_layers
 
     stored = plan_of(folder, feature=feature)
     work = workers.start(Context(stored, "odyssey"))
@@ -127,21 +128,21 @@ def test_before_training_they_are_equal_to_rounding(folder, feature):
     answers = []
     for frozen in (True, False):
         plan = plan_of(folder, feature=feature, cache_frozen=frozen)
-        layers = backbone.load(plan, "voice")
+        layers = encoder_layers.load(plan, "voice")
         torch.manual_seed(0)
         model = predictor.Predictor(plan.settings.models["voice"], {"odyssey": layers.dim if layers else 32}, layers, outputs=2).eval()
         (item,) = [i for i in plan.items("voice") if i.id == "a"]
-        answers.append(predictor.run(model, sequences.read(Job(plan, "voice", item), plan.settings.models["voice"]), CPU))
+        answers.append(predictor.run(model, inputs.read(Job(plan, "voice", item), plan.settings.models["voice"]), CPU))
     np.testing.assert_allclose(answers[0].prediction, answers[1].prediction, atol=1e-6)
     np.testing.assert_allclose(answers[0].embedding, answers[1].embedding, atol=1e-6)
     assert len(answers[0].prediction) == 4  # 9 s: three whole windows and one of 3 s
 
 
 def test_the_top_layers_are_trained_and_the_frozen_ones_are_not_in_the_model(folder):
-    from affpipe import backbone
+    from affpipe.models import encoder_layers
 
     plan = plan_of(folder, cache_frozen=False)
-    layers = backbone.load(plan, "voice")
+    layers = encoder_layers.load(plan, "voice")
     begun = {name: p.detach().clone() for name, p in layers.top.named_parameters()}
     model = predictor.Predictor(plan.settings.models["voice"], {"odyssey": layers.dim}, layers, outputs=2)
     first, second = groups(model, plan.settings.models["voice"].training)
@@ -160,10 +161,10 @@ def test_the_top_layers_are_trained_and_the_frozen_ones_are_not_in_the_model(fol
 
 @pytest.mark.parametrize("cached", [True, False])
 def test_a_frozen_closing_norm_is_in_no_group_and_stays(folder, cached):
-    from affpipe import backbone
+    from affpipe.models import encoder_layers
 
     plan = plan_of(folder, cache_frozen=cached, closing_norm="frozen")
-    layers = backbone.load(plan, "voice")
+    layers = encoder_layers.load(plan, "voice")
     begun = {name: p.detach().clone() for name, p in layers.top.named_parameters()}
     model = predictor.Predictor(plan.settings.models["voice"], {"odyssey": layers.dim}, layers, outputs=2)
     norm = {id(p) for p in layers.top.layer_norm.parameters()}
@@ -180,8 +181,8 @@ def test_a_frozen_closing_norm_is_in_no_group_and_stays(folder, cached):
 
 def test_frozen_layers_run_as_in_training_while_the_model_is_fitted_and_never_otherwise(folder, monkeypatch):
     """A fit of its own draws, the same in a fit that was stopped; what is predicted knows none of them."""
-    from affpipe import backbone
     from affpipe.encoders.wavlm.layers import Trunk
+    from affpipe.models import encoder_layers
 
     calls: list[tuple[int, bool]] = []
     once = Trunk.__call__
@@ -210,9 +211,9 @@ def test_frozen_layers_run_as_in_training_while_the_model_is_fitted_and_never_ot
     first, again = predictions(live), predictions(live)
     assert not any(live for _, live in calls)
     assert all(np.array_equal(first[id], again[id]) for id in PARTITION)
-    as_eval = predictor.load(path, live.key("voice"), still.settings.models["voice"], CPU, backbone.load(still, "voice"))[0]
+    as_eval = predictor.load(path, live.key("voice"), still.settings.models["voice"], CPU, encoder_layers.load(still, "voice"))[0]
     (item,) = [i for i in live.items("voice") if i.id == "c"]
-    sequence = sequences.read(Job(live, "voice", item), live.settings.models["voice"])
+    sequence = inputs.read(Job(live, "voice", item), live.settings.models["voice"])
     assert np.array_equal(first["c"], predictor.run(as_eval, sequence, CPU).prediction)
     path.unlink()
     np.random.seed(3)  # noqa: NPY002 - a process that has drawn otherwise
@@ -230,7 +231,7 @@ def test_sound_is_read_from_the_track_itself(folder):
     plan = plan_of(folder, cache_frozen=False)
     (item,) = [i for i in plan.items("voice") if i.id == "b"]
     job = Job(plan, "voice", item)
-    sequence = sequences.read(job, plan.settings.models["voice"])
+    sequence = inputs.read(job, plan.settings.models["voice"])
     track = read_flac(plan.stream("audio", item))
     assert sequence.inputs["steps"].tolist() == [4 * RATE, 4 * RATE, 4 * RATE, 3 * RATE]
     for row, first in enumerate((0, 2, 4, 6)):

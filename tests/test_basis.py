@@ -14,12 +14,13 @@ from pages import Reader, cells, section
 from small_run import EVIL, KNOWN, SETTINGS, TIMES, Run, T
 from typer.testing import CliRunner
 
-from affpipe import basis, caveats, cli, closing, config, latefusion, ledger, predict, publish
+from affpipe import basis, caveats, cli, closing, config, latefusion, ledger, publish
 from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
+from affpipe.models import workers
+from affpipe.models.predictor import Output
 from affpipe.plan import Plan
-from affpipe.predictor import Output
 from affpipe.report import reference, scores
 from affpipe.store.index import Entry
 
@@ -48,11 +49,11 @@ def made(tmp_path_factory) -> Plan:
     network = SimpleNamespace(dims={"any": 6}, experts=[])
     record = {"fold": None, "thresholds": None, "random": []}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predict, "fitted", lambda *_, **__: (network, record))
-        patch.setattr(predict.models, "run", lambda _, s, __: Output(*(np.zeros((*s.start_s.shape, n), np.float32) for n in (2, 16)), None))
+        patch.setattr(workers, "fitted", lambda *_, **__: (network, record))
+        patch.setattr(workers.models, "run", lambda _, s, __: Output(*(np.zeros((*s.start_s.shape, n), np.float32) for n in (2, 16)), None))
         for name in plan.settings.models:
             (item,) = [i for i in plan.items(name) if i.id == "c"]
-            predict.stage(Context(plan, name))(Job(plan, name, item))
+            workers.stage(Context(plan, name))(Job(plan, name, item))
     return plan
 
 
@@ -68,7 +69,7 @@ def made(tmp_path_factory) -> Plan:
 )
 def test_a_frame_that_any_step_filled_is_not_asked(made, model, nearest, without_lead):
     (item,) = [i for i in made.items(model) if i.id == "c"]
-    _, found = predict.frames_of(made, model, item)
+    _, found = workers.frames_of(made, model, item)
     want = np.full(FRAMES, OBSERVED)
     want[list(nearest)], want[list(without_lead)] = NEAREST, NONE
     np.testing.assert_array_equal(found.source, want)

@@ -24,7 +24,6 @@ from PIL import Image
 from safetensors.torch import save_file
 from small_run import SETTINGS
 
-from affpipe import backbone, predictor
 from affpipe.config import parse
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import InputError, MediaError, SettingsError, StoreError, WeightsError
@@ -35,6 +34,7 @@ from affpipe.jobs import Job
 from affpipe.media import reader
 from affpipe.media.picture.decode import frames as decode
 from affpipe.media.probe import probe
+from affpipe.models import encoder_layers, predictor
 from affpipe.run import frozen
 from affpipe.store import cache as caches
 from affpipe.store import streams
@@ -500,16 +500,16 @@ BACKBONES = {
 def test_a_model_whose_record_declares_layers_that_it_does_not_have_takes_no_memory(tmp_path, monkeypatch, case):
     """A record of 208 bytes; the layers of the settings have gigabytes."""
     record, said = BACKBONES[case]
-    monkeypatch.setattr(backbone, "_wants", lambda plan, model: (4, True))
+    monkeypatch.setattr(encoder_layers, "_wants", lambda plan, model: (4, True))
     settings, path = parse(SETTINGS).models["face"], tmp_path / "model.safetensors"
     predictor.save(path, predictor.Predictor(settings, {"mesh": 6}, outputs=2), {"key": KEY, "backbone": record})
-    backbone.again(None, "face", {"config": {"hidden_size": 48}, "layers": 4})  # transformers is imported by now
+    encoder_layers.again(None, "face", {"config": {"hidden_size": 48}, "layers": 4})  # transformers is imported by now
     if said:
-        refused(lambda: backbone.again(None, "face", predictor.read_record(path, KEY)["backbone"]), StoreError, said)
+        refused(lambda: encoder_layers.again(None, "face", predictor.read_record(path, KEY)["backbone"]), StoreError, said)
         return
 
     def load() -> None:
-        made = backbone.again(None, "face", predictor.read_record(path, KEY)["backbone"])
+        made = encoder_layers.again(None, "face", predictor.read_record(path, KEY)["backbone"])
         predictor.load(path, KEY, settings, torch.device("cpu"), made)
 
     refused(load, StoreError, "want the network of its record, got another")

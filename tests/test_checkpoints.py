@@ -23,10 +23,10 @@ from affpipe.encoders.qwen3vl import network as qwen3vl
 from affpipe.encoders.wavlm import network as wavlm
 from affpipe.faces import yolo
 from affpipe.media.sound import voice
-from affpipe.predictor import model_path
+from affpipe.models.fit import fit
+from affpipe.models.predictor import model_path
 from affpipe.system.weights import checkpoint
 from affpipe.system.weights.convert import convert
-from affpipe.training import fit
 from affpipe.weights.tiny import make_tiny
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
@@ -188,7 +188,7 @@ def test_the_state_of_every_kind_of_fit_is_numbers_alone(tmp_path, monkeypatch, 
     """Else no fit would go on."""
     model = MODELS["behaviour"]
     plan = make_plan(tmp_path, models={"behaviour": model | {"training": model["training"] | training}}, publish="behaviour")
-    monkeypatch.setattr("affpipe.training.shutil.rmtree", lambda folder, **how: None)
+    monkeypatch.setattr("affpipe.models.fit.shutil.rmtree", lambda folder, **how: None)
     fit(plan, "behaviour", entries(plan))
     path = plan.folder("behaviour") / "checkpoints/last.ckpt"
     found, want = checkpoint.read("fit", path), torch.load(path, weights_only=True)

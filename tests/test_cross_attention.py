@@ -10,12 +10,14 @@ from learnable import MODELS, fit_and_apply, make_plan, truth
 from pages import Reader
 from small_run import SETTINGS, Run
 
-from affpipe import build as builders
-from affpipe import config, formats, predict, predictor, publish, sequences
+from affpipe import config, formats, publish
 from affpipe.core.axis import NEAREST, OBSERVED
 from affpipe.core.errors import InputError, SettingsError
-from affpipe.fusion.cross_attention import CrossAttention
 from affpipe.jobs import Job
+from affpipe.models import build as builders
+from affpipe.models import inputs as sequences
+from affpipe.models import predictor, workers
+from affpipe.models.fusions.cross_attention import CrossAttention
 
 DIMS = {"face": 5, "behaviour": 3, "audio": 4}
 HIDDEN = 8
@@ -175,7 +177,7 @@ def test_it_learns_and_writes_no_gate(plan):
             assert "gate" not in stream.names
             assert stream.attributes["extra"]["experts"] == []
             assert stream.rows().shape[1] == LEARNED["hidden"]
-    _, found = predict.frames_of(plan, "fused", next(i for i in plan.items("fused") if i.id == "c"))
+    _, found = workers.frames_of(plan, "fused", next(i for i in plan.items("fused") if i.id == "c"))
     assert np.corrcoef(found.values["va"][:, 0], truth("c")[:, 0])[0, 1] > 0.9
 
 
@@ -189,7 +191,7 @@ def test_a_frame_without_the_query_has_no_answer_of_its_own(plan):
     sequence.present[50:60, 0] = False
     assert not sequence.usable[50:60].any()
     assert sequence.usable[:50].all()
-    fitted, _ = predict.fitted(plan, "fused", None, device=torch.device("cpu"))
+    fitted, _ = workers.fitted(plan, "fused", None, device=torch.device("cpu"))
     rows = predictor.run(fitted, sequence, torch.device("cpu"))
     assert rows.gate is None
     assert (rows.prediction[50:60] == 0).all()

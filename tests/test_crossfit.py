@@ -8,13 +8,13 @@ import pytest
 import torch
 from learnable import MODELS, entries, fit_and_apply, make_plan
 
-from affpipe import crossfit
 from affpipe.core.errors import ManifestError, StoreError
 from affpipe.jobs import Context, Job
 from affpipe.manifest import Row
+from affpipe.models import crossfit
+from affpipe.models.predictor import read_record
+from affpipe.models.workers import fitted, stage
 from affpipe.plan import Item, Plan
-from affpipe.predict import fitted, stage
-from affpipe.predictor import read_record
 
 CPU = torch.device("cpu")
 
@@ -156,23 +156,23 @@ def test_the_fold_is_what_the_stream_was_made_with(plan):
 
 
 def answer(plan: Plan, item: Item, fold: int | None) -> np.ndarray:
-    from affpipe import predictor, sequences
+    from affpipe.models import inputs, predictor
 
     model, _ = fitted(plan, "face", fold, device=CPU)
-    sequence = sequences.read(Job(plan, "face", item), plan.settings.models["face"])
+    sequence = inputs.read(Job(plan, "face", item), plan.settings.models["face"])
     return predictor.run(model, sequence, CPU).prediction.reshape(-1, 2)
 
 
 @pytest.mark.parametrize("model", ["face", "behaviour", "voice"])
 def test_embeddings_of_a_fold_lie_in_the_space_of_the_fit_on_all(plan, model):
     """On streams that a fold's fit saw, mapped embeddings are near those of the fit on all; unmapped ones are not."""
-    from affpipe import predictor, sequences
+    from affpipe.models import inputs, predictor
 
     whole, _ = fitted(plan, model, None, device=CPU)
     for fold in (0, 1):
         part, _ = fitted(plan, model, fold, device=CPU)
         (item,) = [i for i in plan.items(model) if i.row.partition == "train" and plan.fold(model, i) != fold]
-        sequence = sequences.read(Job(plan, model, item), plan.settings.models[model])
+        sequence = inputs.read(Job(plan, model, item), plan.settings.models[model])
         target = predictor.run(whole, sequence, CPU).embedding[sequence.usable]
         mapped = predictor.run(part, sequence, CPU).embedding[sequence.usable]
         part.space = None
@@ -181,11 +181,11 @@ def test_embeddings_of_a_fold_lie_in_the_space_of_the_fit_on_all(plan, model):
 
 
 def test_rows_with_nothing_behind_them_have_no_part_in_the_map(plan):
-    from affpipe import sequences
+    from affpipe.models import inputs
 
     (whole, _), (part, _) = (fitted(plan, "voice", fold, device=CPU) for fold in (None, 0))
     (item,) = [i for i in plan.items("voice") if i.id == "a"]
-    sequence = sequences.read(Job(plan, "voice", item), plan.settings.models["voice"])
+    sequence = inputs.read(Job(plan, "voice", item), plan.settings.models["voice"])
     assert not sequence.usable.all()
     maps = []
     for rows in (np.ones(len(sequence), bool), sequence.usable.any(axis=1)):
@@ -197,7 +197,7 @@ def test_rows_with_nothing_behind_them_have_no_part_in_the_map(plan):
 
 def test_a_fold_without_the_fit_on_all_is_an_error_that_says_so(tmp_path):
     from affpipe.core.errors import StoreError
-    from affpipe.training import fit
+    from affpipe.models.fit import fit
 
     plan = make_plan(tmp_path, cross_fit=2)
     with pytest.raises(StoreError, match="want a fitted model, got no file"):

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from learnable import entries, fit_and_apply, make_plan
 
-from affpipe import basis, predictor
+from affpipe import basis
 from affpipe.jobs import Job
 from affpipe.manifest import Row
+from affpipe.models import predictor
+from affpipe.models.fit import fit
+from affpipe.models.predictor import model_path
+from affpipe.models.workers import frames_of, outputs
 from affpipe.plan import Plan
-from affpipe.predict import frames_of, outputs
-from affpipe.predictor import model_path
 from affpipe.settings.run import CrossValidation
 from affpipe.store.streams import Header, Stream, write
-from affpipe.training import fit
 
 CROSS = {"folds": 2}
 

@@ -21,7 +21,6 @@ from limits import refused
 from safetensors.torch import save_file
 from small_run import Run
 
-from affpipe import epochs, predictor
 from affpipe.core.errors import SettingsError, StoreError
 from affpipe.demo import render
 from affpipe.demo.clips import CLIPS
@@ -29,6 +28,7 @@ from affpipe.doctor import disks
 from affpipe.doctor.finding import FINE
 from affpipe.faces.mouth_files import to_csv
 from affpipe.manifest import ID_BYTES
+from affpipe.models import epochs, predictor
 from affpipe.report.views import fit_record
 from affpipe.store import cache as caches
 from affpipe.store.streams import file_name

@@ -7,12 +7,12 @@ import pytest
 import torch
 from learnable import MODELS, entries, make_plan
 
-from affpipe import divergence, predict, predictor
 from affpipe.core.errors import AbsentError, SettingsError, WeightsError
 from affpipe.jobs import Context, Job
+from affpipe.models import divergence, predictor, workers
+from affpipe.models.fit import Fit, fit
+from affpipe.models.predictor import Rows, model_path
 from affpipe.plan import Item, Plan
-from affpipe.predictor import Rows, model_path
-from affpipe.training import Fit, fit
 
 
 def behaviour(tmp_path: Path, **training: object) -> Plan:
@@ -99,8 +99,8 @@ def test_a_model_that_gives_numbers_that_are_none_for_a_stream_fails_that_stream
         getattr(rows, where)[1, 0, 0] = value
         return rows
 
-    monkeypatch.setattr(predict.models, "run", spoiled)
-    work, job = predict.stage(Context(plan, "behaviour")), Job(plan, "behaviour", item_of(plan, "d"))
+    monkeypatch.setattr(workers.models, "run", spoiled)
+    work, job = workers.stage(Context(plan, "behaviour")), Job(plan, "behaviour", item_of(plan, "d"))
     with pytest.raises(WeightsError, match=f"behaviour: d: {said}; fit the model again"):
         work(job)
     assert not job.path.exists()
@@ -118,7 +118,7 @@ def test_where_the_mouth_filter_kept_no_window_the_reason_says_so_and_not_the_en
         header = speech.header(found.fps, columns=("open_s", "coverage", "retained"))
     speech.write(header, **rows)
     with pytest.raises(AbsentError) as caught:
-        predict.stage(Context(plan, "voice"))(Job(plan, "voice", item))
+        workers.stage(Context(plan, "voice"))(Job(plan, "voice", item))
     count = len(rows["valid"])
     assert str(caught.value) == (
         f"c: want windows in which {who} speech, got none of {count} retained; lower speech.min_open_ratio, or set speech_only: never"

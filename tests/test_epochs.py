@@ -10,11 +10,11 @@ import pytest
 import torch
 from learnable import MODELS, entries, make_plan
 
-from affpipe import epochs, predictor, training
-from affpipe.epochs import BEST, LAST
+from affpipe.models import epochs, predictor
+from affpipe.models.epochs import BEST, LAST
+from affpipe.models.fit import Fit, Training, fit
+from affpipe.models.predictor import model_path
 from affpipe.plan import Plan
-from affpipe.predictor import model_path
-from affpipe.training import Fit, fit
 
 NAME, EPOCHS = "behaviour", 6
 TRAINING = {"epochs": EPOCHS, "learning_rate": 1e-2, "plateau_patience": 0, "ema_decay": 0.8, "batch_size": 2}
@@ -172,7 +172,7 @@ def test_which_epoch_is_the_best_and_when_a_fit_is_over():
 
     assert epochs.best([]) == -1
     assert epochs.best(curves(0.1, 0.4, 0.4, 0.3)) == 1
-    s = training.Training(epochs=6, stop_patience=2)
+    s = Training(epochs=6, stop_patience=2)
     assert not epochs.done([], s)
     assert not epochs.done(curves(0.1, 0.4, 0.4), s)
     assert epochs.done(curves(0.1, 0.4, 0.4, 0.3), s)

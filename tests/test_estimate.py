@@ -12,7 +12,7 @@ import yaml
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import build, cli, config, estimate, lengths, sizes
+from affpipe import cli, config, estimate, lengths, sizes
 from affpipe.core.errors import InputError, MediaError, WeightsError
 from affpipe.doctor import examine
 from affpipe.encoders import workers as feature_stages
@@ -22,6 +22,7 @@ from affpipe.lengths import Length, Lengths
 from affpipe.manifest import Row
 from affpipe.media import workers as media_stages
 from affpipe.media.declared import declared
+from affpipe.models import build
 from affpipe.plan import Plan
 from affpipe.settings.run import Settings
 from affpipe.system.job_record import JobRecord
@@ -293,7 +294,7 @@ def test_the_size_of_a_network_is_read_from_its_checkpoint(tmp_path):
 
 @pytest.mark.parametrize("name", ["face", "behaviour", "fused"])
 def test_parameters_of_a_model_are_those_of_its_matrices(tmp_path, name):
-    from affpipe.predictor import Predictor
+    from affpipe.models.predictor import Predictor
 
     settings = config.load([ROOT / "config.yaml"])
     plan = plan_of(settings, tmp_path, 1)

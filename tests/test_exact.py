@@ -10,13 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from affpipe.fusion.cross_attention import CrossAttention
-from affpipe.fusion.dcmmoe import DCMMOE
-from affpipe.fusion.raav import RAAV
-from affpipe.heads.chunk_asp import ChunkHead
-from affpipe.heads.mamba import MambaBlock
-from affpipe.heads.mamba_ras2026 import Block
-from affpipe.heads.transformer import TransformerHead
+from affpipe.models.fusions.cross_attention import CrossAttention
+from affpipe.models.fusions.dcmmoe import DCMMOE
+from affpipe.models.fusions.raav import RAAV
+from affpipe.models.heads.chunk_asp import ChunkHead
+from affpipe.models.heads.mamba import MambaBlock
+from affpipe.models.heads.mamba_ras2026 import Block
+from affpipe.models.heads.transformer import TransformerHead
 from affpipe.system.compat import ensure_torchvision
 
 TOLERANCE = 1e-5

@@ -60,7 +60,8 @@ def test_values_change_with_what_they_are_made_of_alone(workspace):
 
 
 def test_the_fakes_have_the_form_of_what_they_stand_in_for(monkeypatch, tmp_path):
-    from affpipe import predictor, training, workers
+    from affpipe import workers
+    from affpipe.models import fit, predictor
 
     monkeypatch.syspath_prepend(SITE)
     monkeypatch.setenv("AFFPIPE_FAKES", str(tmp_path))
@@ -70,11 +71,11 @@ def test_the_fakes_have_the_form_of_what_they_stand_in_for(monkeypatch, tmp_path
     class Plan:
         @staticmethod
         def fitted(name: str, fold: int | None) -> str:
-            return training.fit.__module__ + f"/{name}/{fold}/fit.json"
+            return fit.fit.__module__ + f"/{name}/{fold}/fit.json"
 
-    for fake, real in ((fake_workers.start, workers.start), (fake_training.write_fit, training.write_fit)):
+    for fake, real in ((fake_workers.start, workers.start), (fake_training.write_fit, fit.write_fit)):
         assert inspect.signature(fake) == inspect.signature(real)
-    assert list(inspect.signature(fake_training.fit).parameters) == list(inspect.signature(training.fit).parameters)
+    assert list(inspect.signature(fake_training.fit).parameters) == list(inspect.signature(fit.fit).parameters)
     assert fake_workers.model_path(Plan, "face", 1) == predictor.model_path(Path(Plan.fitted("face", 1)).parent)
     for name in ("fake_training", "fake_workers", "fake_events"):
         sys.modules.pop(name)

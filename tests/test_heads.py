@@ -8,12 +8,12 @@ import torch
 import torch.nn.functional as F
 
 from affpipe.core.errors import InputError
-from affpipe.heads import mamba
-from affpipe.heads.blocks import Attention, AttentionLayer, AttentionStack, sinusoids
-from affpipe.heads.chunk_asp import ChunkHead
-from affpipe.heads.mamba import MambaBlock, MambaHead
-from affpipe.heads.mamba_ras2026 import Block, Ras2026Head
-from affpipe.heads.transformer import TransformerHead
+from affpipe.models.branches.blocks import Attention, AttentionLayer, AttentionStack, sinusoids
+from affpipe.models.heads import mamba
+from affpipe.models.heads.chunk_asp import ChunkHead
+from affpipe.models.heads.mamba import MambaBlock, MambaHead
+from affpipe.models.heads.mamba_ras2026 import Block, Ras2026Head
+from affpipe.models.heads.transformer import TransformerHead
 
 DIM, HIDDEN = 6, 8
 PUBLIC_CODE = {

@@ -23,8 +23,8 @@ from affpipe.core.errors import AbsentError, InputError, MediaError, StoreError
 from affpipe.doctor import videos as doctor_videos
 from affpipe.importers import facts
 from affpipe.jobs import Context, Job, Worker
+from affpipe.models.predictor import model_path
 from affpipe.plan import Plan
-from affpipe.predictor import model_path
 from affpipe.publish import record
 from affpipe.store import streams
 from affpipe.store.index import Entry

@@ -15,8 +15,8 @@ from affpipe.core.tasks import pooling
 from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS, TASKS, slices, width
 from affpipe.jobs import Job
 from affpipe.manifest import Row
+from affpipe.models.inputs import frame_labels
 from affpipe.plan import Plan
-from affpipe.sequences import frame_labels
 from affpipe.store.index import Entry
 
 FPS = Fraction(30000, 1001)

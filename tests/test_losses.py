@@ -10,7 +10,15 @@ from torch.nn import functional as F
 from affpipe.core.errors import InputError
 from affpipe.core.tasks.metrics import va_scores
 from affpipe.core.tasks.task import slices, width
-from affpipe.losses import AULoss, ExprLoss, MultiTaskLoss, VALoss, ccc_loss, effective_number_weights, positive_weights
+from affpipe.models.terms.losses import (
+    AULoss,
+    ExprLoss,
+    MultiTaskLoss,
+    VALoss,
+    ccc_loss,
+    effective_number_weights,
+    positive_weights,
+)
 
 
 def batch(shape=(3, 20)):

@@ -9,7 +9,7 @@ from small_run import TIMES, Run, T
 
 from affpipe import report
 from affpipe.core.axis import NEAREST, NONE, OBSERVED
-from affpipe.predict import FramePredictions
+from affpipe.models.workers import FramePredictions
 
 ALL = ("va", "expr", "au")
 

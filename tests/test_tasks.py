@@ -7,19 +7,19 @@ import pytest
 import torch
 from learnable import FRAMES, LABELS, classes, entries, make_plan, truth, units, write_labels_of
 
-from affpipe import build, judging, predictor, sequences
 from affpipe.core.axis import OBSERVED
 from affpipe.core.tasks import decoding, smoothing
 from affpipe.core.tasks.metrics import scores
 from affpipe.core.tasks.task import TASKS
 from affpipe.formats import write_labels, write_predictions
 from affpipe.jobs import Context, Job
+from affpipe.models import build, inputs, predictor, selection
+from affpipe.models.fit import fit
+from affpipe.models.predictor import model_path
+from affpipe.models.settings import Decode
+from affpipe.models.training_settings import Loss
+from affpipe.models.workers import frames_of, outputs, stage
 from affpipe.plan import Plan
-from affpipe.predict import frames_of, outputs, stage
-from affpipe.predictor import model_path
-from affpipe.settings.models import Decode
-from affpipe.settings.training import Loss
-from affpipe.training import fit
 
 ALL = ("va", "expr", "au")
 CPU = torch.device("cpu")
@@ -81,7 +81,7 @@ def test_thresholds_are_those_of_the_validation_rows_alone(fitted):
     model, _ = predictor.load(model_path(fitted.folder("face")), fitted.key("face"), fitted.settings.models["face"], CPU)
     (item,) = [i for i in fitted.items("face") if i.id == "c"]  # the one of partition validation
     job = Job(fitted, "face", item)
-    raw = predictor.run(model, sequences.read(job, fitted.settings.models["face"]), CPU).prediction.reshape(-1, 22)
+    raw = predictor.run(model, inputs.read(job, fitted.settings.models["face"]), CPU).prediction.reshape(-1, 22)
     want = decoding.best_thresholds(decoding.sigmoid(raw[:, 10:]), units("c"), np.ones(FRAMES, bool))
     np.testing.assert_allclose(record["thresholds"], want, atol=1e-12)
 
@@ -150,8 +150,8 @@ def test_labels_count_in_the_partition_of_their_task(tmp_path):
     settings = plan.settings.models["face"]
     for item in (i for i in plan.items("face") if i.id != "d"):
         job = Job(plan, "face", item)
-        sequence = sequences.read(job, settings)
-        known = {p: sequences.labels(job, sequence, settings, p)[1].any(axis=(0, 1)).tolist() for p in ("train", "validation")}
+        sequence = inputs.read(job, settings)
+        known = {p: inputs.labels(job, sequence, settings, p)[1].any(axis=(0, 1)).tolist() for p in ("train", "validation")}
         assert (
             known
             == {
@@ -183,18 +183,18 @@ def test_scores_of_rows_are_the_measures_of_the_challenge():
     rng = np.random.default_rng(0)
     raw, known = rng.normal(size=(60, 22)), rng.random((60, 3)) < 0.7
     target = np.concatenate([rng.uniform(-1, 1, (60, 2)), rng.integers(0, 8, (60, 1)), rng.random((60, 12))], axis=1)
-    own = judging.scores(ALL, raw, target, known)
+    own = selection.scores(ALL, raw, target, known)
     assert own["va"] == scores("va", target[:, :2], raw[:, :2], known[:, 0])["ccc"]
     assert own["expr"] == scores("expr", target[:, 2:3], raw[:, 2:10].argmax(axis=1)[:, None], known[:, 1])["f1"]
     assert own["au"] == scores("au", (target[:, 3:] >= 0.5) * 1.0, (raw[:, 10:] >= 0) * 1.0, known[:, 2])["f1"]
-    each = judging.by_output(ALL, raw, target, known)
+    each = selection.by_output(ALL, raw, target, known)
     assert np.mean(each[:2]) == pytest.approx(own["va"], abs=1e-12)
     assert each[2:10] == [own["expr"]] * 8
     assert np.mean(each[10:]) == pytest.approx(own["au"], abs=1e-12)
     known[:, 1] = False
-    assert "expr" not in judging.scores(ALL, raw, target, known)
-    assert judging.by_output(ALL, raw, target, known)[2:10] == [0.0] * 8
-    assert judging.thresholds(("va", "expr"), raw[:, :10], target[:, :3], known[:, :2]) is None
+    assert "expr" not in selection.scores(ALL, raw, target, known)
+    assert selection.by_output(ALL, raw, target, known)[2:10] == [0.0] * 8
+    assert selection.thresholds(("va", "expr"), raw[:, :10], target[:, :3], known[:, :2]) is None
 
 
 # ---- files ------------------------------------------------------------------------------------------------------------------------------

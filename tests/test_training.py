@@ -10,20 +10,21 @@ import pytest
 import torch
 from learnable import FPS, FRAMES, MODELS, entries, fit_and_apply, make_plan, truth, write_labels_of
 
-from affpipe import build, predictor, sequences
 from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis
 from affpipe.core.errors import AbsentError, ManifestError, StoreError
 from affpipe.core.tasks.metrics import va_scores
 from affpipe.core.windows import split
 from affpipe.formats import write_labels
 from affpipe.jobs import Context, Job
+from affpipe.models import build, predictor
+from affpipe.models import inputs as sequences
+from affpipe.models.fit import Fit, fit, groups, schedule
+from affpipe.models.inputs import Packed
+from affpipe.models.predictor import Predictor, model_path
+from affpipe.models.settings import RAAVModel
+from affpipe.models.training_settings import Loss, Smooth, Training, VALoss
+from affpipe.models.workers import fitted, frames_of, stage, to_frames
 from affpipe.plan import Item, Plan
-from affpipe.predict import fitted, frames_of, stage, to_frames
-from affpipe.predictor import Predictor, model_path
-from affpipe.sequences import Packed
-from affpipe.settings.models import RAAVModel
-from affpipe.settings.training import Loss, Smooth, Training, VALoss
-from affpipe.training import Fit, fit, groups, schedule
 
 
 def labels_of(plan: Plan, item: Item, sequence: sequences.Sequence, model: str = "face") -> tuple[np.ndarray, np.ndarray]:

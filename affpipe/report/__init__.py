@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from affpipe.latefusion import Study
+    from affpipe.models.workers import FramePredictions
     from affpipe.plan import Plan
-    from affpipe.predict import FramePredictions
     from affpipe.report.reference import Table
     from affpipe.store.index import Entry
 

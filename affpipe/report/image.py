@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from affpipe.core.axis import NEAREST, NONE
 from affpipe.core.tasks.task import TASKS
-from affpipe.predict import FramePredictions
+from affpipe.models.workers import FramePredictions
 from affpipe.report import palette, series
 from affpipe.system import disk
 

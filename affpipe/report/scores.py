@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from affpipe import caveats, evaluate, jobs, predict
+from affpipe import caveats, evaluate, jobs
 from affpipe.core.tasks.decoding import UNFITTED
 from affpipe.core.tasks.metrics import KEYS
 from affpipe.core.tasks.task import EXPRESSIONS, TASKS, Task
+from affpipe.models import workers
 from affpipe.plan import Plan
 from affpipe.report import figures
 from affpipe.report.streams import validated
@@ -138,4 +139,4 @@ def thresholds(plan: Plan, entries: Entries) -> np.ndarray:
     own = [item for item in plan.items(name) if "au" in validated(plan, item) and done(plan, entries, name, item)]
     item = min(own, key=lambda i: plan.fold(name, i) is not None)  # one that trains another task is predicted by a fold's fit
     with jobs.Job(plan, name, item).open(name) as stream:
-        return predict.outputs(stream, plan.settings.tasks, cross.use if cross else "whole")[1]
+        return workers.outputs(stream, plan.settings.tasks, cross.use if cross else "whole")[1]

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from affpipe import jobs, predict, sequences
+from affpipe import jobs
 from affpipe.core.axis import SOURCE_NAMES, FrameAxis
 from affpipe.core.tasks.task import TASKS
+from affpipe.models import inputs, workers
+from affpipe.models.workers import FramePredictions
 from affpipe.plan import Item, Plan
-from affpipe.predict import FramePredictions
 from affpipe.report import series
 from affpipe.report.views import Entries, done
 from affpipe.store.streams import Stream
@@ -80,8 +81,8 @@ def validated(plan: Plan, item: Item) -> list[str]:
 def view(plan: Plan, entries: Entries, item: Item) -> View:
     """The series of a stream that the published model has predicted."""
     job = jobs.Job(plan, plan.settings.publish, item)
-    axis, found = predict.frames_of(plan, plan.settings.publish, item)
-    labels = sequences.frame_labels(job) if plan.labelled(item) and done(plan, entries, "labels", item) else {}
+    axis, found = workers.frames_of(plan, plan.settings.publish, item)
+    labels = inputs.frame_labels(job) if plan.labelled(item) and done(plan, entries, "labels", item) else {}
     drawn = {}
     for task in validated(plan, item):
         values = found.values[task]

@@ -10,7 +10,7 @@ from affpipe.core.tasks.task import TASKS
 from affpipe.encoders.settings import DATASETS, Feature, LogMel, WavLM
 from affpipe.faces.settings import Faces, Landmarks, Mouth, Speech, Subject
 from affpipe.media.settings import Audio, Frames, Vad
-from affpipe.settings.models import ChunkModel, ModelSettings, RAAVModel, SequenceModel
+from affpipe.models.settings import ChunkModel, ModelSettings, RAAVModel, SequenceModel
 
 WAVLM_RATE_HZ = 16000
 MEDIA_STAGES = ("frames", "labels", "audio", "vad", "faces", "subject", "landmarks", "mouth", "speech")

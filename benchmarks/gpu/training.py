@@ -9,13 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from affpipe.fusion.dcmmoe import DCMMOE
-from affpipe.fusion.raav import RAAV
-from affpipe.heads import mamba
-from affpipe.heads.chunk_asp import ChunkHead
-from affpipe.heads.mamba import MambaHead
-from affpipe.heads.transformer import TransformerHead
-from affpipe.losses import VALoss
+from affpipe.models.fusions.dcmmoe import DCMMOE
+from affpipe.models.fusions.raav import RAAV
+from affpipe.models.heads import mamba
+from affpipe.models.heads.chunk_asp import ChunkHead
+from affpipe.models.heads.mamba import MambaHead
+from affpipe.models.heads.transformer import TransformerHead
+from affpipe.models.terms.losses import VALoss
 from benchmarks.gpu.ceilings import matmul_precision
 from benchmarks.gpu.clock import Place, Work
 from benchmarks.gpu.experts import Batched

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from affpipe.backbone import Backbone
 from affpipe.encoders.wavlm.layers import Top, split
 from affpipe.encoders.wavlm.network import LARGE, WavLM
-from affpipe.predictor import Predictor
-from affpipe.sequences import FULL_SCALE
-from affpipe.settings.models import ChunkModel
+from affpipe.models.encoder_layers import Backbone
+from affpipe.models.inputs import FULL_SCALE
+from affpipe.models.predictor import Predictor
+from affpipe.models.settings import ChunkModel
 from affpipe.system.compat import ensure_torchvision
 from benchmarks.speed.arms import DisagreeError, Row, ratio, take_turns
 

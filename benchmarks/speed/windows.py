@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from affpipe.core.axis import OBSERVED, FrameAxis
-from affpipe.sequences import Packed, Sequence
-from affpipe.settings.models import TransformerModel
+from affpipe.models.inputs import Packed, Sequence
+from affpipe.models.settings import TransformerModel
 from affpipe.system import memory
 from benchmarks.speed.arms import GLIBC_BYTES, DisagreeError, Row, ratio, take_turns
 

@@ -1,4 +1,4 @@
-"""In place of `affpipe.training`: a fit that reads all that the real one reads, and writes files of the same names and form."""
+"""In place of `affpipe.models.fit`: a fit that reads all that the real one reads, and writes files of the same names and form."""
 
 import hashlib
 import json

@@ -116,7 +116,7 @@ def read(job: Job, reads: tuple[str, ...]) -> Iterator[bytes]:
 
 
 def model_path(plan: Plan, name: str, fold: int | None) -> Path:
-    """Where a fit's weights are, as `affpipe.predictor.model_path` has it, which would import torch."""
+    """Where a fit's weights are, as `affpipe.models.predictor.model_path` has it, which would import torch."""
     return Path(plan.fitted(name, fold)).with_name("model.safetensors")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from affpipe.core.errors import WeightsError
-from affpipe.settings.training import Training
+from affpipe.models.training_settings import Training
 from affpipe.system import disk, jsonfile
 from affpipe.system.compat import ensure_torchvision
 from affpipe.system.weights.checkpoint import read

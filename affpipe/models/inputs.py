@@ -19,7 +19,7 @@ from affpipe.core.windows import split
 from affpipe.faces.mouth import SLACK_S
 from affpipe.jobs import Job
 from affpipe.media.sound import audio
-from affpipe.settings.models import ChunkModel, Fusion, ModelSettings, RAAVModel
+from affpipe.models.settings import ChunkModel, Fusion, ModelSettings, RAAVModel
 
 FULL_SCALE = 32768  # of 16-bit samples
 

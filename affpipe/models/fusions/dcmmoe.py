@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from affpipe.core.errors import InputError
 from affpipe.core.tensors import keep
-from affpipe.fusion.interface import Fused, check_streams
-from affpipe.heads.blocks import AttentionStack, projection
+from affpipe.models.branches.blocks import AttentionStack, projection
+from affpipe.models.fusions.interface import Fused, check_streams
 
 
 class DCMMOE(nn.Module):

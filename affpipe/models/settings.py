@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from affpipe.core.section import Name, Section, after, later
-from affpipe.settings.training import Augment, Smooth, Training
+from affpipe.models.training_settings import Augment, Smooth, Training
 
 SpeechOnly = Literal["always", "training", "never"]
 

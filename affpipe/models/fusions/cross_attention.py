@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from affpipe.core.errors import InputError
 from affpipe.core.tensors import keep
-from affpipe.fusion.interface import Fused, check_streams
-from affpipe.heads.blocks import AttentionStack, check_word, projection, regress, regression
+from affpipe.models.branches.blocks import AttentionStack, check_word, projection, regress, regression
+from affpipe.models.fusions.interface import Fused, check_streams
 
 MEAN = "mean"  # of the present modalities, in place of the name of one
 

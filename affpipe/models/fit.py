@@ -17,21 +17,22 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
-from affpipe import backbone as backbones
-from affpipe import build, crossfit, divergence, epochs, judging, sequences
-from affpipe import predictor as models
 from affpipe.core.errors import ManifestError, SettingsError, StoreError
 from affpipe.core.tasks import smoothing
 from affpipe.core.tasks.task import slices, width
-from affpipe.encoders.augment import augment
-from affpipe.epochs import MONITOR
 from affpipe.jobs import Job, Progress, inherited
+from affpipe.models import build, crossfit, divergence, epochs, selection
+from affpipe.models import encoder_layers as backbones
+from affpipe.models import inputs as sequences
+from affpipe.models import predictor as models
+from affpipe.models.augment import augment
+from affpipe.models.epochs import MONITOR
+from affpipe.models.inputs import FULL_SCALE, Packed, Sequence
+from affpipe.models.predictor import Predictor, model_path
+from affpipe.models.settings import ChunkModel, ModelSettings
+from affpipe.models.training_settings import Training
+from affpipe.models.workers import fitted, nothing_usable, spread
 from affpipe.plan import Item, Plan
-from affpipe.predict import fitted, nothing_usable, spread
-from affpipe.predictor import Predictor, model_path
-from affpipe.sequences import FULL_SCALE, Packed, Sequence
-from affpipe.settings.models import ChunkModel, ModelSettings
-from affpipe.settings.training import Training
 from affpipe.store.index import Entry
 from affpipe.store.streams import STATE
 from affpipe.system import disk, jsonfile
@@ -99,7 +100,7 @@ class Fit(pl.LightningModule):
         """Predict every validation stream whole; the score is the mean of the tasks' measures on its rows, or on its frames."""
         found, rate = self.outputs(self.trainer.datamodule.validation), self.trainer.optimizers[0].param_groups[0]["lr"]
         divergence.check(self.name, self.current_epoch, rate, torch.stack(self._losses), found[0])
-        own = judging.scores(self.tasks, *found)
+        own = selection.scores(self.tasks, *found)
         score = float(np.float32(np.mean(list(own.values()))))  # as Lightning keeps it: nobody else may see an epoch that is better by less
         self.log(MONITOR, score, batch_size=1)
         if not self.trainer.sanity_checking:
@@ -271,8 +272,8 @@ def _judged(module: Fit, validation: list[Labelled], outside: list[Labelled]) ->
     """
     own = module.outputs(validation)
     same = own if outside is validation else module.outputs(outside)
-    judged = {"thresholds": judging.thresholds(module.tasks, *own), "scores": judging.scores(module.tasks, *own)}
-    return {**judged, "validation_scores": judging.scores(module.tasks, *same), "by_output": judging.by_output(module.tasks, *same)}
+    judged = {"thresholds": selection.thresholds(module.tasks, *own), "scores": selection.scores(module.tasks, *own)}
+    return {**judged, "validation_scores": selection.scores(module.tasks, *same), "by_output": selection.by_output(module.tasks, *same)}
 
 
 def _labelled(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from affpipe.core.tensors import check_stream, keep
-from affpipe.heads.blocks import MODEL_STARTS, check_word, exact, projection, regression, start_xavier
+from affpipe.models.branches.blocks import MODEL_STARTS, check_word, exact, projection, regression, start_xavier
 
 try:
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn

@@ -12,9 +12,9 @@ from collections.abc import Sequence as Many
 import numpy as np
 import torch
 
-from affpipe import predictor as models
-from affpipe.predictor import Predictor
-from affpipe.sequences import Sequence
+from affpipe.models import predictor as models
+from affpipe.models.inputs import Sequence
+from affpipe.models.predictor import Predictor
 
 RIDGE = 1e-3  # in mean variances of the embedding
 

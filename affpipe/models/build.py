@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from affpipe.core.tasks.task import EXPRESSIONS, slices
-from affpipe.settings.models import Attention, ModelSettings
-from affpipe.settings.training import AULoss, ExprLoss, Loss, VALoss
+from affpipe.models.settings import Attention, ModelSettings
+from affpipe.models.training_settings import AULoss, ExprLoss, Loss, VALoss
 
 if TYPE_CHECKING:
     from torch import nn
 
 
 def _transformer(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
-    from affpipe.heads.transformer import TransformerHead
+    from affpipe.models.heads.transformer import TransformerHead
 
     return TransformerHead(dims[s.reads], **_stack(s), embedding=s.embedding, outputs=outputs)
 
@@ -26,8 +26,8 @@ def _stack(s: Attention) -> dict[str, Any]:
 
 
 def _mamba(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
-    from affpipe.heads.mamba import MambaHead
-    from affpipe.heads.mamba_ras2026 import Ras2026Head
+    from affpipe.models.heads.mamba import MambaHead
+    from affpipe.models.heads.mamba_ras2026 import Ras2026Head
 
     sizes = {"hidden": s.hidden, "layers": s.layers, "state": s.state, "kernel": s.kernel, "head_hidden": s.head_hidden}
     head = Ras2026Head if s.block == "ras2026" else MambaHead
@@ -35,26 +35,26 @@ def _mamba(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Modul
 
 
 def _chunk_asp(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
-    from affpipe.heads.chunk_asp import ChunkHead
+    from affpipe.models.heads.chunk_asp import ChunkHead
 
     sizes = {"chunks": s.chunks, "cut": s.cut, "hidden": s.hidden, "attention_hidden": s.attention_hidden}
     return ChunkHead(dims[s.reads], **sizes, attention_dropout=s.attention_dropout, dropout=s.dropout, outputs=outputs)
 
 
 def _dcmmoe(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
-    from affpipe.fusion.dcmmoe import DCMMOE
+    from affpipe.models.fusions.dcmmoe import DCMMOE
 
     return DCMMOE({m: dims[m] for m in s.reads}, **_stack(s), outputs=outputs)
 
 
 def _cross_attention(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
-    from affpipe.fusion.cross_attention import CrossAttention
+    from affpipe.models.fusions.cross_attention import CrossAttention
 
     return CrossAttention({m: dims[m] for m in s.reads}, query=s.query, context=s.context, **_stack(s), outputs=outputs)
 
 
 def _raav(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module":
-    from affpipe.fusion.raav import RAAV
+    from affpipe.models.fusions.raav import RAAV
 
     sizes = {"hidden": s.hidden, "latents": s.latents, "layers": s.layers, "heads": s.heads, "feedforward": s.feedforward}
     reads = {"visual": s.reads, "priors": s.priors, "audio": s.audio, "compat": s.compat}
@@ -63,7 +63,7 @@ def _raav(s: ModelSettings, dims: Mapping[str, int], outputs: int) -> "nn.Module
 
 def loss(tasks: Sequence[str], settings: Loss, target: np.ndarray, known: np.ndarray) -> "nn.Module":
     """The training loss of the tasks together; weights of classes and units come from the labels (..., K), known (..., tasks)."""
-    from affpipe import losses
+    from affpipe.models.terms import losses
 
     at = slices(tasks, "columns")
     own = {task: target[..., at[task]][known[..., i]] for i, task in enumerate(tasks)}  # (n, K of the task)
@@ -72,7 +72,7 @@ def loss(tasks: Sequence[str], settings: Loss, target: np.ndarray, known: np.nda
 
 
 def _va_loss(s: VALoss, labels: np.ndarray) -> "nn.Module":
-    from affpipe.losses import VALoss
+    from affpipe.models.terms.losses import VALoss
 
     return VALoss(**s.model_dump())
 
@@ -80,7 +80,7 @@ def _va_loss(s: VALoss, labels: np.ndarray) -> "nn.Module":
 def _expr_loss(s: ExprLoss, labels: np.ndarray) -> "nn.Module":
     import torch
 
-    from affpipe import losses
+    from affpipe.models.terms import losses
 
     counts = torch.from_numpy(np.bincount(labels[:, 0].astype(np.int64), minlength=len(EXPRESSIONS)))
     weights = losses.effective_number_weights(counts, beta=s.beta) if s.class_weights == "effective_number" else None
@@ -90,7 +90,7 @@ def _expr_loss(s: ExprLoss, labels: np.ndarray) -> "nn.Module":
 def _au_loss(s: AULoss, labels: np.ndarray) -> "nn.Module":
     import torch
 
-    from affpipe import losses
+    from affpipe.models.terms import losses
 
     present = torch.from_numpy(labels.sum(axis=0, dtype=np.float64))
     weights = losses.positive_weights(present, len(labels) - present, limit=s.limit) if s.positive_weights == "balanced" else None

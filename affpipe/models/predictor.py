@@ -18,12 +18,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from affpipe import build
-from affpipe.backbone import Backbone
 from affpipe.core.errors import StoreError
 from affpipe.core.windows import merge
-from affpipe.sequences import FULL_SCALE, Sequence, cut, places, tensor, widen, windows
-from affpipe.settings.models import ChunkModel, ModelSettings
+from affpipe.models import build
+from affpipe.models.encoder_layers import Backbone
+from affpipe.models.inputs import FULL_SCALE, Sequence, cut, places, tensor, widen, windows
+from affpipe.models.settings import ChunkModel, ModelSettings
 from affpipe.store import streams
 from affpipe.system import disk, jsonfile
 from affpipe.system.weights.declared_sizes import stored, unfilled

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from affpipe.core.tensors import check_stream, keep
-from affpipe.heads.blocks import MODEL_STARTS, check_word, exact, projection, regression, start_xavier
+from affpipe.models.branches.blocks import MODEL_STARTS, check_word, exact, projection, regression, start_xavier
 
 
 class Block(nn.Module):

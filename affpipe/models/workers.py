@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from affpipe import backbone as backbones
-from affpipe import predictor as models
-from affpipe import sequences
 from affpipe.core.align import nearest
 from affpipe.core.axis import NEAREST, NONE, FrameAxis
 from affpipe.core.errors import AbsentError, StoreError, WeightsError
@@ -19,9 +16,12 @@ from affpipe.core.tasks import decoding, smoothing
 from affpipe.core.tasks.decoding import UNFITTED
 from affpipe.core.tasks.task import ACTION_UNITS, slices
 from affpipe.jobs import Context, Job, Worker
+from affpipe.models import encoder_layers as backbones
+from affpipe.models import inputs
+from affpipe.models import predictor as models
+from affpipe.models.predictor import Predictor
+from affpipe.models.settings import ChunkModel, ModelSettings
 from affpipe.plan import Item, Plan
-from affpipe.predictor import Predictor
-from affpipe.settings.models import ChunkModel, ModelSettings
 from affpipe.store.streams import Stream
 from affpipe.system.device import pick
 
@@ -59,7 +59,7 @@ def stage(context: Context) -> Worker:
             raise StoreError(
                 f"{path}: want the fit without fold {fold}, got {got}; run the workflow again, which fits it anew", damaged=path
             )
-        sequence = sequences.read(job, settings)
+        sequence = inputs.read(job, settings)
         if not sequence.usable.any():
             raise AbsentError(f"{job.item.id}: {nothing_usable(job, settings, sequence)}")
         rows = models.run(predictor, sequence, device)
@@ -79,9 +79,9 @@ def stage(context: Context) -> Worker:
     return work
 
 
-def nothing_usable(job: Job, settings: ModelSettings, sequence: sequences.Sequence, *, fitting: bool = False) -> str:
+def nothing_usable(job: Job, settings: ModelSettings, sequence: inputs.Sequence, *, fitting: bool = False) -> str:
     """Why a model has no row of a stream to go on: what it reads, or windows that `speech_only` leaves out; fitting: in training."""
-    if isinstance(settings, ChunkModel) and sequences.by_mouth(settings, fitting):
+    if isinstance(settings, ChunkModel) and inputs.by_mouth(settings, fitting):
         with job.open("speech") as windows:
             kept = windows.rows()[:, windows.attributes["columns"].index("retained")] > 0
         if len(kept) and not kept.any():
@@ -139,7 +139,7 @@ def to_frames(stream: Stream, axis: FrameAxis, tasks: Sequence[str], settings: M
     raw, thresholds = outputs(stream, tasks, use)
     times = stream.start_s, stream.end_s
     raw, covered = spread(raw, stream.valid, *times, axis, settings)
-    source = sequences.frame_sources(stream.rows("source"), stream.valid, *times, axis.times_s)
+    source = inputs.frame_sources(stream.rows("source"), stream.valid, *times, axis.times_s)
     if covered.any():
         source = np.where(~covered & (source == NONE), NEAREST, source).astype(np.uint8)
     valid = np.full(len(axis), covered.any())
@@ -156,7 +156,7 @@ def spread(
 
     The others have what the nearest of them has; where no row covers any frame all are zero.
     """
-    raw, covered = sequences.on_frames(raw, valid, start_s, end_s, axis, settings)
+    raw, covered = inputs.on_frames(raw, valid, start_s, end_s, axis, settings)
     return (raw[nearest(covered)] if covered.any() else raw), covered
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from affpipe.core.tensors import check_stream, keep
-from affpipe.heads.blocks import AttentionStack, check_word, projection, regress, regression
+from affpipe.models.branches.blocks import AttentionStack, check_word, projection, regress, regression
 
 EMBEDDINGS = ("layer", "head")
 

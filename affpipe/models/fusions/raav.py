@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from affpipe.core.errors import InputError
 from affpipe.core.tensors import keep
-from affpipe.fusion.interface import Fused, check_streams
-from affpipe.heads.blocks import Attention, check_word
+from affpipe.models.branches.blocks import Attention, check_word
+from affpipe.models.fusions.interface import Fused, check_streams
 
 COMPAT = ("none", "ras2026")
 LATENT_SCALE = 0.02  # standard deviation of the latents at first (public code)

@@ -1,0 +1,1 @@
+"""Terms: what a fit makes small. They know tensors only."""

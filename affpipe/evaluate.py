@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import bootstrap, caveats, formats
+from affpipe import bootstrap, caveats
 from affpipe.core.errors import InputError, ManifestError
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.metrics import KEYS, Video
 from affpipe.core.tasks.task import EXPRESSIONS, TASKS
+from affpipe.data import annotations
 from affpipe.system.files import left_by_mac, on_disk
 
 TOLERANCE = 50  # frames by which label files and videos of Aff-Wild2 differ in length, either way
@@ -66,7 +67,7 @@ def pair(task: str, truth: Path, predicted: Path) -> tuple[Video, int]:
     Frames valid in the truth must have a value. Label files and videos of Aff-Wild2 differ in length by a few frames, so up to TOLERANCE
     rows that say something may lie beyond the other file's end.
     """
-    (values, valid), (prediction, given) = formats.read_labels(task, truth), formats.read_labels(task, predicted)
+    (values, valid), (prediction, given) = annotations.read_labels(task, truth), annotations.read_labels(task, predicted)
     n = min(len(values), len(prediction))
     hole = valid[:n] & ~given[:n]
     if hole.any():

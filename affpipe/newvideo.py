@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, formats, jobs, notes, report, workers
+from affpipe import __version__, jobs, notes, report, workers
 from affpipe.core.axis import SOURCE_NAMES
 from affpipe.core.errors import AffpipeError, InputError, MediaError, StoreError
+from affpipe.data import annotations
+from affpipe.data.manifest import SUBJECTS, Row, check_video_name
 from affpipe.jobs import Progress
-from affpipe.manifest import SUBJECTS, Row, check_video_name
 from affpipe.media.identity import fingerprint
 from affpipe.models.predictor import model_path
 from affpipe.models.workers import frames_of
@@ -115,7 +116,7 @@ def _write(plan: Plan, item: Item, out: Path, without: dict[str, str]) -> Predic
     table, picture, about = _files(item.id, out)
     random = tuple(streams.attributes(plan.stream(plan.settings.publish, item))["random"])
     done = Predicted(table, without, random, tuple(notes.of(plan, item)))
-    formats.write_predictions(table, axis.times_s, found.values, found.chances, found.source, found.valid)
+    annotations.write_predictions(table, axis.times_s, found.values, found.chances, found.source, found.valid)
     disk.write_text(about, json.dumps(_about(plan, item, done, found.source), indent=1, ensure_ascii=False) + "\n")
     report.trajectories(picture, item.id, axis.times_s, found)
     return done

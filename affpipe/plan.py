@@ -13,13 +13,13 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from affpipe import overlaps
 from affpipe.core.errors import ManifestError, StoreError
+from affpipe.data import overlaps
+from affpipe.data.manifest import Row, check_images, fold_groups, read_curation
+from affpipe.data.overlaps import OFFICIAL, Member, Overlap
 from affpipe.encoders.table import ENCODERS
 from affpipe.faces import images
-from affpipe.manifest import Row, check_images, fold_groups, read_curation
 from affpipe.media.identity import fingerprint
-from affpipe.overlaps import OFFICIAL, Member, Overlap
 from affpipe.settings.run import MEDIA_STAGES, Settings
 from affpipe.store.streams import FIT, file_name
 from affpipe.system.files import read_bytes

@@ -11,7 +11,7 @@ import numpy as np
 
 from affpipe.core.errors import ManifestError
 from affpipe.core.tasks.task import EXPRESSIONS, TASKS
-from affpipe.formats import CELLS
+from affpipe.data.annotations import CELLS
 from affpipe.template import Template, read_template
 
 DECIMALS = 6  # of a number at most

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, basis, caveats, evaluate, formats, latefusion, ledger, report
+from affpipe import __version__, basis, caveats, evaluate, latefusion, ledger, report
 from affpipe import published as results
 from affpipe.core.errors import InputError
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.metrics import Video
 from affpipe.core.tasks.task import TASKS
+from affpipe.data import annotations
 from affpipe.jobs import Job
 from affpipe.latefusion import Study
 from affpipe.models import inputs
@@ -170,10 +171,10 @@ def _write_model(
             continue
         axis, found = frames_of(plan, model, item)
         for task in tasks:
-            formats.write_labels(task, official / task / f"{item.id}.txt", found.values[task], found.valid)
+            annotations.write_labels(task, official / task / f"{item.id}.txt", found.values[task], found.valid)
         if published:
             table = found.values, found.chances, found.source, found.valid
-            formats.write_predictions(folder / "predictions" / f"{item.id}.csv", axis.times_s, *table)
+            annotations.write_predictions(folder / "predictions" / f"{item.id}.csv", axis.times_s, *table)
         if found.valid.any():
             for task, (truth, known) in _truth(plan, entries["labels"], item, "validation").items():
                 validation[task][item.id] = (truth, found.values[task], known)
@@ -207,7 +208,7 @@ def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path)
             continue
         predictions, given, sources = _saved(plan, entries, names, item)
         values, valid = latefusion.fuse(weights, predictions, given)
-        formats.write_labels("va", folder / "predictions" / f"{item.id}.txt", values, valid)
+        annotations.write_labels("va", folder / "predictions" / f"{item.id}.txt", values, valid)
         truth = _truth(plan, entries["labels"], item, "validation").get("va")
         if truth and valid.any():
             validation[item.id] = (truth[0], values, truth[1] & valid)

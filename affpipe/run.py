@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from affpipe import config, jobs, manifest, published, resources, runs, workers
+from affpipe import config, jobs, published, resources, runs, workers
 from affpipe.core.errors import InputError, ManifestError, SettingsError, StoreError
+from affpipe.data import manifest
 from affpipe.jobs import Progress
 from affpipe.plan import Item, Plan, digest
 from affpipe.settings.run import Settings

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import manifest
 from affpipe.core.errors import MediaError, StoreError
+from affpipe.data import manifest
 from affpipe.plan import Plan
 from affpipe.settings.run import Settings
 from affpipe.store import learned

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import __version__, formats, preflight, published
+from affpipe import __version__, preflight, published
 from affpipe.core.align import nearest
 from affpipe.core.errors import InputError, ManifestError
 from affpipe.core.tasks.task import TASKS
+from affpipe.data import annotations
 from affpipe.system import disk, outputs
 from affpipe.system.files import left_by_mac
 from affpipe.template import Template, read_template
@@ -161,7 +162,7 @@ def _neutral(task: str, missing: str, default: Sequence[float] | None) -> np.nda
     if not fits or (task != "va" and (values % 1).any()):
         raise InputError(
             f"submit: want a default of {len(TASKS[task].columns)} cells ({','.join(TASKS[task].columns)}), "
-            f"each {formats.CELLS[task]}, got {','.join(map(str, default))}; mend it"
+            f"each {annotations.CELLS[task]}, got {','.join(map(str, default))}; mend it"
         )
     return values
 
@@ -206,7 +207,7 @@ def _cells(task: str, wanted: Template, predictions: Path, missing: str, fill: n
     for name, rows in zip(wanted.streams, rows_of, strict=True):
         path = predictions / f"{name}.txt"
         if path.is_file():
-            values, valid = formats.read_labels(task, path)
+            values, valid = annotations.read_labels(task, path)
         else:
             values, valid = np.zeros((0, len(fill))), np.zeros(0, bool)
         if not valid.any():
@@ -229,7 +230,7 @@ def _cells(task: str, wanted: Template, predictions: Path, missing: str, fill: n
 
 def _fill(values: np.ndarray, valid: np.ndarray, frame: np.ndarray, missing: str, fill: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Values (R, K) of the frames asked for, and (R,) bool: True where the frame has no prediction of its own."""
-    values, valid = formats.fit_length(values, valid, max(len(valid), int(frame.max()) + 1))
+    values, valid = annotations.fit_length(values, valid, max(len(valid), int(frame.max()) + 1))
     lacking = ~valid[frame]
     if missing == "nearest":
         return values[nearest(valid)[frame]], lacking

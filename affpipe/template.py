@@ -13,7 +13,7 @@ import numpy as np
 
 from affpipe.core.errors import ManifestError
 from affpipe.core.tasks.task import TASKS
-from affpipe.manifest import ID_BYTES, STREAM_ID
+from affpipe.data.manifest import ID_BYTES, STREAM_ID
 from affpipe.system.files import lines as split
 from affpipe.system.files import read_text
 

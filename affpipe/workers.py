@@ -6,7 +6,7 @@ from affpipe.jobs import Context, Worker
 
 STAGES = {  # stage or encoder -> the module whose function of that name makes the worker
     "frames": "affpipe.media.workers",
-    "labels": "affpipe.stages.labels",
+    "labels": "affpipe.data.workers",
     "audio": "affpipe.media.workers",
     "vad": "affpipe.media.workers",
     "faces": "affpipe.faces.workers",

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import evaluate, formats, manifest
-from affpipe.manifest import Row
+from affpipe import evaluate
+from affpipe.data import annotations, manifest
+from affpipe.data.manifest import Row
 
 DATA, OUT = Path("demo"), Path("benchmarks/out/controls")
 SHIFT = 25  # frames
@@ -52,13 +53,13 @@ def shifted(labels: Labels, rows: list[Row]) -> Labels:
 def run(name: str, change: Callable[[Labels, list[Row]], Labels]) -> dict[str, float]:
     """Fit the demo's models on changed labels and score the test partition."""
     rows = manifest.read(Path("data_manifest.csv"), DATA)
-    labels = change({row.stream_id: formats.read_labels("va", row.labels["va"]) for row in rows if row.labels}, rows)
+    labels = change({row.stream_id: annotations.read_labels("va", row.labels["va"]) for row in rows if row.labels}, rows)
     folder = (OUT / name).resolve()
     lines = ["stream_id,video,subject,partition,va"]
     for row in rows:
         annotation = folder / f"{row.stream_id}.txt" if row.labels else ""
         if row.labels:
-            formats.write_labels("va", annotation, *labels[row.stream_id])
+            annotations.write_labels("va", annotation, *labels[row.stream_id])
         lines.append(f"{row.stream_id},{row.video.relative_to(DATA)},{row.subject},{row.partition},{annotation}")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     config = [f"name=control-{name}", f"manifest={folder / 'manifest.csv'}"]

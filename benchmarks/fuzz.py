@@ -28,9 +28,9 @@ import numpy as np
 from affpipe import jobs
 from affpipe.config import parse
 from affpipe.core.errors import MediaError
+from affpipe.data.manifest import Row
 from affpipe.doctor.pool import Late, each
 from affpipe.jobs import Context, Job, Worker
-from affpipe.manifest import Row
 from affpipe.media import workers
 from affpipe.media.picture.decode import frames as decode
 from affpipe.plan import Plan

@@ -25,8 +25,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from affpipe.demo.clips import Clip
-from affpipe.demo.render import render_clip
+from affpipe.data.demo.clips import Clip
+from affpipe.data.demo.render import render_clip
 from affpipe.system.job_record import JobRecord
 from benchmarks.planning import videos
 from benchmarks.speed.__main__ import machine

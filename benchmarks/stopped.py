@@ -23,7 +23,8 @@ from pathlib import Path
 
 import h5py
 
-from affpipe import config, manifest
+from affpipe import config
+from affpipe.data import manifest
 from affpipe.plan import Plan
 from affpipe.store import streams
 

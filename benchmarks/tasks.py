@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import evaluate, formats, manifest
+from affpipe import evaluate
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.task import TASKS
+from affpipe.data import annotations, manifest
 
 DATA, OUT, SEEDS = Path("demo"), Path("benchmarks/out/tasks"), (42, 1)
 
@@ -24,7 +25,7 @@ DATA, OUT, SEEDS = Path("demo"), Path("benchmarks/out/tasks"), (42, 1)
 def majority(task: str) -> np.ndarray:
     """(K,) the most frequent label of the training clips."""
     rows = [row for row in manifest.read(Path("data_manifest.csv"), DATA) if row.labelled([task], "train")]
-    return metrics.majority_row(sum(metrics.label_counts(task, *formats.read_labels(task, row.labels[task])) for row in rows))
+    return metrics.majority_row(sum(metrics.label_counts(task, *annotations.read_labels(task, row.labels[task])) for row in rows))
 
 
 def run(task: str, seed: int) -> dict[str, float]:

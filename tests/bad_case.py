@@ -16,7 +16,7 @@ import clips
 
 from affpipe import jobs, run, workers
 from affpipe.core.errors import AffpipeError
-from affpipe.importers.check import check
+from affpipe.data.importers.manifest_check import check
 from affpipe.plan import Plan
 from affpipe.store import streams
 from affpipe.store.index import Entry

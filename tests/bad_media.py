@@ -13,8 +13,8 @@ import numpy as np
 from bad_case import FRAMES, Case, sound_clip, watch
 from PIL import Image
 
-from affpipe.demo.clips import PAL, SQUARE, Clip
-from affpipe.demo.render import render_clip
+from affpipe.data.demo.clips import PAL, SQUARE, Clip
+from affpipe.data.demo.render import render_clip
 
 SOUND = clips.Sound(length_s=FRAMES / 25, click_s=(0.2,), hum=0.01)
 write = partial(clips.write, count=FRAMES, sound=SOUND)

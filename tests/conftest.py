@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from affpipe.config import overlay, parse
-from affpipe.manifest import Row
+from affpipe.data.manifest import Row
 from affpipe.plan import Plan
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that wait for a busy core cost more than they give

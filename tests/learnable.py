@@ -10,13 +10,13 @@ import numpy as np
 from affpipe.config import parse
 from affpipe.core.align import pool
 from affpipe.core.axis import FrameAxis, frames_in, segments
-from affpipe.formats import write_labels
+from affpipe.data.annotations import write_labels
+from affpipe.data.manifest import read
+from affpipe.data.workers import labels
 from affpipe.jobs import Context, Job
-from affpipe.manifest import read
 from affpipe.models.fit import fit
 from affpipe.models.workers import stage
 from affpipe.plan import Item, Plan
-from affpipe.stages.labels import labels
 from affpipe.store.index import Entry
 
 FPS, FRAMES, STREAMS = Fraction(25), 200, ("a", "b", "c", "d")

@@ -10,13 +10,13 @@ from affpipe import basis, config, evaluate, ledger, report
 from affpipe.core.axis import NEAREST, OBSERVED
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.task import width
-from affpipe.formats import write_labels
+from affpipe.data.annotations import write_labels
+from affpipe.data.manifest import Row
+from affpipe.data.workers import labels
 from affpipe.jobs import Context, Job
-from affpipe.manifest import Row
 from affpipe.media.sound.heard import Heard
 from affpipe.media.tracks import Choice
 from affpipe.plan import Item, Plan
-from affpipe.stages.labels import labels
 from affpipe.store.flac import write_flac
 from affpipe.store.index import Entry, write_index
 from affpipe.store.streams import Header, write

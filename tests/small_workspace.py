@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from affpipe.demo.clips import PAL, SQUARE, WHOLE, Absence, Clip, manifest_text
-from affpipe.demo.render import render
+from affpipe.data.demo.clips import PAL, SQUARE, WHOLE, Absence, Clip, manifest_text
+from affpipe.data.demo.render import render
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = (

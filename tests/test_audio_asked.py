@@ -15,10 +15,11 @@ from affpipe.core.align import align, interpolate
 from affpipe.core.axis import FrameAxis, segments
 from affpipe.core.errors import SettingsError
 from affpipe.core.tasks.metrics import va_scores
+from affpipe.data.annotations import write_labels
+from affpipe.data.manifest import read
+from affpipe.data.workers import labels
 from affpipe.faces import mouth
-from affpipe.formats import write_labels
 from affpipe.jobs import Context, Job, inherited
-from affpipe.manifest import read
 from affpipe.models import inputs, predictor
 from affpipe.models.fit import _labelled
 from affpipe.models.fusions.raav import RAAV
@@ -27,7 +28,6 @@ from affpipe.models.predictor import Predictor
 from affpipe.models.settings import ChunkModel
 from affpipe.models.workers import frames_of
 from affpipe.plan import Item, Plan
-from affpipe.stages.labels import labels
 from affpipe.store.index import Entry
 
 SECONDS = 4

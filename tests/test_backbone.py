@@ -14,10 +14,11 @@ from affpipe import workers
 from affpipe.config import parse
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import SettingsError
+from affpipe.data.annotations import write_labels
+from affpipe.data.demo.tiny_weights import make_tiny
+from affpipe.data.manifest import read
 from affpipe.encoders.table import ENCODERS
-from affpipe.formats import write_labels
 from affpipe.jobs import Context, Job
-from affpipe.manifest import read
 from affpipe.models import inputs, predictor
 from affpipe.models.fit import fit, groups
 from affpipe.models.predictor import model_path
@@ -26,7 +27,6 @@ from affpipe.plan import Plan
 from affpipe.store.flac import write_flac
 from affpipe.store.index import Entry
 from affpipe.system.disk import atomic
-from affpipe.weights.tiny import make_tiny
 
 FPS, SECONDS, RATE = Fraction(25), 9, 16000
 PARTITION = {"a": "train", "b": "train", "c": "validation"}

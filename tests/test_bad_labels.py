@@ -13,9 +13,9 @@ import pytest
 
 from affpipe.core.errors import ManifestError, SettingsError
 from affpipe.core.tasks.task import TASKS
-from affpipe.formats import read_labels
-from affpipe.importers.check import Report, check
-from affpipe.importers.counts import Count
+from affpipe.data.annotations import read_labels
+from affpipe.data.importers.counts import Count
+from affpipe.data.importers.manifest_check import Report, check
 
 HEAD = {task: t.header for task, t in TASKS.items()}
 UNITS = HEAD["au"]

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from affpipe import basis, caveats, cli, closing, config, latefusion, ledger, publish
 from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis
+from affpipe.data.manifest import Row
 from affpipe.jobs import Context, Job
-from affpipe.manifest import Row
 from affpipe.models import workers
 from affpipe.models.predictor import Output
 from affpipe.plan import Plan

@@ -27,6 +27,7 @@ from small_run import SETTINGS
 from affpipe.config import parse
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import InputError, MediaError, SettingsError, StoreError, WeightsError
+from affpipe.data.demo.tiny_weights import make_tiny
 from affpipe.encoders.qwen3vl import network as qwen3vl
 from affpipe.encoders.wavlm import network as wavlm
 from affpipe.faces import crop, images
@@ -45,7 +46,6 @@ from affpipe.system import jsonfile
 from affpipe.system.disk import alone
 from affpipe.system.weights import network_sizes
 from affpipe.system.weights.reading import read_json
-from affpipe.weights.tiny import make_tiny
 
 KEY, IDENTITY = "0123456789ab", "fedcba9876543210"
 HEADER = Header("mesh", KEY, "one", IDENTITY, {}, 1, {}, Fraction(25))

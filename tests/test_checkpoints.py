@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 import affpipe
 from affpipe import cli
 from affpipe.core.errors import WeightsError
+from affpipe.data.demo.tiny_weights import make_tiny
 from affpipe.encoders.grada import network as grada
 from affpipe.encoders.qwen3vl import network as qwen3vl
 from affpipe.encoders.wavlm import network as wavlm
@@ -27,7 +28,6 @@ from affpipe.models.fit import fit
 from affpipe.models.predictor import model_path
 from affpipe.system.weights import checkpoint
 from affpipe.system.weights.convert import convert
-from affpipe.weights.tiny import make_tiny
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
 PACKAGE = Path(affpipe.__file__).parent

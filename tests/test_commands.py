@@ -13,7 +13,7 @@ from affpipe.commands.show import print_table
 from affpipe.core.errors import AffpipeError
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.task import TASKS
-from affpipe.formats import read_labels, write_labels
+from affpipe.data.annotations import read_labels, write_labels
 
 T = 60
 RNG = np.random.default_rng(0)

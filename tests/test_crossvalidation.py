@@ -11,8 +11,8 @@ import pytest
 from learnable import entries, fit_and_apply, make_plan
 
 from affpipe import basis
+from affpipe.data.manifest import Row
 from affpipe.jobs import Job
-from affpipe.manifest import Row
 from affpipe.models import predictor
 from affpipe.models.fit import fit
 from affpipe.models.predictor import model_path

@@ -13,14 +13,14 @@ import mediapipe as mp
 import numpy as np
 import pytest
 
-from affpipe import manifest
 from affpipe.core.errors import SettingsError
-from affpipe.demo import labels, stage
-from affpipe.demo.clips import CLIPS, Absence, Clip, Unlabelled, manifest_text
-from affpipe.demo.film import write_film
-from affpipe.demo.render import drives, render, render_clip
-from affpipe.demo.signals import RATE, Drive, correlation
-from affpipe.formats import read_labels
+from affpipe.data import manifest
+from affpipe.data.annotations import read_labels
+from affpipe.data.demo import labels, scene
+from affpipe.data.demo.clips import CLIPS, Absence, Clip, Unlabelled, manifest_text
+from affpipe.data.demo.film import write_film
+from affpipe.data.demo.render import drives, render, render_clip
+from affpipe.data.demo.signals import RATE, Drive, correlation
 from affpipe.media.probe import DEMO_COMMENT, probe
 
 SMALL = (240, 180)
@@ -256,7 +256,7 @@ def test_the_face_is_gone_while_labelled_invalid(demo: Path):
 def test_the_bytes_of_a_film_do_not_depend_on_what_lies_in_memory(tmp_path: Path):
     """A width that is no multiple of 64, where x264's AVX-512 code reads beyond the picture; pictures with which it shows."""
     rng = np.random.default_rng(3)
-    wall = stage._wall(480, 480, rng).astype(int)
+    wall = scene._wall(480, 480, rng).astype(int)
     blocks = rng.integers(0, 40, (60, 60, 3), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
     pictures = [np.clip(wall + blocks * (k % 2), 0, 255).astype(np.uint8) for k in range(4)]
 

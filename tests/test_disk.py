@@ -22,12 +22,12 @@ from safetensors.torch import save_file
 from small_run import Run
 
 from affpipe.core.errors import SettingsError, StoreError
-from affpipe.demo import render
-from affpipe.demo.clips import CLIPS
+from affpipe.data.demo import render
+from affpipe.data.demo.clips import CLIPS
+from affpipe.data.manifest import ID_BYTES
 from affpipe.doctor import disks
 from affpipe.doctor.finding import FINE
 from affpipe.faces.mouth_files import to_csv
-from affpipe.manifest import ID_BYTES
 from affpipe.models import epochs, predictor
 from affpipe.report.views import fit_record
 from affpipe.store import cache as caches

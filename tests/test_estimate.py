@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from affpipe import cli, config, estimate, lengths, sizes
 from affpipe.core.errors import InputError, MediaError, WeightsError
+from affpipe.data.manifest import Row
 from affpipe.doctor import examine
 from affpipe.encoders import workers as feature_stages
 from affpipe.faces import workers as face_stages
 from affpipe.jobs import Context, Job
 from affpipe.lengths import Length, Lengths
-from affpipe.manifest import Row
 from affpipe.media import workers as media_stages
 from affpipe.media.declared import declared
 from affpipe.models import build

@@ -13,7 +13,7 @@ from affpipe.core.errors import InputError, ManifestError
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.metrics import KEYS
 from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS, TASKS
-from affpipe.formats import write_labels
+from affpipe.data.annotations import write_labels
 
 ALL = tuple(TASKS)
 CCC = ("ccc_valence", "ccc_arousal", "ccc")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from affpipe.core.errors import ManifestError
-from affpipe.importers import earlier, folder
+from affpipe.data.importers import earlier, folder
 from affpipe.media import containers
 
 HEADER = "valence,arousal\n"

@@ -8,7 +8,7 @@ import pytest
 
 from affpipe.core.axis import NEAREST, NONE, OBSERVED
 from affpipe.core.errors import ManifestError
-from affpipe.formats import fit_length, read_labels, write_labels, write_predictions
+from affpipe.data.annotations import fit_length, read_labels, write_labels, write_predictions
 
 
 def file(folder: Path, content: str | bytes) -> Path:

@@ -16,12 +16,12 @@ import yaml
 from affpipe import jobs, publish, workers
 from affpipe.config import overlay, parse
 from affpipe.core.errors import InputError, ManifestError, MediaError, SettingsError
+from affpipe.data.manifest import Row
 from affpipe.encoders.workers import inner
 from affpipe.faces import images
 from affpipe.faces.crop import cut, decode_jpeg, encode_jpeg
 from affpipe.faces.detect import MediaPipeDetector
 from affpipe.jobs import Job
-from affpipe.manifest import Row
 from affpipe.media.picture.decode import frames as decode
 from affpipe.newvideo import predict
 from affpipe.plan import Plan

@@ -10,14 +10,14 @@ import affwild2_tree as tree
 import pytest
 from affwild2_tree import AUDIT, FINDINGS, FRAMES, MANIFEST, SHORT
 
-from affpipe import manifest
 from affpipe.core.errors import ManifestError, SettingsError
 from affpipe.core.tasks.task import TASKS
-from affpipe.demo.clips import HEADER
-from affpipe.importers import affwild2, duplicates, facts
-from affpipe.importers.collection import Stream, partition_columns, place, whose
-from affpipe.importers.make import Made, make
-from affpipe.manifest import OWN_PARTITION, Row
+from affpipe.data import manifest
+from affpipe.data.demo.clips import HEADER
+from affpipe.data.importers import affwild2, duplicates, facts
+from affpipe.data.importers.collection import Stream, partition_columns, place, whose
+from affpipe.data.importers.make_manifest import Made, make
+from affpipe.data.manifest import OWN_PARTITION, Row
 from affpipe.media.identity import fingerprint
 
 

@@ -20,8 +20,8 @@ from test_jobs import Stage, apply, rows
 
 from affpipe import cli, jobs, lengths, newvideo
 from affpipe.core.errors import AbsentError, InputError, MediaError, StoreError
+from affpipe.data.importers import facts
 from affpipe.doctor import videos as doctor_videos
-from affpipe.importers import facts
 from affpipe.jobs import Context, Job, Worker
 from affpipe.models.predictor import model_path
 from affpipe.plan import Plan

@@ -10,8 +10,8 @@ import yaml
 from affpipe import jobs
 from affpipe.config import overlay, parse
 from affpipe.core.errors import AbsentError, MediaError, StoreError
+from affpipe.data.manifest import Row
 from affpipe.jobs import Context, Job, Worker
-from affpipe.manifest import Row
 from affpipe.plan import Item, Plan
 from affpipe.store import streams
 from affpipe.store.index import Entry

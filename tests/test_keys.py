@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from recipe_layers import RECIPES, ROOT, load
 
-from affpipe import config, manifest
+from affpipe import config
 from affpipe.core.tasks.task import TASKS
+from affpipe.data import manifest
 from affpipe.plan import Plan
 
 PINS = Path(__file__).parent / "pins" / "keys.json"

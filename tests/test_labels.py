@@ -13,8 +13,8 @@ from affpipe.core.align import align
 from affpipe.core.axis import FrameAxis
 from affpipe.core.tasks import pooling
 from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS, TASKS, slices, width
+from affpipe.data.manifest import Row
 from affpipe.jobs import Job
-from affpipe.manifest import Row
 from affpipe.models.inputs import frame_labels
 from affpipe.plan import Plan
 from affpipe.store.index import Entry

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from affpipe.core.errors import ManifestError
-from affpipe.manifest import ID_BYTES, Row, check_partitions, check_video_name, fold_groups, read, read_curation, scan
+from affpipe.data.manifest import ID_BYTES, Row, check_partitions, check_video_name, fold_groups, read, read_curation, scan
 
 HEAD = "stream_id,video,subject,partition,va\n"
 

@@ -14,10 +14,11 @@ import pytest
 from clips import Sound, write
 from small_run import Run
 
-from affpipe import config, manifest, newvideo
+from affpipe import config, newvideo
 from affpipe.core.errors import InputError, ManifestError, SettingsError
-from affpipe.importers import folder
-from affpipe.importers.make import make
+from affpipe.data import manifest
+from affpipe.data.importers import folder
+from affpipe.data.importers.make_manifest import make
 from affpipe.jobs import Context, Job
 from affpipe.media import workers
 from affpipe.plan import Plan

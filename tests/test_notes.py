@@ -11,9 +11,9 @@ from small_run import SETTINGS, Run
 from typer.testing import CliRunner
 
 from affpipe import cli, config, newvideo, notes
+from affpipe.data.manifest import Row
 from affpipe.faces import workers as faces_stages
 from affpipe.jobs import Context, Job
-from affpipe.manifest import Row
 from affpipe.media import workers as media_stages
 from affpipe.newvideo import Predicted
 from affpipe.notes import Note

@@ -54,8 +54,8 @@ sys.path.insert(0, sys.argv[1])
 
 def main():
     from affpipe import config, newvideo, run
-    from affpipe.demo.clips import PAL, SQUARE, Clip, manifest_text
-    from affpipe.demo.render import render
+    from affpipe.data.demo.clips import PAL, SQUARE, Clip, manifest_text
+    from affpipe.data.demo.render import render
     from affpipe.system.weights import tiny
 
     clips = (Clip("one", "train", 3, PAL, SQUARE), Clip("two", "validation", 3, PAL, SQUARE))

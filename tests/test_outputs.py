@@ -15,9 +15,9 @@ import torch
 
 from affpipe import newvideo, submission
 from affpipe.core.errors import InputError, StoreError
-from affpipe.formats import write_labels
-from affpipe.importers import folder as own_videos
-from affpipe.importers.make import make
+from affpipe.data.annotations import write_labels
+from affpipe.data.importers import folder as own_videos
+from affpipe.data.importers.make_manifest import make
 from affpipe.system import outputs
 from affpipe.system.weights.convert import convert
 

@@ -10,15 +10,16 @@ from fakes.workspace import Workspace
 from pages import Reader, section
 from small_run import Run
 
-from affpipe import manifest, overlaps, run
+from affpipe import run
 from affpipe.core.alike import told
 from affpipe.core.errors import ManifestError
 from affpipe.core.tasks.task import TASKS
+from affpipe.data import manifest, overlaps
+from affpipe.data.importers import affwild2
+from affpipe.data.importers.make_manifest import make
+from affpipe.data.importers.manifest_check import Report, check
+from affpipe.data.overlaps import Member, Overlap
 from affpipe.doctor import examine
-from affpipe.importers import affwild2
-from affpipe.importers.check import Report, check
-from affpipe.importers.make import make
-from affpipe.overlaps import Member, Overlap
 
 HEAD = "stream_id,video,partition,va,subject,va_partition,expr_partition,expr,overlap"
 ROWS = 12

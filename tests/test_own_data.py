@@ -8,11 +8,11 @@ import affwild2_tree as tree
 import numpy as np
 import pytest
 
-from affpipe import manifest
 from affpipe.core.errors import ManifestError, SettingsError
-from affpipe.importers import folder, table
-from affpipe.importers.collection import Collection
-from affpipe.importers.make import Made, make
+from affpipe.data import manifest
+from affpipe.data.importers import folder, write_manifest
+from affpipe.data.importers.collection import Collection
+from affpipe.data.importers.make_manifest import Made, make
 
 SHORT = 8
 VIDEOS = (
@@ -229,7 +229,7 @@ def test_what_would_not_read_back_is_not_written(small, tmp_path):
     out = tmp_path / "m.csv"
     out.write_text("mine\n")
     with pytest.raises(ManifestError, match="want a video file, got no"):
-        table.write(out, "stream_id,video,partition\na,lost.mp4,predict\n", small, force=True)
+        write_manifest.write(out, "stream_id,video,partition\na,lost.mp4,predict\n", small, force=True)
     assert out.read_text() == "mine\n"
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["data", "m.csv"]
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from affpipe.core.errors import MediaError
+from affpipe.data.importers import facts, manifest_check
 from affpipe.doctor import videos
 from affpipe.faces import workers as face_stages
 from affpipe.faces.crop import decode_jpeg
 from affpipe.faces.detect import Detection
-from affpipe.importers import check, facts
 from affpipe.jobs import Context, Job
 from affpipe.media import workers as stages
 from affpipe.media.declared import declared
@@ -368,7 +368,7 @@ def test_a_manifests_check_names_what_is_done(tmp_path):
     write(tmp_path / "a.mp4", [woven(i) for i in range(4)], options=INTERLACED, ratio=F(4, 3))
     (tmp_path / "m.csv").write_text("stream_id,video,partition\na,a.mp4,predict\n")
     for media in ("quick", "full"):
-        found = check.check(tmp_path / "m.csv", tmp_path, media=media, progress=lambda *_: None)
+        found = manifest_check.check(tmp_path / "m.csv", tmp_path, media=media, progress=lambda *_: None)
         said = [line.partition("a.mp4: ")[2] for line in found.warnings]
         assert said == ["pixels 4/3 as wide as high: 96x72 resampled to 128x72", "interlaced pictures made whole"]
         assert facts.video(tmp_path / "a.mp4", media == "quick").width == 128

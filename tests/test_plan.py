@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-from affpipe import manifest
 from affpipe import plan as planning
 from affpipe.config import overlay, parse
 from affpipe.core.errors import ManifestError, StoreError
 from affpipe.core.tasks.task import VA
+from affpipe.data import manifest
 from affpipe.media.identity import fingerprint
 from affpipe.plan import MODELS, STAGES, Plan, canonical, digest
 from affpipe.settings.run import MEDIA_STAGES

@@ -9,9 +9,10 @@ import pytest
 from small_run import KNOWN, SETTINGS, Run, T
 from typer.testing import CliRunner
 
-from affpipe import cli, config, formats, latefusion, publish
+from affpipe import cli, config, latefusion, publish
 from affpipe.core.errors import SettingsError
 from affpipe.core.tasks import metrics
+from affpipe.data import annotations
 
 STREAMS = {"t1": "train", "v1": "validation", "v2_left": "validation", "v2_right": "validation", "v3": "validation", "x1": "test"}
 LATE = {"late_fusion": {"draws": 50}}
@@ -55,11 +56,11 @@ def test_late_fusion_is_predicted_by_weights_of_the_other_half(late) -> None:
             assert sum(weights[channel].values()) == pytest.approx(1)
             for model, weight in weights[channel].items():
                 want[:, i] += weight * np.clip(run.prediction(model, id)[:, i].astype(np.float64), -1, 1)
-        values, valid = formats.read_labels("va", out / f"late_fusion/predictions/{id}.txt")
+        values, valid = annotations.read_labels("va", out / f"late_fusion/predictions/{id}.txt")
         np.testing.assert_allclose(values, want, atol=1e-6)
         assert valid.all()
         if partition == "validation":
-            truth, known = formats.read_labels("va", run.plan.rows[list(STREAMS).index(id)].labels["va"])
+            truth, known = annotations.read_labels("va", run.plan.rows[list(STREAMS).index(id)].labels["va"])
             videos[id] = (truth, want, known)
             np.testing.assert_array_equal(known, KNOWN)
     scores = json.loads((out / "scores.json").read_text())
@@ -97,7 +98,7 @@ def test_names_of_one_content_are_in_one_half(tmp_path: Path) -> None:
         for i, channel in enumerate(("valence", "arousal")):
             for model, weight in weights[channel].items():
                 want[:, i] += weight * np.clip(run.prediction(model, id)[:, i].astype(np.float64), -1, 1)
-        np.testing.assert_allclose(formats.read_labels("va", out / f"predictions/{id}.txt")[0], want, atol=1e-6)
+        np.testing.assert_allclose(annotations.read_labels("va", out / f"predictions/{id}.txt")[0], want, atol=1e-6)
 
 
 def test_names_of_one_content_are_drawn_as_one_video(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_members_that_lack_a_stream_leave_their_weight_to_the_others(tmp_path: P
     run = Run(tmp_path, streams={**STREAMS, "p1": "predict"}, late_fusion={"members": ["face", "voice"]})
     run.index()  # p1 has no sound, hence no voice
     publish.publish(run.plan, run.entries)
-    values, _ = formats.read_labels("va", tmp_path / "results/small/late_fusion/predictions/p1.txt")
+    values, _ = annotations.read_labels("va", tmp_path / "results/small/late_fusion/predictions/p1.txt")
     np.testing.assert_allclose(values, np.clip(run.prediction("face", "p1"), -1, 1), atol=1e-6)
 
 

@@ -17,17 +17,17 @@ from safetensors.torch import load_file, save_file
 from affpipe.config import overlay, parse
 from affpipe.core.axis import FrameAxis, segments
 from affpipe.core.errors import InputError, WeightsError
+from affpipe.data.demo.tiny_weights import make_tiny
+from affpipe.data.manifest import Row
 from affpipe.encoders import workers
 from affpipe.encoders.qwen3vl import network as qwen3vl
 from affpipe.encoders.qwen3vl.network import EMBEDDINGS, Behaviour
 from affpipe.encoders.settings import DATASETS
 from affpipe.jobs import Context, Job
-from affpipe.manifest import Row
 from affpipe.media.picture import decode
 from affpipe.plan import Plan
 from affpipe.store import streams
 from affpipe.store.streams import Stream
-from affpipe.weights.tiny import make_tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}

@@ -11,10 +11,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from affpipe import cli, jobs, manifest, workers
+from affpipe import cli, jobs, workers
 from affpipe.config import overlay, parse
 from affpipe.core.errors import InputError, ManifestError, StoreError
 from affpipe.core.tasks.task import VA
+from affpipe.data import manifest
 from affpipe.faces import workers as stages
 from affpipe.faces.crop import cut, encode_jpeg
 from affpipe.faces.subject import RULES, choose

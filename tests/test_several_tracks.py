@@ -15,9 +15,9 @@ from PIL import Image
 from affpipe import jobs, workers
 from affpipe.config import parse
 from affpipe.core.errors import MediaError
+from affpipe.data.importers.manifest_check import check
+from affpipe.data.manifest import Row
 from affpipe.faces.which import share_with_face
-from affpipe.importers.check import check
-from affpipe.manifest import Row
 from affpipe.media.declared import declared
 from affpipe.media.picture import decode
 from affpipe.media.probe import probe

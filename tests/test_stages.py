@@ -9,11 +9,11 @@ import pytest
 
 from affpipe.config import parse
 from affpipe.core.errors import MediaError, SettingsError, WeightsError
+from affpipe.data.manifest import Row
 from affpipe.faces import landmarks
 from affpipe.faces import workers as face_stages
 from affpipe.faces.detect import Detection
 from affpipe.jobs import Context, Job
-from affpipe.manifest import Row
 from affpipe.media import workers as media_stages
 from affpipe.media.picture import decode
 from affpipe.plan import Plan

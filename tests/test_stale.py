@@ -12,8 +12,9 @@ import yaml
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli, config, jobs, manifest, stale, workers
+from affpipe import cli, config, jobs, stale, workers
 from affpipe.core.errors import MediaError
+from affpipe.data import manifest
 from affpipe.doctor import content
 from affpipe.doctor.finding import FAULT, FINE, WARNING
 from affpipe.media.identity import BLOCK, BLOCKS, fingerprint

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affpipe import __version__, formats, submission
+from affpipe import __version__, submission
 from affpipe.core.errors import InputError, ManifestError
 from affpipe.core.tasks.task import ACTION_UNITS, TASKS
+from affpipe.data import annotations
 from affpipe.preflight import check
 from affpipe.submission import LONG, Filled, make, numbers, of_run
 
@@ -34,7 +35,7 @@ def case(folder: Path, task: str, streams: dict[str, tuple[np.ndarray, np.ndarra
     """Text files of streams (values, valid), and a template of the first so many frames of each; returns template and predictions."""
     folder.mkdir(exist_ok=True)
     for name, (values, valid) in streams.items():
-        formats.write_labels(task, folder / "pred" / f"{name}.txt", values, valid)
+        annotations.write_labels(task, folder / "pred" / f"{name}.txt", values, valid)
     return write_template(folder, task, [(name, i + 1) for name, count in frames.items() for i in range(count)]), folder / "pred"
 
 
@@ -71,7 +72,7 @@ def test_predictions_arrive_bit_for_bit(tmp_path, task):
     for name in streams:
         own = (pred / f"{name}.txt").read_text().splitlines()[1:]
         assert [line.partition(",")[2] for line in lines if line.startswith(f"{name}/")] == own  # as written
-        written, valid = formats.read_labels(task, pred / f"{name}.txt")
+        written, valid = annotations.read_labels(task, pred / f"{name}.txt")
         assert valid.all()
         assert flat_values(made.flat, name).tobytes() == written.tobytes()  # as read
         assert (made.folder / f"{name}.txt").read_bytes() == (pred / f"{name}.txt").read_bytes()
@@ -88,7 +89,7 @@ def test_rows_are_those_of_the_template_in_its_order(tmp_path):
     made = make("va", write_template(tmp_path, "va", rows), pred, tmp_path / "out")
     assert list(read_flat(made.flat).items()) == [(f"{s}/{i:05d}.jpg", values[s][i - 1].tolist()) for s, i in rows]
     assert sorted(path.name for path in made.folder.iterdir()) == ["a.txt", "b.txt"]
-    got, valid = formats.read_labels("va", made.folder / "a.txt")
+    got, valid = annotations.read_labels("va", made.folder / "a.txt")
     assert valid.all()
     np.testing.assert_array_equal(got, values["a"][[2, 49, 0]])
 
@@ -147,7 +148,7 @@ def test_the_default_stands_where_nothing_was_predicted(tmp_path, task, default,
     streams = {"a": (draw(task, rng, 60), rng.random(60) < 0.5), "empty": (draw(task, rng, 40), np.zeros(40, bool))}
     template, pred = case(tmp_path, task, streams, {"a": 62, "absent": 150, "empty": 40})
     made = make(task, template, pred, tmp_path / "out", missing="default", default=default)
-    values, valid = formats.fit_length(*streams["a"], 62)
+    values, valid = annotations.fit_length(*streams["a"], 62)
     np.testing.assert_array_equal(flat_values(made.flat, "a"), np.where(valid[:, None], np.round(values, 6), want))
     assert flat_values(made.flat, "absent").tolist() == [want] * 150
     assert flat_values(made.flat, "empty").tolist() == [want] * 40
@@ -205,7 +206,7 @@ def test_the_archive_holds_the_files_and_says_what_they_are(tmp_path, small):
     assert "decimals: 6" in readme
     table = [line.split(",") for line in readme[readme.index("video,rows,filled,longest_run") + 1 :]]
     for (name, rows, filled, _), want in zip(table, {"b": 45, "a": 47}.items(), strict=True):
-        valid = formats.read_labels("va", small[1] / f"{name}.txt")[1]
+        valid = annotations.read_labels("va", small[1] / f"{name}.txt")[1]
         assert ((name, int(rows)), int(filled)) == (want, want[1] - int(valid.sum()))
 
 
@@ -232,9 +233,9 @@ def test_what_the_preflight_refuses_does_not_appear(tmp_path, small):
     template, pred = small
     kept = make("va", template, pred, tmp_path / "out")
     before = tree(tmp_path / "out")
-    values, valid = formats.read_labels("va", pred / "a.txt")
+    values, valid = annotations.read_labels("va", pred / "a.txt")
     values[:, 1] = 0.5
-    formats.write_labels("va", pred / "a.txt", values, valid)
+    annotations.write_labels("va", pred / "a.txt", values, valid)
     for out in (tmp_path / "out", tmp_path / "new"):
         with pytest.raises(ManifestError) as caught:
             make("va", template, pred, out)
@@ -263,7 +264,7 @@ def test_what_fails_on_the_way_leaves_nothing(tmp_path, small, monkeypatch):
 @pytest.mark.parametrize("missing", ["nearest", "interpolate"])
 def test_streams_without_any_prediction_are_named(tmp_path, small, missing):
     _, pred = small
-    formats.write_labels("va", pred / "none.txt", np.zeros((9, 2)), np.zeros(9, bool))
+    annotations.write_labels("va", pred / "none.txt", np.zeros((9, 2)), np.zeros(9, bool))
     rows = [(name, 1) for name in ("a", "absent", "none", "x", "y", "b")]
     with pytest.raises(ManifestError) as caught:
         make("va", write_template(tmp_path, "va", rows), pred, tmp_path / "out", missing=missing)

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affpipe import evaluate, formats, manifest, newvideo, submission
+from affpipe import evaluate, newvideo, submission
 from affpipe.core.errors import ManifestError, MediaError
+from affpipe.data import annotations, manifest
+from affpipe.data.importers import folder as folders
 from affpipe.encoders.grada import network as grada
 from affpipe.faces import mouth_files, yolo
-from affpipe.importers import folder as folders
 from affpipe.system.files import composed, left_by_mac, named, on_disk, read_text
 from affpipe.system.sheets import rows
 
@@ -102,12 +103,12 @@ def test_rows_are_numbered_by_their_lines():
 def test_empty_rows_at_the_end_of_labels_are_none(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("valence,arousal\n0.5,0.25\n-5,-5\n,\n , \n\n")
-    values, valid = formats.read_labels("va", path)
+    values, valid = annotations.read_labels("va", path)
     np.testing.assert_array_equal(values, [[0.5, 0.25], [0, 0]])
     np.testing.assert_array_equal(valid, [True, False])
     path.write_text("valence,arousal\n0.5,0.25\n,\n0.5,0.25\n")  # a row in the middle is a frame
     with pytest.raises(ManifestError, match="line 3: want valence,arousal, got ','"):
-        formats.read_labels("va", path)
+        annotations.read_labels("va", path)
 
 
 def test_empty_rows_of_mouth_masks_are_none(tmp_path):

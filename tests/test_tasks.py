@@ -11,7 +11,7 @@ from affpipe.core.axis import OBSERVED
 from affpipe.core.tasks import decoding, smoothing
 from affpipe.core.tasks.metrics import scores
 from affpipe.core.tasks.task import TASKS
-from affpipe.formats import write_labels, write_predictions
+from affpipe.data.annotations import write_labels, write_predictions
 from affpipe.jobs import Context, Job
 from affpipe.models import build, inputs, predictor, selection
 from affpipe.models.fit import fit
@@ -142,7 +142,7 @@ def test_labels_count_in_the_partition_of_their_task(tmp_path):
         "a,a.mp4,largest,train,va/a.txt,expr/a.txt,\nb,b.mp4,largest,train,va/b.txt,expr/b.txt,validation\n"
         "c,c.mp4,largest,validation,va/c.txt,expr/c.txt,train\nd,d.mp4,largest,test,,,\n"
     )
-    from affpipe.manifest import read
+    from affpipe.data.manifest import read
 
     plan = face_alone(tmp_path, tasks=("va", "expr"))
     plan = Plan(plan.settings, read(tmp_path / "m.csv", tmp_path))
@@ -215,7 +215,7 @@ def test_the_prediction_table_has_the_columns_of_each_task(tmp_path):
 
 @pytest.mark.parametrize("task", ["expr", "au"])
 def test_official_files_of_classes_and_units_are_whole_numbers(tmp_path, task):
-    from affpipe.formats import read_labels
+    from affpipe.data.annotations import read_labels
 
     valid = np.arange(FRAMES) % 7 != 3
     write_labels(task, tmp_path / "a.txt", LABELS[task]("b"), valid)

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from small_run import Run
 
-from affpipe import cli, manifest, publish, published, runs, submission
+from affpipe import cli, publish, published, runs, submission
 from affpipe.config import parse
 from affpipe.core.errors import InputError, ManifestError, StoreError, WeightsError
+from affpipe.data import manifest
 from affpipe.jobs import Context
 from affpipe.newvideo import predict
 from affpipe.plan import Plan

@@ -10,12 +10,12 @@ import yaml
 
 from affpipe.config import overlay, parse
 from affpipe.core.errors import SettingsError, WeightsError
-from affpipe.demo.clips import CLIPS
-from affpipe.demo.render import render_clip
+from affpipe.data.demo.clips import CLIPS
+from affpipe.data.demo.render import render_clip
+from affpipe.data.manifest import Row
 from affpipe.faces import workers as stages
 from affpipe.faces.crop import decode_jpeg, square
 from affpipe.jobs import Context, Job
-from affpipe.manifest import Row
 from affpipe.media import workers as media_stages
 from affpipe.media.picture.decode import frames as decode
 from affpipe.plan import Plan

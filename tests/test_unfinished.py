@@ -11,8 +11,8 @@ import pytest
 
 from affpipe.config import parse
 from affpipe.core.errors import MediaError
+from affpipe.data.manifest import Row
 from affpipe.jobs import Context, Job
-from affpipe.manifest import Row
 from affpipe.media import unfinished
 from affpipe.media import workers as stages
 from affpipe.media.declared import declared

@@ -13,13 +13,13 @@ import yaml
 
 from affpipe.config import overlay, parse
 from affpipe.core.errors import InputError, WeightsError
-from affpipe.demo.signals import RATE as RATE_OF_DRIVE
-from affpipe.demo.signals import Drive
-from affpipe.demo.voice import SAMPLE_RATE, speak
+from affpipe.data.demo.signals import RATE as RATE_OF_DRIVE
+from affpipe.data.demo.signals import Drive
+from affpipe.data.demo.synthetic_voice import SAMPLE_RATE, speak
+from affpipe.data.manifest import Row
 from affpipe.faces import mouth
 from affpipe.faces import workers as face_stages
 from affpipe.jobs import Context, Job
-from affpipe.manifest import Row
 from affpipe.media import workers as media_stages
 from affpipe.media.probe import probe
 from affpipe.media.sound import voice

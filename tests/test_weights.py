@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 
 from affpipe import cli
 from affpipe.core.errors import WeightsError
+from affpipe.data.demo.tiny_weights import _write_grada, make_tiny
 from affpipe.encoders.grada import network as grada
 from affpipe.encoders.qwen3vl import network as qwen3vl
 from affpipe.encoders.wavlm import network as wavlm
 from affpipe.system.weights import records
 from affpipe.system.weights.catalog import CATALOG
 from affpipe.system.weights.fetch import fetch
-from affpipe.weights.tiny import _write_grada, make_tiny
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
 WEIGHTS = ("model.safetensors", "model.safetensors", "grada.pth")  # of each tiny folder

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small_workspace import ROOT, Workspace, rows
 
-from affpipe.demo.clips import WIDE
+from affpipe.data.demo.clips import WIDE
 from affpipe.store.streams import Stream
 
 EXTRACTION = ["frames", "labels", "audio", "faces", "subject", "landmarks", "mesh", "qwen3vl", "wavlm"]  # none reads the mouth

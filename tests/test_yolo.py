@@ -18,12 +18,12 @@ from limits import bounded, refused
 from affpipe import jobs
 from affpipe.config import overlay, parse
 from affpipe.core.errors import InputError, SettingsError, WeightsError
-from affpipe.demo.film import write_film
+from affpipe.data.demo.film import write_film
+from affpipe.data.manifest import Row
 from affpipe.faces import workers as stages
 from affpipe.faces import yolo_file
 from affpipe.faces.yolo import YoloDetector, prepare
 from affpipe.jobs import Context, Job
-from affpipe.manifest import Row
 from affpipe.media import workers as media_stages
 from affpipe.plan import Plan
 from affpipe.system.weights.records import record

@@ -25,7 +25,7 @@ def demo_render(
 ) -> None:
     """Render the demo data: an Aff-Wild2-shaped folder of animated faces with sound and labels."""
     from affpipe.console import progress
-    from affpipe.demo.render import render
+    from affpipe.data.demo.render import render
     from affpipe.system import disk
 
     with disk.telling(out), progress() as show:
@@ -35,8 +35,8 @@ def demo_render(
 @weights_app.command("tiny")
 def weights_tiny(out: Annotated[Path, typer.Argument(help="folder of checkpoints")], seed: int = 0) -> None:
     """Make tiny random checkpoints of the real architectures."""
+    from affpipe.data.demo.tiny_weights import make_tiny
     from affpipe.system import disk
-    from affpipe.weights.tiny import make_tiny
 
     with disk.telling(out):
         make_tiny(out, seed=seed)

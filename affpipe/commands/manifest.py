@@ -9,7 +9,7 @@ from affpipe.commands.show import print_table
 from affpipe.core.plain import say
 
 if TYPE_CHECKING:
-    from affpipe.importers.collection import Collection
+    from affpipe.data.importers.collection import Collection
 
 manifest_app = typer.Typer(no_args_is_help=True, help="The manifest: make it from a folder, check it.")
 Root = Annotated[Path, typer.Argument(help="folder that holds videos and annotations: the setting data_root")]
@@ -29,7 +29,7 @@ def manifest_affwild2(
     force: Force = False,
 ) -> None:
     """Write the manifest of Aff-Wild2, as it is handed out, and an audit of it."""
-    from affpipe.importers import affwild2
+    from affpipe.data.importers import affwild2
 
     _make(affwild2.collect(root, task or ()), out, quick=quick, jobs=jobs, force=force)
 
@@ -47,14 +47,14 @@ def manifest_folder(
     force: Force = False,
 ) -> None:
     """Write a manifest of own videos, and an audit of it."""
-    from affpipe.importers import folder
+    from affpipe.data.importers import folder
 
     _make(folder.collect(root, partition, validation_share), out, quick=quick, jobs=jobs, force=force)
 
 
 def _make(collection: "Collection", out: Path, *, quick: bool, jobs: int, force: bool) -> None:
     from affpipe.console import progress
-    from affpipe.importers.make import make
+    from affpipe.data.importers.make_manifest import make
 
     with progress() as show:
         made = make(collection, out, quick=quick, jobs=jobs, force=force, progress=show)
@@ -76,8 +76,8 @@ def manifest_check(
     """Find all faults of a manifest and of the annotations that it names; exit status 2 if there are any."""
     from affpipe.console import progress
     from affpipe.core.alike import told
-    from affpipe.importers.check import check
-    from affpipe.importers.counts import HEAD
+    from affpipe.data.importers.counts import HEAD
+    from affpipe.data.importers.manifest_check import check
 
     with progress() as show:
         report = check(manifest, data_root, media="quick" if quick else "full" if media else "", jobs=jobs, progress=show)

@@ -4,14 +4,15 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from affpipe import config, estimate, lengths, manifest, run
+from affpipe import config, estimate, lengths, run
 from affpipe.core.errors import AffpipeError, InputError, ManifestError, SettingsError
+from affpipe.data import manifest
+from affpipe.data.manifest import Row
+from affpipe.data.overlaps import Overlap
 from affpipe.doctor import checkpoints, cluster, content, disks, machine, packages, videos
 from affpipe.doctor.finding import FINE, Finding, fault, fine, of_error, warning
 from affpipe.estimate import Part
-from affpipe.manifest import Row
 from affpipe.media.declared import Declared
-from affpipe.overlaps import Overlap
 from affpipe.plan import Plan
 from affpipe.settings.run import MEDIA_STAGES, Settings
 

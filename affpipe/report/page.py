@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from affpipe import __version__, ledger
 from affpipe.core.tasks.task import TASKS
+from affpipe.data.manifest import PARTITIONS
 from affpipe.latefusion import Study
-from affpipe.manifest import PARTITIONS
 from affpipe.plan import Plan
 from affpipe.report import figures, folds, palette, rulegraph, series, sound, streams, timeline, views
 from affpipe.report import scores as scoring

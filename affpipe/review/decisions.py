@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe.manifest import Decision
+from affpipe.data.manifest import Decision
 from affpipe.plan import Plan
 from affpipe.review.collect import StreamView
 from affpipe.system import disk

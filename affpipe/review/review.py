@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import manifest
 from affpipe.core.errors import InputError
+from affpipe.data import manifest
 from affpipe.faces.settings import Subject
 from affpipe.jobs import Progress
 from affpipe.plan import Item, Plan

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from affpipe.data.demo.tiny_weights import make_tiny
 from affpipe.encoders.grada import network as grada
 from affpipe.encoders.grada.network import DIM, MEAN, STD, GradaNet, letterbox
 from affpipe.media.picture.decode import frames
 from affpipe.system import memory
-from affpipe.weights.tiny import make_tiny
 from benchmarks.speed.arms import GLIBC_BYTES, Arm, DisagreeError, Row, ratio, take_turns
 from benchmarks.speed.inputs import film
 

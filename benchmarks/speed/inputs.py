@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe.demo.clips import Clip
-from affpipe.demo.film import Sound, write_film
-from affpipe.demo.render import drives
-from affpipe.demo.signals import frame_ticks
-from affpipe.demo.stage import Stage
-from affpipe.demo.voice import speak
+from affpipe.data.demo.clips import Clip
+from affpipe.data.demo.film import Sound, write_film
+from affpipe.data.demo.render import drives
+from affpipe.data.demo.scene import Stage
+from affpipe.data.demo.signals import frame_ticks
+from affpipe.data.demo.synthetic_voice import speak
 
 FOLDER = Path("benchmarks/out/inputs")
 SEED = 7

@@ -26,8 +26,8 @@ from PIL import Image
 
 from affpipe import jobs, workers
 from affpipe.config import parse
+from affpipe.data.manifest import Row as Video
 from affpipe.faces.detect import MediaPipeDetector
-from affpipe.manifest import Row as Video
 from affpipe.plan import Plan
 from affpipe.store.streams import Stream
 from affpipe.system import memory

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 import soundfile
 
-from affpipe.formats import write_labels
+from affpipe.data.annotations import write_labels
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = Path(__file__).with_name("site")

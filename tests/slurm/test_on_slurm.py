@@ -20,7 +20,7 @@ from cluster import cluster
 from small_workspace import Workspace, rows
 
 from affpipe import resources
-from affpipe.demo.clips import PAL, SQUARE, Clip
+from affpipe.data.demo.clips import PAL, SQUARE, Clip
 from affpipe.plan import Plan
 from affpipe.run import plan_of
 

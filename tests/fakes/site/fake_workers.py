@@ -41,7 +41,7 @@ def start(context: Context) -> Worker:
 
 def _labels(context: Context) -> Worker:
     """The real one: it reads text files only."""
-    from affpipe.stages.labels import labels
+    from affpipe.data.workers import labels
 
     real = labels(context)
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from affpipe.demo.signals import RATE, Drive
+from affpipe.data.demo.signals import RATE, Drive
 
 SAMPLE_RATE = 48000
 PITCH_HZ, PITCH_OCTAVES = 165.0, 0.5  # at arousal 0, and the rise to arousal 1

@@ -4,15 +4,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from affpipe import overlaps
 from affpipe.core.errors import ManifestError, MediaError
-from affpipe.importers import table
-from affpipe.importers.audit import Audit, audit
-from affpipe.importers.collection import Collection, Stream
-from affpipe.importers.facts import Progress
-from affpipe.importers.files import has_images
+from affpipe.data import overlaps
+from affpipe.data.importers import write_manifest
+from affpipe.data.importers.audit import Audit, audit
+from affpipe.data.importers.collection import Collection, Stream
+from affpipe.data.importers.facts import Progress
+from affpipe.data.importers.listing import has_images
+from affpipe.data.overlaps import Member
 from affpipe.media.identity import fingerprint
-from affpipe.overlaps import Member
 from affpipe.system import outputs
 
 
@@ -31,16 +31,16 @@ class Made:
 def make(collection: Collection, out: Path, *, quick: bool = False, jobs: int = 1, force: bool = False, progress: Progress) -> Made:
     """Write `out`, then the audit beside it: `<stem>_audit.csv`, a row a stream, and `<stem>_audit.json`, numbers and findings.
 
-    The manifest comes first: an audit that is stopped leaves it. See `table.write` for a file that is there, `audit` for the rest.
+    The manifest comes first: an audit that is stopped leaves it. See `write_manifest.write` for a file that is there, `audit` for the rest.
     """
     if out.is_dir():
         raise ManifestError(f"{out}: want a file to write, got a folder; give a file name, as in {out / 'data_manifest.csv'}")
     rows, numbers = (out.with_name(f"{out.stem}_audit{suffix}") for suffix in (".csv", ".json"))
     place, *_ = [outputs.place(path) for path in (out, rows, numbers)]  # before videos are looked through
-    streams, left_out = table.sift(collection)
+    streams, left_out = write_manifest.sift(collection)
     folders = {stream.images for stream in streams if stream.images and has_images(collection.root / stream.images)}
     official = _overlapping(collection, streams) if collection.official is not None else set()
-    old = table.write(place, table.text(streams, collection.tasks, folders, official), collection.root, force=force)
+    old = write_manifest.write(place, write_manifest.text(streams, collection.tasks, folders, official), collection.root, force=force)
     whole = replace(collection, findings=[*collection.findings, *left_out])
     done = audit(whole, quick=quick, jobs=jobs, progress=progress)
     outputs.write_text(rows, done.csv())

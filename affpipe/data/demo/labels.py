@@ -8,8 +8,8 @@ a row depends on its own moment alone.
 import numpy as np
 
 from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS, TASKS
-from affpipe.demo.clips import Clip
-from affpipe.demo.signals import Drive, shown
+from affpipe.data.demo.clips import Clip
+from affpipe.data.demo.signals import Drive, shown
 
 NEUTRAL = 0.4  # nearer to the origin of the plane no expression shows
 SECTORS = (  # degrees from positive valence towards high arousal, each up to the next

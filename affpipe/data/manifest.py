@@ -15,7 +15,7 @@ from pathlib import Path
 
 from affpipe.core.errors import ManifestError
 from affpipe.core.tasks.task import TASKS
-from affpipe.overlaps import OFFICIAL
+from affpipe.data.overlaps import OFFICIAL
 from affpipe.system import sheets
 from affpipe.system.files import folded, instead_of_file, lines, on_disk, read_text
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from affpipe.demo.clips import Absence, Clip
+from affpipe.data.demo.clips import Absence, Clip
 
 RATE = 100  # samples a second of every curve
 SMOOTH_S = 0.42  # σ of the smoothing of valence and arousal

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from affpipe import manifest
 from affpipe.core.errors import ManifestError, MediaError, SettingsError
 from affpipe.core.tasks.task import TASKS
-from affpipe.formats import surplus_fault
-from affpipe.importers import contradictions, facts
-from affpipe.importers.counts import Count, Entry, count, overlaps
-from affpipe.importers.facts import LabelFacts, Progress, VideoFacts
-from affpipe.manifest import Row
+from affpipe.data import manifest
+from affpipe.data.annotations import surplus_fault
+from affpipe.data.importers import contradictions, facts
+from affpipe.data.importers.counts import Count, Entry, count, overlaps
+from affpipe.data.importers.facts import LabelFacts, Progress, VideoFacts
+from affpipe.data.manifest import Row
+from affpipe.data.overlaps import OFFICIAL
 from affpipe.media.identity import fingerprint
-from affpipe.overlaps import OFFICIAL
 
 MEDIA = ("", "quick", "full")
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from affpipe import __version__
-from affpipe.importers import facts
-from affpipe.importers.collection import Collection, Finding, Stream
-from affpipe.importers.counts import HEAD, Count, count
-from affpipe.importers.facts import Progress
-from affpipe.importers.findings import Measured, entries, findings
+from affpipe.data.importers import facts
+from affpipe.data.importers.collection import Collection, Finding, Stream
+from affpipe.data.importers.counts import HEAD, Count, count
+from affpipe.data.importers.facts import Progress
+from affpipe.data.importers.findings import Measured, entries, findings
 
 TOLD = 5  # findings of a kind that are told at a terminal; all are in the files
 UNKNOWN = "not known"

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from affpipe.core.errors import ManifestError, MediaError
-from affpipe.importers import earlier
-from affpipe.importers.collection import Finding
+from affpipe.data.importers import earlier
+from affpipe.data.importers.collection import Finding
 from affpipe.media.containers import VIDEOS, hidden_video
 from affpipe.media.identity import check
 from affpipe.system.files import composed

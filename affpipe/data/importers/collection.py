@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from affpipe.overlaps import FITS
+from affpipe.data.overlaps import FITS
 
 KINDS = (  # of findings, in the order in which they are told
     "missing video",

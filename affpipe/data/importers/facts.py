@@ -14,9 +14,9 @@ import numpy as np
 
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import AbsentError, AffpipeError, ManifestError, MediaError
+from affpipe.data.annotations import read_labels
+from affpipe.data.importers.listing import IMAGES
 from affpipe.faces.which import share_with_face
-from affpipe.formats import read_labels
-from affpipe.importers.files import IMAGES
 from affpipe.media.probe import probe
 from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
 from affpipe.media.sound.audio import extract

@@ -11,11 +11,11 @@ from pathlib import Path, PurePosixPath
 
 from affpipe.core.errors import SettingsError
 from affpipe.core.tasks.task import TASKS
-from affpipe.formats import is_header
-from affpipe.importers.collection import FITS, Collection, Finding, Stream, place, split_side
-from affpipe.importers.earlier import looks_predicted
-from affpipe.importers.files import Tree, look, stem
-from affpipe.manifest import PARTITIONS, STREAM_ID
+from affpipe.data.annotations import is_header
+from affpipe.data.importers.collection import FITS, Collection, Finding, Stream, place, split_side
+from affpipe.data.importers.earlier import looks_predicted
+from affpipe.data.importers.listing import Tree, look, stem
+from affpipe.data.manifest import PARTITIONS, STREAM_ID
 from affpipe.media.identity import fingerprint
 from affpipe.system.files import lines
 

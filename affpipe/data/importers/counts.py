@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from affpipe import overlaps as shared
 from affpipe.core.tasks.task import TASKS
-from affpipe.importers.facts import LabelFacts
-from affpipe.manifest import PARTITIONS
-from affpipe.overlaps import Member, Overlap
+from affpipe.data import overlaps as shared
+from affpipe.data.importers.facts import LabelFacts
+from affpipe.data.manifest import PARTITIONS
+from affpipe.data.overlaps import Member, Overlap
 
 ALL = "all"
 HEAD = ("task", "partition", "videos", "streams", "label rows", "invalid")

@@ -18,11 +18,11 @@ from pathlib import Path, PurePosixPath
 
 from affpipe.core.errors import ManifestError, SettingsError
 from affpipe.core.tasks.task import TASKS
-from affpipe.formats import is_header
-from affpipe.importers.collection import Collection, Finding, Stream, place, split_side
-from affpipe.importers.duplicates import alike, similar_to
-from affpipe.importers.files import Tree, look, stem
-from affpipe.manifest import STREAM_ID
+from affpipe.data.annotations import is_header
+from affpipe.data.importers.collection import Collection, Finding, Stream, place, split_side
+from affpipe.data.importers.duplicates import alike, similar_to
+from affpipe.data.importers.listing import Tree, look, stem
+from affpipe.data.manifest import STREAM_ID
 from affpipe.media.containers import VIDEOS
 from affpipe.system.files import lines as split
 

@@ -6,11 +6,11 @@ import itertools
 from collections.abc import Container, Sequence
 from pathlib import Path
 
-from affpipe import manifest
 from affpipe.core.errors import ManifestError
-from affpipe.importers.collection import Collection, Finding, Stream, partition_columns
-from affpipe.manifest import ID_BYTES, NEEDED, OWN_PARTITION, STREAM_ID
-from affpipe.overlaps import OFFICIAL
+from affpipe.data import manifest
+from affpipe.data.importers.collection import Collection, Finding, Stream, partition_columns
+from affpipe.data.manifest import ID_BYTES, NEEDED, OWN_PARTITION, STREAM_ID
+from affpipe.data.overlaps import OFFICIAL
 from affpipe.system import disk
 from affpipe.system.files import folded
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from affpipe.demo.voice import SAMPLE_RATE
+from affpipe.data.demo.synthetic_voice import SAMPLE_RATE
 from affpipe.media.probe import DEMO_COMMENT
 
 # x264's AVX-512 code looks past the right edge of pictures whose width is no multiple of 64 and encodes by what happens to lie there.

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from affpipe.core import alike
-from affpipe.importers import duplicates
-from affpipe.importers.facts import LabelFacts
-from affpipe.manifest import Row
+from affpipe.data.importers import duplicates
+from affpipe.data.importers.facts import LabelFacts
+from affpipe.data.manifest import Row
 from affpipe.system.files import sha256
 
 Numbered = tuple[int, Row]

@@ -4,8 +4,8 @@ import logging
 
 import numpy as np
 
-from affpipe import formats
 from affpipe.core.tasks.task import TASKS, slices, width
+from affpipe.data import annotations
 from affpipe.jobs import Context, Job, Worker
 
 log = logging.getLogger("affpipe")
@@ -27,12 +27,12 @@ def labels(context: Context) -> Worker:
         for i, task in enumerate(tasks):
             if task in job.item.row.labels:
                 path = job.item.row.labels[task]
-                own, valid = formats.read_labels(task, path)
-                if odd := formats.surplus_fault(len(own), len(axis)):
+                own, valid = annotations.read_labels(task, path)
+                if odd := annotations.surplus_fault(len(own), len(axis)):
                     log.warning("labels: %s: %s", path, odd)
                 if not valid.any():
                     log.warning("labels: %s: want a label of some frame, got none in %d lines; look whether that is right", path, len(own))
-                values[:, at[task]], known[:, i] = formats.fit_length(own, valid, len(axis))
+                values[:, at[task]], known[:, i] = annotations.fit_length(own, valid, len(axis))
                 files[task] = {"rows": len(own), "labelled": int(valid.sum())}
         header = job.header(axis.fps, columns=columns, files=files)
         job.write(header, values=values, start_s=axis.times_s, end_s=axis.ends_s, valid=known.any(axis=1), known=known)

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from affpipe.demo.clips import Absence
-from affpipe.demo.portrait import blend, portrait
-from affpipe.demo.signals import Drive, gone
+from affpipe.data.demo.clips import Absence
+from affpipe.data.demo.portrait import blend, portrait
+from affpipe.data.demo.signals import Drive, gone
 
 FACE = 0.32  # face width as a part of the picture's height (of its width if narrower)
 NECK = 0.8  # head motion fades out over this many face widths below the chin

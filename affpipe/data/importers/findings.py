@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe.formats import SURPLUS, surplus_fault
-from affpipe.importers import duplicates
-from affpipe.importers.collection import FITS, KINDS, Collection, Finding, Stream
-from affpipe.importers.counts import Entry, count, overlaps
-from affpipe.importers.facts import ImageFacts, LabelFacts, VideoFacts
-from affpipe.importers.files import stem
+from affpipe.data.annotations import SURPLUS, surplus_fault
+from affpipe.data.importers import duplicates
+from affpipe.data.importers.collection import FITS, KINDS, Collection, Finding, Stream
+from affpipe.data.importers.counts import Entry, count, overlaps
+from affpipe.data.importers.facts import ImageFacts, LabelFacts, VideoFacts
+from affpipe.data.importers.listing import stem
 
 MOSTLY = 0.5  # share of rows without a label above which it is worth a word
 

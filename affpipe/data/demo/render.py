@@ -18,12 +18,12 @@ import numpy as np
 
 from affpipe.core.errors import SettingsError
 from affpipe.core.tasks.task import TASKS
-from affpipe.demo.clips import CLIPS, Clip, manifest_text, template
-from affpipe.demo.film import Sound, write_film
-from affpipe.demo.labels import label_text
-from affpipe.demo.signals import Drive, drive, frame_ticks
-from affpipe.demo.stage import Stage
-from affpipe.demo.voice import speak
+from affpipe.data.demo.clips import CLIPS, Clip, manifest_text, template
+from affpipe.data.demo.film import Sound, write_film
+from affpipe.data.demo.labels import label_text
+from affpipe.data.demo.scene import Stage
+from affpipe.data.demo.signals import Drive, drive, frame_ticks
+from affpipe.data.demo.synthetic_voice import speak
 from affpipe.system import jsonfile
 
 VERSION = 3  # bump when any file of the set changes

@@ -115,6 +115,6 @@ def schema_command() -> None:
     """Print the JSON schema of the settings."""
     import json
 
-    from affpipe.config import schema
+    from affpipe.plan.config import schema
 
     say_text(json.dumps(schema(), indent=1, sort_keys=True))

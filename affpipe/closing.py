@@ -6,7 +6,7 @@ from pathlib import Path
 from affpipe import caveats, ledger
 from affpipe.core.plain import say
 from affpipe.core.tasks.task import TASKS
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 from affpipe.system import jsonfile
 
 

@@ -16,7 +16,7 @@ from affpipe import sizes
 from affpipe.core.errors import StoreError
 from affpipe.lengths import Lengths
 from affpipe.models.settings import ChunkModel
-from affpipe.plan import Item, Plan
+from affpipe.plan.plan import Item, Plan
 from affpipe.store.index import Entry, read_index
 from affpipe.system.job_record import JobRecord
 

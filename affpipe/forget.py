@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from affpipe import published, runs
 from affpipe.core.errors import InputError, StoreError
 from affpipe.encoders.table import ENCODERS
-from affpipe.plan import STAGES, Plan
+from affpipe.plan.plan import STAGES, Plan
 from affpipe.store import cache, learned
 from affpipe.store.cache import Folder
 from affpipe.store.index import read_index

@@ -18,7 +18,7 @@ import numpy as np
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import AbsentError, AffpipeError, InputError, MediaError, StoreError
 from affpipe.media import identity
-from affpipe.plan import Item, Plan
+from affpipe.plan.plan import Item, Plan
 from affpipe.store import streams
 from affpipe.store.index import Entry
 from affpipe.store.streams import Stream

@@ -12,7 +12,7 @@ from pathlib import Path
 from affpipe import published
 from affpipe.core.alike import groups, shape
 from affpipe.core.plain import plain
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 from affpipe.store.index import Entry
 from affpipe.system.job_record import JobRecord
 

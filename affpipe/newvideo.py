@@ -17,7 +17,7 @@ from affpipe.media.identity import fingerprint
 from affpipe.models.predictor import model_path
 from affpipe.models.workers import frames_of
 from affpipe.notes import Note
-from affpipe.plan import Item, Plan
+from affpipe.plan.plan import Item, Plan
 from affpipe.runs import read_run
 from affpipe.store import cache, streams
 from affpipe.store.index import Entry

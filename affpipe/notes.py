@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from affpipe.plan import Item, Plan
+from affpipe.plan.plan import Item, Plan
 from affpipe.review.collect import video
 from affpipe.review.tracks import AMBIGUOUS, CLEAR
 from affpipe.store import streams

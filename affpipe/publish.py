@@ -22,7 +22,7 @@ from affpipe.jobs import Job
 from affpipe.latefusion import Study
 from affpipe.models import inputs
 from affpipe.models.workers import frames_of
-from affpipe.plan import Item, Plan
+from affpipe.plan.plan import Item, Plan
 from affpipe.runs import read_run
 from affpipe.store.index import Entry
 from affpipe.system import disk, jsonfile

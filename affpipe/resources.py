@@ -5,7 +5,7 @@ Planning uses it, so nothing heavy is imported here.
 
 from dataclasses import dataclass, replace
 
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 
 RETRY = 1.5  # a job that is tried again gets this many times the memory and time of the try before
 

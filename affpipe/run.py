@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from affpipe import config, jobs, published, resources, runs, workers
+from affpipe import jobs, published, resources, runs, workers
 from affpipe.core.errors import InputError, ManifestError, SettingsError, StoreError
 from affpipe.data import manifest
 from affpipe.jobs import Progress
-from affpipe.plan import Item, Plan, digest
-from affpipe.settings.run import Settings
+from affpipe.plan import config
+from affpipe.plan.plan import Item, Plan, digest
+from affpipe.plan.settings import Settings
 from affpipe.store import cache, streams
 from affpipe.store.index import Entry, read_index, write_index
 from affpipe.system import device, disk, jsonfile

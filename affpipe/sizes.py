@@ -13,7 +13,7 @@ from statistics import mean
 from affpipe.core.tasks.task import width
 from affpipe.lengths import Length
 from affpipe.models.settings import Attention, ChunkModel, CrossAttentionModel, Fusion, MambaModel, ModelSettings, RAAVModel
-from affpipe.plan import Item, Plan
+from affpipe.plan.plan import Item, Plan
 from affpipe.store.streams import CHUNK_BLOB, CHUNK_BYTES, CHUNK_ROWS
 from affpipe.system.weights.network_sizes import Network, network
 

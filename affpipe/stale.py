@@ -10,8 +10,8 @@ from pathlib import Path
 
 from affpipe.core.errors import MediaError, StoreError
 from affpipe.data import manifest
-from affpipe.plan import Plan
-from affpipe.settings.run import Settings
+from affpipe.plan.plan import Plan
+from affpipe.plan.settings import Settings
 from affpipe.store import learned
 from affpipe.store.cache import Folder, folders, free
 from affpipe.store.streams import STATE, attributes, file_name

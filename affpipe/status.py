@@ -10,7 +10,7 @@ from typing import Any
 
 from affpipe import ledger
 from affpipe.core.errors import StoreError
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 from affpipe.store import streams
 from affpipe.store.index import Entry, read_index
 from affpipe.system.job_record import JobRecord

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import config, evaluate
+from affpipe import evaluate
+from affpipe.plan import config
 
 DATA, OUT = Path("demo"), Path("benchmarks/out/crossfit")
 RECIPE = [Path("config.yaml"), Path("recipes/ras-demo.yaml")]

@@ -26,14 +26,14 @@ import av
 import numpy as np
 
 from affpipe import jobs
-from affpipe.config import parse
 from affpipe.core.errors import MediaError
 from affpipe.data.manifest import Row
 from affpipe.doctor.pool import Late, each
 from affpipe.jobs import Context, Job, Worker
 from affpipe.media import workers
 from affpipe.media.picture.decode import frames as decode
-from affpipe.plan import Plan
+from affpipe.plan.config import parse
+from affpipe.plan.plan import Plan
 from affpipe.store.index import Entry
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affpipe import run
-from affpipe.config import load
+from affpipe.plan.config import load
 from affpipe.store.index import Entry, write_index
 from affpipe.system import disk
 

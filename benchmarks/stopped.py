@@ -23,9 +23,9 @@ from pathlib import Path
 
 import h5py
 
-from affpipe import config
 from affpipe.data import manifest
-from affpipe.plan import Plan
+from affpipe.plan import config
+from affpipe.plan.plan import Plan
 from affpipe.store import streams
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))

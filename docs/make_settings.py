@@ -24,7 +24,7 @@ from affpipe.models.settings import (
     TransformerModel,
 )
 from affpipe.models.training_settings import Augment, AULoss, ExprLoss, Loss, Smooth, Training, VALoss
-from affpipe.settings.run import CrossValidation, LateFusion, PublishedRow, Reference, Settings
+from affpipe.plan.settings import CrossValidation, LateFusion, PublishedRow, Reference, Settings
 
 PAGE = Path(__file__).with_name("settings.md")
 HEAD = """\

@@ -17,7 +17,7 @@ import clips
 from affpipe import jobs, run, workers
 from affpipe.core.errors import AffpipeError
 from affpipe.data.importers.manifest_check import check
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 from affpipe.store import streams
 from affpipe.store.index import Entry
 

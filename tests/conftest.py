@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from affpipe.config import overlay, parse
 from affpipe.data.manifest import Row
-from affpipe.plan import Plan
+from affpipe.plan.config import overlay, parse
+from affpipe.plan.plan import Plan
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that wait for a busy core cost more than they give
 

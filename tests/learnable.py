@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from affpipe.config import parse
 from affpipe.core.align import pool
 from affpipe.core.axis import FrameAxis, frames_in, segments
 from affpipe.data.annotations import write_labels
@@ -16,7 +15,8 @@ from affpipe.data.workers import labels
 from affpipe.jobs import Context, Job
 from affpipe.models.fit import fit
 from affpipe.models.workers import stage
-from affpipe.plan import Item, Plan
+from affpipe.plan.config import parse
+from affpipe.plan.plan import Item, Plan
 from affpipe.store.index import Entry
 
 FPS, FRAMES, STREAMS = Fraction(25), 200, ("a", "b", "c", "d")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from affpipe import config
-from affpipe.settings.run import Settings
+from affpipe.plan import config
+from affpipe.plan.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))

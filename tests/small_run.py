@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import basis, config, evaluate, ledger, report
+from affpipe import basis, evaluate, ledger, report
 from affpipe.core.axis import NEAREST, OBSERVED
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.task import width
@@ -16,7 +16,8 @@ from affpipe.data.workers import labels
 from affpipe.jobs import Context, Job
 from affpipe.media.sound.heard import Heard
 from affpipe.media.tracks import Choice
-from affpipe.plan import Item, Plan
+from affpipe.plan import config
+from affpipe.plan.plan import Item, Plan
 from affpipe.store.flac import write_flac
 from affpipe.store.index import Entry, write_index
 from affpipe.store.streams import Header, write

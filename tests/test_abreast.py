@@ -12,7 +12,7 @@ import pytest
 from affpipe import jobs
 from affpipe.core.errors import AbsentError, MediaError, StoreError
 from affpipe.jobs import Context, Job, Worker
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 from affpipe.store import streams
 from affpipe.store.index import Entry, write_index
 from affpipe.system.job_record import JobRecord

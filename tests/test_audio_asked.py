@@ -10,7 +10,6 @@ import pytest
 import torch
 from learnable import FRAMES, MODELS, PARTITION, entries, fit_and_apply, make_plan
 
-from affpipe.config import parse
 from affpipe.core.align import align, interpolate
 from affpipe.core.axis import FrameAxis, segments
 from affpipe.core.errors import SettingsError
@@ -27,7 +26,8 @@ from affpipe.models.inputs import Packed
 from affpipe.models.predictor import Predictor
 from affpipe.models.settings import ChunkModel
 from affpipe.models.workers import frames_of
-from affpipe.plan import Item, Plan
+from affpipe.plan.config import parse
+from affpipe.plan.plan import Item, Plan
 from affpipe.store.index import Entry
 
 SECONDS = 4

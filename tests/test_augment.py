@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from affpipe.config import parse
 from affpipe.core.errors import SettingsError
 from affpipe.models.augment import add_noise, augment, band_limit, gain, reverb
 from affpipe.models.training_settings import Augment
+from affpipe.plan.config import parse
 
 RATE, SAMPLES = 16000, 16000
 CHANGES = ["gain", "noise", "band", "reverb"]

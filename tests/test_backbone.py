@@ -11,7 +11,6 @@ import torch
 from learnable import write_labels_of
 
 from affpipe import workers
-from affpipe.config import parse
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import SettingsError
 from affpipe.data.annotations import write_labels
@@ -23,7 +22,8 @@ from affpipe.models import inputs, predictor
 from affpipe.models.fit import fit, groups
 from affpipe.models.predictor import model_path
 from affpipe.models.workers import fitted
-from affpipe.plan import Plan
+from affpipe.plan.config import parse
+from affpipe.plan.plan import Plan
 from affpipe.store.flac import write_flac
 from affpipe.store.index import Entry
 from affpipe.system.disk import atomic

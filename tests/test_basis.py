@@ -14,13 +14,14 @@ from pages import Reader, cells, section
 from small_run import EVIL, KNOWN, SETTINGS, TIMES, Run, T
 from typer.testing import CliRunner
 
-from affpipe import basis, caveats, cli, closing, config, latefusion, ledger, publish
+from affpipe import basis, caveats, cli, closing, latefusion, ledger, publish
 from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis
 from affpipe.data.manifest import Row
 from affpipe.jobs import Context, Job
 from affpipe.models import workers
 from affpipe.models.predictor import Output
-from affpipe.plan import Plan
+from affpipe.plan import config
+from affpipe.plan.plan import Plan
 from affpipe.report import reference, scores
 from affpipe.store.index import Entry
 

@@ -24,7 +24,6 @@ from PIL import Image
 from safetensors.torch import save_file
 from small_run import SETTINGS
 
-from affpipe.config import parse
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import InputError, MediaError, SettingsError, StoreError, WeightsError
 from affpipe.data.demo.tiny_weights import make_tiny
@@ -36,6 +35,7 @@ from affpipe.media import reader
 from affpipe.media.picture.decode import frames as decode
 from affpipe.media.probe import probe
 from affpipe.models import encoder_layers, predictor
+from affpipe.plan.config import parse
 from affpipe.run import frozen
 from affpipe.store import cache as caches
 from affpipe.store import streams

@@ -9,10 +9,10 @@ import pytest
 import recipe_layers
 import yaml
 
-from affpipe import config, yamlfile
-from affpipe.config import Settings, load, overlay, parse
 from affpipe.core.errors import SettingsError
 from affpipe.core.section import Section, later, speed
+from affpipe.plan import config, yaml_file
+from affpipe.plan.config import Settings, load, overlay, parse
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMA = ROOT / "workflow/schemas/config.schema.json"
@@ -376,7 +376,7 @@ def test_aliases_count_as_often_as_they_stand(tmp_path):
     path = tmp_path / "my.yaml"
     path.write_text("a: &a {x: 1}\nb: &b [*a, *a]\nc: [*b, *b]\n")
     assert config.read_yaml(path)["c"] == [[{"x": 1}] * 2] * 2
-    assert yamlfile._count_values(yaml.compose(path.read_text()), {}) == 1 + 3 + 3 + 7 + 15  # root, keys, a, b, c
+    assert yaml_file._count_values(yaml.compose(path.read_text()), {}) == 1 + 3 + 3 + 7 + 15  # root, keys, a, b, c
     path.write_text("a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 30)))
     with pytest.raises(SettingsError, match=r"want YAML, got more than 100000 values, aliases written out, in line 6; mend the file"):
         load([path])

@@ -14,7 +14,7 @@ from affpipe.jobs import Context, Job
 from affpipe.models import crossfit
 from affpipe.models.predictor import read_record
 from affpipe.models.workers import fitted, stage
-from affpipe.plan import Item, Plan
+from affpipe.plan.plan import Item, Plan
 
 CPU = torch.device("cpu")
 

@@ -17,8 +17,8 @@ from affpipe.models import predictor
 from affpipe.models.fit import fit
 from affpipe.models.predictor import model_path
 from affpipe.models.workers import frames_of, outputs
-from affpipe.plan import Plan
-from affpipe.settings.run import CrossValidation
+from affpipe.plan.plan import Plan
+from affpipe.plan.settings import CrossValidation
 from affpipe.store.streams import Header, Stream, write
 
 CROSS = {"folds": 2}
@@ -146,7 +146,7 @@ def test_what_is_grouped_by_content_has_keys_of_its_own(tmp_path, monkeypatch):
         return [{name: plan.key(name) for name in plan.names} | {"run": plan.run} for plan in plans]
 
     found = {same: keys(same) for same in (True, False)}
-    monkeypatch.setattr("affpipe.plan._copies", lambda rows, sources: {})
+    monkeypatch.setattr("affpipe.plan.plan._copies", lambda rows, sources: {})
     before = {same: keys(same) for same in (True, False)}
     assert found[False] == before[False]
     (plain, folded), (plain_before, folded_before) = found[True], before[True]

@@ -12,7 +12,7 @@ from affpipe.jobs import Context, Job
 from affpipe.models import divergence, predictor, workers
 from affpipe.models.fit import Fit, fit
 from affpipe.models.predictor import Rows, model_path
-from affpipe.plan import Item, Plan
+from affpipe.plan.plan import Item, Plan
 
 
 def behaviour(tmp_path: Path, **training: object) -> Plan:

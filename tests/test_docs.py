@@ -11,9 +11,10 @@ import pytest
 from pydantic.fields import FieldInfo
 from typer.main import get_command
 
-from affpipe import cli, plan
+from affpipe import cli
 from affpipe.core.section import Section
 from affpipe.faces.settings import Faces, Subject
+from affpipe.plan import plan
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -145,7 +145,7 @@ def test_weights_that_are_missing_altered_other_ones_or_random(project):
 
 
 def test_only_the_weights_that_a_run_loads_are_wanted():
-    from affpipe.config import parse
+    from affpipe.plan.config import parse
 
     two = {"grada": {"encoder": "grada", "weights": "a.pth"}, "mesh": {"encoder": "mesh"}, "ears": {"encoder": "wavlm", "weights": "b"}}
     named = {"faces": {"detector": "yolo", "weights": "y.pt"}, "landmarks": {"model": "models/mesh.task"}}
@@ -160,7 +160,7 @@ def test_only_the_weights_that_a_run_loads_are_wanted():
 
 
 def test_weights_are_held_against_the_revision_that_settings_state(project):
-    from affpipe.config import parse
+    from affpipe.plan.config import parse
 
     weights, cache = project / "weights", project / "cache"
     known = records.record(weights / "mine.pth", name="mine.pth", source="a test")

@@ -14,7 +14,7 @@ from affpipe.models import epochs, predictor
 from affpipe.models.epochs import BEST, LAST
 from affpipe.models.fit import Fit, Training, fit
 from affpipe.models.predictor import model_path
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 
 NAME, EPOCHS = "behaviour", 6
 TRAINING = {"epochs": EPOCHS, "learning_rate": 1e-2, "plateau_patience": 0, "ema_decay": 0.8, "batch_size": 2}

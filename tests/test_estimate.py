@@ -12,7 +12,7 @@ import yaml
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli, config, estimate, lengths, sizes
+from affpipe import cli, estimate, lengths, sizes
 from affpipe.core.errors import InputError, MediaError, WeightsError
 from affpipe.data.manifest import Row
 from affpipe.doctor import examine
@@ -23,8 +23,9 @@ from affpipe.lengths import Length, Lengths
 from affpipe.media import workers as media_stages
 from affpipe.media.declared import declared
 from affpipe.models import build
-from affpipe.plan import Plan
-from affpipe.settings.run import Settings
+from affpipe.plan import config
+from affpipe.plan.plan import Plan
+from affpipe.plan.settings import Settings
 from affpipe.system.job_record import JobRecord
 from affpipe.system.weights import network_sizes as sizes_of
 from affpipe.system.weights.network_sizes import PUBLISHED, network

@@ -9,7 +9,6 @@ import torch
 from learnable import FPS, FRAMES, MODELS, entries, make_plan, truth
 from test_training import rates
 
-from affpipe.config import parse
 from affpipe.core.errors import SettingsError
 from affpipe.core.tasks.metrics import va_scores
 from affpipe.jobs import Job
@@ -18,7 +17,8 @@ from affpipe.models.fit import Callback, Fit, Windows, _labelled, _train, fit, p
 from affpipe.models.inputs import Packed
 from affpipe.models.predictor import Predictor, model_path
 from affpipe.models.training_settings import Training
-from affpipe.plan import Plan
+from affpipe.plan.config import parse
+from affpipe.plan.plan import Plan
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from torch import nn
 
-from affpipe.config import parse
 from affpipe.core.errors import InputError, SettingsError, WeightsError
 from affpipe.data.demo.tiny_weights import _write_grada
 from affpipe.data.manifest import Row
@@ -21,7 +20,8 @@ from affpipe.encoders.grada import network as grada
 from affpipe.encoders.grada.network import Embedded, GradaNet, letterbox
 from affpipe.faces import crop as cropping
 from affpipe.jobs import Context, Job
-from affpipe.plan import Plan
+from affpipe.plan.config import parse
+from affpipe.plan.plan import Plan
 from affpipe.store.streams import Stream
 from affpipe.system.compat import ensure_torchvision
 from affpipe.system.weights import records

@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from affpipe import jobs, publish, workers
-from affpipe.config import overlay, parse
 from affpipe.core.errors import InputError, ManifestError, MediaError, SettingsError
 from affpipe.data.manifest import Row
 from affpipe.encoders.workers import inner
@@ -24,7 +23,8 @@ from affpipe.faces.detect import MediaPipeDetector
 from affpipe.jobs import Job
 from affpipe.media.picture.decode import frames as decode
 from affpipe.newvideo import predict
-from affpipe.plan import Plan
+from affpipe.plan.config import overlay, parse
+from affpipe.plan.plan import Plan
 from affpipe.review.review import review
 from affpipe.store.index import Entry
 from affpipe.store.streams import Stream

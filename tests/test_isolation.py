@@ -24,7 +24,7 @@ from affpipe.data.importers import facts
 from affpipe.doctor import videos as doctor_videos
 from affpipe.jobs import Context, Job, Worker
 from affpipe.models.predictor import model_path
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 from affpipe.publish import record
 from affpipe.store import streams
 from affpipe.store.index import Entry

@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from affpipe import jobs
-from affpipe.config import overlay, parse
 from affpipe.core.errors import AbsentError, MediaError, StoreError
 from affpipe.data.manifest import Row
 from affpipe.jobs import Context, Job, Worker
-from affpipe.plan import Item, Plan
+from affpipe.plan.config import overlay, parse
+from affpipe.plan.plan import Item, Plan
 from affpipe.store import streams
 from affpipe.store.index import Entry
 

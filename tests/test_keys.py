@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from recipe_layers import RECIPES, ROOT, load
 
-from affpipe import config
 from affpipe.core.tasks.task import TASKS
 from affpipe.data import manifest
-from affpipe.plan import Plan
+from affpipe.plan import config
+from affpipe.plan.plan import Plan
 
 PINS = Path(__file__).parent / "pins" / "keys.json"
 PARTITIONS = ("train", "train", "validation", "validation", "test")

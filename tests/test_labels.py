@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from affpipe import jobs, workers
-from affpipe.config import parse
 from affpipe.core.align import align
 from affpipe.core.axis import FrameAxis
 from affpipe.core.tasks import pooling
@@ -16,7 +15,8 @@ from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS, TASKS, slices, wi
 from affpipe.data.manifest import Row
 from affpipe.jobs import Job
 from affpipe.models.inputs import frame_labels
-from affpipe.plan import Plan
+from affpipe.plan.config import parse
+from affpipe.plan.plan import Plan
 from affpipe.store.index import Entry
 
 FPS = Fraction(30000, 1001)

@@ -9,7 +9,7 @@ import pytest
 from affpipe import jobs, run
 from affpipe.core.errors import StoreError
 from affpipe.jobs import Context, Job, Worker
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 from affpipe.store import cache, streams
 from affpipe.store.index import Entry, write_index
 from affpipe.system import disk

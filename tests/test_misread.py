@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from affpipe.config import load, parse
 from affpipe.core.errors import SettingsError
-from affpipe.settings import plain
-from affpipe.yamlfile import read_yaml
+from affpipe.plan import literals
+from affpipe.plan.config import load, parse
+from affpipe.plan.yaml_file import read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -169,7 +169,7 @@ def test_no_recipe_has_what_can_be_misread(recipe):
 
 
 def test_kinds_are_those_of_the_annotation():
-    assert plain.kinds(int | None) == {int}
-    assert plain.kinds(tuple[float, float]) == {float}
-    assert plain.kinds(bool) == {bool}
-    assert plain.kinds(dict[str, float]) == set()
+    assert literals.kinds(int | None) == {int}
+    assert literals.kinds(tuple[float, float]) == {float}
+    assert literals.kinds(bool) == {bool}
+    assert literals.kinds(dict[str, float]) == set()

@@ -14,14 +14,15 @@ import pytest
 from clips import Sound, write
 from small_run import Run
 
-from affpipe import config, newvideo
+from affpipe import newvideo
 from affpipe.core.errors import InputError, ManifestError, SettingsError
 from affpipe.data import manifest
 from affpipe.data.importers import folder
 from affpipe.data.importers.make_manifest import make
 from affpipe.jobs import Context, Job
 from affpipe.media import workers
-from affpipe.plan import Plan
+from affpipe.plan import config
+from affpipe.plan.plan import Plan
 from affpipe.publish import record
 from affpipe.store import streams
 from affpipe.store.index import Entry, read_index

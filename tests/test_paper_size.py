@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from affpipe import config
 from affpipe.models import build
 from affpipe.models.settings import ChunkModel, CrossAttentionModel, MambaModel, RAAVModel
+from affpipe.plan import config
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTHS = {"grada": 256, "qwen": 2560, "odyssey": 1024}  # of GRADA's embedding, Qwen3-VL-4B's and WavLM-Large's hidden states

@@ -16,9 +16,9 @@ from small_run import Run
 import affpipe
 from affpipe import cli, console, ledger
 from affpipe.commands.show import print_table
-from affpipe.config import load
 from affpipe.core.errors import AffpipeError, SettingsError
 from affpipe.core.plain import plain, say
+from affpipe.plan.config import load
 
 EVIL = {
     "title": "\x1b]0;owned\x07",

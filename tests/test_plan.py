@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import yaml
 
-from affpipe import plan as planning
-from affpipe.config import overlay, parse
 from affpipe.core.errors import ManifestError, StoreError
 from affpipe.core.tasks.task import VA
 from affpipe.data import manifest
 from affpipe.media.identity import fingerprint
-from affpipe.plan import MODELS, STAGES, Plan, canonical, digest
-from affpipe.settings.run import MEDIA_STAGES
+from affpipe.plan import plan as planning
+from affpipe.plan.config import overlay, parse
+from affpipe.plan.plan import MODELS, STAGES, Plan, canonical, digest
+from affpipe.plan.settings import MEDIA_STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -418,7 +418,7 @@ HEAVY = ("torch", "transformers", "mediapipe", "cv2", "av", "lightning", "scipy"
 
 
 def test_planning_imports_nothing_heavy():
-    code = f"import sys, affpipe.plan; print([m for m in {HEAVY} if m in sys.modules])"
+    code = f"import sys, affpipe.plan.plan; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from fakes.workspace import Workspace
 
-from affpipe import config
 from affpipe.core.errors import SettingsError
+from affpipe.plan import config
 from affpipe.system import disk
 
 FACE = "shards: 1\nfeatures: {qwen3vl: null, wavlm: null}\nmodels: {behaviour: null, voice: null, fused: null}\npublish: face\n"

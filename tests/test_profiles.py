@@ -8,7 +8,7 @@ from small_workspace import ROOT
 from snakemake import cli
 from snakemake.resources import Resource
 
-from affpipe.config import load
+from affpipe.plan.config import load
 
 PROFILES = ROOT / "workflow/profiles"
 NAMES = ["default", "slurm", "site"]

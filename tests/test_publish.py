@@ -9,10 +9,11 @@ import pytest
 from small_run import KNOWN, SETTINGS, Run, T
 from typer.testing import CliRunner
 
-from affpipe import cli, config, latefusion, publish
+from affpipe import cli, latefusion, publish
 from affpipe.core.errors import SettingsError
 from affpipe.core.tasks import metrics
 from affpipe.data import annotations
+from affpipe.plan import config
 
 STREAMS = {"t1": "train", "v1": "validation", "v2_left": "validation", "v2_right": "validation", "v3": "validation", "x1": "test"}
 LATE = {"late_fusion": {"draws": 50}}

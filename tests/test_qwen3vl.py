@@ -14,7 +14,6 @@ import yaml
 from clips import write
 from safetensors.torch import load_file, save_file
 
-from affpipe.config import overlay, parse
 from affpipe.core.axis import FrameAxis, segments
 from affpipe.core.errors import InputError, WeightsError
 from affpipe.data.demo.tiny_weights import make_tiny
@@ -25,7 +24,8 @@ from affpipe.encoders.qwen3vl.network import EMBEDDINGS, Behaviour
 from affpipe.encoders.settings import DATASETS
 from affpipe.jobs import Context, Job
 from affpipe.media.picture import decode
-from affpipe.plan import Plan
+from affpipe.plan.config import overlay, parse
+from affpipe.plan.plan import Plan
 from affpipe.store import streams
 from affpipe.store.streams import Stream
 

@@ -10,7 +10,7 @@ import pytest
 from recipe_layers import ROOT, load
 
 from affpipe.encoders.qwen3vl.network import published_prompt
-from affpipe.settings.run import Settings
+from affpipe.plan.settings import Settings
 
 FACE, VISUAL, MULTIMODAL, AUDIO = "grada_transformer", "qwen_visual_mamba", "qwen_multimodal_mamba", "wavlm_chunks"
 FUSIONS = ("dcmmoe_face_audio", "dcmmoe_face_visual_audio", "dcmmoe_face_multimodal_audio")

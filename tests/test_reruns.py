@@ -118,7 +118,7 @@ SCENARIOS = (
         changed=ALL,
     ),
     Scenario(
-        "the revision of `speech` in `affpipe/plan.py`",
+        "the revision of `speech` in `affpipe/plan/plan.py`",
         edit("plan.py", r'("speech": \(.*), \d+\)', r"\1, 99)"),
         jobs="speech 3, fit voice, voice 3, fit fused, fused 3, publish",
         loads="speech 3, voice 3, fused 3",

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from affpipe import resources
-from affpipe.config import overlay, parse
-from affpipe.plan import Plan
+from affpipe.plan.config import overlay, parse
+from affpipe.plan.plan import Plan
 from affpipe.resources import FIT, LARGE_FIT, LIGHT, NETWORKS, Need
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,7 +12,6 @@ import yaml
 from typer.testing import CliRunner
 
 from affpipe import cli, jobs, workers
-from affpipe.config import overlay, parse
 from affpipe.core.errors import InputError, ManifestError, StoreError
 from affpipe.core.tasks.task import VA
 from affpipe.data import manifest
@@ -20,7 +19,8 @@ from affpipe.faces import workers as stages
 from affpipe.faces.crop import cut, encode_jpeg
 from affpipe.faces.subject import RULES, choose
 from affpipe.jobs import Context, Job
-from affpipe.plan import Plan
+from affpipe.plan.config import overlay, parse
+from affpipe.plan.plan import Plan
 from affpipe.review.review import Outcome, review
 from affpipe.review.sheet import LANES, THUMBS
 from affpipe.review.tracks import AMBIGUOUS, Faces, ambiguity, doubts, tracks, why

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from affpipe import cli, runs
 from affpipe.core.errors import StoreError
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 from affpipe.publish import publish
 from affpipe.run import freeze
 from affpipe.store import cache as caches

@@ -13,7 +13,6 @@ from clips import Heard, Seen, pulses
 from PIL import Image
 
 from affpipe import jobs, workers
-from affpipe.config import parse
 from affpipe.core.errors import MediaError
 from affpipe.data.importers.manifest_check import check
 from affpipe.data.manifest import Row
@@ -24,7 +23,8 @@ from affpipe.media.probe import probe
 from affpipe.media.sound import audio
 from affpipe.media.sound import heard as found
 from affpipe.media.tracks import audio_track, video_track
-from affpipe.plan import Plan
+from affpipe.plan.config import parse
+from affpipe.plan.plan import Plan
 from affpipe.store import streams
 from affpipe.store.index import Entry
 

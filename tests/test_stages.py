@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affpipe.config import parse
 from affpipe.core.errors import MediaError, SettingsError, WeightsError
 from affpipe.data.manifest import Row
 from affpipe.faces import landmarks
@@ -16,7 +15,8 @@ from affpipe.faces.detect import Detection
 from affpipe.jobs import Context, Job
 from affpipe.media import workers as media_stages
 from affpipe.media.picture import decode
-from affpipe.plan import Plan
+from affpipe.plan.config import parse
+from affpipe.plan.plan import Plan
 from affpipe.store.streams import Stream
 from affpipe.system.weights.pin import checkpoint
 from affpipe.system.weights.records import read_record, record

@@ -12,13 +12,14 @@ import yaml
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli, config, jobs, stale, workers
+from affpipe import cli, jobs, stale, workers
 from affpipe.core.errors import MediaError
 from affpipe.data import manifest
 from affpipe.doctor import content
 from affpipe.doctor.finding import FAULT, FINE, WARNING
 from affpipe.media.identity import BLOCK, BLOCKS, fingerprint
-from affpipe.plan import Plan
+from affpipe.plan import config
+from affpipe.plan.plan import Plan
 from affpipe.stale import Made
 from affpipe.store import cache as caches
 from affpipe.store import streams

@@ -19,7 +19,7 @@ from affpipe.models.predictor import model_path
 from affpipe.models.settings import Decode
 from affpipe.models.training_settings import Loss
 from affpipe.models.workers import frames_of, outputs, stage
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 
 ALL = ("va", "expr", "au")
 CPU = torch.device("cpu")

@@ -24,7 +24,7 @@ from affpipe.models.predictor import Predictor, model_path
 from affpipe.models.settings import RAAVModel
 from affpipe.models.training_settings import Loss, Smooth, Training, VALoss
 from affpipe.models.workers import fitted, frames_of, stage, to_frames
-from affpipe.plan import Item, Plan
+from affpipe.plan.plan import Item, Plan
 
 
 def labels_of(plan: Plan, item: Item, sequence: sequences.Sequence, model: str = "face") -> tuple[np.ndarray, np.ndarray]:

@@ -13,12 +13,12 @@ import pytest
 from small_run import Run
 
 from affpipe import cli, publish, published, runs, submission
-from affpipe.config import parse
 from affpipe.core.errors import InputError, ManifestError, StoreError, WeightsError
 from affpipe.data import manifest
 from affpipe.jobs import Context
 from affpipe.newvideo import predict
-from affpipe.plan import Plan
+from affpipe.plan.config import parse
+from affpipe.plan.plan import Plan
 from affpipe.store import cache as caches
 from affpipe.store import streams
 from affpipe.store.index import Entry, read_index, write_index

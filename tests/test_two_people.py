@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import yaml
 
-from affpipe.config import overlay, parse
 from affpipe.core.errors import SettingsError, WeightsError
 from affpipe.data.demo.clips import CLIPS
 from affpipe.data.demo.render import render_clip
@@ -18,7 +17,8 @@ from affpipe.faces.crop import decode_jpeg, square
 from affpipe.jobs import Context, Job
 from affpipe.media import workers as media_stages
 from affpipe.media.picture.decode import frames as decode
-from affpipe.plan import Plan
+from affpipe.plan.config import overlay, parse
+from affpipe.plan.plan import Plan
 from affpipe.store.streams import Stream
 
 CONFIG = yaml.safe_load((Path(__file__).resolve().parents[1] / "config.yaml").read_text())

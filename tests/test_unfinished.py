@@ -9,7 +9,6 @@ import clips
 import numpy as np
 import pytest
 
-from affpipe.config import parse
 from affpipe.core.errors import MediaError
 from affpipe.data.manifest import Row
 from affpipe.jobs import Context, Job
@@ -17,7 +16,8 @@ from affpipe.media import unfinished
 from affpipe.media import workers as stages
 from affpipe.media.declared import declared
 from affpipe.media.probe import probe
-from affpipe.plan import Plan
+from affpipe.plan.config import parse
+from affpipe.plan.plan import Plan
 
 SIZE, COUNT, ZEROS = (1280, 960), 40, 1 << 16
 FILMS = {  # name -> codec, options of the container

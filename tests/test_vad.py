@@ -11,7 +11,6 @@ import pytest
 import torch
 import yaml
 
-from affpipe.config import overlay, parse
 from affpipe.core.errors import InputError, WeightsError
 from affpipe.data.demo.signals import RATE as RATE_OF_DRIVE
 from affpipe.data.demo.signals import Drive
@@ -24,7 +23,8 @@ from affpipe.media import workers as media_stages
 from affpipe.media.probe import probe
 from affpipe.media.sound import voice
 from affpipe.media.sound.audio import extract
-from affpipe.plan import Plan
+from affpipe.plan.config import overlay, parse
+from affpipe.plan.plan import Plan
 from affpipe.store.flac import write_flac
 from affpipe.store.streams import Stream
 

@@ -16,7 +16,6 @@ import yaml
 from limits import bounded, refused
 
 from affpipe import jobs
-from affpipe.config import overlay, parse
 from affpipe.core.errors import InputError, SettingsError, WeightsError
 from affpipe.data.demo.film import write_film
 from affpipe.data.manifest import Row
@@ -25,7 +24,8 @@ from affpipe.faces import yolo_file
 from affpipe.faces.yolo import YoloDetector, prepare
 from affpipe.jobs import Context, Job
 from affpipe.media import workers as media_stages
-from affpipe.plan import Plan
+from affpipe.plan.config import overlay, parse
+from affpipe.plan.plan import Plan
 from affpipe.system.weights.records import record
 
 CONFIG = yaml.safe_load((Path(__file__).resolve().parents[1] / "config.yaml").read_text())

@@ -63,8 +63,8 @@ def cache_verify(
 
 def _changed(cache: Path, settings: list[Path]) -> list[tuple[Path, str]]:
     """Delete what was made of videos that have changed since; say how many were compared, or why none could be."""
-    from affpipe import config as configs
     from affpipe import stale
+    from affpipe.plan import config as configs
 
     deleted: list[tuple[Path, str]] = []
     compared: set[Path] = set()

@@ -101,8 +101,8 @@ def faces_review(
     """Write a sheet of all face tracks, ambiguous streams first, and the file in which to decide."""
     import shlex
 
-    from affpipe.config import load
     from affpipe.console import progress
+    from affpipe.plan.config import load
     from affpipe.review.review import review
 
     files = [*config, *(recipes or [])]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from affpipe.core.errors import WeightsError
 from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
 from affpipe.doctor.pool import Late, each
-from affpipe.settings.run import Settings
+from affpipe.plan.settings import Settings
 from affpipe.system.weights import records
 from affpipe.system.weights.catalog import CATALOG
 from affpipe.system.weights.pin import begun_with

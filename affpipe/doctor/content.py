@@ -7,7 +7,7 @@ from affpipe import stale
 from affpipe.core.errors import MediaError
 from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
 from affpipe.doctor.pool import Late, each
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 
 PROCESSES = 2  # the disk is what takes its time
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from affpipe import config, estimate, lengths, run
+from affpipe import estimate, lengths, run
 from affpipe.core.errors import AffpipeError, InputError, ManifestError, SettingsError
 from affpipe.data import manifest
 from affpipe.data.manifest import Row
@@ -13,8 +13,9 @@ from affpipe.doctor import checkpoints, cluster, content, disks, machine, packag
 from affpipe.doctor.finding import FINE, Finding, fault, fine, of_error, warning
 from affpipe.estimate import Part
 from affpipe.media.declared import Declared
-from affpipe.plan import Plan
-from affpipe.settings.run import MEDIA_STAGES, Settings
+from affpipe.plan import config
+from affpipe.plan.plan import Plan
+from affpipe.plan.settings import MEDIA_STAGES, Settings
 
 LISTED = 20  # faults of a manifest that are told of one by one
 

@@ -11,7 +11,7 @@ import torch
 
 from affpipe.core.errors import StoreError
 from affpipe.jobs import Context
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 from affpipe.system.device import pick
 from affpipe.system.weights.pin import checkpoint
 from affpipe.system.weights.reading import first_line

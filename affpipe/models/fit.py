@@ -32,7 +32,7 @@ from affpipe.models.predictor import Predictor, model_path
 from affpipe.models.settings import ChunkModel, ModelSettings
 from affpipe.models.training_settings import Training
 from affpipe.models.workers import fitted, nothing_usable, spread
-from affpipe.plan import Item, Plan
+from affpipe.plan.plan import Item, Plan
 from affpipe.store.index import Entry
 from affpipe.store.streams import STATE
 from affpipe.system import disk, jsonfile

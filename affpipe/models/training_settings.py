@@ -126,7 +126,9 @@ class Training(Section):
 class Augment(Section):
     """Random changes of a training waveform, in this order: the chance of each, and how far it goes (Team RAS, public code)."""
 
-    REVISION: ClassVar[int] = 2  # goes up when its code changes values, as a revision of `affpipe.plan` does: of models that augment alone
+    REVISION: ClassVar[int] = (
+        2  # goes up when its code changes values, as a revision of `affpipe.plan.plan` does: of models that augment alone
+    )
 
     gain_probability: float = Field(0.3, ge=0, le=1)
     gain_db: float = Field(6.0, ge=0, le=40, description="at most, up or down")

@@ -21,7 +21,7 @@ from affpipe.models import inputs
 from affpipe.models import predictor as models
 from affpipe.models.predictor import Predictor
 from affpipe.models.settings import ChunkModel, ModelSettings
-from affpipe.plan import Item, Plan
+from affpipe.plan.plan import Item, Plan
 from affpipe.store.streams import Stream
 from affpipe.system.device import pick
 

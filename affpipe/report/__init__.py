@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from affpipe.latefusion import Study
     from affpipe.models.workers import FramePredictions
-    from affpipe.plan import Plan
+    from affpipe.plan.plan import Plan
     from affpipe.report.reference import Table
     from affpipe.store.index import Entry
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from affpipe.core.tasks.task import TASKS, slices
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 from affpipe.report.streams import validated
 from affpipe.report.views import fit_record
 

@@ -15,7 +15,7 @@ from affpipe import __version__, ledger
 from affpipe.core.tasks.task import TASKS
 from affpipe.data.manifest import PARTITIONS
 from affpipe.latefusion import Study
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 from affpipe.report import figures, folds, palette, rulegraph, series, sound, streams, timeline, views
 from affpipe.report import scores as scoring
 from affpipe.report.reference import Table

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from affpipe import caveats, jobs
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
+from affpipe.plan.settings import PublishedRow
 from affpipe.report import views
 from affpipe.report.views import Entries
-from affpipe.settings.run import PublishedRow
 
 HEAD = (
     *("model", "label", "published_valence", "published_arousal", "published_mean", "published_test"),

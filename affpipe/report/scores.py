@@ -12,7 +12,7 @@ from affpipe.core.tasks.decoding import UNFITTED
 from affpipe.core.tasks.metrics import KEYS
 from affpipe.core.tasks.task import EXPRESSIONS, TASKS, Task
 from affpipe.models import workers
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 from affpipe.report import figures
 from affpipe.report.streams import validated
 from affpipe.report.views import Entries, done

@@ -9,7 +9,7 @@ from affpipe.core.axis import SOURCE_NAMES, FrameAxis
 from affpipe.core.tasks.task import TASKS
 from affpipe.models import inputs, workers
 from affpipe.models.workers import FramePredictions
-from affpipe.plan import Item, Plan
+from affpipe.plan.plan import Item, Plan
 from affpipe.report import series
 from affpipe.report.views import Entries, done
 from affpipe.store.streams import Stream

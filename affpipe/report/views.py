@@ -8,7 +8,7 @@ from typing import Any
 from affpipe import jobs
 from affpipe.core.errors import StoreError
 from affpipe.data.manifest import PARTITIONS
-from affpipe.plan import Item, Plan
+from affpipe.plan.plan import Item, Plan
 from affpipe.store.index import Entry
 from affpipe.system import jsonfile
 

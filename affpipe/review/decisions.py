@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affpipe.data.manifest import Decision
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 from affpipe.review.collect import StreamView
 from affpipe.system import disk
 

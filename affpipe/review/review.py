@@ -8,11 +8,11 @@ from affpipe.core.errors import InputError
 from affpipe.data import manifest
 from affpipe.faces.settings import Subject
 from affpipe.jobs import Progress
-from affpipe.plan import Item, Plan
+from affpipe.plan.plan import Item, Plan
+from affpipe.plan.settings import Settings
 from affpipe.review import collect, decisions
 from affpipe.review.collect import Missing
 from affpipe.review.sheet import Sheet
-from affpipe.settings.run import Settings
 from affpipe.system import disk, outputs
 
 SHEET, DECISIONS = "review.html", "curation.csv"

@@ -11,7 +11,7 @@ from typing import Any
 from affpipe import workers
 from affpipe.jobs import Context, Job
 from affpipe.media.reader import VideoPass, open_media
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 from affpipe.store import streams
 from benchmarks.speed import inputs
 from benchmarks.speed.arms import Arm, DisagreeError, Row, take_turns

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from affpipe import runs
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 from benchmarks.speed import inputs
 from benchmarks.speed.arms import MB, Cost, DisagreeError, Row
 from benchmarks.speed.workspace import tiny_weights, workspace

@@ -25,10 +25,10 @@ import torch
 from PIL import Image
 
 from affpipe import jobs, workers
-from affpipe.config import parse
 from affpipe.data.manifest import Row as Video
 from affpipe.faces.detect import MediaPipeDetector
-from affpipe.plan import Plan
+from affpipe.plan.config import parse
+from affpipe.plan.plan import Plan
 from affpipe.store.streams import Stream
 from affpipe.system import memory
 from benchmarks.speed.arms import GLIBC_BYTES, Arm, DisagreeError, Row, ratio, take_turns

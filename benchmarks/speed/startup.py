@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from affpipe import jobs, run
-from affpipe.config import load
 from affpipe.jobs import Context, Job, Worker
+from affpipe.plan.config import load
 from benchmarks.planning import FILES, prepare
 from benchmarks.speed.arms import DisagreeError, Row, take_turns
 

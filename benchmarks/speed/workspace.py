@@ -4,8 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from affpipe import config, run
-from affpipe.plan import Plan
+from affpipe import run
+from affpipe.plan import config
+from affpipe.plan.plan import Plan
 from benchmarks.speed import inputs
 
 FEATURES = {

@@ -21,7 +21,7 @@ from small_workspace import Workspace, rows
 
 from affpipe import resources
 from affpipe.data.demo.clips import PAL, SQUARE, Clip
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 from affpipe.run import plan_of
 
 CLIPS = Clip("one", "train", 4, PAL, SQUARE), Clip("four", "validation", 4, PAL, SQUARE)  # with two shards, one each

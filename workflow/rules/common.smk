@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from affpipe import closing, resources, run, runs
-from affpipe.config import layered
+from affpipe.plan.config import layered
 from affpipe.core.errors import AffpipeError
 from affpipe.core.plain import say
 

@@ -16,7 +16,7 @@ import numpy as np
 from affpipe.core.axis import OBSERVED
 from affpipe.core.tasks.task import width
 from affpipe.jobs import Context, Job, Worker
-from affpipe.plan import Plan
+from affpipe.plan.plan import Plan
 from affpipe.store import streams
 
 FRAMES, FPS = 24, 25  # of every video

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from affpipe.core.errors import SettingsError
-from affpipe.settings.plain import is_lost
+from affpipe.plan.literals import is_lost
 from affpipe.system.files import read_text
 
 MOST = 100_000  # values in a settings file; the largest recipe has some hundred

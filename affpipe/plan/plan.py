@@ -20,7 +20,7 @@ from affpipe.data.overlaps import OFFICIAL, Member, Overlap
 from affpipe.encoders.table import ENCODERS
 from affpipe.faces import images
 from affpipe.media.identity import fingerprint
-from affpipe.settings.run import MEDIA_STAGES, Settings
+from affpipe.plan.settings import MEDIA_STAGES, Settings
 from affpipe.store.streams import FIT, file_name
 from affpipe.system.files import read_bytes
 

@@ -15,9 +15,9 @@ from affpipe.core.errors import SettingsError
 from affpipe.core.section import Section
 from affpipe.encoders.settings import Feature
 from affpipe.models.settings import ModelSettings
-from affpipe.settings.plain import kinds, misread
-from affpipe.settings.run import Settings
-from affpipe.yamlfile import read_yaml
+from affpipe.plan.literals import kinds, misread
+from affpipe.plan.settings import Settings
+from affpipe.plan.yaml_file import read_yaml
 
 NAMED = (("features",), ("models",), ("reference", "rows"))  # places that hold sections by names of the user's choice
 

@@ -1,0 +1,1 @@
+"""Plan: settings and manifest become stages, keys, shards and paths. Nothing heavy is imported here."""

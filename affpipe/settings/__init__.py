@@ -1,1 +1,0 @@
-"""Typed settings: what may be set, its default and its limits. Defaults exist only here."""

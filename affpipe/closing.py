@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-from affpipe import caveats, ledger
 from affpipe.core.plain import say
 from affpipe.core.tasks.task import TASKS
 from affpipe.plan.plan import Plan
+from affpipe.results import caveats, ledger
 from affpipe.system import jsonfile
 
 

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from affpipe import published, runs
+from affpipe import runs
 from affpipe.core.errors import InputError, StoreError
 from affpipe.encoders.table import ENCODERS
 from affpipe.plan.plan import STAGES, Plan
+from affpipe.results import published
 from affpipe.store import cache, learned
 from affpipe.store.cache import Folder
 from affpipe.store.index import read_index

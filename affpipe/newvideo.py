@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, jobs, notes, report, workers
+from affpipe import __version__, jobs, workers
 from affpipe.core.axis import SOURCE_NAMES
 from affpipe.core.errors import AffpipeError, InputError, MediaError, StoreError
 from affpipe.data import annotations
@@ -16,8 +16,9 @@ from affpipe.jobs import Progress
 from affpipe.media.identity import fingerprint
 from affpipe.models.predictor import model_path
 from affpipe.models.workers import frames_of
-from affpipe.notes import Note
 from affpipe.plan.plan import Item, Plan
+from affpipe.results import notes, report
+from affpipe.results.notes import Note
 from affpipe.runs import read_run
 from affpipe.store import cache, streams
 from affpipe.store.index import Entry
@@ -31,7 +32,7 @@ class Predicted:
 
     Attributes:
         table: its predictions. without: models that had nothing to go on, and why. random: see `store`.
-        notes: what a person should know of it, see `affpipe.notes`.
+        notes: what a person should know of it, see `affpipe.results.notes`.
     """
 
     table: Path

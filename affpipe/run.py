@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from affpipe import jobs, published, resources, runs, workers
+from affpipe import jobs, resources, runs, workers
 from affpipe.core.errors import InputError, ManifestError, SettingsError, StoreError
 from affpipe.data import manifest
 from affpipe.jobs import Progress
 from affpipe.plan import config
 from affpipe.plan.plan import Item, Plan, digest
 from affpipe.plan.settings import Settings
+from affpipe.results import published
 from affpipe.store import cache, streams
 from affpipe.store.index import Entry, read_index, write_index
 from affpipe.system import device, disk, jsonfile
@@ -202,7 +203,7 @@ def publish_run(settings: Path, out: Path) -> None:
     A folder of results holds one state of a run: the files that said so of other states go first, so that going back publishes again. One
     publishes to a folder at a time.
     """
-    from affpipe.publish import publish
+    from affpipe.results.publish import publish
 
     plan = frozen(settings)
     _check_planned(out, plan.published())

@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import published
 from affpipe.core.errors import AffpipeError, StoreError
 from affpipe.plan import config
 from affpipe.plan.plan import Plan, digest
 from affpipe.plan.settings import Settings
+from affpipe.results import published
 from affpipe.store.streams import KEY
 from affpipe.system import disk, jsonfile
 

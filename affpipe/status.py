@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from affpipe import ledger
 from affpipe.core.errors import StoreError
 from affpipe.plan.plan import Plan
+from affpipe.results import ledger
 from affpipe.store import streams
 from affpipe.store.index import Entry, read_index
 from affpipe.system.job_record import JobRecord

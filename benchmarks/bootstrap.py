@@ -1,4 +1,4 @@
-"""Do the 95 % intervals of `affpipe.bootstrap` hold the truth 95 times of 100? Simulated sets of videos whose truth is known.
+"""Do the 95 % intervals of `affpipe.results.bootstrap` hold the truth 95 times of 100? Simulated sets of videos whose truth is known.
 
 `python -m benchmarks.bootstrap`, about three minutes on one core. For each task 76,000 videos are simulated: their figure is the truth, and
 1,000 sets of 76 (and of 20) of them are scored. A video has a length of its own (from 23 to 360 rows of correlated signal), a level of its
@@ -17,9 +17,9 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.stats import norm
 
-from affpipe import bootstrap
-from affpipe.bootstrap import Sums
 from affpipe.core.tasks.task import TASKS
+from affpipe.results import bootstrap
+from affpipe.results.bootstrap import Sums
 
 OUT = Path("benchmarks/out")
 SETS, SIZES, DRAWS, LEVEL = 1000, (76, 20), 1000, 0.95

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import evaluate
 from affpipe.data import annotations, manifest
 from affpipe.data.manifest import Row
+from affpipe.results import evaluate
 
 DATA, OUT = Path("demo"), Path("benchmarks/out/controls")
 SHIFT = 25  # frames

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import evaluate
 from affpipe.plan import config
+from affpipe.results import evaluate
 
 DATA, OUT = Path("demo"), Path("benchmarks/out/crossfit")
 RECIPE = [Path("config.yaml"), Path("recipes/ras-demo.yaml")]

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import bootstrap
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.metrics import Video
 from affpipe.core.tasks.task import TASKS
+from affpipe.results import bootstrap
 
 OUT = Path("benchmarks/out")
 FRAMES, VIDEOS, REPEATS = 1_000_000, 100, 3

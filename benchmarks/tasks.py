@@ -14,10 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import evaluate
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.task import TASKS
 from affpipe.data import annotations, manifest
+from affpipe.results import evaluate
 
 DATA, OUT, SEEDS = Path("demo"), Path("benchmarks/out/tasks"), (42, 1)
 

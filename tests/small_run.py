@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import basis, evaluate, ledger, report
 from affpipe.core.axis import NEAREST, OBSERVED
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.task import width
@@ -18,6 +17,7 @@ from affpipe.media.sound.heard import Heard
 from affpipe.media.tracks import Choice
 from affpipe.plan import config
 from affpipe.plan.plan import Item, Plan
+from affpipe.results import basis, evaluate, ledger, report
 from affpipe.store.flac import write_flac
 from affpipe.store.index import Entry, write_index
 from affpipe.store.streams import Header, write

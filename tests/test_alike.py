@@ -8,9 +8,10 @@ from pages import Reader, cells, section
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli, closing, ledger
+from affpipe import cli, closing
 from affpipe.core.alike import groups, shape, told
 from affpipe.doctor import videos
+from affpipe.results import ledger
 from affpipe.store.index import Entry
 from affpipe.system import disk
 

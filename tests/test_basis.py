@@ -14,7 +14,7 @@ from pages import Reader, cells, section
 from small_run import EVIL, KNOWN, SETTINGS, TIMES, Run, T
 from typer.testing import CliRunner
 
-from affpipe import basis, caveats, cli, closing, latefusion, ledger, publish
+from affpipe import cli, closing
 from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis
 from affpipe.data.manifest import Row
 from affpipe.jobs import Context, Job
@@ -22,7 +22,8 @@ from affpipe.models import workers
 from affpipe.models.predictor import Output
 from affpipe.plan import config
 from affpipe.plan.plan import Plan
-from affpipe.report import reference, scores
+from affpipe.results import basis, caveats, late_fusion, ledger, publish
+from affpipe.results.report import reference, score_tables
 from affpipe.store.index import Entry
 
 # ---- how the prediction of a frame was had ----------------------------------------------------------------------------------------------
@@ -85,7 +86,7 @@ def test_late_fusion_is_as_good_as_the_worst_that_it_weighs():
     given = np.array([[1, 1, 1, 0, 0, 0], [1, 1, 0, 1, 0, 0], [1, 1, 1, 1, 1, 0]], bool)
     codes = np.array([[2, 1, 2, 0, 0, 0], [1, 2, 0, 2, 0, 0], [0, 0, 1, 1, 1, 0]], np.uint8)
     # two have a weight; two; the first; the second, for arousal with the third, as neither has one; the third, though it has none; nobody
-    assert latefusion.worst(weights, codes, given).tolist() == [1, 1, 2, 1, 1, 0]
+    assert late_fusion.worst(weights, codes, given).tolist() == [1, 1, 2, 1, 1, 0]
 
 
 # ---- where things were chosen -----------------------------------------------------------------------------------------------------------
@@ -304,7 +305,7 @@ def test_a_system_without_any_figure_is_spoken_of(mute):
     (row, _) = csv.DictReader(io.StringIO((out / "table.csv").read_text()))
     assert (row["mean"], row["streams"], row["asked"], row["none"]) == ("", "0", "0.0", "1.0")
     assert {row["system"] for row in csv.DictReader(io.StringIO((out / "scores.csv").read_text()))} == {"face", "fused"}
-    assert [part.rows[0].cells[0] for part in scores.parts(run.plan, run.entries, json.loads((out / "scores.json").read_text()))] == [
+    assert [part.rows[0].cells[0] for part in score_tables.parts(run.plan, run.entries, json.loads((out / "scores.json").read_text()))] == [
         "face"
     ]
     assert reference.compare(run.plan, run.entries, {}).rows[0].own is None

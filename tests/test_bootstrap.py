@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from affpipe import bootstrap
-from affpipe.bootstrap import difference, interval
 from affpipe.core.errors import InputError
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.metrics import KEYS
 from affpipe.core.tasks.task import TASKS
+from affpipe.results import bootstrap
+from affpipe.results.bootstrap import difference, interval
 
 ALL = tuple(TASKS)
 

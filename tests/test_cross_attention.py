@@ -10,7 +10,6 @@ from learnable import MODELS, fit_and_apply, make_plan, truth
 from pages import Reader
 from small_run import SETTINGS, Run
 
-from affpipe import publish
 from affpipe.core.axis import NEAREST, OBSERVED
 from affpipe.core.errors import InputError, SettingsError
 from affpipe.data import annotations
@@ -20,6 +19,7 @@ from affpipe.models import inputs as sequences
 from affpipe.models import predictor, workers
 from affpipe.models.fusions.cross_attention import CrossAttention
 from affpipe.plan import config
+from affpipe.results import publish
 
 DIMS = {"face": 5, "behaviour": 3, "audio": 4}
 HIDDEN = 8

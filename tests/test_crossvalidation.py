@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from learnable import entries, fit_and_apply, make_plan
 
-from affpipe import basis
 from affpipe.data.manifest import Row
 from affpipe.jobs import Job
 from affpipe.models import predictor
@@ -19,6 +18,7 @@ from affpipe.models.predictor import model_path
 from affpipe.models.workers import frames_of, outputs
 from affpipe.plan.plan import Plan
 from affpipe.plan.settings import CrossValidation
+from affpipe.results import basis
 from affpipe.store.streams import Header, Stream, write
 
 CROSS = {"folds": 2}

@@ -29,7 +29,7 @@ from affpipe.doctor import disks
 from affpipe.doctor.finding import FINE
 from affpipe.faces.mouth_files import to_csv
 from affpipe.models import epochs, predictor
-from affpipe.report.views import fit_record
+from affpipe.results.report.views import fit_record
 from affpipe.store import cache as caches
 from affpipe.store.streams import file_name
 from affpipe.system import disk, outputs

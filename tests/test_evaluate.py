@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affpipe import bootstrap, caveats, evaluate
 from affpipe.core.errors import InputError, ManifestError
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.metrics import KEYS
 from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS, TASKS
 from affpipe.data.annotations import write_labels
+from affpipe.results import bootstrap, caveats, evaluate
 
 ALL = tuple(TASKS)
 CCC = ("ccc_valence", "ccc_arousal", "ccc")

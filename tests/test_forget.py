@@ -12,9 +12,10 @@ from fakes.workspace import Workspace
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli, forget, published
+from affpipe import cli, forget
 from affpipe.core.errors import InputError
-from affpipe.publish import publish
+from affpipe.results import published
+from affpipe.results.publish import publish
 from affpipe.store.index import Entry
 from affpipe.system import disk
 from affpipe.system.job_record import JobRecord

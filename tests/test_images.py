@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 
-from affpipe import jobs, publish, workers
+from affpipe import jobs, workers
 from affpipe.core.errors import InputError, ManifestError, MediaError, SettingsError
 from affpipe.data.manifest import Row
 from affpipe.encoders.workers import inner
@@ -25,7 +25,8 @@ from affpipe.media.picture.decode import frames as decode
 from affpipe.newvideo import predict
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan
-from affpipe.review.review import review
+from affpipe.results import publish
+from affpipe.results.review.review import review
 from affpipe.store.index import Entry
 from affpipe.store.streams import Stream
 from affpipe.system import disk

@@ -25,7 +25,7 @@ from affpipe.doctor import videos as doctor_videos
 from affpipe.jobs import Context, Job, Worker
 from affpipe.models.predictor import model_path
 from affpipe.plan.plan import Plan
-from affpipe.publish import record
+from affpipe.results.publish import record
 from affpipe.store import streams
 from affpipe.store.index import Entry
 from affpipe.system import disk, faults

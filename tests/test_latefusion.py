@@ -5,10 +5,10 @@ import time
 import numpy as np
 import pytest
 
-from affpipe import latefusion
 from affpipe.core.errors import InputError
 from affpipe.core.tasks import metrics
-from affpipe.latefusion import Search, fuse, study, sums
+from affpipe.results import late_fusion
+from affpipe.results.late_fusion import Search, fuse, study, sums
 
 SEARCH = Search(largest=3, step=0.1, draws=100, seed=1)
 KEYS = ("ccc_valence", "ccc_arousal", "ccc")
@@ -68,10 +68,10 @@ def test_figures_are_those_of_the_frames(absent: bool) -> None:
 
 def test_ccc_of_candidates_equals_the_direct_one() -> None:
     data = Data(absent=True)
-    whole = latefusion.add(s for streams in data.moments().values() for s in streams)
+    whole = late_fusion.add(s for streams in data.moments().values() for s in streams)
     drawn = np.random.default_rng(5).dirichlet(np.ones(3), 8)
     for channel, key in enumerate(KEYS[:2]):
-        scores = latefusion.ccc([(whole, drawn)], channel)
+        scores = late_fusion.ccc([(whole, drawn)], channel)
         for weights, score in zip(drawn, scores, strict=True):
             assert score == pytest.approx(data.direct(lambda _, w=weights: np.stack([w, w]))[key], abs=1e-12)
 
@@ -80,12 +80,12 @@ def test_constants_score_as_in_metrics() -> None:
     truth = np.full((9, 2), 0.3)
     same = sums(truth, np.ones(9, bool), truth[None], np.ones((1, 9), bool))
     other = sums(truth, np.ones(9, bool), truth[None] + 0.1, np.ones((1, 9), bool))
-    assert latefusion.ccc([(same, np.ones((1, 1)))], 0)[0] == metrics.ccc(truth[:, 0], truth[:, 0]) == 1
-    assert latefusion.ccc([(other, np.ones((1, 1)))], 0)[0] == pytest.approx(metrics.ccc(truth[:, 0], truth[:, 0] + 0.1), abs=1e-12)
+    assert late_fusion.ccc([(same, np.ones((1, 1)))], 0)[0] == metrics.ccc(truth[:, 0], truth[:, 0]) == 1
+    assert late_fusion.ccc([(other, np.ones((1, 1)))], 0)[0] == pytest.approx(metrics.ccc(truth[:, 0], truth[:, 0] + 0.1), abs=1e-12)
 
 
 def test_weights_sum_to_one_and_none_is_negative() -> None:
-    blocks = np.concatenate(list(latefusion.candidates(4, Search(largest=4, draws=50))))
+    blocks = np.concatenate(list(late_fusion.candidates(4, Search(largest=4, draws=50))))
     np.testing.assert_allclose(blocks.sum(axis=1), 1, atol=1e-12)
     assert (blocks >= 0).all()
     assert len(blocks) == 4 + 6 * 19 + 4 * 50 + 50
@@ -133,7 +133,7 @@ def test_no_video_is_in_both_fit_and_report(videos: int) -> None:
     assert first | second == set(data.video.values())  # both streams of a video with it
     assert 0 <= len(first) - len(second) <= 1
     for half, other in ((found.halves[0], second), (found.halves[1], first)):
-        fitted = latefusion.fit(latefusion.add(s for v in other for s in data.moments()[v]), 3, SEARCH)
+        fitted = late_fusion.fit(late_fusion.add(s for v in other for s in data.moments()[v]), 3, SEARCH)
         np.testing.assert_array_equal(half.weights, fitted)
         for video in half.videos:
             assert found.weights_for(video) is half.weights
@@ -152,9 +152,9 @@ def test_labels_of_a_half_do_not_reach_its_own_weights() -> None:
 
 def test_halves_hang_on_the_ids_alone() -> None:
     ids = [f"video{i}" for i in range(21)]
-    assert latefusion.halves(ids) == latefusion.halves(ids[::-1])
-    assert [len(h) for h in latefusion.halves(ids)] == [11, 10]
-    assert latefusion.halves(["one"]) == (["one"], [])
+    assert late_fusion.halves(ids) == late_fusion.halves(ids[::-1])
+    assert [len(h) for h in late_fusion.halves(ids)] == [11, 10]
+    assert late_fusion.halves(["one"]) == (["one"], [])
 
 
 def test_one_labelled_video_is_fitted_on_and_not_reported() -> None:
@@ -188,7 +188,7 @@ def test_who_is_absent_lends_its_weight_to_the_others() -> None:
     assert values[0, 0] == pytest.approx((0.5 * predictions[0, 0, 0] + 0.3 * predictions[1, 0, 0]) / 0.8)
     assert values[0, 1] == pytest.approx((predictions[0, 0, 1] + predictions[1, 0, 1]) / 2)  # none of the weighted is here
     np.testing.assert_array_equal(values[1], 0)
-    np.testing.assert_allclose(latefusion.shares(weights, np.ones(3, bool)), weights, atol=1e-15)
+    np.testing.assert_allclose(late_fusion.shares(weights, np.ones(3, bool)), weights, atol=1e-15)
 
 
 def test_a_system_without_any_value_is_neither_weighted_nor_the_best() -> None:

@@ -3,8 +3,8 @@
 import pytest
 from small_run import EVIL, Run
 
-from affpipe import ledger
-from affpipe.ledger import Failure
+from affpipe.results import ledger
+from affpipe.results.ledger import Failure
 from affpipe.store.index import Entry
 from affpipe.system.job_record import JobRecord
 

@@ -23,7 +23,7 @@ from affpipe.jobs import Context, Job
 from affpipe.media import workers
 from affpipe.plan import config
 from affpipe.plan.plan import Plan
-from affpipe.publish import record
+from affpipe.results.publish import record
 from affpipe.store import streams
 from affpipe.store.index import Entry, read_index
 from affpipe.store.streams import Stream

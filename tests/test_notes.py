@@ -10,15 +10,16 @@ import pytest
 from small_run import SETTINGS, Run
 from typer.testing import CliRunner
 
-from affpipe import cli, newvideo, notes
+from affpipe import cli, newvideo
 from affpipe.data.manifest import Row
 from affpipe.faces import workers as faces_stages
 from affpipe.jobs import Context, Job
 from affpipe.media import workers as media_stages
 from affpipe.newvideo import Predicted
-from affpipe.notes import Note
 from affpipe.plan import config
 from affpipe.plan.plan import Item, Plan
+from affpipe.results import notes
+from affpipe.results.notes import Note
 from affpipe.store import streams
 
 LEFT, RIGHT = (0.0, 0.0, 20.0, 20.0), (70.0, 0.0, 90.0, 20.0)

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from affpipe import newvideo, submission
+from affpipe import newvideo
 from affpipe.core.errors import InputError, StoreError
 from affpipe.data.annotations import write_labels
 from affpipe.data.importers import folder as own_videos
 from affpipe.data.importers.make_manifest import make
+from affpipe.results.submission import make_submission
 from affpipe.system import outputs
 from affpipe.system.weights.convert import convert
 
@@ -178,14 +179,14 @@ def test_a_submission_goes_to_where_links_lead_and_replaces_no_device(scored, te
     for name in ("va_submission.zip", "va_predictions.txt", "va"):
         (out / name).symlink_to(other / name)
     for _ in range(2):  # into nothing, then over what is there
-        submission.make("va", template, tmp_path / "pred", out)
+        make_submission.make("va", template, tmp_path / "pred", out)
         assert all((out / name).is_symlink() for name in ("va_submission.zip", "va_predictions.txt", "va"))
         assert sorted(path.name for path in other.iterdir()) == ["va", "va_predictions.txt", "va_submission.zip"]
         assert [path.name for path in (other / "va").iterdir()] == ["a.txt"]
     (out / "va_submission.zip").unlink()
     os.mkfifo(out / "va_submission.zip")
     with pytest.raises(InputError, match=r"va_submission\.zip: want a file to write, got a pipe"):
-        submission.make("va", template, tmp_path / "pred", out)
+        make_submission.make("va", template, tmp_path / "pred", out)
 
 
 @pytest.mark.parametrize("name", ["va", "va_submission.zip", "va_predictions.txt"])
@@ -193,7 +194,7 @@ def test_a_submission_goes_to_no_link_that_leads_to_itself(scored, template, tmp
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).symlink_to(name)
     with pytest.raises(InputError, match=rf"out/{name}: want a .*, got a link to itself"):
-        submission.make("va", template, tmp_path / "pred", tmp_path / "out")
+        make_submission.make("va", template, tmp_path / "pred", tmp_path / "out")
 
 
 def test_predictions_replace_no_pipe(tmp_path):

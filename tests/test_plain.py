@@ -14,11 +14,12 @@ import torch
 from small_run import Run
 
 import affpipe
-from affpipe import cli, console, ledger
+from affpipe import cli, console
 from affpipe.commands.show import print_table
 from affpipe.core.errors import AffpipeError, SettingsError
 from affpipe.core.plain import plain, say
 from affpipe.plan.config import load
+from affpipe.results import ledger
 
 EVIL = {
     "title": "\x1b]0;owned\x07",

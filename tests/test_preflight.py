@@ -8,8 +8,8 @@ import pytest
 
 from affpipe.core.errors import ManifestError
 from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS
-from affpipe.preflight import CONSTANT_ROWS, Fault, _rising, check
-from affpipe.template import read_template, task_of
+from affpipe.results.submission.preflight import CONSTANT_ROWS, Fault, _rising, check
+from affpipe.results.submission.template import read_template, task_of
 
 HEADER = {
     "va": "image_location,valence,arousal",

@@ -9,11 +9,12 @@ import pytest
 from small_run import KNOWN, SETTINGS, Run, T
 from typer.testing import CliRunner
 
-from affpipe import cli, latefusion, publish
+from affpipe import cli
 from affpipe.core.errors import SettingsError
 from affpipe.core.tasks import metrics
 from affpipe.data import annotations
 from affpipe.plan import config
+from affpipe.results import late_fusion, publish
 
 STREAMS = {"t1": "train", "v1": "validation", "v2_left": "validation", "v2_right": "validation", "v3": "validation", "x1": "test"}
 LATE = {"late_fusion": {"draws": 50}}
@@ -82,7 +83,7 @@ def test_late_fusion_is_predicted_by_weights_of_the_other_half(late) -> None:
 
 def test_names_of_one_content_are_in_one_half(tmp_path: Path) -> None:
     names = ["v1", "v22", "v333", "v4444"]  # longer ids have other truth
-    first, second = latefusion.halves(names)
+    first, second = late_fusion.halves(names)
     original, copy = sorted([first[0], second[0]])  # by their names they would be apart
     streams = {"t1": "train", **dict.fromkeys(names, "validation"), "x1": "test", "x2": "test"}
     run = Run(tmp_path, streams=streams, copies={copy: original, "x1": original}, **LATE)

@@ -12,11 +12,13 @@ import pytest
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli, closing, ledger, published, submission
-from affpipe import publish as publishing
+from affpipe import cli, closing
 from affpipe.core.errors import AffpipeError, InputError
 from affpipe.newvideo import predict
-from affpipe.publish import publish
+from affpipe.results import ledger, published
+from affpipe.results import publish as publishing
+from affpipe.results.publish import publish
+from affpipe.results.submission import make_submission
 from affpipe.runs import read_run
 from affpipe.system import disk
 from affpipe.system.job_record import JobRecord
@@ -30,7 +32,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def run(tmp_path, monkeypatch) -> Run:
-    monkeypatch.setattr("affpipe.report.page.time", SimpleNamespace(strftime=lambda *_: "today", gmtime=lambda: None))
+    monkeypatch.setattr("affpipe.results.report.page.time", SimpleNamespace(strftime=lambda *_: "today", gmtime=lambda: None))
     made = Run(tmp_path)
     made.index()
     return made
@@ -230,11 +232,11 @@ def test_submit_and_evaluate_take_no_run_that_changes_while_it_is_read(run, tmp_
 
     want = f"{out}: want one state of the run, got another while it was read; run the same command again"
     with monkeypatch.context() as patch:
-        patch.setattr("affpipe.submission._cells", meanwhile(submission._cells))
+        patch.setattr("affpipe.results.submission.make_submission._cells", meanwhile(make_submission._cells))
         assert command("submit", "--run", str(out), "--template", str(tmp_path / "template.txt"), "--out", str(tmp_path / "o")) == want
     assert not (tmp_path / "o").exists()
     (out / "run.json").write_text(json.dumps(record))
-    monkeypatch.setattr("affpipe.publish.read_scores", meanwhile(publishing.read_scores))
+    monkeypatch.setattr("affpipe.results.publish.read_scores", meanwhile(publishing.read_scores))
     assert command("evaluate", "--run", str(out)) == want
 
 

@@ -10,13 +10,13 @@ import pytest
 from pages import Reader, cells, drawing, section
 from small_run import EVIL, EXPERTS, SETTINGS, STREAMS, Run
 
-from affpipe import report
 from affpipe.core.errors import StoreError
-from affpipe.latefusion import Half, Study
 from affpipe.media.sound.heard import Heard
 from affpipe.media.tracks import Choice
 from affpipe.plan import config
-from affpipe.report import rulegraph, sound, timeline
+from affpipe.results import report
+from affpipe.results.late_fusion import Half, Study
+from affpipe.results.report import rulegraph, sound, timeline
 from affpipe.store.index import Entry
 
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from affpipe.report import palette, rulegraph, series
+from affpipe.results.report import palette, rulegraph, series
 
 
 def test_thin_keeps_short_series_and_means_of_long_ones() -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from small_run import TIMES, Run, T
 
-from affpipe import report
 from affpipe.core.axis import NEAREST, NONE, OBSERVED
 from affpipe.models.workers import FramePredictions
+from affpipe.results import report
 
 ALL = ("va", "expr", "au")
 

@@ -9,9 +9,9 @@ import pytest
 from pages import Reader, cells, drawing, section
 from small_run import KNOWN, LAG, SETTINGS, Run, T
 
-from affpipe import evaluate
 from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS
-from affpipe.report import palette, timeline
+from affpipe.results import evaluate
+from affpipe.results.report import palette, timeline
 
 ALL = ("va", "expr", "au")
 STREAMS = {**{f"t{i}": "train" for i in range(4)}, "v1": "validation", "v22": "validation", "v333": "validation", "p1": "predict"}

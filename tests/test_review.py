@@ -21,9 +21,9 @@ from affpipe.faces.subject import RULES, choose
 from affpipe.jobs import Context, Job
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan
-from affpipe.review.review import Outcome, review
-from affpipe.review.sheet import LANES, THUMBS
-from affpipe.review.tracks import AMBIGUOUS, Faces, ambiguity, doubts, tracks, why
+from affpipe.results.review.candidates import AMBIGUOUS, Faces, ambiguity, doubts, tracks, why
+from affpipe.results.review.review import Outcome, review
+from affpipe.results.review.sheet import LANES, THUMBS
 from affpipe.store import streams
 from affpipe.store.index import Entry, write_index
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from affpipe import cli, runs
 from affpipe.core.errors import StoreError
 from affpipe.plan.plan import Plan
-from affpipe.publish import publish
+from affpipe.results.publish import publish
 from affpipe.run import freeze
 from affpipe.store import cache as caches
 from affpipe.system import disk

@@ -10,8 +10,9 @@ import yaml
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli, ledger, status
+from affpipe import cli, status
 from affpipe.data import manifest
+from affpipe.results import ledger
 from affpipe.status import Stage, Status
 from affpipe.store.index import Entry
 from affpipe.system import disk

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affpipe import __version__, submission
+from affpipe import __version__
 from affpipe.core.errors import InputError, ManifestError
 from affpipe.core.tasks.task import ACTION_UNITS, TASKS
 from affpipe.data import annotations
-from affpipe.preflight import check
-from affpipe.submission import LONG, Filled, make, numbers, of_run
+from affpipe.results.submission import make_submission
+from affpipe.results.submission.make_submission import LONG, Filled, make, numbers, of_run
+from affpipe.results.submission.preflight import check
 
 HEADER = {"va": "image_location,valence,arousal", "expr": "image_location,expression", "au": f"image_location,{','.join(ACTION_UNITS)}"}
 
@@ -252,7 +253,7 @@ def test_what_fails_on_the_way_leaves_nothing(tmp_path, small, monkeypatch):
     def broken(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(submission, "_zip", broken)
+    monkeypatch.setattr(make_submission, "_zip", broken)
     with pytest.raises(OSError, match="No space left"):
         make("va", *small, tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []

@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affpipe import evaluate, newvideo, submission
+from affpipe import newvideo
 from affpipe.core.errors import ManifestError, MediaError
 from affpipe.data import annotations, manifest
 from affpipe.data.importers import folder as folders
 from affpipe.encoders.grada import network as grada
 from affpipe.faces import mouth_files, yolo
+from affpipe.results import evaluate
+from affpipe.results.submission import make_submission
 from affpipe.system.files import composed, left_by_mac, named, on_disk, read_text
 from affpipe.system.sheets import rows
 
@@ -121,7 +123,7 @@ def test_empty_rows_of_mouth_masks_are_none(tmp_path):
 def test_a_template_in_utf16_is_named(tmp_path):
     (tmp_path / "t.txt").write_text("image_location,valence,arousal\n", encoding="utf-16")
     with pytest.raises(ManifestError, match="want a readable template, got UTF-16; save it as text in UTF-8"):
-        submission.read_template("va", tmp_path / "t.txt")
+        make_submission.read_template("va", tmp_path / "t.txt")
 
 
 # ---- what macOS leaves ------------------------------------------------------------------------------------------------------------------

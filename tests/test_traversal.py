@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 from small_run import Run
 
-from affpipe import cli, publish, published, runs, submission
+from affpipe import cli, runs
 from affpipe.core.errors import InputError, ManifestError, StoreError, WeightsError
 from affpipe.data import manifest
 from affpipe.jobs import Context
 from affpipe.newvideo import predict
 from affpipe.plan.config import parse
 from affpipe.plan.plan import Plan
+from affpipe.results import publish, published
+from affpipe.results.submission import make_submission
 from affpipe.store import cache as caches
 from affpipe.store import streams
 from affpipe.store.index import Entry, read_index, write_index
@@ -308,7 +310,7 @@ def test_a_template_names_no_file_elsewhere(tmp_path, name):
     (tmp_path / "pred").mkdir()
     (tmp_path / "template.txt").write_text(f"image_location,valence,arousal\n{name}/00001.jpg,\n")
     with untouched(tmp_path), pytest.raises(ManifestError, match=r"line 2: want a row like video/00001\.jpg"):
-        submission.make("va", tmp_path / "template.txt", tmp_path / "pred", tmp_path / "out", missing="default")
+        make_submission.make("va", tmp_path / "template.txt", tmp_path / "pred", tmp_path / "out", missing="default")
 
 
 @pytest.mark.parametrize("name", ["..", "../x", "/tmp/x", "a/b"])

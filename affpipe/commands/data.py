@@ -103,7 +103,7 @@ def faces_review(
 
     from affpipe.console import progress
     from affpipe.plan.config import load
-    from affpipe.review.review import review
+    from affpipe.results.review.review import review
 
     files = [*config, *(recipes or [])]
     command = f"snakemake --cores 2 --until apply_faces --configfile {shlex.join(map(str, files))}"

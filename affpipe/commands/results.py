@@ -53,10 +53,10 @@ def evaluate(
     csv: Annotated[Path | None, typer.Option(help="write figures and intervals here, a row each")] = None,
 ) -> None:
     """Score predictions by the rules of the challenge, pooled and within video, with intervals, beside constants."""
-    from affpipe import caveats, published
-    from affpipe import evaluate as scoring
     from affpipe.core.tasks.task import TASKS
-    from affpipe.publish import TABLE_HEAD, read_scores, read_table
+    from affpipe.results import caveats, published
+    from affpipe.results import evaluate as scoring
+    from affpipe.results.publish import TABLE_HEAD, read_scores, read_table
     from affpipe.system import outputs
     from affpipe.system.files import waits
 
@@ -117,8 +117,9 @@ def submit(
     constant: Annotated[list[str] | None, typer.Option(help="a video that may have one value throughout; may be repeated")] = None,
 ) -> None:
     """Make the files that go to the organisers: predictions in the order of their template, checked and zipped."""
-    from affpipe import published, submission
-    from affpipe.template import task_of
+    from affpipe.results import published
+    from affpipe.results.submission import make_submission
+    from affpipe.results.submission.template import task_of
 
     if (run is None) == (pred is None):
         raise InputError("submit: want either --run or --pred")
@@ -126,9 +127,9 @@ def submit(
     folder, more = pred, {}
     if run is not None:
         more["steady"] = published.steady(run)
-        folder, more["run"] = submission.of_run(run, task)
-    values = None if default is None else submission.numbers(default)
-    made = submission.make(task, template, folder, out, missing=missing, default=values, constant=constant or (), **more)
+        folder, more["run"] = make_submission.of_run(run, task)
+    values = None if default is None else make_submission.numbers(default)
+    made = make_submission.make(task, template, folder, out, missing=missing, default=values, constant=constant or (), **more)
     for line in made.lines():
         say(line)
     say(made.archive)
@@ -141,8 +142,8 @@ def submit_check(
     constant: Annotated[list[str] | None, typer.Option(help="a video that may have one value throughout; may be repeated")] = None,
 ) -> None:
     """Check a file of predictions against the organisers' template, whoever made it."""
-    from affpipe import preflight
-    from affpipe.template import task_of
+    from affpipe.results.submission import preflight
+    from affpipe.results.submission.template import task_of
 
     warnings: list[preflight.Fault] = []
     faults = preflight.check(task_of(template), file, template, constant=constant or (), warnings=warnings)
@@ -158,7 +159,7 @@ def submit_check(
 
 def _with_asked(rows: list[tuple[str, ...]], systems: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Rows of a table with the share of labelled frames that each system was asked at; rows after the systems are baselines."""
-    from affpipe import caveats
+    from affpipe.results import caveats
 
     shares = [caveats.share(own["basis"]["asked"]) if "basis" in own else "-" for own in systems.values()]
     return [(*row, share) for row, share in zip(rows, shares + ["-"] * (len(rows) - len(shares)), strict=True)]

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import evaluate, preflight
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.task import TASKS
+from affpipe.results import evaluate
+from affpipe.results.submission import preflight
 from benchmarks.speed.arms import Arm, DisagreeError, Row, ratio, take_turns
 
 HEADER = f"image_location,{TASKS['va'].header}"

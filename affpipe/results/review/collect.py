@@ -14,7 +14,7 @@ from affpipe.core.errors import InputError
 from affpipe.data.manifest import Decision, Row
 from affpipe.faces.subject import Choice, choose, choose_tracks
 from affpipe.plan.plan import Item, Plan
-from affpipe.review.tracks import AMBIGUOUS, Faces, Track, ambiguity, doubts, tracks, why
+from affpipe.results.review.candidates import AMBIGUOUS, Faces, Track, ambiguity, doubts, tracks, why
 from affpipe.store.index import read_index
 from affpipe.store.streams import Stream
 

@@ -10,8 +10,8 @@ from affpipe.core.tasks.task import TASKS
 from affpipe.models import inputs, workers
 from affpipe.models.workers import FramePredictions
 from affpipe.plan.plan import Item, Plan
-from affpipe.report import series
-from affpipe.report.views import Entries, done
+from affpipe.results.report import series
+from affpipe.results.report.views import Entries, done
 from affpipe.store.streams import Stream
 
 UNIT_POINTS = 300  # of one row of a unit: there are 24

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from affpipe.latefusion import Study
     from affpipe.models.workers import FramePredictions
     from affpipe.plan.plan import Plan
-    from affpipe.report.reference import Table
+    from affpipe.results.late_fusion import Study
+    from affpipe.results.report.reference import Table
     from affpipe.store.index import Entry
 
 
@@ -28,23 +28,23 @@ def render(
 
     Args:
         entries: for each stage and model, what became of its items.
-        scores: for each model, and for late fusion, by task: `basis`, see `affpipe.caveats`, and what `evaluate.score` gave, if anything.
+        scores: for each model, and for late fusion, by task: `basis`, see `caveats`, and what `evaluate.score` gave, if anything.
         late: weights of late fusion and what they are worth. reference: the published table beside this run's figures.
     """
-    from affpipe.report.page import render as page
+    from affpipe.results.report.page import render as page
 
     return page(plan, entries, scores, late, reference)
 
 
 def compare(plan: "Plan", entries: "Mapping[str, Mapping[str, Entry]]", scores: Mapping[str, Mapping[str, Any]]) -> "Table | None":
     """The published table that the settings name, beside this run's figures; None if they name none."""
-    from affpipe.report.reference import compare as table
+    from affpipe.results.report.reference import compare as table
 
     return table(plan, entries, scores)
 
 
 def trajectories(path: Path, title: str, times_s: "np.ndarray", found: "FramePredictions") -> None:
     """Write a PNG of what was predicted over time (T,), a panel or two a task; frames that were not observed are marked."""
-    from affpipe.report.image import trajectories as image
+    from affpipe.results.report.image import trajectories as image
 
     image(path, title, times_s, found)

@@ -9,8 +9,8 @@ import numpy as np
 
 from affpipe.core.tasks.task import TASKS, slices
 from affpipe.plan.plan import Plan
-from affpipe.report.streams import validated
-from affpipe.report.views import fit_record
+from affpipe.results.report.one_stream import validated
+from affpipe.results.report.views import fit_record
 
 Pair = tuple[float | None, float | None]  # on the fold held out, on the validation streams
 

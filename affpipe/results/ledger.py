@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from affpipe import published
 from affpipe.core.alike import groups, shape
 from affpipe.core.plain import plain
 from affpipe.plan.plan import Plan
+from affpipe.results import published
 from affpipe.store.index import Entry
 from affpipe.system.job_record import JobRecord
 

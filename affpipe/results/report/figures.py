@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from affpipe.report import palette
-from affpipe.report.series import nice_ticks, value_range
-from affpipe.report.svg import Box, Drawing, scale
+from affpipe.results.report import palette
+from affpipe.results.report.series import nice_ticks, value_range
+from affpipe.results.report.svg import Box, Drawing, scale
 
 CELL_WIDTH, CELL_HEIGHT = 70.0, 38.0  # of the confusion matrix
 FULL = palette.PREDICTION  # the colour of a cell that holds its whole row

@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from affpipe import caveats, evaluate, jobs
+from affpipe import jobs
 from affpipe.core.tasks.decoding import UNFITTED
 from affpipe.core.tasks.metrics import KEYS
 from affpipe.core.tasks.task import EXPRESSIONS, TASKS, Task
 from affpipe.models import workers
 from affpipe.plan.plan import Plan
-from affpipe.report import figures
-from affpipe.report.streams import validated
-from affpipe.report.views import Entries, done
+from affpipe.results import caveats, evaluate
+from affpipe.results.report import figures
+from affpipe.results.report.one_stream import validated
+from affpipe.results.report.views import Entries, done
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]  # system -> task -> what `evaluate.score` gave, and `basis`
 HEADS = {"ccc_valence": "CCC V", "ccc_arousal": "CCC A", "ccc": "mean", "accuracy": "accuracy"}

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from affpipe import caveats, jobs
+from affpipe import jobs
 from affpipe.plan.plan import Plan
 from affpipe.plan.settings import PublishedRow
-from affpipe.report import views
-from affpipe.report.views import Entries
+from affpipe.results import caveats
+from affpipe.results.report import views
+from affpipe.results.report.views import Entries
 
 HEAD = (
     *("model", "label", "published_valence", "published_arousal", "published_mean", "published_test"),
@@ -26,7 +27,7 @@ class Row:
     """One system. own: this run's ccc_valence, ccc_arousal, ccc and the mean within-video ccc, None without a validation stream.
 
     random: checkpoints with random weights behind it. inputs: what a fusion was fitted on, empty for a model of one stream.
-    basis: what `own` rests on, see `affpipe.caveats`; None where no stream validates va.
+    basis: what `own` rests on, see `affpipe.results.caveats`; None where no stream validates va.
     """
 
     model: str

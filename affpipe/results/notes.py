@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from affpipe.plan.plan import Item, Plan
-from affpipe.review.collect import video
-from affpipe.review.tracks import AMBIGUOUS, CLEAR
+from affpipe.results.review.candidates import AMBIGUOUS, CLEAR
+from affpipe.results.review.collect import video
 from affpipe.store import streams
 
 LISTS = ("faults", "treated", "said")

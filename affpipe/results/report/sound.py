@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from affpipe import jobs
 from affpipe.plan.plan import Item, Plan
-from affpipe.report.views import Entries, done
+from affpipe.results.report.views import Entries, done
 from affpipe.store import streams
 
 TOLD = 40  # videos that have a line of their own

@@ -10,9 +10,9 @@ from affpipe.faces.settings import Subject
 from affpipe.jobs import Progress
 from affpipe.plan.plan import Item, Plan
 from affpipe.plan.settings import Settings
-from affpipe.review import collect, decisions
-from affpipe.review.collect import Missing
-from affpipe.review.sheet import Sheet
+from affpipe.results.review import collect, decisions
+from affpipe.results.review.collect import Missing
+from affpipe.results.review.sheet import Sheet
 from affpipe.system import disk, outputs
 
 SHEET, DECISIONS = "review.html", "curation.csv"

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from affpipe.core.axis import NEAREST, NONE
 from affpipe.core.tasks.task import TASKS
 from affpipe.models.workers import FramePredictions
-from affpipe.report import palette, series
+from affpipe.results.report import palette, series
 from affpipe.system import disk
 
 WIDTH, HEAD, DPI = 11.0, 0.5, 120  # inches; HEAD is for the title
@@ -31,7 +31,7 @@ SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", palette.PREDICT
 
 
 def trajectories(path: Path, title: str, times_s: np.ndarray, found: FramePredictions) -> None:
-    """See `affpipe.report.trajectories`. Long streams are drawn as means (classes: the most frequent) of equal groups of frames."""
+    """See `affpipe.results.report.trajectories`. Long streams are drawn as means (classes: the most frequent) of equal groups of frames."""
     heights = {name: height for task in found.values for name, height in ROWS[task].items()}
     if "va" not in found.values:
         heights["source"] = SOURCE

@@ -1,7 +1,7 @@
 """Scores: predictions against truth, pooled over frames and within each video, with intervals, beside what constants would get.
 
 One task at a time. `score` gives the figures of one system; tables take the figures of several, system -> figures; `to_json` and `to_csv`
-take those of a run, system -> task -> figures. There figures have their `basis`, see `affpipe.caveats`.
+take those of a run, system -> task -> figures. There figures have their `basis`, see `affpipe.results.caveats`.
 """
 
 import csv
@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import bootstrap, caveats
 from affpipe.core.errors import InputError, ManifestError
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.metrics import KEYS, Video
 from affpipe.core.tasks.task import EXPRESSIONS, TASKS
 from affpipe.data import annotations
+from affpipe.results import bootstrap, caveats
 from affpipe.system.files import left_by_mac, on_disk
 
 TOLERANCE = 50  # frames by which label files and videos of Aff-Wild2 differ in length, either way

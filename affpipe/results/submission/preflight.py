@@ -12,7 +12,7 @@ import numpy as np
 from affpipe.core.errors import ManifestError
 from affpipe.core.tasks.task import EXPRESSIONS, TASKS
 from affpipe.data.annotations import CELLS
-from affpipe.template import Template, read_template
+from affpipe.results.submission.template import Template, read_template
 
 DECIMALS = 6  # of a number at most
 RANGES = {"va": (-1, 1), "expr": (0, len(EXPRESSIONS) - 1), "au": (0, 1)}

@@ -11,15 +11,16 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from affpipe import __version__, ledger
+from affpipe import __version__
 from affpipe.core.tasks.task import TASKS
 from affpipe.data.manifest import PARTITIONS
-from affpipe.latefusion import Study
 from affpipe.plan.plan import Plan
-from affpipe.report import figures, folds, palette, rulegraph, series, sound, streams, timeline, views
-from affpipe.report import scores as scoring
-from affpipe.report.reference import Table
-from affpipe.report.views import Entries, Line
+from affpipe.results import ledger
+from affpipe.results.late_fusion import Study
+from affpipe.results.report import figures, folds, one_stream, palette, rulegraph, series, sound, timeline, views
+from affpipe.results.report import score_tables as scoring
+from affpipe.results.report.reference import Table
+from affpipe.results.report.views import Entries, Line
 
 HERE = Path(__file__).parent
 OPEN = 6  # streams whose figures are unfolded when the page opens
@@ -33,7 +34,7 @@ MEASURES = {"va": "CCC", "expr": "macro F1", "au": "mean F1"}  # of the challeng
 def render(
     plan: Plan, entries: Entries, scores: Mapping[str, Mapping[str, Any]], late: Study | None = None, reference: Table | None = None
 ) -> str:
-    """See `affpipe.report.render`."""
+    """See `affpipe.results.report.render`."""
     tasks = plan.settings.tasks
     measure = "CCC" if tasks == ("va",) else "score"
     records = {model: views.fit_record(plan, model) for model in plan.settings.models}
@@ -119,17 +120,17 @@ def _by_task(plan: Plan) -> list[tuple[str, list[tuple[int, int]]]]:
     return out
 
 
-def _streams(plan: Plan, entries: Entries) -> list[tuple[streams.View, Markup]]:
+def _streams(plan: Plan, entries: Entries) -> list[tuple[one_stream.View, Markup]]:
     """Validation streams, of a task at least, that the published model predicted, with their figures."""
     out = []
     for item in plan.items(plan.settings.publish):
-        if streams.validated(plan, item) and views.done(plan, entries, plan.settings.publish, item):
-            view = streams.view(plan, entries, item)
+        if one_stream.validated(plan, item) and views.done(plan, entries, plan.settings.publish, item):
+            view = one_stream.view(plan, entries, item)
             out.append((view, timeline.stream(view)))
     return out
 
 
-def _experts(drawn: list[tuple[streams.View, Markup]]) -> list[tuple[str, str]]:
+def _experts(drawn: list[tuple[one_stream.View, Markup]]) -> list[tuple[str, str]]:
     """Names and colours for the legend of the gate; the experts of the first stream are those of all."""
     gate = next((view.gate for view, _ in drawn if view.gate is not None), None)
     return list(zip(gate.experts, palette.expert_colours(gate.experts), strict=True)) if gate else []

@@ -14,12 +14,13 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from affpipe import __version__, report
+from affpipe import __version__
 from affpipe.core.errors import StoreError
 from affpipe.faces import crop as cropping
-from affpipe.report.series import marks, time_ticks
-from affpipe.review.collect import Missing, StreamView, VideoView
-from affpipe.review.tracks import AMBIGUOUS, Track
+from affpipe.results import report
+from affpipe.results.report.series import marks, time_ticks
+from affpipe.results.review.candidates import AMBIGUOUS, Track
+from affpipe.results.review.collect import Missing, StreamView, VideoView
 from affpipe.store.streams import Stream
 
 HERE = Path(__file__).parent

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from affpipe import __version__, preflight, published
+from affpipe import __version__
 from affpipe.core.align import nearest
 from affpipe.core.errors import InputError, ManifestError
 from affpipe.core.tasks.task import TASKS
 from affpipe.data import annotations
+from affpipe.results import published
+from affpipe.results.submission import preflight
+from affpipe.results.submission.template import Template, read_template
 from affpipe.system import disk, outputs
 from affpipe.system.files import left_by_mac
-from affpipe.template import Template, read_template
 
 MISSING = ("nearest", "interpolate", "default")
 DEFAULTS = {"va": (0.0, 0.0), "expr": (0,), "au": (0,) * len(TASKS["au"].columns)}

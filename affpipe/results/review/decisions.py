@@ -12,7 +12,7 @@ from pathlib import Path
 
 from affpipe.data.manifest import Decision
 from affpipe.plan.plan import Plan
-from affpipe.review.collect import StreamView
+from affpipe.results.review.collect import StreamView
 from affpipe.system import disk
 
 COLUMNS = ("stream_id", "tracks", "chosen", "ambiguity", "why", "faces")

@@ -4,10 +4,10 @@ import numpy as np
 from markupsafe import Markup
 
 from affpipe.core.tasks.task import EXPRESSIONS, TASKS
-from affpipe.report import palette
-from affpipe.report.series import nice_ticks, time_ticks, value_range
-from affpipe.report.streams import Classes, Curves, Gate, Marks, Spans, Units, View
-from affpipe.report.svg import Box, Drawing, Scale, scale
+from affpipe.results.report import palette
+from affpipe.results.report.one_stream import Classes, Curves, Gate, Marks, Spans, Units, View
+from affpipe.results.report.series import nice_ticks, time_ticks, value_range
+from affpipe.results.report.svg import Box, Drawing, Scale, scale
 
 WIDTH, LEFT, RIGHT = 1120.0, 104.0, 26.0
 PANEL, STRIP, GAP = 112.0, 13.0, 18.0

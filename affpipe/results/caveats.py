@@ -1,4 +1,4 @@
-"""What the figures of a run rest on, as cells and sentences beside them; `affpipe.basis` finds it out.
+"""What the figures of a run rest on, as cells and sentences beside them; `affpipe.results.basis` finds it out.
 
 A table is system -> figures with their `basis`; of a system that predicted no labelled stream there is the basis alone. Nothing is said of
 what holds of every figure without a word.

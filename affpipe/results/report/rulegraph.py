@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from affpipe.report.svg import Drawing, number
+from affpipe.results.report.svg import Drawing, number
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 140.0, 58.0, 46.0, 16.0, 8.0
 LETTERS, LINE = 16, 15.0  # of a name on one line of a box, and the height of each further line

@@ -11,18 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, basis, caveats, evaluate, latefusion, ledger, report
-from affpipe import published as results
+from affpipe import __version__
 from affpipe.core.errors import InputError
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.metrics import Video
 from affpipe.core.tasks.task import TASKS
 from affpipe.data import annotations
 from affpipe.jobs import Job
-from affpipe.latefusion import Study
 from affpipe.models import inputs
 from affpipe.models.workers import frames_of
 from affpipe.plan.plan import Item, Plan
+from affpipe.results import basis, caveats, evaluate, late_fusion, ledger, report
+from affpipe.results import published as results
+from affpipe.results.late_fusion import Study
 from affpipe.runs import read_run
 from affpipe.store.index import Entry
 from affpipe.system import disk, jsonfile
@@ -91,7 +92,7 @@ def record(plan: Plan) -> dict[str, Any]:
 
 
 def read_scores(folder: Path) -> dict[str, Any]:
-    """Scores of a run's models on its validation streams; of a model that predicted none of them its basis alone, see `affpipe.caveats`."""
+    """Scores of a run's models on its validation streams; of a model that predicted none of them its basis alone, see `caveats`."""
     read_run(folder)
     try:
         return jsonfile.read(folder / "scores.json")
@@ -192,27 +193,27 @@ def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path)
     if late is None:
         return None, {}, {}
     names = list(basis.late_members(plan))
-    moments: dict[str, list[latefusion.Sums]] = {}
+    moments: dict[str, list[late_fusion.Sums]] = {}
     items = [i for i in plan.items(names[0]) if any(entries[name][i.id].status == "done" for name in names)]
     for item in items:
         truth = _truth(plan, entries["labels"], item, "validation").get("va")
         if truth:
             predictions, given, _ = _saved(plan, entries, names, item)
-            moments.setdefault(plan.sources[item.row.video_id], []).append(latefusion.sums(*truth, predictions, given))
-    search = latefusion.Search(late.largest, late.step, late.draws, plan.settings.seed)
-    study = latefusion.study(names, moments, search)
+            moments.setdefault(plan.sources[item.row.video_id], []).append(late_fusion.sums(*truth, predictions, given))
+    search = late_fusion.Search(late.largest, late.step, late.draws, plan.settings.seed)
+    study = late_fusion.study(names, moments, search)
     validation, counts = {}, {}
     for item in items:
         weights = study.weights_for(plan.sources[item.row.video_id])
         if weights is None:
             continue
         predictions, given, sources = _saved(plan, entries, names, item)
-        values, valid = latefusion.fuse(weights, predictions, given)
+        values, valid = late_fusion.fuse(weights, predictions, given)
         annotations.write_labels("va", folder / "predictions" / f"{item.id}.txt", values, valid)
         truth = _truth(plan, entries["labels"], item, "validation").get("va")
         if truth and valid.any():
             validation[item.id] = (truth[0], values, truth[1] & valid)
-            counts[item.id] = basis.count(truth[1] & valid, latefusion.worst(weights, sources, given))
+            counts[item.id] = basis.count(truth[1] & valid, late_fusion.worst(weights, sources, given))
     disk.write_text(folder / "weights.json", json.dumps(_weights(study), indent=1) + "\n")
     disk.write_text(folder / "report.csv", _worth(study))
     return study, validation, counts

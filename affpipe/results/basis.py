@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from affpipe.caveats import FRAMES, HELD_OUT, OTHER_HALF, REPORTED
 from affpipe.core.axis import NEAREST, NONE, OBSERVED
-from affpipe.ledger import Failure
 from affpipe.plan.plan import Item, Plan
+from affpipe.results.caveats import FRAMES, HELD_OUT, OTHER_HALF, REPORTED
+from affpipe.results.ledger import Failure
 
 SOURCES = {"asked": OBSERVED, "nearest": NEAREST, "without_lead": NONE}  # of a frame that has a prediction
 UNCOVERED = "no row of it covers a frame"  # of a stream that lacks nothing, and yet has no prediction

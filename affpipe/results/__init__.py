@@ -1,0 +1,1 @@
+"""Results: predictions become labels, files, scores, pages."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from affpipe.core.plain import plain
 
 if TYPE_CHECKING:
-    from affpipe.jobs import Progress
+    from affpipe.jobs.apply import Progress
 
 LINE_S = 30.0  # between two lines of progress in a log
 log = logging.getLogger("affpipe")

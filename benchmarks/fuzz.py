@@ -2,7 +2,7 @@
 
 `python -m benchmarks.fuzz [--files 15000] [--seed 0] [--minutes M] [--quick]` makes small clips in several formats, damages a copy of one
 for each number, and gives it to the stages `frames` (probe and frame axis), a decode of every picture as `faces` has it, and `audio`, as
-jobs do: through `jobs.apply` and into a store. Every second file is damaged only behind the bytes that its first frame was decoded from.
+jobs do: through `apply.apply` and into a store. Every second file is damaged only behind the bytes that its first frame was decoded from.
 A file and its damage are functions of seed and number. What came of a file is a line in benchmarks/out/fuzz/; a run that was stopped goes
 on where it was. Exit status 1 if a file ended a job, hung, or took its process with it.
 """
@@ -25,11 +25,11 @@ from pathlib import Path
 import av
 import numpy as np
 
-from affpipe import jobs
 from affpipe.core.errors import MediaError
 from affpipe.data.manifest import Row
-from affpipe.doctor.pool import Late, each
-from affpipe.jobs import Context, Job, Worker
+from affpipe.jobs import apply
+from affpipe.jobs.apply import Context, Job, Worker
+from affpipe.jobs.doctor.pool import Late, each
 from affpipe.media import workers
 from affpipe.media.picture.decode import frames as decode
 from affpipe.plan.config import parse
@@ -169,7 +169,7 @@ def stages(video: Path, folder: Path) -> tuple[str, str]:
     plan = Plan(parse(SETTINGS | {"cache": str(folder / "cache")}), [Row("a", video, "largest", "predict")])
     entries: dict[str, dict[str, Entry]] = {}
     for name, start in {"frames": workers.frames, "faces": pictures, "audio": workers.audio}.items():
-        entries[name] = jobs.apply(plan, name, plan.items(name), entries, start, lambda *_: None)
+        entries[name] = apply.apply(plan, name, plan.items(name), entries, start, lambda *_: None)
     failed = [entry.reason for of in entries.values() for entry in of.values() if entry.status == "failed"]
     foreign = [reason for reason in failed if "want a file that it gets through" in reason]
     if foreign or failed:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import run
+from affpipe.jobs import run
 from affpipe.plan.config import load
 from affpipe.store.index import Entry, write_index
 from affpipe.system import disk

@@ -55,7 +55,7 @@ def work(folder: Path, cache: Path, model: str) -> None:
     """What a process does: fit, then predict every stream that the model can."""
     from learnable import entries
 
-    from affpipe.jobs import Context, Job
+    from affpipe.jobs.apply import Context, Job
     from affpipe.models.fit import fit, write_fit
     from affpipe.models.workers import stage
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import clips
 
-from affpipe import jobs, run, workers
 from affpipe.core.errors import AffpipeError
 from affpipe.data.importers.manifest_check import check
+from affpipe.jobs import apply, run, workers
 from affpipe.plan.plan import Plan
 from affpipe.store import streams
 from affpipe.store.index import Entry
@@ -159,7 +159,7 @@ def _stages(plan: Plan, stream: str, names: tuple[str, ...]) -> Said:
     with _log() as warnings:
         for name in names:
             items = [item for item in plan.items(name) if item.row.stream_id == stream]
-            entries[name] = jobs.apply(plan, name, items, entries, workers.start, _quiet)
+            entries[name] = apply.apply(plan, name, items, entries, workers.start, _quiet)
     found = [entry for stage in entries.values() for entry in stage.values()]
     for status in ("failed", "absent"):
         reasons = [entry.reason for entry in found if entry.status == status]

@@ -12,7 +12,7 @@ from affpipe.core.axis import FrameAxis, frames_in, segments
 from affpipe.data.annotations import write_labels
 from affpipe.data.manifest import read
 from affpipe.data.workers import labels
-from affpipe.jobs import Context, Job
+from affpipe.jobs.apply import Context, Job
 from affpipe.models.fit import fit
 from affpipe.models.workers import stage
 from affpipe.plan.config import parse

@@ -12,7 +12,7 @@ from affpipe.core.tasks.task import width
 from affpipe.data.annotations import write_labels
 from affpipe.data.manifest import Row
 from affpipe.data.workers import labels
-from affpipe.jobs import Context, Job
+from affpipe.jobs.apply import Context, Job
 from affpipe.media.sound.heard import Heard
 from affpipe.media.tracks import Choice
 from affpipe.plan import config

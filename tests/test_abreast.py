@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import pytest
 
-from affpipe import jobs
 from affpipe.core.errors import AbsentError, MediaError, StoreError
-from affpipe.jobs import Context, Job, Worker
+from affpipe.jobs import apply as jobs
+from affpipe.jobs.apply import Context, Job, Worker
 from affpipe.plan.plan import Plan
 from affpipe.store import streams
 from affpipe.store.index import Entry, write_index

@@ -18,7 +18,7 @@ from affpipe.data.annotations import write_labels
 from affpipe.data.manifest import read
 from affpipe.data.workers import labels
 from affpipe.faces import mouth
-from affpipe.jobs import Context, Job, inherited
+from affpipe.jobs.apply import Context, Job, inherited
 from affpipe.models import inputs, predictor
 from affpipe.models.fit import _labelled
 from affpipe.models.fusions.raav import RAAV

@@ -10,14 +10,14 @@ import pytest
 import torch
 from learnable import write_labels_of
 
-from affpipe import workers
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import SettingsError
 from affpipe.data.annotations import write_labels
 from affpipe.data.demo.tiny_weights import make_tiny
 from affpipe.data.manifest import read
 from affpipe.encoders.table import ENCODERS
-from affpipe.jobs import Context, Job
+from affpipe.jobs import workers
+from affpipe.jobs.apply import Context, Job
 from affpipe.models import inputs, predictor
 from affpipe.models.fit import fit, groups
 from affpipe.models.predictor import model_path

@@ -15,8 +15,8 @@ from bad_case import LABELS, SETTINGS, Case, Said, outcome, sound_clip
 from bad_inputs import CASES
 from bad_settings import BOMB
 
-from affpipe import newvideo
 from affpipe.core.errors import MediaError
+from affpipe.jobs import predict
 
 ROOT = Path(__file__).resolve().parents[1]
 FORMS = (  # of a line: who, what is wanted, what was given, what to do
@@ -118,7 +118,7 @@ def test_a_recipe_is_read_without_snakemake_as_the_page_says(folder):
 def test_a_pipe_is_no_video_to_predict(tmp_path):
     os.mkfifo(tmp_path / "x.mp4")
     with pytest.raises(MediaError, match=r"x\.mp4: want a video file, got a pipe; check the path"):
-        newvideo._row(tmp_path / "x.mp4", "largest")
+        predict._row(tmp_path / "x.mp4", "largest")
 
 
 @pytest.mark.parametrize("what", ["annotation", "video", "key"])

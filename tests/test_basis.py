@@ -14,10 +14,11 @@ from pages import Reader, cells, section
 from small_run import EVIL, KNOWN, SETTINGS, TIMES, Run, T
 from typer.testing import CliRunner
 
-from affpipe import cli, closing
+from affpipe import cli
 from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis
 from affpipe.data.manifest import Row
-from affpipe.jobs import Context, Job
+from affpipe.jobs import summary
+from affpipe.jobs.apply import Context, Job
 from affpipe.models import workers
 from affpipe.models.predictor import Output
 from affpipe.plan import config
@@ -265,7 +266,7 @@ def test_the_run_ends_with_the_figure_and_what_it_rests_on(whole, capsys):
     run, out = whole
     Path(run.plan.published()).parent.mkdir(exist_ok=True)
     Path(run.plan.published()).write_text("{}")
-    closing.finished(run.plan)
+    summary.finished(run.plan)
     figure = json.loads((out / "scores.json").read_text())["fused"]["va"]["ccc"]
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"affpipe: fused, valence and arousal: ccc {figure:.3f} on 4 of 5 labelled validation streams, 82.1 % of their labelled frames "

@@ -30,13 +30,13 @@ from affpipe.data.demo.tiny_weights import make_tiny
 from affpipe.encoders.qwen3vl import network as qwen3vl
 from affpipe.encoders.wavlm import network as wavlm
 from affpipe.faces import crop, images
-from affpipe.jobs import Job
+from affpipe.jobs.apply import Job
+from affpipe.jobs.run import frozen
 from affpipe.media import reader
 from affpipe.media.picture.decode import frames as decode
 from affpipe.media.probe import probe
 from affpipe.models import encoder_layers, predictor
 from affpipe.plan.config import parse
-from affpipe.run import frozen
 from affpipe.store import cache as caches
 from affpipe.store import streams
 from affpipe.store.flac import read_flac, write_flac

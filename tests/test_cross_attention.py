@@ -13,7 +13,7 @@ from small_run import SETTINGS, Run
 from affpipe.core.axis import NEAREST, OBSERVED
 from affpipe.core.errors import InputError, SettingsError
 from affpipe.data import annotations
-from affpipe.jobs import Job
+from affpipe.jobs.apply import Job
 from affpipe.models import build as builders
 from affpipe.models import inputs as sequences
 from affpipe.models import predictor, workers

@@ -10,7 +10,7 @@ from learnable import MODELS, entries, fit_and_apply, make_plan
 
 from affpipe.core.errors import ManifestError, StoreError
 from affpipe.data.manifest import Row
-from affpipe.jobs import Context, Job
+from affpipe.jobs.apply import Context, Job
 from affpipe.models import crossfit
 from affpipe.models.predictor import read_record
 from affpipe.models.workers import fitted, stage

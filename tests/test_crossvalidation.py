@@ -11,7 +11,7 @@ import pytest
 from learnable import entries, fit_and_apply, make_plan
 
 from affpipe.data.manifest import Row
-from affpipe.jobs import Job
+from affpipe.jobs.apply import Job
 from affpipe.models import predictor
 from affpipe.models.fit import fit
 from affpipe.models.predictor import model_path

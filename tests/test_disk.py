@@ -25,9 +25,9 @@ from affpipe.core.errors import SettingsError, StoreError
 from affpipe.data.demo import render
 from affpipe.data.demo.clips import CLIPS
 from affpipe.data.manifest import ID_BYTES
-from affpipe.doctor import disks
-from affpipe.doctor.finding import FINE
 from affpipe.faces.mouth_files import to_csv
+from affpipe.jobs.doctor import disks
+from affpipe.jobs.doctor.finding import FINE
 from affpipe.models import epochs, predictor
 from affpipe.results.report.views import fit_record
 from affpipe.store import cache as caches

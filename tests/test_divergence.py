@@ -8,7 +8,7 @@ import torch
 from learnable import MODELS, entries, make_plan
 
 from affpipe.core.errors import AbsentError, SettingsError, WeightsError
-from affpipe.jobs import Context, Job
+from affpipe.jobs.apply import Context, Job
 from affpipe.models import divergence, predictor, workers
 from affpipe.models.fit import Fit, fit
 from affpipe.models.predictor import Rows, model_path

@@ -18,10 +18,10 @@ import yaml
 from typer.testing import CliRunner
 
 from affpipe import cli
-from affpipe.doctor import checkpoints, cluster, disks, machine, packages, videos
-from affpipe.doctor.examine import examine
-from affpipe.doctor.finding import FAULT, FINE, WARNING, Finding
-from affpipe.doctor.pool import Late, each
+from affpipe.jobs.doctor import checkpoints, cluster, disks, machine, packages, videos
+from affpipe.jobs.doctor.examine import examine
+from affpipe.jobs.doctor.finding import FAULT, FINE, WARNING, Finding
+from affpipe.jobs.doctor.pool import Late, each
 from affpipe.system import disk
 from affpipe.system.weights import records
 

@@ -12,14 +12,15 @@ import yaml
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli, estimate, lengths, sizes
+from affpipe import cli
 from affpipe.core.errors import InputError, MediaError, WeightsError
 from affpipe.data.manifest import Row
-from affpipe.doctor import examine
 from affpipe.encoders import workers as feature_stages
 from affpipe.faces import workers as face_stages
-from affpipe.jobs import Context, Job
-from affpipe.lengths import Length, Lengths
+from affpipe.jobs import durations, estimate, sizes
+from affpipe.jobs.apply import Context, Job
+from affpipe.jobs.doctor import examine
+from affpipe.jobs.durations import Length, Lengths
 from affpipe.media import workers as media_stages
 from affpipe.media.declared import declared
 from affpipe.models import build
@@ -174,7 +175,7 @@ def test_disk_is_within_a_fifth_of_what_streams_take(tmp_path, monkeypatch, coun
     job.write(job.header(Fraction(FPS)), start_s=axis, end_s=ends, valid=every, **rows)
 
     monkeypatch.setattr(sizes, "crop_bytes", lambda *_: len(crop))
-    long = lengths.of(plan).videos["v0"]
+    long = durations.of(plan).videos["v0"]
     assert (long.frames, long.source) == (count, "measured")
     for name in ("frames", "faces", "subject", "landmarks", "mouth", "speech", "mesh", "audio", "log", "face"):
         real = plan.stream(name, item).stat().st_size
@@ -184,7 +185,7 @@ def test_disk_is_within_a_fifth_of_what_streams_take(tmp_path, monkeypatch, coun
 def test_what_is_there_is_measured_and_subtracted(tmp_path):
     run = Run(tmp_path, streams={f"v{i}": "train" if i else "validation" for i in range(4)}, shards=1)
     run.index()
-    whole = parts(run.plan, lengths.of(run.plan))
+    whole = parts(run.plan, durations.of(run.plan))
     assert all(part.left_s == part.left_disk == 0 for name, part in whole.items() if name not in ("audio", "publish"))  # it writes no sound
     taken = sum(run.plan.stream("mesh", item).stat().st_size for item in run.plan.items("mesh"))
     assert (whole["mesh"].disk, whole["mesh"].disk_basis, whole["mesh"].time_basis) == (taken, "measured here", "default")
@@ -192,7 +193,7 @@ def test_what_is_there_is_measured_and_subtracted(tmp_path):
         Path(path).unlink()
     for item in run.plan.items("mesh")[:1]:
         run.plan.stream("mesh", item).unlink()
-    less = parts(run.plan, lengths.of(run.plan))["mesh"]
+    less = parts(run.plan, durations.of(run.plan))["mesh"]
     assert less.left_disk == pytest.approx(taken / 4)
     assert less.left_s == pytest.approx(less.seconds / 4)
     assert less.seconds == pytest.approx(whole["mesh"].seconds)
@@ -218,7 +219,7 @@ def test_streams_that_are_not_to_be_had_are_not_left(tmp_path):
     run.index()
     for item in run.plan.items("wavlm"):
         run.plan.stream("wavlm", item).unlink()
-    found = parts(run.plan, lengths.of(run.plan))["wavlm"]
+    found = parts(run.plan, durations.of(run.plan))["wavlm"]
     assert found.left_s == pytest.approx(found.seconds * 2 / 3)
 
 
@@ -227,7 +228,7 @@ def test_a_fit_takes_what_its_record_says(tmp_path):
     record = JobRecord("fit_face", key=run.plan.key("face"), state="done", unit="epochs", total=3, done=3)
     record.started -= 240
     record.write(run.plan.record_of_fit("face"))
-    found = parts(run.plan, lengths.of(run.plan))["fit face"]
+    found = parts(run.plan, durations.of(run.plan))["fit face"]
     assert (found.seconds, found.left_s, found.time_basis) == (pytest.approx(240, abs=1), 0, "measured here")
 
 
@@ -239,20 +240,20 @@ def test_lengths_come_from_containers_and_hours_from_a_person(tmp_path):
     clips.write(tmp_path / "b.mp4", count=100, fps=50)
     (tmp_path / "c.mp4").write_bytes(b"no video")
     plan = Plan(ras(tmp_path), [Row(n, tmp_path / f"{n}.mp4", "largest", "predict") for n in "abc"])
-    found = lengths.of(plan)
+    found = durations.of(plan)
     assert (found.videos["a"].frames, found.videos["b"].frames, found.videos["c"].frames) == (50, 100, 75)
     assert found.videos["a"].seconds == found.videos["c"].seconds == pytest.approx(2)
     assert found.sources == {"declared": 2, "taken for the mean": 1}
     assert len(found.faults) == 1
     assert "c.mp4" in found.faults[0]
-    given = lengths.of(plan, 3.0)
+    given = durations.of(plan, 3.0)
     assert given.hours == pytest.approx(3)
     assert given.sources == {"given": 3}
-    assert given.videos["a"].frames == 3600 * lengths.USUAL_FPS
-    opened = lengths.of(plan, opened={tmp_path / "b.mp4": declared(tmp_path / "b.mp4")})
+    assert given.videos["a"].frames == 3600 * durations.USUAL_FPS
+    opened = durations.of(plan, opened={tmp_path / "b.mp4": declared(tmp_path / "b.mp4")})
     assert opened.sources == {"declared": 1, "taken for the mean": 2}
     with pytest.raises(InputError, match="want a video that opens, got none; mend them, or say --hours"):
-        lengths.of(plan, opened={})
+        durations.of(plan, opened={})
 
 
 def test_a_container_says_its_rate_and_whether_it_varies(tmp_path):

@@ -60,7 +60,7 @@ def test_values_change_with_what_they_are_made_of_alone(workspace):
 
 
 def test_the_fakes_have_the_form_of_what_they_stand_in_for(monkeypatch, tmp_path):
-    from affpipe import workers
+    from affpipe.jobs import workers
     from affpipe.models import fit, predictor
 
     monkeypatch.syspath_prepend(SITE)

@@ -11,7 +11,7 @@ from test_training import rates
 
 from affpipe.core.errors import SettingsError
 from affpipe.core.tasks.metrics import va_scores
-from affpipe.jobs import Job
+from affpipe.jobs.apply import Job
 from affpipe.models import build, inputs, predictor
 from affpipe.models.fit import Callback, Fit, Windows, _labelled, _train, fit, precision
 from affpipe.models.inputs import Packed

@@ -12,8 +12,9 @@ from fakes.workspace import Workspace
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli, forget
+from affpipe import cli
 from affpipe.core.errors import InputError
+from affpipe.jobs import forget
 from affpipe.results import published
 from affpipe.results.publish import publish
 from affpipe.store.index import Entry
@@ -113,7 +114,7 @@ def run(tmp_path, monkeypatch) -> Run:
     made.index()
     publish(made.plan, made.entries)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("affpipe.run.plan_of", lambda paths: made.plan)
+    monkeypatch.setattr("affpipe.jobs.run.plan_of", lambda paths: made.plan)
     return made
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from limits import refused
 
-from affpipe import run
 from affpipe.core.errors import SettingsError
+from affpipe.jobs import run
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from affpipe.encoders import workers
 from affpipe.encoders.grada import network as grada
 from affpipe.encoders.grada.network import Embedded, GradaNet, letterbox
 from affpipe.faces import crop as cropping
-from affpipe.jobs import Context, Job
+from affpipe.jobs.apply import Context, Job
 from affpipe.plan.config import parse
 from affpipe.plan.plan import Plan
 from affpipe.store.streams import Stream

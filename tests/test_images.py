@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import yaml
 
-from affpipe import jobs, workers
 from affpipe.core.errors import InputError, ManifestError, MediaError, SettingsError
 from affpipe.data.manifest import Row
 from affpipe.encoders.workers import inner
 from affpipe.faces import images
 from affpipe.faces.crop import cut, decode_jpeg, encode_jpeg
 from affpipe.faces.detect import MediaPipeDetector
-from affpipe.jobs import Job
+from affpipe.jobs import apply, workers
+from affpipe.jobs.apply import Job
+from affpipe.jobs.predict import predict
 from affpipe.media.picture.decode import frames as decode
-from affpipe.newvideo import predict
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan
 from affpipe.results import publish
@@ -66,7 +66,7 @@ class Made:
         self.plan = Plan(settings, rows)
         self.entries: dict[str, dict[str, Entry]] = {}
         for name in ("frames", *stages):
-            self.entries[name] = jobs.apply(self.plan, name, self.plan.items(name), self.entries, workers.start, lambda *_: None)
+            self.entries[name] = apply.apply(self.plan, name, self.plan.items(name), self.entries, workers.start, lambda *_: None)
 
     def open(self, name: str, stream: str) -> Stream:
         item = next(i for i in self.plan.items("subject") if i.id == stream)
@@ -241,7 +241,7 @@ def test_rows_have_the_form_of_those_that_are_detected(pair, film, tmp_path):
     plan = Plan(parse(overlay(DEFAULT, {"cache": str(tmp_path)})), made.plan.rows)
     entries: dict[str, dict[str, Entry]] = {}
     for name in ("frames", "faces"):
-        entries[name] = jobs.apply(plan, name, plan.items(name), entries, workers.start, lambda *_: None)
+        entries[name] = apply.apply(plan, name, plan.items(name), entries, workers.start, lambda *_: None)
     with made.open("faces", "pair_left") as ours, Job(plan, "faces", plan.items("faces")[0]).open("faces") as theirs:
         assert len(theirs) == 0  # bars on grey
         assert ours.names == theirs.names

@@ -18,11 +18,13 @@ import pytest
 from small_run import Run
 from test_jobs import Stage, apply, rows
 
-from affpipe import cli, jobs, lengths, newvideo
+from affpipe import cli
 from affpipe.core.errors import AbsentError, InputError, MediaError, StoreError
 from affpipe.data.importers import facts
-from affpipe.doctor import videos as doctor_videos
-from affpipe.jobs import Context, Job, Worker
+from affpipe.jobs import apply as jobs
+from affpipe.jobs import durations, predict
+from affpipe.jobs.apply import Context, Job, Worker
+from affpipe.jobs.doctor import videos as doctor_videos
 from affpipe.models.predictor import model_path
 from affpipe.plan.plan import Plan
 from affpipe.results.publish import record
@@ -304,7 +306,7 @@ def finished(tmp_path, monkeypatch) -> tuple[Path, Run]:
 
         return work
 
-    monkeypatch.setattr(newvideo.workers, "start", start)
+    monkeypatch.setattr(predict.workers, "start", start)
     return results, run
 
 
@@ -321,7 +323,7 @@ def test_a_video_that_cannot_be_used_costs_predict_nothing_but_itself(finished, 
     videos = [film(tmp_path / f"{name}.mp4", b"" if name == "empty" else name.encode()) for name in names]
     videos[3].unlink()
     with pytest.raises(MediaError) as caught:
-        newvideo.predict(videos, results, out, subject="largest", progress=lambda *_: None, done=done)
+        predict.predict(videos, results, out, subject="largest", progress=lambda *_: None, done=done)
     assert sorted(path.name for path in out.iterdir()) == [
         "good.csv",
         "good.json",
@@ -346,7 +348,7 @@ def test_a_video_that_cannot_be_used_costs_predict_nothing_but_itself(finished, 
 def test_predict_says_all_that_is_wrong_where_no_video_can_be_used(finished, tmp_path):
     results, _ = finished
     with pytest.raises(MediaError, match=r"a\.mp4: want a video file, got nothing.*b\.mp4: want a media file, got an empty one"):
-        newvideo.predict(
+        predict.predict(
             [tmp_path / "a.mp4", film(tmp_path / "b.mp4", b"")], results, tmp_path / "out", subject="left", progress=print, done=[]
         )
     assert not (tmp_path / "out").exists()
@@ -354,17 +356,17 @@ def test_predict_says_all_that_is_wrong_where_no_video_can_be_used(finished, tmp
 
 def test_a_table_that_cannot_be_drawn_costs_predict_nothing_but_itself(finished, tmp_path, monkeypatch):
     results, _ = finished
-    real = newvideo.report.trajectories
+    real = predict.report.trajectories
 
     def draw(path: Path, id: str, *series: object) -> None:
         if id == "a":
             of_numpy()
         real(path, id, *series)
 
-    monkeypatch.setattr(newvideo.report, "trajectories", draw)
+    monkeypatch.setattr(predict.report, "trajectories", draw)
     videos, done = [film(tmp_path / f"{name}.mp4", name.encode()) for name in "ab"], []
     with pytest.raises(MediaError, match=r"a\.mp4: predict: want a file that it gets through, got ValueError: cannot reshape"):
-        newvideo.predict(videos, results, tmp_path / "out", subject="largest", progress=lambda *_: None, done=done)
+        predict.predict(videos, results, tmp_path / "out", subject="largest", progress=lambda *_: None, done=done)
     assert [found.table.stem for found in done] == ["b"]
 
 
@@ -388,7 +390,7 @@ def test_a_video_that_ends_in_an_exception_is_a_fault_of_its_own_in_every_look(m
     monkeypatch.setattr("affpipe.media.declared.declared", broken_at)
     plan = small_plan(["odd", "b"])
     with pytest.raises(InputError, match="want a video that opens, got none"):
-        lengths.of(plan)
+        durations.of(plan)
 
 
 @pytest.mark.parametrize("look", [facts.video, doctor_videos.look])

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import yaml
 
-from affpipe import jobs
 from affpipe.core.errors import AbsentError, MediaError, StoreError
 from affpipe.data.manifest import Row
-from affpipe.jobs import Context, Job, Worker
+from affpipe.jobs import apply as jobs
+from affpipe.jobs.apply import Context, Job, Worker
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Item, Plan
 from affpipe.store import streams

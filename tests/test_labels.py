@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affpipe import jobs, workers
 from affpipe.core.align import align
 from affpipe.core.axis import FrameAxis
 from affpipe.core.tasks import pooling
 from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS, TASKS, slices, width
 from affpipe.data.manifest import Row
-from affpipe.jobs import Job
+from affpipe.jobs import apply, workers
+from affpipe.jobs.apply import Job
 from affpipe.models.inputs import frame_labels
 from affpipe.plan.config import parse
 from affpipe.plan.plan import Plan
@@ -158,7 +158,7 @@ def plan(tmp_path):
 
 def run(plan: Plan) -> dict[str, Entry]:
     done = {"frames": {i.id: Entry("done") for i in plan.items("frames")}}
-    return jobs.apply(plan, "labels", plan.items("labels"), done, workers.start, lambda *_: None)
+    return apply.apply(plan, "labels", plan.items("labels"), done, workers.start, lambda *_: None)
 
 
 def test_row_i_of_a_file_is_frame_i(plan):

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affpipe import jobs, run
 from affpipe.core.errors import StoreError
-from affpipe.jobs import Context, Job, Worker
+from affpipe.jobs import apply, run
+from affpipe.jobs.apply import Context, Job, Worker
 from affpipe.plan.plan import Plan
 from affpipe.store import cache, streams
 from affpipe.store.index import Entry, write_index
@@ -21,7 +21,7 @@ NAMES = ("a", "b", "c")
 def plan(small_plan) -> Plan:
     """Frames of three videos in the store, in one shard, with their index."""
     plan = small_plan(NAMES, shards=1)
-    write_index(index(plan), jobs.apply(plan, "frames", plan.items("frames"), {}, stage, lambda *_: None))
+    write_index(index(plan), apply.apply(plan, "frames", plan.items("frames"), {}, stage, lambda *_: None))
     return plan
 
 

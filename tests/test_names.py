@@ -14,12 +14,12 @@ import pytest
 from clips import Sound, write
 from small_run import Run
 
-from affpipe import newvideo
 from affpipe.core.errors import InputError, ManifestError, SettingsError
 from affpipe.data import manifest
 from affpipe.data.importers import folder
 from affpipe.data.importers.make_manifest import make
-from affpipe.jobs import Context, Job
+from affpipe.jobs import predict
+from affpipe.jobs.apply import Context, Job
 from affpipe.media import workers
 from affpipe.plan import config
 from affpipe.plan.plan import Plan
@@ -119,7 +119,7 @@ def test_a_video_of_any_name_is_a_row_whose_streams_can_be_written_and_read(tmp_
     """As `affpipe predict` takes it: a path of the user, here relative."""
     monkeypatch.chdir(tmp_path)
     film(tmp_path / f"{name}.mp4")
-    row = newvideo._row(Path(f"{name}.mp4"), "largest")
+    row = predict._row(Path(f"{name}.mp4"), "largest")
     assert row.video_id == name
     plan = Plan(
         config.parse(config.read_yaml(ROOT / "config.yaml")), [row], model_keys=dict.fromkeys(("face", "behaviour", "voice"), "0" * 12)
@@ -138,7 +138,7 @@ def test_names_that_no_line_can_show_are_refused_in_one(tmp_path, name):
     path = tmp_path / f"{name}.mp4"
     path.write_bytes(b"\0")
     with pytest.raises(ManifestError, match="want a file name in UTF-8 without control characters that starts with no dot") as raised:
-        newvideo._row(path, "largest")
+        predict._row(path, "largest")
     assert str(raised.value).isprintable()
 
 
@@ -190,7 +190,7 @@ def test_new_videos_of_such_names_are_refused_before_anything_is_made(tmp_path):
     results = tmp_path / "results/small"
     disk.write_text(results / "run.json", json.dumps(record(run.plan)))
     with pytest.raises(InputError, match=r"want videos of different names, got .*Talk\.mp4, .*talk\.mp4; give each once, or rename one"):
-        newvideo.predict(videos, results, tmp_path / "out", subject="largest", progress=print, done=[])
+        predict.predict(videos, results, tmp_path / "out", subject="largest", progress=print, done=[])
 
 
 # ---- making a manifest ------------------------------------------------------------------------------------------------------------------

@@ -10,12 +10,13 @@ import pytest
 from small_run import SETTINGS, Run
 from typer.testing import CliRunner
 
-from affpipe import cli, newvideo
+from affpipe import cli
 from affpipe.data.manifest import Row
 from affpipe.faces import workers as faces_stages
-from affpipe.jobs import Context, Job
+from affpipe.jobs import predict as newvideo
+from affpipe.jobs.apply import Context, Job
+from affpipe.jobs.predict import Predicted
 from affpipe.media import workers as media_stages
-from affpipe.newvideo import Predicted
 from affpipe.plan import config
 from affpipe.plan.plan import Item, Plan
 from affpipe.results import notes

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from affpipe import newvideo
 from affpipe.core.errors import InputError, StoreError
 from affpipe.data.annotations import write_labels
 from affpipe.data.importers import folder as own_videos
 from affpipe.data.importers.make_manifest import make
+from affpipe.jobs import predict
 from affpipe.results.submission import make_submission
 from affpipe.system import outputs
 from affpipe.system.weights.convert import convert
@@ -200,12 +200,12 @@ def test_a_submission_goes_to_no_link_that_leads_to_itself(scored, template, tmp
 def test_predictions_replace_no_pipe(tmp_path):
     (tmp_path / "a.mp4").write_bytes(b"x" * 5000)
     os.mkfifo(tmp_path / "a.png")
-    rows, failed = newvideo._rows([tmp_path / "a.mp4"], "largest", tmp_path)
+    rows, failed = predict._rows([tmp_path / "a.mp4"], "largest", tmp_path)
     assert rows == []
     assert failed == [f"{tmp_path / 'a.png'}: want a file to write, got a pipe of that name; move it away, or choose another place"]
     (tmp_path / "a.png").unlink()
     (tmp_path / "a.csv").symlink_to("elsewhere.csv")
-    assert newvideo._files("a", tmp_path) == (tmp_path / "elsewhere.csv", tmp_path / "a.png", tmp_path / "a.json")
+    assert predict._files("a", tmp_path) == (tmp_path / "elsewhere.csv", tmp_path / "a.png", tmp_path / "a.json")
 
 
 # ---- what takes no more -----------------------------------------------------------------------------------------------------------------

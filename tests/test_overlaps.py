@@ -10,7 +10,6 @@ from fakes.workspace import Workspace
 from pages import Reader, section
 from small_run import Run
 
-from affpipe import run
 from affpipe.core.alike import told
 from affpipe.core.errors import ManifestError
 from affpipe.core.tasks.task import TASKS
@@ -19,7 +18,8 @@ from affpipe.data.importers import affwild2
 from affpipe.data.importers.make_manifest import make
 from affpipe.data.importers.manifest_check import Report, check
 from affpipe.data.overlaps import Member, Overlap
-from affpipe.doctor import examine
+from affpipe.jobs import run
+from affpipe.jobs.doctor import examine
 
 HEAD = "stream_id,video,partition,va,subject,va_partition,expr_partition,expr,overlap"
 ROWS = 12

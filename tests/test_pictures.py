@@ -12,11 +12,11 @@ import pytest
 
 from affpipe.core.errors import MediaError
 from affpipe.data.importers import facts, manifest_check
-from affpipe.doctor import videos
 from affpipe.faces import workers as face_stages
 from affpipe.faces.crop import decode_jpeg
 from affpipe.faces.detect import Detection
-from affpipe.jobs import Context, Job
+from affpipe.jobs.apply import Context, Job
+from affpipe.jobs.doctor import videos
 from affpipe.media import workers as stages
 from affpipe.media.declared import declared
 from affpipe.media.picture import decode, hdr, shown

@@ -425,7 +425,7 @@ def test_planning_imports_nothing_heavy():
 
 def test_what_the_snakefile_imports_loads_no_network_library():
     heavy = tuple(m for m in HEAVY if m != "scipy")
-    code = f"import sys, affpipe.run; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, affpipe.jobs.run; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -22,7 +22,7 @@ from affpipe.encoders import workers
 from affpipe.encoders.qwen3vl import network as qwen3vl
 from affpipe.encoders.qwen3vl.network import EMBEDDINGS, Behaviour
 from affpipe.encoders.settings import DATASETS
-from affpipe.jobs import Context, Job
+from affpipe.jobs.apply import Context, Job
 from affpipe.media.picture import decode
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from affpipe import resources
+from affpipe.jobs import resources
+from affpipe.jobs.resources import FIT, LARGE_FIT, LIGHT, NETWORKS, Need
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan
-from affpipe.resources import FIT, LARGE_FIT, LIGHT, NETWORKS, Need
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())

@@ -11,14 +11,15 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from affpipe import cli, jobs, workers
+from affpipe import cli
 from affpipe.core.errors import InputError, ManifestError, StoreError
 from affpipe.core.tasks.task import VA
 from affpipe.data import manifest
 from affpipe.faces import workers as stages
 from affpipe.faces.crop import cut, encode_jpeg
 from affpipe.faces.subject import RULES, choose
-from affpipe.jobs import Context, Job
+from affpipe.jobs import apply, workers
+from affpipe.jobs.apply import Context, Job
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan
 from affpipe.results.review.candidates import AMBIGUOUS, Faces, ambiguity, doubts, tracks, why
@@ -509,7 +510,7 @@ def test_two_people_of_a_real_clip(data, media):
     (data.folder / "m.csv").write_text("stream_id,video,subject,partition,va\n" + rows)
     plan, made = data.plan(), {}
     for stage in ("frames", "faces"):
-        made[stage] = jobs.apply(plan, stage, plan.items(stage), made, workers.start, lambda *_: None)
+        made[stage] = apply.apply(plan, stage, plan.items(stage), made, workers.start, lambda *_: None)
         assert [entry.status for entry in made[stage].values()] == ["done"]
     outcome = data.review()
     assert (outcome.streams, outcome.ambiguous, outcome.missing) == (2, 0, 0)
@@ -519,7 +520,7 @@ def test_two_people_of_a_real_clip(data, media):
     assert len(data.page().of("video")) == 1
     data.decide(left=right, right="none")
     plan = data.curated()
-    made["subject"] = jobs.apply(plan, "subject", plan.items("subject"), made, workers.start, lambda *_: None)
+    made["subject"] = apply.apply(plan, "subject", plan.items("subject"), made, workers.start, lambda *_: None)
     with streams.Stream(plan.stream("subject", plan.items("subject")[0])) as stream:
         assert stream.valid.mean() > 0.9
         assert stream.rows()[stream.valid][:, 0].min() > 360  # of 720: the one on the right

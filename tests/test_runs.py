@@ -12,11 +12,12 @@ from fakes.workspace import Workspace
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli, runs
+from affpipe import cli
 from affpipe.core.errors import StoreError
+from affpipe.jobs import runs
+from affpipe.jobs.run import freeze
 from affpipe.plan.plan import Plan
 from affpipe.results.publish import publish
-from affpipe.run import freeze
 from affpipe.store import cache as caches
 from affpipe.system import disk
 
@@ -65,7 +66,7 @@ class Checkout:
 
     def gc(self, *options: str) -> str:
         self.monkeypatch.chdir(self.folder)
-        self.monkeypatch.setattr("affpipe.run.plan_of", lambda paths: self.plan)
+        self.monkeypatch.setattr("affpipe.jobs.run.plan_of", lambda paths: self.plan)
         result = CliRunner().invoke(cli.app, ["cache", "gc", "--yes", *options], catch_exceptions=False)
         assert result.exit_code == 0
         return result.output

@@ -12,11 +12,11 @@ from av.stream import Disposition
 from clips import Heard, Seen, pulses
 from PIL import Image
 
-from affpipe import jobs, workers
 from affpipe.core.errors import MediaError
 from affpipe.data.importers.manifest_check import check
 from affpipe.data.manifest import Row
 from affpipe.faces.which import share_with_face
+from affpipe.jobs import apply, workers
 from affpipe.media.declared import declared
 from affpipe.media.picture import decode
 from affpipe.media.probe import probe
@@ -267,7 +267,7 @@ def run(folder: Path, video: Path, *, cells: dict | None = None, **sections: obj
     plan = Plan(parse({**RUN, "cache": str(folder / "cache"), **sections}), [Row("s", video, "largest", "predict", **(cells or {}))])
     entries: dict[str, dict[str, Entry]] = {}
     for name in ("frames", "audio", "log"):
-        entries[name] = jobs.apply(plan, name, plan.items(name), entries, workers.start, lambda *_: None)
+        entries[name] = apply.apply(plan, name, plan.items(name), entries, workers.start, lambda *_: None)
     return plan, {name: next(iter(made.values())) for name, made in entries.items()}
 
 
@@ -281,13 +281,13 @@ def test_stages_take_one_track_and_say_which(tmp_path, caplog):
     assert {name: entry.status for name, entry in entries.items()} == dict.fromkeys(entries, "done")
     assert entries["frames"].rows == 30
     assert made(plan, "frames")["video"]["track"] == {"index": 1, "of": 2, "asked": False, "others": {"0": "is a still picture"}}
-    assert jobs.Job(plan, "audio", plan.items("audio")[0]).video_track() == 1
+    assert apply.Job(plan, "audio", plan.items("audio")[0]).video_track() == 1
     told = made(plan, "audio")["sound"]
     assert told["track"] == {"index": 1, "of": 2, "asked": False, "others": {"0": "is silent"}}
     assert told["faults"][0] == "took audio track 1 of 2 (0 is silent); `audio_track` names another"
     assert f"frames: {path}: took video track 1 of 2 (0 is a still picture)" in caplog.text
     assert f"audio: {path}: took audio track 1 of 2 (0 is silent)" in caplog.text
-    with jobs.Job(plan, "frames", plan.items("frames")[0]).open("frames") as frames:
+    with apply.Job(plan, "frames", plan.items("frames")[0]).open("frames") as frames:
         assert len(frames) == 30
     assert np.abs(streams.Sound(plan.stream("audio", plan.items("audio")[0]))[:]).max() == pytest.approx(0.8, abs=0.01)
 

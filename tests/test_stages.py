@@ -12,7 +12,7 @@ from affpipe.data.manifest import Row
 from affpipe.faces import landmarks
 from affpipe.faces import workers as face_stages
 from affpipe.faces.detect import Detection
-from affpipe.jobs import Context, Job
+from affpipe.jobs.apply import Context, Job
 from affpipe.media import workers as media_stages
 from affpipe.media.picture import decode
 from affpipe.plan.config import parse

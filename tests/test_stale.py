@@ -12,15 +12,16 @@ import yaml
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli, jobs, stale, workers
+from affpipe import cli
 from affpipe.core.errors import MediaError
 from affpipe.data import manifest
-from affpipe.doctor import content
-from affpipe.doctor.finding import FAULT, FINE, WARNING
+from affpipe.jobs import apply, stale, workers
+from affpipe.jobs.doctor import content
+from affpipe.jobs.doctor.finding import FAULT, FINE, WARNING
+from affpipe.jobs.stale import Made
 from affpipe.media.identity import BLOCK, BLOCKS, fingerprint
 from affpipe.plan import config
 from affpipe.plan.plan import Plan
-from affpipe.stale import Made
 from affpipe.store import cache as caches
 from affpipe.store import streams
 from affpipe.store.index import Entry, write_index
@@ -58,7 +59,7 @@ def make() -> dict[str, dict[str, Entry]]:
     """Frames and sound of all videos, what is missing of them."""
     plan, entries = planned(), {}
     for name in ("frames", "audio"):
-        entries[name] = jobs.apply(plan, name, plan.items(name), entries, workers.start, lambda *_: None)
+        entries[name] = apply.apply(plan, name, plan.items(name), entries, workers.start, lambda *_: None)
         assert {entry.status for entry in entries[name].values()} == {"done"}
         for shard in plan.shards:
             write_index(Path(plan.index(name, shard)), {item.id: entries[name][item.id] for item in plan.items(name, shard)})

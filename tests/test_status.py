@@ -10,10 +10,11 @@ import yaml
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli, status
+from affpipe import cli
 from affpipe.data import manifest
+from affpipe.jobs import status
+from affpipe.jobs.status import Stage, Status
 from affpipe.results import ledger
-from affpipe.status import Stage, Status
 from affpipe.store.index import Entry
 from affpipe.system import disk
 from affpipe.system.job_record import JobRecord
@@ -217,6 +218,6 @@ def test_the_command_says_the_same_as_a_table_and_as_json(made, tmp_path, monkey
 
 
 def test_asking_loads_nothing_heavy():
-    code = f"import sys, affpipe.status, affpipe.commands.check; print([m for m in {HEAVY} if m in sys.modules])"
+    code = f"import sys, affpipe.jobs.status, affpipe.commands.check; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from affpipe import newvideo
 from affpipe.core.errors import ManifestError, MediaError
 from affpipe.data import annotations, manifest
 from affpipe.data.importers import folder as folders
 from affpipe.encoders.grada import network as grada
 from affpipe.faces import mouth_files, yolo
+from affpipe.jobs import predict
 from affpipe.results import evaluate
 from affpipe.results.submission import make_submission
 from affpipe.system.files import composed, left_by_mac, named, on_disk, read_text
@@ -176,7 +176,7 @@ def test_files_that_are_named_are_found(tmp_path, here, there):
     (tmp_path / f"{there}.csv").write_text("text")
     assert read_text(tmp_path / f"{here}.csv", "file", ManifestError, "mend it") == "text"
     (tmp_path / f"{there}.mp4").write_bytes(b"1")
-    assert newvideo._row(tmp_path / f"{here}.mp4", "largest").video == tmp_path / f"{there}.mp4"
+    assert predict._row(tmp_path / f"{here}.mp4", "largest").video == tmp_path / f"{there}.mp4"
 
 
 @FORMS
@@ -207,7 +207,7 @@ def test_a_name_that_is_not_there_in_any_form_stays_as_it_is(tmp_path):
     path = tmp_path / f"{NFC}.mp4"
     assert on_disk(path) == path
     with pytest.raises(MediaError, match="want a video file, got nothing"):
-        newvideo._row(path, "largest")
+        predict._row(path, "largest")
 
 
 def test_the_very_name_comes_first_and_a_doubtful_one_is_none():

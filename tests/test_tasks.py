@@ -12,7 +12,7 @@ from affpipe.core.tasks import decoding, smoothing
 from affpipe.core.tasks.metrics import scores
 from affpipe.core.tasks.task import TASKS
 from affpipe.data.annotations import write_labels, write_predictions
-from affpipe.jobs import Context, Job
+from affpipe.jobs.apply import Context, Job
 from affpipe.models import build, inputs, predictor, selection
 from affpipe.models.fit import fit
 from affpipe.models.predictor import model_path

@@ -15,7 +15,7 @@ from affpipe.core.errors import AbsentError, ManifestError, StoreError
 from affpipe.core.tasks.metrics import va_scores
 from affpipe.core.windows import split
 from affpipe.data.annotations import write_labels
-from affpipe.jobs import Context, Job
+from affpipe.jobs.apply import Context, Job
 from affpipe.models import build, predictor
 from affpipe.models import inputs as sequences
 from affpipe.models.fit import Fit, fit, groups, schedule

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from small_run import Run
 
-from affpipe import cli, runs
+from affpipe import cli
 from affpipe.core.errors import InputError, ManifestError, StoreError, WeightsError
 from affpipe.data import manifest
-from affpipe.jobs import Context
-from affpipe.newvideo import predict
+from affpipe.jobs import runs
+from affpipe.jobs.apply import Context
+from affpipe.jobs.predict import predict
 from affpipe.plan.config import parse
 from affpipe.plan.plan import Plan
 from affpipe.results import publish, published
@@ -179,7 +180,7 @@ def test_gc_deletes_what_nobody_uses_and_nothing_behind_a_link(tmp_path, elsewhe
     (cache / "faces" / KEY).symlink_to(elsewhere, target_is_directory=True)
     (cache / "old").symlink_to(elsewhere, target_is_directory=True)
     (cache / "mesh" / "photo-albums").mkdir()  # as long as a key
-    monkeypatch.setattr("affpipe.run.plan_of", lambda paths: run.plan)
+    monkeypatch.setattr("affpipe.jobs.run.plan_of", lambda paths: run.plan)
     monkeypatch.setattr(sys, "argv", ["affpipe", "cache", "gc", "--yes", "--days", "0"])
     with untouched(elsewhere), pytest.raises(SystemExit) as left:
         cli.main()

@@ -14,7 +14,7 @@ from affpipe.data.demo.render import render_clip
 from affpipe.data.manifest import Row
 from affpipe.faces import workers as stages
 from affpipe.faces.crop import decode_jpeg, square
-from affpipe.jobs import Context, Job
+from affpipe.jobs.apply import Context, Job
 from affpipe.media import workers as media_stages
 from affpipe.media.picture.decode import frames as decode
 from affpipe.plan.config import overlay, parse

@@ -11,7 +11,7 @@ import pytest
 
 from affpipe.core.errors import MediaError
 from affpipe.data.manifest import Row
-from affpipe.jobs import Context, Job
+from affpipe.jobs.apply import Context, Job
 from affpipe.media import unfinished
 from affpipe.media import workers as stages
 from affpipe.media.declared import declared

@@ -18,7 +18,7 @@ from affpipe.data.demo.synthetic_voice import SAMPLE_RATE, speak
 from affpipe.data.manifest import Row
 from affpipe.faces import mouth
 from affpipe.faces import workers as face_stages
-from affpipe.jobs import Context, Job
+from affpipe.jobs.apply import Context, Job
 from affpipe.media import workers as media_stages
 from affpipe.media.probe import probe
 from affpipe.media.sound import voice

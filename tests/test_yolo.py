@@ -15,14 +15,14 @@ import torch
 import yaml
 from limits import bounded, refused
 
-from affpipe import jobs
 from affpipe.core.errors import InputError, SettingsError, WeightsError
 from affpipe.data.demo.film import write_film
 from affpipe.data.manifest import Row
 from affpipe.faces import workers as stages
 from affpipe.faces import yolo_file
 from affpipe.faces.yolo import YoloDetector, prepare
-from affpipe.jobs import Context, Job
+from affpipe.jobs import apply
+from affpipe.jobs.apply import Context, Job
 from affpipe.media import workers as media_stages
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan
@@ -395,7 +395,7 @@ def test_the_stage_makes_the_same_streams_of_several_videos_at_a_time(files, tmp
         plan = Plan(plan.settings, plan.rows)  # the videos are others now
         entries: dict = {}
         for name, stage in (("frames", media_stages.frames), ("faces", stages.faces)):
-            entries[name] = jobs.apply(plan, name, plan.items(name), entries, stage, lambda *_: None, threads=threads)
+            entries[name] = apply.apply(plan, name, plan.items(name), entries, stage, lambda *_: None, threads=threads)
         with ExitStack() as opened:
             streams = [opened.enter_context(Job(plan, "subject", item).open("faces")) for item in plan.items("subject")]
             found.append((entries, [{name: stream.rows(name).tobytes() for name in stream.names} for stream in streams]))

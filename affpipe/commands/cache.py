@@ -63,7 +63,7 @@ def cache_verify(
 
 def _changed(cache: Path, settings: list[Path]) -> list[tuple[Path, str]]:
     """Delete what was made of videos that have changed since; say how many were compared, or why none could be."""
-    from affpipe import stale
+    from affpipe.jobs import stale
     from affpipe.plan import config as configs
 
     deleted: list[tuple[Path, str]] = []
@@ -88,7 +88,7 @@ def cache_retry(
     recipes: Annotated[list[Path] | None, typer.Argument(help="settings laid over --config")] = None, config: ConfigOption = DEFAULT_CONFIG
 ) -> None:
     """Forget the faults that a run skipped, so that the next run tries those streams again."""
-    from affpipe.run import plan_of
+    from affpipe.jobs.run import plan_of
     from affpipe.store import cache as caches
 
     plan = plan_of([*config, *(recipes or [])])
@@ -108,8 +108,8 @@ def cache_gc(
     """Free what no run uses: neither these settings, nor a published run, nor one that was started on this cache."""
     from contextlib import nullcontext
 
-    from affpipe import runs
-    from affpipe.run import plan_of
+    from affpipe.jobs import runs
+    from affpipe.jobs.run import plan_of
     from affpipe.store import cache as caches
 
     plan = plan_of([*config, *(recipes or [])])
@@ -144,8 +144,8 @@ def cache_forget(
     yes: Annotated[bool, typer.Option("--yes", help="delete; otherwise only list")] = False,
 ) -> None:
     """Remove all that cache and results hold of a person: streams, face crops, predictions, models that learned from them."""
-    from affpipe import forget
-    from affpipe.run import plan_of
+    from affpipe.jobs import forget
+    from affpipe.jobs.run import plan_of
     from affpipe.store import cache as caches
 
     plan = plan_of(config)

@@ -22,10 +22,10 @@ NAMED = 3  # stages that a line names
 @app.command()
 def status(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """How a run stands and how long the rest may take; exit status 0 finished, 3 finished with faults skipped, 1 not finished."""
-    from affpipe import status as statuses
     from affpipe.console import duration
     from affpipe.core.alike import told
-    from affpipe.run import plan_of
+    from affpipe.jobs import status as statuses
+    from affpipe.jobs.run import plan_of
 
     found = statuses.of(plan_of([*config, *(recipes or [])]))
     if as_json:
@@ -70,12 +70,12 @@ def estimate(
     as_json: AsJson = False,
 ) -> None:
     """What a run takes: hours, GPU memory and disk of each stage, in all and what is left."""
-    from affpipe import estimate as estimates
-    from affpipe import lengths
-    from affpipe.run import plan_of
+    from affpipe.jobs import durations
+    from affpipe.jobs import estimate as estimates
+    from affpipe.jobs.run import plan_of
 
     plan = plan_of([*config, *(recipes or [])])
-    long = lengths.of(plan, hours)
+    long = durations.of(plan, hours)
     parts = estimates.of(plan, long)
     if as_json:
         media = {"hours": long.hours, "videos": len(long.videos), "sources": long.sources, "faults": list(long.faults)}
@@ -128,8 +128,8 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check all that a run needs, before it is started; exit status 2 if anything is at fault."""
-    from affpipe.doctor.examine import examine
-    from affpipe.doctor.finding import FAULT, WARNING
+    from affpipe.jobs.doctor.examine import examine
+    from affpipe.jobs.doctor.finding import FAULT, WARNING
 
     found = list(examine([*config, *(recipes or [])], media=media, limit_s=seconds))
     if as_json:

@@ -24,8 +24,8 @@ def predict(
 ) -> None:
     """Predict new videos with the models of a run: a table, a picture, and what is to be known of them, each."""
     from affpipe.console import progress, quiet_log
-    from affpipe.newvideo import Predicted
-    from affpipe.newvideo import predict as go
+    from affpipe.jobs.predict import Predicted
+    from affpipe.jobs.predict import predict as go
 
     quiet_log()
     done: list[Predicted] = []

@@ -6,7 +6,7 @@ import numpy as np
 
 from affpipe.core.tasks.task import TASKS, slices, width
 from affpipe.data import annotations
-from affpipe.jobs import Context, Job, Worker
+from affpipe.jobs.apply import Context, Job, Worker
 
 log = logging.getLogger("affpipe")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from affpipe.core.axis import FrameAxis, frames_in, segments
 from affpipe.core.errors import WeightsError
-from affpipe.jobs import Context, Job, Worker, blank, blocks
+from affpipe.jobs.apply import Context, Job, Worker, blank, blocks
 from affpipe.media.pictures import pictures
 from affpipe.system.weights.pin import checkpoint
 

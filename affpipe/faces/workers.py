@@ -15,7 +15,7 @@ from affpipe.faces.detect import Detector, MediaPipeDetector
 from affpipe.faces.mouth import inner_lip_area, opening, smooth, voice_ratio, windows, with_voice
 from affpipe.faces.subject import choose, choose_tracks
 from affpipe.faces.track import Tally, Tracker
-from affpipe.jobs import Context, Job, Worker, blank, blocks
+from affpipe.jobs.apply import Context, Job, Worker, blank, blocks
 from affpipe.media.pictures import pictures
 from affpipe.store.streams import Stream, Writer
 from affpipe.system.weights.pin import checkpoint, hold

@@ -1,7 +1,7 @@
 """Who a media file is: a cheap fingerprint of its bytes, whatever its name, place and time stamps.
 
 Planning uses it, so neither av nor numpy is imported here. A small edit between its blocks that keeps the size goes unseen; the checksum of
-the whole file, which the stream `frames` keeps, tells of it where somebody asks (`affpipe.stale`).
+the whole file, which the stream `frames` keeps, tells of it where somebody asks (`affpipe.jobs.stale`).
 """
 
 import hashlib

@@ -6,7 +6,7 @@ import logging
 import numpy as np
 
 from affpipe.faces.which import share_with_face
-from affpipe.jobs import Context, Job, Worker
+from affpipe.jobs.apply import Context, Job, Worker
 from affpipe.media.probe import probe
 from affpipe.media.sound.audio import extract, length
 from affpipe.media.sound.heard import Heard

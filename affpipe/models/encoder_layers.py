@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from affpipe.core.errors import StoreError
-from affpipe.jobs import Context
+from affpipe.jobs.apply import Context
 from affpipe.plan.plan import Plan
 from affpipe.system.device import pick
 from affpipe.system.weights.pin import checkpoint

@@ -20,7 +20,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 from affpipe.core.errors import ManifestError, SettingsError, StoreError
 from affpipe.core.tasks import smoothing
 from affpipe.core.tasks.task import slices, width
-from affpipe.jobs import Job, Progress, inherited
+from affpipe.jobs.apply import Job, Progress, inherited
 from affpipe.models import build, crossfit, divergence, epochs, selection
 from affpipe.models import encoder_layers as backbones
 from affpipe.models import inputs as sequences

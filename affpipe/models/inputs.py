@@ -17,7 +17,7 @@ from affpipe.core.tasks import pooling
 from affpipe.core.tasks.task import slices, width
 from affpipe.core.windows import split
 from affpipe.faces.mouth import SLACK_S
-from affpipe.jobs import Job
+from affpipe.jobs.apply import Job
 from affpipe.media.sound import audio
 from affpipe.models.settings import ChunkModel, Fusion, ModelSettings, RAAVModel
 

@@ -15,7 +15,7 @@ from affpipe.core.errors import AbsentError, StoreError, WeightsError
 from affpipe.core.tasks import decoding, smoothing
 from affpipe.core.tasks.decoding import UNFITTED
 from affpipe.core.tasks.task import ACTION_UNITS, slices
-from affpipe.jobs import Context, Job, Worker
+from affpipe.jobs.apply import Context, Job, Worker
 from affpipe.models import encoder_layers as backbones
 from affpipe.models import inputs
 from affpipe.models import predictor as models

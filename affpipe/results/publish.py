@@ -17,14 +17,14 @@ from affpipe.core.tasks import metrics
 from affpipe.core.tasks.metrics import Video
 from affpipe.core.tasks.task import TASKS
 from affpipe.data import annotations
-from affpipe.jobs import Job
+from affpipe.jobs.apply import Job
+from affpipe.jobs.runs import read_run
 from affpipe.models import inputs
 from affpipe.models.workers import frames_of
 from affpipe.plan.plan import Item, Plan
 from affpipe.results import basis, caveats, evaluate, late_fusion, ledger, report
 from affpipe.results import published as results
 from affpipe.results.late_fusion import Study
-from affpipe.runs import read_run
 from affpipe.store.index import Entry
 from affpipe.system import disk, jsonfile
 

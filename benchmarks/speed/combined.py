@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from affpipe import workers
-from affpipe.jobs import Context, Job
+from affpipe.jobs import workers
+from affpipe.jobs.apply import Context, Job
 from affpipe.media.reader import VideoPass, open_media
 from affpipe.plan.plan import Plan
 from affpipe.store import streams

@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from affpipe import runs
+from affpipe.jobs import runs
 from affpipe.plan.plan import Plan
 from benchmarks.speed import inputs
 from benchmarks.speed.arms import MB, Cost, DisagreeError, Row

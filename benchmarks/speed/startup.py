@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import jobs, run
-from affpipe.jobs import Context, Job, Worker
+from affpipe.jobs import apply, run
+from affpipe.jobs.apply import Context, Job, Worker
 from affpipe.plan.config import load
 from benchmarks.planning import FILES, prepare
 from benchmarks.speed.arms import DisagreeError, Row, take_turns
@@ -61,7 +61,7 @@ def _job(rounds: int) -> Row:
             plan = run.plan_from(load([Path(name) for name in FILES]))
             shard = max(plan.shards, key=lambda shard: len(plan.shards[shard]))
             items = plan.items("frames", shard)
-            jobs.apply(plan, "frames", items, {}, stage, lambda *_: None)
+            apply.apply(plan, "frames", items, {}, stage, lambda *_: None)
             settings = run.freeze(plan.settings)
             index = Path(plan.index("frames", shard))
             job = ("-m", "affpipe", "job", "apply", "--settings", str(settings), "--index", str(index))

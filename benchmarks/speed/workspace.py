@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from affpipe import run
+from affpipe.jobs import run
 from affpipe.plan import config
 from affpipe.plan.plan import Plan
 from benchmarks.speed import inputs

@@ -19,10 +19,10 @@ import pytest
 from cluster import cluster
 from small_workspace import Workspace, rows
 
-from affpipe import resources
 from affpipe.data.demo.clips import PAL, SQUARE, Clip
+from affpipe.jobs import resources
+from affpipe.jobs.run import plan_of
 from affpipe.plan.plan import Plan
-from affpipe.run import plan_of
 
 CLIPS = Clip("one", "train", 4, PAL, SQUARE), Clip("four", "validation", 4, PAL, SQUARE)  # with two shards, one each
 RECIPE = """

@@ -4,7 +4,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from affpipe import closing, resources, run, runs
+from affpipe.jobs import resources, run, runs, summary
 from affpipe.plan.config import layered
 from affpipe.core.errors import AffpipeError
 from affpipe.core.plain import say
@@ -89,8 +89,8 @@ onstart:
 
 
 onsuccess:
-    closing.finished(PLAN)
+    summary.finished(PLAN)
 
 
 onerror:
-    closing.stopped(PLAN)
+    summary.stopped(PLAN)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from affpipe import jobs
 from affpipe.core.axis import SOURCE_NAMES, FrameAxis
 from affpipe.core.tasks.task import TASKS
+from affpipe.jobs import apply
 from affpipe.models import inputs, workers
 from affpipe.models.workers import FramePredictions
 from affpipe.plan.plan import Item, Plan
@@ -80,7 +80,7 @@ def validated(plan: Plan, item: Item) -> list[str]:
 
 def view(plan: Plan, entries: Entries, item: Item) -> View:
     """The series of a stream that the published model has predicted."""
-    job = jobs.Job(plan, plan.settings.publish, item)
+    job = apply.Job(plan, plan.settings.publish, item)
     axis, found = workers.frames_of(plan, plan.settings.publish, item)
     labels = inputs.frame_labels(job) if plan.labelled(item) and done(plan, entries, "labels", item) else {}
     drawn = {}
@@ -119,7 +119,7 @@ def _sources(found: FramePredictions, axis: FrameAxis) -> Marks:
     return {name: series.marks(found.source == code, axis.times_s, axis.ends_s) for code, name in SOURCE_NAMES.items()}
 
 
-def _strips(plan: Plan, entries: Entries, job: jobs.Job, item: Item) -> dict[str, Marks]:
+def _strips(plan: Plan, entries: Entries, job: apply.Job, item: Item) -> dict[str, Marks]:
     out = {}
     if done(plan, entries, "subject", item):
         with job.open("subject") as who:
@@ -138,7 +138,7 @@ def _column(stream: Stream, name: str) -> np.ndarray:
     return stream.rows()[:, stream.attributes["columns"].index(name)]
 
 
-def _gate(plan: Plan, entries: Entries, job: jobs.Job, item: Item) -> Gate | None:
+def _gate(plan: Plan, entries: Entries, job: apply.Job, item: Item) -> Gate | None:
     """Gate of the published model if it has one, else of the first fusion with a gate that has the stream."""
     models = sorted(plan.settings.models, key=lambda m: m != plan.settings.publish)
     for name in models:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from affpipe import jobs
 from affpipe.core.tasks.decoding import UNFITTED
 from affpipe.core.tasks.metrics import KEYS
 from affpipe.core.tasks.task import EXPRESSIONS, TASKS, Task
+from affpipe.jobs import apply
 from affpipe.models import workers
 from affpipe.plan.plan import Plan
 from affpipe.results import caveats, evaluate
@@ -139,5 +139,5 @@ def thresholds(plan: Plan, entries: Entries) -> np.ndarray:
         return np.full(len(TASKS["au"].outputs), UNFITTED)
     own = [item for item in plan.items(name) if "au" in validated(plan, item) and done(plan, entries, name, item)]
     item = min(own, key=lambda i: plan.fold(name, i) is not None)  # one that trains another task is predicted by a fold's fit
-    with jobs.Job(plan, name, item).open(name) as stream:
+    with apply.Job(plan, name, item).open(name) as stream:
         return workers.outputs(stream, plan.settings.tasks, cross.use if cross else "whole")[1]

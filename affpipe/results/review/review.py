@@ -7,7 +7,7 @@ from pathlib import Path
 from affpipe.core.errors import InputError
 from affpipe.data import manifest
 from affpipe.faces.settings import Subject
-from affpipe.jobs import Progress
+from affpipe.jobs.apply import Progress
 from affpipe.plan.plan import Item, Plan
 from affpipe.plan.settings import Settings
 from affpipe.results.review import collect, decisions

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 
 from affpipe.core.errors import WeightsError
-from affpipe.jobs import Context
+from affpipe.jobs.apply import Context
 from affpipe.system import jsonfile
 from affpipe.system.disk import write_text
 from affpipe.system.weights import records

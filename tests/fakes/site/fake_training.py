@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from affpipe.core.tasks.task import TASKS, width
-from affpipe.jobs import Job, inherited
+from affpipe.jobs.apply import Job, inherited
 from affpipe.plan.plan import Item, Plan
 from affpipe.store.index import Entry
 from affpipe.system import disk

@@ -1,4 +1,4 @@
-"""In place of `affpipe.workers`: workers that open all that the real ones open, and write streams of the same form.
+"""In place of `affpipe.jobs.workers`: workers that open all that the real ones open, and write streams of the same form.
 
 Values are a function of the key, the identity and every byte that was read, so what is wrong or stale below shows in all that stands on it.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from affpipe.core.axis import OBSERVED
 from affpipe.core.tasks.task import width
-from affpipe.jobs import Context, Job, Worker
+from affpipe.jobs.apply import Context, Job, Worker
 from affpipe.plan.plan import Plan
 from affpipe.store import streams
 

@@ -1,4 +1,4 @@
-"""Where AFFPIPE_FAKES is set, `affpipe.workers` and `affpipe.models.fit` are the fakes beside this file, loaded when they are asked for."""
+"""Where AFFPIPE_FAKES is set, `FAKES` of the package are the files beside this one, loaded when they are asked for."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
 
-FAKES = {"affpipe.workers": "fake_workers.py", "affpipe.models.fit": "fake_training.py"}
+FAKES = {"affpipe.jobs.workers": "fake_workers.py", "affpipe.models.fit": "fake_training.py"}
 
 
 class Finder:

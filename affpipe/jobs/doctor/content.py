@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from affpipe import stale
 from affpipe.core.errors import MediaError
-from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
-from affpipe.doctor.pool import Late, each
+from affpipe.jobs import stale
+from affpipe.jobs.doctor.finding import Finding, fault, fine, of_error, warning
+from affpipe.jobs.doctor.pool import Late, each
 from affpipe.plan.plan import Plan
 
 PROCESSES = 2  # the disk is what takes its time

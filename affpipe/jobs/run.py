@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from affpipe import jobs, resources, runs, workers
 from affpipe.core.errors import InputError, ManifestError, SettingsError, StoreError
 from affpipe.data import manifest
-from affpipe.jobs import Progress
+from affpipe.jobs import apply, resources, runs, workers
+from affpipe.jobs.apply import Progress
 from affpipe.plan import config
 from affpipe.plan.plan import Item, Plan, digest
 from affpipe.plan.settings import Settings
@@ -160,7 +160,7 @@ def apply_shard(settings: Path, index: Path, *, threads: int, progress: Progress
         if need.gpu:
             record.gpu = device.claim()
         entries = read_entries(plan, plan.reads(stage), [shard])
-        made = jobs.apply(plan, stage, plan.items(stage, shard), entries, workers.start, progress, record, threads=abreast)
+        made = apply.apply(plan, stage, plan.items(stage, shard), entries, workers.start, progress, record, threads=abreast)
         check_failures(plan, stage, made)
         write_index(index, made)
 

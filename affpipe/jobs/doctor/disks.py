@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from affpipe.console import size
-from affpipe.doctor.finding import Finding, fault, fine, warning
+from affpipe.jobs.doctor.finding import Finding, fault, fine, warning
 from affpipe.system import disk
 
 NETWORK = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb3", "fuse.sshfs", "fuse.glusterfs")

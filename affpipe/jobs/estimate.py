@@ -12,9 +12,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe import sizes
 from affpipe.core.errors import StoreError
-from affpipe.lengths import Lengths
+from affpipe.jobs import sizes
+from affpipe.jobs.durations import Lengths
 from affpipe.models.settings import ChunkModel
 from affpipe.plan.plan import Item, Plan
 from affpipe.store.index import Entry, read_index

@@ -10,7 +10,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
+from affpipe.jobs.doctor.finding import Finding, fault, fine, of_error, warning
 
 LOCK = Path(__file__).resolve().parents[2] / "envs" / "lock.txt"  # there in a checkout; an installed package has none
 ALTER = ("torch", "torchvision", "transformers", "mediapipe", "av", "numpy", "scipy", "scikit-image", "opencv-contrib-python-headless")

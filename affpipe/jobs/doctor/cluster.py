@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 
-from affpipe.doctor.finding import Finding, fault, fine, warning
+from affpipe.jobs.doctor.finding import Finding, fault, fine, warning
 
 PLUGIN = "snakemake-executor-plugin-slurm"
 ANSWER_S = 10  # in which a command of SLURM must answer

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from affpipe.core import alike
 from affpipe.core.errors import MediaError
-from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
-from affpipe.doctor.pool import Late, each
+from affpipe.jobs.doctor.finding import Finding, fault, fine, of_error, warning
+from affpipe.jobs.doctor.pool import Late, each
 from affpipe.media.declared import Declared, declared
 from affpipe.system import faults
 

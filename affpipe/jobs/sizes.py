@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 
 from affpipe.core.tasks.task import width
-from affpipe.lengths import Length
+from affpipe.jobs.durations import Length
 from affpipe.models.settings import Attention, ChunkModel, CrossAttentionModel, Fusion, MambaModel, ModelSettings, RAAVModel
 from affpipe.plan.plan import Item, Plan
 from affpipe.store.streams import CHUNK_BLOB, CHUNK_BYTES, CHUNK_ROWS

@@ -7,19 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from affpipe import __version__, jobs, workers
+from affpipe import __version__
 from affpipe.core.axis import SOURCE_NAMES
 from affpipe.core.errors import AffpipeError, InputError, MediaError, StoreError
 from affpipe.data import annotations
 from affpipe.data.manifest import SUBJECTS, Row, check_video_name
-from affpipe.jobs import Progress
+from affpipe.jobs import apply, workers
+from affpipe.jobs.apply import Progress
+from affpipe.jobs.runs import read_run
 from affpipe.media.identity import fingerprint
 from affpipe.models.predictor import model_path
 from affpipe.models.workers import frames_of
 from affpipe.plan.plan import Item, Plan
 from affpipe.results import notes, report
 from affpipe.results.notes import Note
-from affpipe.runs import read_run
 from affpipe.store import cache, streams
 from affpipe.store.index import Entry
 from affpipe.system import disk, outputs
@@ -66,7 +67,7 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
     entries: dict[str, dict[str, Entry]] = {}
     with cache.mending():
         for name in plan.names if rows else ():
-            entries[name] = jobs.apply(plan, name, plan.items(name), entries, workers.start, progress)
+            entries[name] = apply.apply(plan, name, plan.items(name), entries, workers.start, progress)
         for item in plan.items(settings.publish):
             entry = entries[settings.publish][item.id]
             if entry.status == "done":
@@ -77,7 +78,7 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
                     raise
                 except Exception as error:
                     own = isinstance(error, AffpipeError)
-                    failed.append(f"{item.row.video}: {error}" if own else jobs.blame(plan, "predict", item, error))
+                    failed.append(f"{item.row.video}: {error}" if own else apply.blame(plan, "predict", item, error))
             else:
                 failed.append(entry.reason if item.row.video.name in entry.reason else f"{item.row.video}: {entry.reason}")
     if failed:

@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from affpipe.jobs import Context, Worker
+from affpipe.jobs.apply import Context, Worker
 
 STAGES = {  # stage or encoder -> the module whose function of that name makes the worker
     "frames": "affpipe.media.workers",

@@ -5,7 +5,7 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-from affpipe.doctor.finding import Finding, fault, fine, warning
+from affpipe.jobs.doctor.finding import Finding, fault, fine, warning
 
 FILES = 1024  # that a process may open: libraries of networks, HDF5 files, media
 

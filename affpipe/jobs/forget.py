@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from affpipe import runs
 from affpipe.core.errors import InputError, StoreError
 from affpipe.encoders.table import ENCODERS
+from affpipe.jobs import runs
 from affpipe.plan.plan import STAGES, Plan
 from affpipe.results import published
 from affpipe.store import cache, learned

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from affpipe.core.errors import WeightsError
-from affpipe.doctor.finding import Finding, fault, fine, of_error, warning
-from affpipe.doctor.pool import Late, each
+from affpipe.jobs.doctor.finding import Finding, fault, fine, of_error, warning
+from affpipe.jobs.doctor.pool import Late, each
 from affpipe.plan.settings import Settings
 from affpipe.system.weights import records
 from affpipe.system.weights.catalog import CATALOG

@@ -4,14 +4,14 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from affpipe import estimate, lengths, run
 from affpipe.core.errors import AffpipeError, InputError, ManifestError, SettingsError
 from affpipe.data import manifest
 from affpipe.data.manifest import Row
 from affpipe.data.overlaps import Overlap
-from affpipe.doctor import checkpoints, cluster, content, disks, machine, packages, videos
-from affpipe.doctor.finding import FINE, Finding, fault, fine, of_error, warning
-from affpipe.estimate import Part
+from affpipe.jobs import durations, estimate, run
+from affpipe.jobs.doctor import checkpoints, cluster, content, disks, machine, packages, videos
+from affpipe.jobs.doctor.finding import FINE, Finding, fault, fine, of_error, warning
+from affpipe.jobs.estimate import Part
 from affpipe.media.declared import Declared
 from affpipe.plan import config
 from affpipe.plan.plan import Plan
@@ -101,7 +101,7 @@ def _parts(plan: Plan | None, opened: Mapping[Path, Declared]) -> tuple[list[Par
     if plan is None:
         return [], [warning("estimate", "none without a sound manifest: disk and GPU memory are not compared", "mend the manifest")]
     try:
-        return estimate.of(plan, lengths.of(plan, opened=opened)), []
+        return estimate.of(plan, durations.of(plan, opened=opened)), []
     except InputError:  # none was opened, and no frames are done
         text = "the length of no video is known: disk and GPU memory are not compared"
         return [], [warning("estimate", text, "mend the videos, or leave out --no-media")]

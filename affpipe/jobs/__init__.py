@@ -1,0 +1,1 @@
+"""Jobs: what the workflow runs, what it needs, and how it stands."""

@@ -1,5 +1,5 @@
 """`python -m affpipe` is the command `affpipe`."""
 
-from affpipe.cli import main
+from affpipe.cli.main import main
 
 main()

@@ -8,7 +8,7 @@ from pages import Reader, cells, section
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli
+from affpipe.cli import main
 from affpipe.core.alike import groups, shape, told
 from affpipe.jobs import summary
 from affpipe.jobs.doctor import videos
@@ -87,13 +87,13 @@ def test_a_check_tells_like_faults_once_and_all_on_request(tmp_path):
     rows = [f"s{i},{tmp_path}/lost{i}.mp4,predict" for i in range(MANY)] + [f"t,{tmp_path},predict"]
     (tmp_path / "m.csv").write_text("\n".join(["stream_id,video,partition", *rows]) + "\n")
     words = ["manifest", "check", str(tmp_path / "m.csv")]
-    lines = CliRunner().invoke(cli.app, words, catch_exceptions=False).stdout.splitlines()
+    lines = CliRunner().invoke(main.app, words, catch_exceptions=False).stdout.splitlines()
     want = [line for line in lines if "want a video file" in line]
     assert len(want) == 2
     assert want[0].startswith(f"{tmp_path / 'm.csv'}: row 2: want a video file, got no {tmp_path}/lost0.mp4; ")
     assert want[0].endswith(f"(and {MANY - 1} more like it: --all)")
     assert lines[-1] == f"{MANY + 1} faults, 0 warnings"
-    every = CliRunner().invoke(cli.app, [*words, "--all"], catch_exceptions=False).stdout.splitlines()
+    every = CliRunner().invoke(main.app, [*words, "--all"], catch_exceptions=False).stdout.splitlines()
     assert sum("want a video file" in line for line in every) == MANY + 1
 
 

@@ -14,7 +14,7 @@ from pages import Reader, cells, section
 from small_run import EVIL, KNOWN, SETTINGS, TIMES, Run, T
 from typer.testing import CliRunner
 
-from affpipe import cli
+from affpipe.cli import main
 from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis
 from affpipe.data.manifest import Row
 from affpipe.jobs import summary
@@ -253,7 +253,7 @@ def test_the_page_says_it_beside_the_scores_and_beside_the_published_table(whole
 
 def test_evaluate_says_it_below_the_table(whole):
     _, out = whole
-    text = CliRunner().invoke(cli.app, ["evaluate", "--run", str(out)], catch_exceptions=False).output
+    text = CliRunner().invoke(main.app, ["evaluate", "--run", str(out)], catch_exceptions=False).output
     lines = text.splitlines()
     assert [line for line in lines if line in SAID] == SAID
     assert "Baselines are on the streams of face." in lines
@@ -300,7 +300,7 @@ def test_a_system_without_any_figure_is_spoken_of(mute):
     why = "v0, v1, v2 and 2 more (want something to predict from, got no usable row of wavlm)"
     want = f"voice: no figure, as no labelled frame of 5 streams is predicted: {why}."
     assert want in Reader(section((out / "report.html").read_text(), "scores")).text
-    text = CliRunner().invoke(cli.app, ["evaluate", "--run", str(out)], catch_exceptions=False).output
+    text = CliRunner().invoke(main.app, ["evaluate", "--run", str(out)], catch_exceptions=False).output
     assert want in text.splitlines()
     assert "All scores are on the same streams, 5 of 5 labelled." in text  # those that are scored
     (row, _) = csv.DictReader(io.StringIO((out / "table.csv").read_text()))
@@ -317,7 +317,7 @@ def test_what_an_older_version_published_is_said_to_be_unknown(mute, tmp_path):
     found = json.loads((out / "scores.json").read_text())
     (tmp_path / "run.json").write_text((out / "run.json").read_text())
     (tmp_path / "scores.json").write_text(json.dumps({"fused": {"va": {k: v for k, v in found["fused"]["va"].items() if k != "basis"}}}))
-    text = CliRunner().invoke(cli.app, ["evaluate", "--run", str(tmp_path)], catch_exceptions=False).output
+    text = CliRunner().invoke(main.app, ["evaluate", "--run", str(tmp_path)], catch_exceptions=False).output
     assert caveats.UNKNOWN in text.splitlines()
 
 

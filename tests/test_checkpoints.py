@@ -16,7 +16,7 @@ from learnable import MODELS, entries, make_plan
 from safetensors.torch import load_file
 
 import affpipe
-from affpipe import cli
+from affpipe.cli import main
 from affpipe.core.errors import WeightsError
 from affpipe.data.demo.tiny_weights import make_tiny
 from affpipe.encoders.grada import network as grada
@@ -372,7 +372,7 @@ def test_the_command_says_what_it_wrote_and_left_out(tmp_path, monkeypatch, caps
     def run(*more: str) -> int | None:
         monkeypatch.setattr(sys, "argv", ["affpipe", "weights", "convert", "x.pt", "x.safetensors", *more])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            main.main()
         return left.value.code
 
     assert run() == 2

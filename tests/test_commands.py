@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from affpipe import cli
-from affpipe.commands.show import print_table
+from affpipe.cli import main
+from affpipe.cli.show import print_table
 from affpipe.core.errors import AffpipeError
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.task import TASKS
@@ -22,14 +22,14 @@ LEVELS = {"va": RNG.uniform(-0.5, 0.5, (4, 2)), "expr": RNG.integers(0, 8, (4, 1
 
 def run(*words: object) -> str:
     """The output of a command that ends well."""
-    result = CliRunner().invoke(cli.app, [str(word) for word in words], catch_exceptions=False)
+    result = CliRunner().invoke(main.app, [str(word) for word in words], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 
 
 def fault(*words: object) -> str:
     with pytest.raises(AffpipeError) as caught:
-        CliRunner().invoke(cli.app, [str(word) for word in words], catch_exceptions=False)
+        CliRunner().invoke(main.app, [str(word) for word in words], catch_exceptions=False)
     assert len(str(caught.value).splitlines()) == 1
     return str(caught.value)
 
@@ -141,7 +141,7 @@ def test_a_submission_is_made_and_found_fit_and_a_changed_one_is_not(data):
     np.testing.assert_array_equal(values, np.concatenate(want))  # bit by bit at the written precision; the last frame is the nearest's
     assert run("submit-check", flat, "--template", template).strip().endswith("fit to send")
     flat.write_text("\n".join([*lines[:5], *lines[6:]]) + "\n")
-    result = CliRunner().invoke(cli.app, ["submit-check", str(flat), "--template", str(template)])
+    result = CliRunner().invoke(main.app, ["submit-check", str(flat), "--template", str(template)])
     assert result.exit_code == 2
     assert "v2/00005.jpg" in result.output
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic.fields import FieldInfo
 from typer.main import get_command
 
-from affpipe import cli
+from affpipe.cli import main
 from affpipe.core.section import Section
 from affpipe.faces.settings import Faces, Subject
 from affpipe.plan import plan
@@ -71,7 +71,7 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_that_pages_name_exist(page):
-    root = get_command(cli.app)
+    root = get_command(main.app)
     for words in re.findall(
         r"\baffpipe ((?:[a-z][a-z0-9-]* ?)+)", " ".join(re.findall(r"`[^`]+`|^    .*$", page.read_text("utf-8"), re.MULTILINE))
     ):
@@ -87,7 +87,7 @@ def test_commands_that_pages_name_exist(page):
 def test_commands_that_pages_give_in_full_are_understood(page):
     """Options and arguments are known and complete; of commands within a sentence, where there are any and none is left open."""
     for line, whole in _commands(page.read_text("utf-8")):
-        command, words = get_command(cli.app), shlex.split(re.split(r"\s[|&>#]|;", line)[0])
+        command, words = get_command(main.app), shlex.split(re.split(r"\s[|&>#]|;", line)[0])
         while hasattr(command, "commands") and words and words[0] in command.commands:
             command = command.commands[words.pop(0)]
         left_open = not words or "…" in words or words[-1].startswith("--")

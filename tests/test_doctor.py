@@ -17,7 +17,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from affpipe import cli
+from affpipe.cli import main
 from affpipe.jobs.doctor import checkpoints, cluster, disks, machine, packages, videos
 from affpipe.jobs.doctor.examine import examine
 from affpipe.jobs.doctor.finding import FAULT, FINE, WARNING, Finding
@@ -68,7 +68,7 @@ def only(found) -> Finding:
 
 
 def test_a_sound_project_has_no_fault(project):
-    out = CliRunner().invoke(cli.app, ["doctor", "--json"], catch_exceptions=False)
+    out = CliRunner().invoke(main.app, ["doctor", "--json"], catch_exceptions=False)
     found = {f["check"]: f for f in json.loads(out.output)}
     assert out.exit_code == 0, out.output
     assert found["media"]["found"] == "3 videos opened, 0.0 hours, 0 faults, 1 without audio, 1 of variable rate"
@@ -86,10 +86,10 @@ def test_all_that_is_wrong_is_told_at_once(project):
     lock = project / ".snakemake/locks/0.input.lock"
     lock.parent.mkdir(parents=True)
     lock.touch()
-    out = CliRunner().invoke(cli.app, ["doctor"], catch_exceptions=False)
+    out = CliRunner().invoke(main.app, ["doctor"], catch_exceptions=False)
     assert out.exit_code == 2
     assert out.output.splitlines()[-1].split(", ")[1] == "5 faults"  # the cache is one to the settings, too
-    text = CliRunner().invoke(cli.app, ["doctor", "--json"], catch_exceptions=False).output
+    text = CliRunner().invoke(main.app, ["doctor", "--json"], catch_exceptions=False).output
     for words in ("two.mp4", "want weights/mine.pth, got nothing", "Not a directory", "snakemake --unlock"):
         assert words in text, words
 

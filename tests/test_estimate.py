@@ -12,7 +12,7 @@ import yaml
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli
+from affpipe.cli import main
 from affpipe.core.errors import InputError, MediaError, WeightsError
 from affpipe.data.manifest import Row
 from affpipe.encoders import workers as feature_stages
@@ -351,10 +351,10 @@ def test_the_command_adds_up(tmp_path):
     settings = plan.settings.model_dump(mode="json") | {"manifest": "m.csv", "data_root": "."}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     words = ["estimate", "--config", "c.yaml", "--hours", "28"]
-    found = json.loads(CliRunner().invoke(cli.app, [*words, "--json"], catch_exceptions=False).output)
+    found = json.loads(CliRunner().invoke(main.app, [*words, "--json"], catch_exceptions=False).output)
     assert found["media"]["hours"] == pytest.approx(28)
     assert [part["name"] for part in found["parts"]] == [*_in_order(plan), "publish"]
-    out = CliRunner().invoke(cli.app, words, catch_exceptions=False).output
+    out = CliRunner().invoke(main.app, words, catch_exceptions=False).output
     total = sum(part["disk"] for part in found["parts"]) / 1e9
     assert f"{total:.1f} GB" in next(line for line in out.splitlines() if "in all" in line)
     assert "Defaults are rough" in " ".join(out.split())

@@ -12,7 +12,7 @@ from fakes.workspace import Workspace
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli
+from affpipe.cli import main
 from affpipe.core.errors import InputError
 from affpipe.jobs import forget
 from affpipe.results import published
@@ -119,7 +119,7 @@ def run(tmp_path, monkeypatch) -> Run:
 
 
 def command(*words: str) -> str:
-    result = CliRunner().invoke(cli.app, ["cache", "forget", "--yes", *words], catch_exceptions=False)
+    result = CliRunner().invoke(main.app, ["cache", "forget", "--yes", *words], catch_exceptions=False)
     assert result.exit_code == 0
     return result.output
 
@@ -233,7 +233,7 @@ def test_nothing_is_forgotten_while_a_job_is_at_work(run, tmp_path):
     JobRecord("apply_mesh", "fit000").write(path)
     before = streams_of(run, "p")
     with pytest.raises(InputError, match="want no job at work on the cache, got apply_mesh fit000; wait for its end, or stop the run"):
-        CliRunner().invoke(cli.app, ["cache", "forget", "--yes", "p"], catch_exceptions=False)
+        CliRunner().invoke(main.app, ["cache", "forget", "--yes", "p"], catch_exceptions=False)
     assert streams_of(run, "p") == before
 
 

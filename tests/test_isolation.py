@@ -18,7 +18,7 @@ import pytest
 from small_run import Run
 from test_jobs import Stage, apply, rows
 
-from affpipe import cli
+from affpipe.cli import main
 from affpipe.core.errors import AbsentError, InputError, MediaError, StoreError
 from affpipe.data.importers import facts
 from affpipe.jobs import apply as jobs
@@ -251,7 +251,7 @@ def test_a_terminal_without_a_character_gets_its_number(tmp_path, encoding):
     name.write_text("stream_id,video,partition\n")
     done = subprocess.run(
         [sys.executable, "-m", "affpipe", "manifest", "check", str(name)],
-        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(Path(main.__file__).parents[1])},
         capture_output=True,
         check=False,
     )
@@ -264,9 +264,9 @@ def test_an_error_of_the_system_that_names_a_file_is_one_line(monkeypatch, capsy
     def app() -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), "out/table.csv")
 
-    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(main, "app", app)
     with pytest.raises(SystemExit) as caught:
-        cli.main()
+        main.main()
     assert caught.value.code == 2
     said = "affpipe: out/table.csv: want to use it, got Is a directory; a folder has that name: move it away, or choose another place\n"
     assert capsys.readouterr().err == said
@@ -276,9 +276,9 @@ def test_a_file_that_is_not_there_is_a_bug_where_nobody_asked_for_it(monkeypatch
     def app() -> None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "x")
 
-    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(main, "app", app)
     with pytest.raises(FileNotFoundError):
-        cli.main()
+        main.main()
 
 
 # ---- videos of the user ----------------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from small_run import SETTINGS, Run
 from typer.testing import CliRunner
 
-from affpipe import cli
+from affpipe.cli import main
 from affpipe.data.manifest import Row
 from affpipe.faces import workers as faces_stages
 from affpipe.jobs import predict as newvideo
@@ -134,7 +134,7 @@ def test_a_line_a_video_and_stage_is_told_at_the_terminal(monkeypatch, told):
         done += [Predicted(out / "a.csv", {"voice": "no sound"}, (), tuple(told)), Predicted(out / "b.csv", {}, ())]
 
     monkeypatch.setattr(newvideo, "predict", predict)
-    result = CliRunner().invoke(cli.app, ["predict", "a.mp4", "b.mp4", "--run", "r", "--out", "o"], catch_exceptions=False)
+    result = CliRunner().invoke(main.app, ["predict", "a.mp4", "b.mp4", "--run", "r", "--out", "o"], catch_exceptions=False)
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
         "o/a.csv",

@@ -14,8 +14,8 @@ import torch
 from small_run import Run
 
 import affpipe
-from affpipe import cli, console
-from affpipe.commands.show import print_table
+from affpipe.cli import console, main
+from affpipe.cli.show import print_table
 from affpipe.core.errors import AffpipeError, SettingsError
 from affpipe.core.plain import plain, say
 from affpipe.plan.config import load
@@ -73,7 +73,7 @@ def test_an_error_is_one_clean_line(tmp_path, monkeypatch, capsys):
     assert plain(str(raised.value)) == str(raised.value)
     monkeypatch.setattr(sys, "argv", ["affpipe", "estimate", "--config", str(tmp_path / "evil.yaml")])
     with pytest.raises(SystemExit):
-        cli.main()
+        main.main()
     said = capsys.readouterr().err
     assert r"\x1b]0;owned\x07\nsafe, go on\u202e" in said
     assert said.count("\n") == 1
@@ -91,7 +91,7 @@ def test_keys_of_a_checkpoint_cannot_forge_what_convert_says(tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["affpipe", "weights", "convert", "x.pt", "x.safetensors"])
     with pytest.raises(SystemExit) as left:
-        cli.main()
+        main.main()
     said = capsys.readouterr()
     assert not left.value.code
     clean(said.out + said.err)
@@ -118,9 +118,8 @@ def test_a_record_of_the_log_is_one_line_and_a_traceback_its_own(capsys):
 
 def test_the_traceback_of_a_bug_and_a_warning_are_clean():
     """As a process of its own: both are set for the whole of it."""
-    code = (
-        f"import warnings; from affpipe.console import start_log; start_log(); warnings.warn({ALL!r}); raise KeyError, ValueError({ALL!r})"
-    )
+    code = "from affpipe.cli.console import start_log; start_log(); "
+    code += f"import warnings; warnings.warn({ALL!r}); raise KeyError, ValueError({ALL!r})"
     code = code.replace("raise KeyError, ", "raise ")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, errors="surrogateescape")
     assert done.returncode == 1

@@ -9,7 +9,7 @@ import pytest
 from small_run import KNOWN, SETTINGS, Run, T
 from typer.testing import CliRunner
 
-from affpipe import cli
+from affpipe.cli import main
 from affpipe.core.errors import SettingsError
 from affpipe.core.tasks import metrics
 from affpipe.data import annotations
@@ -177,7 +177,7 @@ def test_the_table_has_published_and_own_figures_and_what_they_rest_on(tmp_path:
 
 def test_evaluate_prints_the_table(tmp_path: Path) -> None:
     _, out, _ = published(tmp_path, **REFERENCE)
-    result = CliRunner().invoke(cli.app, ["evaluate", "--run", str(out)], catch_exceptions=False)
+    result = CliRunner().invoke(main.app, ["evaluate", "--run", str(out)], catch_exceptions=False)
     text = result.output
     assert "besidethepublishedtable" in "".join(text.split())  # a long path wraps the title
     assert "0.3415" in text

@@ -12,7 +12,7 @@ import pytest
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli
+from affpipe.cli import main
 from affpipe.core.errors import AffpipeError, InputError
 from affpipe.jobs import summary
 from affpipe.jobs.predict import predict
@@ -41,7 +41,7 @@ def run(tmp_path, monkeypatch) -> Run:
 
 def command(*words: str) -> str:
     with pytest.raises(AffpipeError) as raised:
-        CliRunner().invoke(cli.app, words, catch_exceptions=False)
+        CliRunner().invoke(main.app, words, catch_exceptions=False)
     assert "\n" not in str(raised.value)
     return str(raised.value)
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from affpipe import cli
+from affpipe.cli import main
 from affpipe.core.errors import InputError, ManifestError, StoreError
 from affpipe.core.tasks.task import VA
 from affpipe.data import manifest
@@ -490,7 +490,7 @@ def test_the_command(data):
     data.fill()
     (data.folder / "c.yaml").write_text(yaml.safe_dump(data.settings().model_dump(mode="json", exclude_defaults=True)))
     args = ["faces", "review", "--config", str(ROOT / "config.yaml"), str(data.folder / "c.yaml"), "--out", str(data.out)]
-    result = CliRunner().invoke(cli.app, args, catch_exceptions=False)
+    result = CliRunner().invoke(main.app, args, catch_exceptions=False)
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) == 1
     assert result.stdout.startswith(

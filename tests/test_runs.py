@@ -12,7 +12,7 @@ from fakes.workspace import Workspace
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli
+from affpipe.cli import main
 from affpipe.core.errors import StoreError
 from affpipe.jobs import runs
 from affpipe.jobs.run import freeze
@@ -67,7 +67,7 @@ class Checkout:
     def gc(self, *options: str) -> str:
         self.monkeypatch.chdir(self.folder)
         self.monkeypatch.setattr("affpipe.jobs.run.plan_of", lambda paths: self.plan)
-        result = CliRunner().invoke(cli.app, ["cache", "gc", "--yes", *options], catch_exceptions=False)
+        result = CliRunner().invoke(main.app, ["cache", "gc", "--yes", *options], catch_exceptions=False)
         assert result.exit_code == 0
         return result.output
 

@@ -12,7 +12,7 @@ import yaml
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli
+from affpipe.cli import main
 from affpipe.core.errors import MediaError
 from affpipe.data import manifest
 from affpipe.jobs import apply, stale, workers
@@ -78,7 +78,7 @@ def blank(video: Path, where: tuple[float, float] = SPOKEN_S) -> None:
 
 
 def verify(*words: str) -> tuple[int, str]:
-    result = CliRunner().invoke(cli.app, ["cache", "verify", *words], catch_exceptions=False)
+    result = CliRunner().invoke(main.app, ["cache", "verify", *words], catch_exceptions=False)
     return result.exit_code, result.output
 
 

@@ -10,7 +10,7 @@ import yaml
 from small_run import Run
 from typer.testing import CliRunner
 
-from affpipe import cli
+from affpipe.cli import main
 from affpipe.data import manifest
 from affpipe.jobs import status
 from affpipe.jobs.status import Stage, Status
@@ -201,16 +201,16 @@ def test_the_command_says_the_same_as_a_table_and_as_json(made, tmp_path, monkey
     settings = made.plan.settings.model_dump(mode="json") | {"manifest": "m.csv"}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     assert manifest.read(tmp_path / "m.csv", Path())
-    out = CliRunner().invoke(cli.app, ["status"], catch_exceptions=False)
+    out = CliRunner().invoke(main.app, ["status"], catch_exceptions=False)
     assert out.exit_code == 0
     assert out.output.splitlines()[-1] == "small: 100 % of streams and fits, nothing left"
     drop(made, "mesh", streams=("v1", "v2"))
     record(made, "mesh", state="running", total=2, pid=gone(), made=1, working_s=60)
-    out = CliRunner().invoke(cli.app, ["status"], catch_exceptions=False)
+    out = CliRunner().invoke(main.app, ["status"], catch_exceptions=False)
     assert out.exit_code == 1
     assert "killed: gone without a word" in out.output
     assert "2 min left" in out.output.splitlines()[-1]
-    plain = CliRunner().invoke(cli.app, ["status", "--json"], catch_exceptions=False)
+    plain = CliRunner().invoke(main.app, ["status", "--json"], catch_exceptions=False)
     assert plain.exit_code == 1
     found = json.loads(plain.output)
     assert (found["run"], found["left_s"], found["published"]) == ("small", 120.0, False)
@@ -218,6 +218,6 @@ def test_the_command_says_the_same_as_a_table_and_as_json(made, tmp_path, monkey
 
 
 def test_asking_loads_nothing_heavy():
-    code = f"import sys, affpipe.jobs.status, affpipe.commands.check; print([m for m in {HEAVY} if m in sys.modules])"
+    code = f"import sys, affpipe.jobs.status, affpipe.cli.check; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from small_run import Run
 
-from affpipe import cli
+from affpipe.cli import main
 from affpipe.core.errors import InputError, ManifestError, StoreError, WeightsError
 from affpipe.data import manifest
 from affpipe.jobs import runs
@@ -166,7 +166,7 @@ def test_verify_and_gc_stay_in_the_cache(tmp_path, elsewhere, monkeypatch, capsy
         assert caches.links(cache) == [cache / link]
         monkeypatch.setattr(sys, "argv", ["affpipe", "cache", "verify", "--cache", str(cache)])
         with pytest.raises(SystemExit) as left:
-            cli.main()
+            main.main()
         assert not left.value.code
         assert f"{cache / link}: a link, not followed" in capsys.readouterr().out
 
@@ -183,7 +183,7 @@ def test_gc_deletes_what_nobody_uses_and_nothing_behind_a_link(tmp_path, elsewhe
     monkeypatch.setattr("affpipe.jobs.run.plan_of", lambda paths: run.plan)
     monkeypatch.setattr(sys, "argv", ["affpipe", "cache", "gc", "--yes", "--days", "0"])
     with untouched(elsewhere), pytest.raises(SystemExit) as left:
-        cli.main()
+        main.main()
     assert not left.value.code
     said = capsys.readouterr().out
     assert not (cache / "mesh" / KEY).exists()

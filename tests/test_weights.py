@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from affpipe import cli
+from affpipe.cli import main
 from affpipe.core.errors import WeightsError
 from affpipe.data.demo.tiny_weights import _write_grada, make_tiny
 from affpipe.encoders.grada import network as grada
@@ -150,7 +150,7 @@ def test_a_revision_means_a_commit_or_the_beginning_of_a_digest(folder: Path) ->
 
 def test_the_commands_say_what_to_write_in_the_settings(hub: list[dict], tmp_path: Path) -> None:
     def lines(*words: str) -> list[str]:
-        done = CliRunner().invoke(cli.app, ["weights", *words], catch_exceptions=False)
+        done = CliRunner().invoke(main.app, ["weights", *words], catch_exceptions=False)
         assert done.exit_code == 0
         return done.output.splitlines()
 

@@ -13,7 +13,7 @@ SettingsOption = Annotated[Path, typer.Option("--settings", help="resolved setti
 @work.command("apply")
 def job_apply(settings: SettingsOption, index: Annotated[Path, typer.Option()], threads: Annotated[int, typer.Option(min=1)] = 1) -> None:
     """Apply a stage to a shard; the index that is to be written names both."""
-    from affpipe.console import progress
+    from affpipe.cli.console import progress
     from affpipe.jobs.run import apply_shard
 
     with progress() as show:
@@ -29,7 +29,7 @@ def job_fit(
     threads: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
     """Fit a model."""
-    from affpipe.console import progress
+    from affpipe.cli.console import progress
     from affpipe.jobs.run import fit_model
 
     with progress() as show:

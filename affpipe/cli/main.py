@@ -10,7 +10,7 @@ from typing import Annotated, TextIO
 import typer
 
 from affpipe import __version__
-from affpipe.commands import cache, check, data, manifest, results, work
+from affpipe.cli import cache, check, data, job, manifest, results
 from affpipe.core.errors import AffpipeError, StoreError
 from affpipe.core.plain import say, say_text
 from affpipe.system import disk, faults
@@ -31,7 +31,7 @@ for name, sub in {
     "faces": data.faces_app,
     "mouth": data.mouth_app,
     "cache": cache.cache_app,
-    "job": work.work,
+    "job": job.work,
 }.items():
     app.add_typer(sub, name=name)
 
@@ -102,7 +102,7 @@ def _drop(stream: TextIO) -> None:
 
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
-    from affpipe.console import start_log
+    from affpipe.cli.console import start_log
 
     if version:
         say(__version__)

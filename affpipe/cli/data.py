@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affpipe.commands.options import DEFAULT_CONFIG, ConfigOption
+from affpipe.cli.options import DEFAULT_CONFIG, ConfigOption
 from affpipe.core.plain import say
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def demo_render(
     jobs: Annotated[int, typer.Option(min=1, help="processes")] = 2,
 ) -> None:
     """Render the demo data: an Aff-Wild2-shaped folder of animated faces with sound and labels."""
-    from affpipe.console import progress
+    from affpipe.cli.console import progress
     from affpipe.data.demo.render import render
     from affpipe.system import disk
 
@@ -101,7 +101,7 @@ def faces_review(
     """Write a sheet of all face tracks, ambiguous streams first, and the file in which to decide."""
     import shlex
 
-    from affpipe.console import progress
+    from affpipe.cli.console import progress
     from affpipe.plan.config import load
     from affpipe.results.review.review import review
 

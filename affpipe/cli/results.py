@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from affpipe.commands.show import print_table
+from affpipe.cli.show import print_table
 from affpipe.core.errors import InputError
 from affpipe.core.plain import say
 
@@ -23,7 +23,7 @@ def predict(
     subject: Annotated[str, typer.Option(help="which face: largest, left or right")] = "largest",
 ) -> None:
     """Predict new videos with the models of a run: a table, a picture, and what is to be known of them, each."""
-    from affpipe.console import progress, quiet_log
+    from affpipe.cli.console import progress, quiet_log
     from affpipe.jobs.predict import Predicted
     from affpipe.jobs.predict import predict as go
 

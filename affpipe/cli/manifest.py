@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affpipe.commands.show import print_table
+from affpipe.cli.show import print_table
 from affpipe.core.plain import say
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def manifest_folder(
 
 
 def _make(collection: "Collection", out: Path, *, quick: bool, jobs: int, force: bool) -> None:
-    from affpipe.console import progress
+    from affpipe.cli.console import progress
     from affpipe.data.importers.make_manifest import make
 
     with progress() as show:
@@ -74,7 +74,7 @@ def manifest_check(
     every: Annotated[bool, typer.Option("--all", help="a line for each fault, however many are alike")] = False,
 ) -> None:
     """Find all faults of a manifest and of the annotations that it names; exit status 2 if there are any."""
-    from affpipe.console import progress
+    from affpipe.cli.console import progress
     from affpipe.core.alike import told
     from affpipe.data.importers.counts import HEAD
     from affpipe.data.importers.manifest_check import check

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from affpipe.commands.options import DEFAULT_CONFIG, ConfigOption
-from affpipe.commands.show import print_table
+from affpipe.cli.options import DEFAULT_CONFIG, ConfigOption
+from affpipe.cli.show import print_table
 from affpipe.core.plain import say, say_text
 
 app = typer.Typer()
@@ -22,7 +22,7 @@ NAMED = 3  # stages that a line names
 @app.command()
 def status(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """How a run stands and how long the rest may take; exit status 0 finished, 3 finished with faults skipped, 1 not finished."""
-    from affpipe.console import duration
+    from affpipe.cli.console import duration
     from affpipe.core.alike import told
     from affpipe.jobs import status as statuses
     from affpipe.jobs.run import plan_of
@@ -52,7 +52,7 @@ def status(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG, as_js
 
 
 def _status_cells(stage) -> tuple[str, ...]:
-    from affpipe.console import duration
+    from affpipe.cli.console import duration
 
     running = str(stage.running or "")
     if stage.epochs:
@@ -104,13 +104,13 @@ def estimate(
 
 
 def _taken(seconds: float, left_s: float) -> tuple[str, str]:
-    from affpipe.console import duration
+    from affpipe.cli.console import duration
 
     return duration(seconds), duration(left_s) if left_s else ""
 
 
 def _held(gpu: float | None, disk: float, left: float) -> tuple[str, str, str]:
-    from affpipe.console import size
+    from affpipe.cli.console import size
 
     return f"{gpu / 1e9:.1f} GB" if gpu else "", size(disk), size(left) if left else ""
 

@@ -26,15 +26,16 @@ import av
 import numpy as np
 
 from affpipe.core.errors import MediaError
+from affpipe.core.stage import Context
 from affpipe.data.manifest import Row
 from affpipe.jobs import apply
-from affpipe.jobs.apply import Context, Job, Worker
 from affpipe.jobs.doctor.pool import Late, each
 from affpipe.media import workers
 from affpipe.media.picture.decode import frames as decode
 from affpipe.plan.config import parse
 from affpipe.plan.plan import Plan
 from affpipe.store.index import Entry
+from affpipe.store.item import Job, Worker
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 import clips
@@ -174,7 +175,7 @@ def stages(video: Path, folder: Path) -> tuple[str, str]:
     foreign = [reason for reason in failed if "want a file that it gets through" in reason]
     if foreign or failed:
         return (OUTCOMES[3], foreign[0]) if foreign else (OUTCOMES[2], failed[0])
-    with Job(plan, "faces", plan.items("faces")[0]).open("frames") as stream:
+    with plan.streams(plan.items("faces")[0]).open("frames") as stream:
         faults = stream.attributes["extra"]["video"]["faults"]
     silent = "; ".join(entry.reason for entry in entries["audio"].values())
     other = f"{len(stream)} of {FRAMES} frames" if len(stream) != FRAMES else ""

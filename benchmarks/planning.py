@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe.jobs import run
+from affpipe.jobs import start
 from affpipe.plan.config import load
 from affpipe.store.index import Entry, write_index
 from affpipe.system import disk
@@ -50,7 +50,7 @@ def prepare(folder: Path, streams: int) -> Workspace:
 
 def finish_here() -> None:
     """Write all that a plan of this folder looks for: indexes, files that say that a model is fitted, and that the run is published."""
-    whole = run.plan_from(load([Path(name) for name in FILES]))
+    whole = start.plan_from(load([Path(name) for name in FILES]))
     for name in whole.names:
         for shard in whole.shards:
             if items := whole.items(name, shard):

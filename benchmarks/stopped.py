@@ -55,17 +55,17 @@ def work(folder: Path, cache: Path, model: str) -> None:
     """What a process does: fit, then predict every stream that the model can."""
     from learnable import entries
 
-    from affpipe.jobs.apply import Context, Job
-    from affpipe.models.fit import fit, write_fit
+    from affpipe.jobs.fitting import fit
+    from affpipe.models.fit import write_fit
     from affpipe.models.workers import stage
 
     plan = planned(folder, cache)
     print(BEGUN, flush=True)
     write_fit(Path(plan.fitted(model)), fit(plan, model, entries(plan), progress=lambda *_: print(EPOCH, flush=True)))
-    apply = stage(Context(plan, model))
+    apply = stage(plan.context(model))
     for item in plan.items(model):
         if entries(plan)[model][item.id].status == "done":
-            apply(Job(plan, model, item))
+            apply(plan.job(model, item))
 
 
 def start(folder: Path, cache: Path, model: str, until: str) -> subprocess.Popen:

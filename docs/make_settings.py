@@ -10,19 +10,20 @@ import annotated_types as limits
 from pydantic.fields import FieldInfo
 
 from affpipe.core.section import Section
-from affpipe.encoders.settings import Grada, LogMel, Mesh, Qwen3VL, WavLM
+from affpipe.encoders.grada.spec import Grada
+from affpipe.encoders.logmel.spec import LogMel
+from affpipe.encoders.mesh.spec import Mesh
+from affpipe.encoders.qwen3vl.spec import Qwen3VL
+from affpipe.encoders.wavlm.spec import WavLM
 from affpipe.faces.settings import Faces, Landmarks, Mouth, Speech, Subject
 from affpipe.media.settings import Audio, Frames, Vad
-from affpipe.models.settings import (
-    ChunkModel,
-    CrossAttentionModel,
-    DCMMOEModel,
-    Decode,
-    MambaModel,
-    RAAVModel,
-    SequenceModel,
-    TransformerModel,
-)
+from affpipe.models.fusions.cross_attention.spec import CrossAttentionModel
+from affpipe.models.fusions.dcmmoe.spec import DCMMOEModel
+from affpipe.models.fusions.raav.spec import RAAVModel
+from affpipe.models.heads.chunk_asp.spec import ChunkModel
+from affpipe.models.heads.mamba.spec import MambaModel
+from affpipe.models.heads.transformer.spec import TransformerModel
+from affpipe.models.settings import Decode, SequenceModel
 from affpipe.models.training_settings import Augment, AULoss, ExprLoss, Loss, Smooth, Training, VALoss
 from affpipe.plan.settings import CrossValidation, LateFusion, PublishedRow, Reference, Settings
 

@@ -16,7 +16,7 @@ import clips
 
 from affpipe.core.errors import AffpipeError
 from affpipe.data.importers.manifest_check import check
-from affpipe.jobs import apply, run, workers
+from affpipe.jobs import apply, start, workers
 from affpipe.plan.plan import Plan
 from affpipe.store import streams
 from affpipe.store.index import Entry
@@ -118,7 +118,7 @@ def watch(folder: Path) -> Said:
     """clip.mp4 as a stream to predict, through the stages up to the subject."""
     with (folder / "data_manifest.csv").open("a") as file:
         file.write("clip,clip.mp4,predict,\n")
-    plan = run.plan_of([folder / "my.yaml"])
+    plan = start.plan_of([folder / "my.yaml"])
     said = _stages(plan, "clip", ("frames", "audio", "faces", "subject"))
     if said.line or said.ends != "done":
         return said
@@ -128,7 +128,7 @@ def watch(folder: Path) -> Said:
 
 def label(folder: Path) -> Said:
     """The annotation of stream a, through the stage `labels`."""
-    plan = run.plan_of([folder / "my.yaml"])
+    plan = start.plan_of([folder / "my.yaml"])
     said = _stages(plan, "a", ("frames", "labels"))
     if said.line or said.ends != "done":
         return said
@@ -138,7 +138,7 @@ def label(folder: Path) -> Said:
 
 def plan(folder: Path) -> Said:
     """The settings and the manifest, as a run is planned."""
-    made = run.plan_of([folder / "my.yaml"])
+    made = start.plan_of([folder / "my.yaml"])
     return Said("done", f"planned: {len(made.rows)} streams")
 
 
@@ -150,7 +150,7 @@ def look_through(folder: Path) -> Said:
 
 def find_faces(folder: Path) -> Said:
     """The settings of face detection, when its network is loaded."""
-    return _stages(run.plan_of([folder / "my.yaml"]), "a", ("frames", "faces"))
+    return _stages(start.plan_of([folder / "my.yaml"]), "a", ("frames", "faces"))
 
 
 def _stages(plan: Plan, stream: str, names: tuple[str, ...]) -> Said:

@@ -9,14 +9,14 @@ import numpy as np
 
 from affpipe.core.align import pool
 from affpipe.core.axis import FrameAxis, frames_in, segments
+from affpipe.core.item import Item
 from affpipe.data.annotations import write_labels
 from affpipe.data.manifest import read
 from affpipe.data.workers import labels
-from affpipe.jobs.apply import Context, Job
-from affpipe.models.fit import fit
+from affpipe.jobs.fitting import fit
 from affpipe.models.workers import stage
 from affpipe.plan.config import parse
-from affpipe.plan.plan import Item, Plan
+from affpipe.plan.plan import Plan
 from affpipe.store.index import Entry
 
 FPS, FRAMES, STREAMS = Fraction(25), 200, ("a", "b", "c", "d")
@@ -86,9 +86,9 @@ def make_plan(tmp_path: Path, **more: Any) -> Plan:
 
 def write_labels_of(plan: Plan) -> None:
     """Run the stage `labels`."""
-    work = labels(Context(plan, "labels"))
+    work = labels(plan.context("labels"))
     for item in plan.items("labels"):
-        work(Job(plan, "labels", item))
+        work(plan.job("labels", item))
 
 
 def write_streams(plan: Plan, item: Item, mix: np.ndarray) -> None:
@@ -98,7 +98,7 @@ def write_streams(plan: Plan, item: Item, mix: np.ndarray) -> None:
     every = np.ones(FRAMES, bool)
 
     def put(name: str, values: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, valid: np.ndarray, **more: np.ndarray) -> None:
-        job = Job(plan, name, plan.item(name, item))
+        job = plan.job(name, plan.item(name, item))
         columns = ("open_s", "coverage", "retained") if name == "speech" else ()
         job.write(job.header(FPS, columns=columns), values=values, start_s=start_s, end_s=end_s, valid=valid, **more)
 
@@ -130,7 +130,7 @@ def fit_and_apply(plan: Plan, names: Sequence[str] = tuple(MODELS)) -> None:
     for name in names:
         for fold in plan.fits(name):
             fit(plan, name, entries(plan), fold)
-        work = stage(Context(plan, name))
+        work = stage(plan.context(name))
         for item in plan.items(name):
             if entries(plan)[name][item.id].status == "done":
-                work(Job(plan, name, item))
+                work(plan.job(name, item))

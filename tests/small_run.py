@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from affpipe.core.axis import NEAREST, OBSERVED
+from affpipe.core.item import Item
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.task import width
 from affpipe.data.annotations import write_labels
 from affpipe.data.manifest import Row
 from affpipe.data.workers import labels
-from affpipe.jobs.apply import Context, Job
 from affpipe.media.sound.heard import Heard
 from affpipe.media.tracks import Choice
 from affpipe.plan import config
-from affpipe.plan.plan import Item, Plan
+from affpipe.plan.plan import Plan
 from affpipe.results import basis, evaluate, ledger, report
 from affpipe.store.flac import write_flac
 from affpipe.store.index import Entry, write_index
@@ -166,10 +166,10 @@ class Run:
     def _write(self, name: str, item: Item) -> Entry:
         path = self.plan.stream(name, item)
         if name == "labels":
-            labels(Context(self.plan, name))(Job(self.plan, name, item))
+            labels(self.plan.context(name))(self.plan.job(name, item))
             return Entry("done", path.name, T)
         if path.suffix == ".flac":
-            header = Job(self.plan, name, item).header(Fraction(FPS), sound=self.sounds.get(item.id, Heard(given=1, placed=1)).facts())
+            header = self.plan.job(name, item).header(Fraction(FPS), sound=self.sounds.get(item.id, Heard(given=1, placed=1)).facts())
             path.parent.mkdir(parents=True, exist_ok=True)
             write_flac(path, [np.zeros(1, np.float32)], 16000, json.dumps(header.attributes()))
             return Entry("done", path.name, 1)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from affpipe.core.errors import AbsentError, MediaError, StoreError
+from affpipe.core.stage import Context
 from affpipe.jobs import apply as jobs
-from affpipe.jobs.apply import Context, Job, Worker
 from affpipe.plan.plan import Plan
 from affpipe.store import streams
 from affpipe.store.index import Entry, write_index
+from affpipe.store.item import Job, Worker
 from affpipe.system.job_record import JobRecord
 from affpipe.system.threads import StoppedError, each
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from affpipe.cli import main
 from affpipe.core.alike import groups, shape, told
-from affpipe.jobs import summary
+from affpipe.jobs import failures
 from affpipe.jobs.doctor import videos
 from affpipe.results import ledger
 from affpipe.store.index import Entry
@@ -51,7 +51,7 @@ def test_the_end_of_a_run_says_each_cause_once(run, capsys):
     settings = run.plan.settings
     disk.write_text(Path(run.plan.published()), "{}")
     disk.write_text(Path(settings.results) / settings.name / "scores.json", json.dumps({settings.publish: {}}))
-    summary.finished(run.plan)
+    failures.finished(run.plan)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert lines[0].startswith(f"affpipe: 2 of {MANY + 4} streams predicted, {MANY + 2} with faults that were skipped")

@@ -13,21 +13,23 @@ from learnable import FRAMES, MODELS, PARTITION, entries, fit_and_apply, make_pl
 from affpipe.core.align import align, interpolate
 from affpipe.core.axis import FrameAxis, segments
 from affpipe.core.errors import SettingsError
+from affpipe.core.item import Item
 from affpipe.core.tasks.metrics import va_scores
 from affpipe.data.annotations import write_labels
 from affpipe.data.manifest import read
 from affpipe.data.workers import labels
 from affpipe.faces import mouth
-from affpipe.jobs.apply import Context, Job, inherited
+from affpipe.jobs.apply import inherited
+from affpipe.jobs.fitting import examples
 from affpipe.models import inputs, predictor
-from affpipe.models.fit import _labelled
-from affpipe.models.fusions.raav import RAAV
-from affpipe.models.inputs import Packed
+from affpipe.models.fusions.raav.network import RAAV
+from affpipe.models.heads.chunk_asp.spec import ChunkModel
 from affpipe.models.predictor import Predictor
-from affpipe.models.settings import ChunkModel
-from affpipe.models.workers import frames_of
+from affpipe.models.targets import row_labels
+from affpipe.models.windows import Packed, windows
 from affpipe.plan.config import parse
-from affpipe.plan.plan import Item, Plan
+from affpipe.plan.plan import Plan
+from affpipe.results.frames import frames_of
 from affpipe.store.index import Entry
 
 SECONDS = 4
@@ -151,10 +153,10 @@ def made_up(folder: Path, rule: str, expand: str, streams: int = 10) -> tuple[np
         rows = np.stack([table.open_s, table.coverage, table.retained], axis=1).astype(np.float32)
         put(plan, "speech", item, rows, *cut.T, columns=("open_s", "coverage", "retained"))
         put(plan, "wavlm", item, np.ones((len(cut), 199, 1), np.float16), *cut.T, steps=np.full(len(cut), 199, np.int32))
-        labels(Context(plan, "labels"))(Job(plan, "labels", plan.item("labels", item)))
-        job, settings = Job(plan, "voice", item), plan.settings.models["voice"]
+        labels(plan.context("labels"))(plan.job("labels", plan.item("labels", item)))
+        job, settings = plan.job("voice", item), plan.settings.models["voice"]
         sequence = inputs.read(job, settings)
-        exact, known = inputs.labels(job, sequence, settings, item.row.partition)
+        exact, known = row_labels(job, sequence, settings, item.row.partition)
         assert known.all(axis=2)[sequence.usable].all()
         times = {"start_s": sequence.start_s.ravel(), "end_s": sequence.end_s.ravel(), "valid": sequence.usable.ravel()}
         source = np.repeat(sequence.source, SECONDS)
@@ -177,7 +179,7 @@ def drift(rng: np.random.Generator, count: int, forgets: float) -> np.ndarray:
 def put(
     plan: Plan, name: str, item: Item, values: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, columns: tuple = (), **more: Any
 ) -> None:
-    job, fps = Job(plan, name, plan.item(name, item)), min(RATES, key=lambda fps: abs(1 / float(fps) - (start_s[1] - start_s[0])))
+    job, fps = plan.job(name, plan.item(name, item)), min(RATES, key=lambda fps: abs(1 / float(fps) - (start_s[1] - start_s[0])))
     times = {"start_s": start_s, "end_s": end_s, "valid": np.ones(len(values), bool)}
     job.write(job.header(fps, columns=columns), values=values, **times, **more)
 
@@ -208,10 +210,10 @@ def test_a_rule_says_which_windows_are_learned_from_and_which_are_asked(tmp_path
     plan = plan_with(tmp_path, speech_only=rule)
     settings = plan.settings.models["voice"]
     (item,) = [i for i in plan.items("voice") if i.id == "a"]  # three windows, of which the mouth retained two
-    assert inputs.read(Job(plan, "voice", item), settings).present.sum() == applied
-    assert inputs.read(Job(plan, "voice", item), settings, fitting=True).present.sum() == fitted
-    for partition, windows in {"train": fitted, "validation": applied}.items():
-        assert {len(s) for s, *_ in _labelled(plan, "voice", entries(plan), partition)} == {windows}
+    assert inputs.read(plan.job("voice", item), settings).present.sum() == applied
+    assert inputs.read(plan.job("voice", item), settings, fitting=True).present.sum() == fitted
+    for partition, own in {"train": fitted, "validation": applied}.items():
+        assert {len(s) for s, *_ in examples(plan, "voice", entries(plan), partition)} == {own}
 
 
 def test_true_and_false_of_before_are_always_and_never_and_their_keys_too(tmp_path):
@@ -230,8 +232,8 @@ def test_a_stream_without_a_mouth_is_left_out_of_training_and_asked_all_the_same
     assert plan.learns("voice") == ("frames", "wavlm", "speech", "labels")
     found = entries(plan)
     found["speech"]["a"] = found["speech"]["c"] = Entry("absent", reason="no face")
-    assert [s.id for s, *_ in _labelled(plan, "voice", found, "train")] == ["b"]
-    assert [s.id for s, *_ in _labelled(plan, "voice", found, "validation")] == ["c"]
+    assert [s.id for s, *_ in examples(plan, "voice", found, "train")] == ["b"]
+    assert [s.id for s, *_ in examples(plan, "voice", found, "validation")] == ["c"]
     item = next(i for i in plan.items("voice") if i.id == "c")
     assert inherited(plan, "voice", item, found) is None
 
@@ -267,13 +269,13 @@ def own(tmp_path) -> Plan:
 
 def read_of(plan: Plan, id: str, **how: bool) -> inputs.Sequence:
     (item,) = [i for i in plan.items("fused") if i.id == id]
-    return inputs.read(Job(plan, "fused", item), plan.settings.models["fused"], **how)
+    return inputs.read(plan.job("fused", item), plan.settings.models["fused"], **how)
 
 
 def test_a_window_hears_its_own_four_rows_and_not_its_neighbours(own):
     sequence = read_of(own, "a")
     (item,) = [i for i in own.items("fused") if i.id == "a"]
-    with Job(own, "fused", item).open("voice") as stream:
+    with own.streams(item).open("voice") as stream:
         rows, valid = stream.rows(), stream.valid
     assert list(sequence.inputs) == ["face", "behaviour"]
     np.testing.assert_array_equal(sequence.own["voice"], rows.reshape(3, 4, 16))
@@ -320,7 +322,7 @@ def test_a_window_is_predicted_from_its_frames_and_its_own_rows(own):
     model = Predictor(settings, {"face": 16, "behaviour": 16, "voice": 16}, outputs=2).eval()
     found = predictor.run(model, sequence, torch.device("cpu"))
     total, count = np.zeros((FRAMES, 2)), np.zeros(FRAMES)
-    for w, (first, rows) in enumerate(inputs.windows(sequence, settings)):
+    for w, (first, rows) in enumerate(windows(sequence, settings)):
         at = slice(first, first + rows)
         streams = {n: torch.from_numpy(v[None, at]).float() for n, v in sequence.inputs.items()}
         streams["voice"] = torch.from_numpy(sequence.own["voice"][w : w + 1]).float()

@@ -17,9 +17,9 @@ from affpipe.data.demo.tiny_weights import make_tiny
 from affpipe.data.manifest import read
 from affpipe.encoders.table import ENCODERS
 from affpipe.jobs import workers
-from affpipe.jobs.apply import Context, Job
+from affpipe.jobs.fitting import fit
 from affpipe.models import inputs, predictor
-from affpipe.models.fit import fit, groups
+from affpipe.models.fit import groups
 from affpipe.models.predictor import model_path
 from affpipe.models.workers import fitted
 from affpipe.plan.config import parse
@@ -48,9 +48,9 @@ def folder(tmp_path_factory) -> Path:
     for item in base.items("voice"):
         write_media(base, item)
     write_labels_of(base)
-    work = workers.start(Context(base, "odyssey"))
+    work = workers.start(base.context("odyssey"))
     for item in base.items("odyssey"):
-        work(Job(base, "odyssey", item))
+        work(base.job("odyssey", item))
     return out
 
 
@@ -76,13 +76,13 @@ def plan_of(folder: Path, trained: int = 1, feature: dict | None = None, **voice
 def write_media(plan: Plan, item) -> None:
     times = np.arange(SECONDS * 25) / 25
     axis = FrameAxis(times, FPS)
-    job = Job(plan, "frames", plan.item("frames", item))
+    job = plan.job("frames", plan.item("frames", item))
     job.write(
         job.header(FPS), values=np.zeros((len(times), 1), np.float32), start_s=times, end_s=axis.ends_s, valid=np.ones(len(times), bool)
     )
     t = np.arange(SECONDS * RATE) / RATE
     loud = np.interp(t, times, curve(item.id)[:, 1] * 0.4 + 0.5)
-    job = Job(plan, "audio", plan.item("audio", item))
+    job = plan.job("audio", plan.item("audio", item))
     header = job.header(FPS, samples=len(t), sample_rate_hz=RATE, start_s=0.0)
     with atomic(job.path) as part:
         write_flac(part, [(0.3 * loud * np.sin(2 * np.pi * 220 * t)).astype(np.float32)], RATE, json.dumps(header.attributes()))
@@ -93,10 +93,10 @@ def entries(plan: Plan) -> dict[str, dict[str, Entry]]:
 
 
 def predictions(plan: Plan) -> dict[str, np.ndarray]:
-    model, _ = fitted(plan, "voice", None, device=CPU)
+    model, _ = fitted(plan.context("voice"), None, device=CPU)
     out = {}
     for item in plan.items("voice"):
-        sequence = inputs.read(Job(plan, "voice", item), plan.settings.models["voice"])
+        sequence = inputs.read(plan.job("voice", item), plan.settings.models["voice"])
         out[item.id] = predictor.run(model, sequence, CPU).prediction
     return out
 
@@ -122,17 +122,17 @@ def test_before_training_they_are_equal_to_rounding(folder, feature):
     from affpipe.models import encoder_layers
 
     stored = plan_of(folder, feature=feature)
-    work = workers.start(Context(stored, "odyssey"))
+    work = workers.start(stored.context("odyssey"))
     for item in stored.items("odyssey"):
-        work(Job(stored, "odyssey", item))
+        work(stored.job("odyssey", item))
     answers = []
     for frozen in (True, False):
         plan = plan_of(folder, feature=feature, cache_frozen=frozen)
-        layers = encoder_layers.load(plan, "voice")
+        layers = encoder_layers.load(plan.context("voice"))
         torch.manual_seed(0)
         model = predictor.Predictor(plan.settings.models["voice"], {"odyssey": layers.dim if layers else 32}, layers, outputs=2).eval()
         (item,) = [i for i in plan.items("voice") if i.id == "a"]
-        answers.append(predictor.run(model, inputs.read(Job(plan, "voice", item), plan.settings.models["voice"]), CPU))
+        answers.append(predictor.run(model, inputs.read(plan.job("voice", item), plan.settings.models["voice"]), CPU))
     np.testing.assert_allclose(answers[0].prediction, answers[1].prediction, atol=1e-6)
     np.testing.assert_allclose(answers[0].embedding, answers[1].embedding, atol=1e-6)
     assert len(answers[0].prediction) == 4  # 9 s: three whole windows and one of 3 s
@@ -142,7 +142,7 @@ def test_the_top_layers_are_trained_and_the_frozen_ones_are_not_in_the_model(fol
     from affpipe.models import encoder_layers
 
     plan = plan_of(folder, cache_frozen=False)
-    layers = encoder_layers.load(plan, "voice")
+    layers = encoder_layers.load(plan.context("voice"))
     begun = {name: p.detach().clone() for name, p in layers.top.named_parameters()}
     model = predictor.Predictor(plan.settings.models["voice"], {"odyssey": layers.dim}, layers, outputs=2)
     first, second = groups(model, plan.settings.models["voice"].training)
@@ -151,7 +151,7 @@ def test_the_top_layers_are_trained_and_the_frozen_ones_are_not_in_the_model(fol
     assert not any("feature_extractor" in name for name in model.state_dict())
 
     fit(plan, "voice", entries(plan))
-    trained, _ = fitted(plan, "voice", None, device=CPU)
+    trained, _ = fitted(plan.context("voice"), None, device=CPU)
     moved = {name: float((p.detach() - begun[name]).abs().max()) for name, p in trained.top.named_parameters() if p.requires_grad}
     assert min(moved.values()) > 0
     fixed = [name for name, p in trained.top.named_parameters() if not p.requires_grad]
@@ -164,7 +164,7 @@ def test_a_frozen_closing_norm_is_in_no_group_and_stays(folder, cached):
     from affpipe.models import encoder_layers
 
     plan = plan_of(folder, cache_frozen=cached, closing_norm="frozen")
-    layers = encoder_layers.load(plan, "voice")
+    layers = encoder_layers.load(plan.context("voice"))
     begun = {name: p.detach().clone() for name, p in layers.top.named_parameters()}
     model = predictor.Predictor(plan.settings.models["voice"], {"odyssey": layers.dim}, layers, outputs=2)
     norm = {id(p) for p in layers.top.layer_norm.parameters()}
@@ -173,7 +173,7 @@ def test_a_frozen_closing_norm_is_in_no_group_and_stays(folder, cached):
     assert not norm & {*head, *own}
     assert set(own) | norm == {id(p) for name, p in layers.top.named_parameters() if "rel_attn_embed" not in name}
     fit(plan, "voice", entries(plan))
-    trained, _ = fitted(plan, "voice", None, device=CPU)
+    trained, _ = fitted(plan.context("voice"), None, device=CPU)
     for name, p in trained.top.named_parameters():
         assert torch.equal(p, begun[name]) == (name.startswith("layer_norm.") or "rel_attn_embed" in name), name
     assert plan.key("voice") != plan_of(folder, cache_frozen=cached).key("voice")
@@ -211,9 +211,9 @@ def test_frozen_layers_run_as_in_training_while_the_model_is_fitted_and_never_ot
     first, again = predictions(live), predictions(live)
     assert not any(live for _, live in calls)
     assert all(np.array_equal(first[id], again[id]) for id in PARTITION)
-    as_eval = predictor.load(path, live.key("voice"), still.settings.models["voice"], CPU, encoder_layers.load(still, "voice"))[0]
+    as_eval = predictor.load(path, live.key("voice"), still.settings.models["voice"], CPU, encoder_layers.load(still.context("voice")))[0]
     (item,) = [i for i in live.items("voice") if i.id == "c"]
-    sequence = inputs.read(Job(live, "voice", item), live.settings.models["voice"])
+    sequence = inputs.read(live.job("voice", item), live.settings.models["voice"])
     assert np.array_equal(first["c"], predictor.run(as_eval, sequence, CPU).prediction)
     path.unlink()
     np.random.seed(3)  # noqa: NPY002 - a process that has drawn otherwise
@@ -230,7 +230,7 @@ def test_sound_is_read_from_the_track_itself(folder):
 
     plan = plan_of(folder, cache_frozen=False)
     (item,) = [i for i in plan.items("voice") if i.id == "b"]
-    job = Job(plan, "voice", item)
+    job = plan.job("voice", item)
     sequence = inputs.read(job, plan.settings.models["voice"])
     track = read_flac(plan.stream("audio", item))
     assert sequence.inputs["steps"].tolist() == [4 * RATE, 4 * RATE, 4 * RATE, 3 * RATE]
@@ -243,7 +243,7 @@ def test_sound_is_read_from_the_track_itself(folder):
 def test_all_folds_share_the_frozen_layers(folder):
     plan = plan_of(folder, cache_frozen=False, hidden=8)
     fit(plan, "voice", entries(plan))
-    one, other = (fitted(plan, "voice", None, device=CPU)[0] for _ in range(2))
+    one, other = (fitted(plan.context("voice"), None, device=CPU)[0] for _ in range(2))
     assert one._trunk.part is other._trunk.part
     assert one.top is not other.top
 

@@ -17,8 +17,7 @@ from typer.testing import CliRunner
 from affpipe.cli import main
 from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis
 from affpipe.data.manifest import Row
-from affpipe.jobs import summary
-from affpipe.jobs.apply import Context, Job
+from affpipe.jobs import failures
 from affpipe.models import workers
 from affpipe.models.predictor import Output
 from affpipe.plan import config
@@ -46,7 +45,7 @@ def made(tmp_path_factory) -> Plan:
     """A store of models whose outputs are all zero: their streams are written by the stage itself, from rows with holes."""
     plan = make_plan(tmp_path_factory.mktemp("made"), models=HEADS | FUSIONS, publish="face")
     (item,) = [i for i in plan.items("mesh") if i.id == "c"]
-    job, times = Job(plan, "mesh", item), np.arange(FRAMES) / float(FPS)
+    job, times = plan.job("mesh", item), np.arange(FRAMES) / float(FPS)
     axis, seen = FrameAxis(times, FPS), ~np.isin(np.arange(FRAMES), AWAY)
     job.write(job.header(FPS), values=np.zeros((FRAMES, 6), np.float32), start_s=times, end_s=axis.ends_s, valid=seen)
     network = SimpleNamespace(dims={"any": 6}, experts=[])
@@ -56,7 +55,7 @@ def made(tmp_path_factory) -> Plan:
         patch.setattr(workers.models, "run", lambda _, s, __: Output(*(np.zeros((*s.start_s.shape, n), np.float32) for n in (2, 16)), None))
         for name in plan.settings.models:
             (item,) = [i for i in plan.items(name) if i.id == "c"]
-            workers.stage(Context(plan, name))(Job(plan, name, item))
+            workers.stage(plan.context(name))(plan.job(name, item))
     return plan
 
 
@@ -266,7 +265,7 @@ def test_the_run_ends_with_the_figure_and_what_it_rests_on(whole, capsys):
     run, out = whole
     Path(run.plan.published()).parent.mkdir(exist_ok=True)
     Path(run.plan.published()).write_text("{}")
-    summary.finished(run.plan)
+    failures.finished(run.plan)
     figure = json.loads((out / "scores.json").read_text())["fused"]["va"]["ccc"]
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"affpipe: fused, valence and arousal: ccc {figure:.3f} on 4 of 5 labelled validation streams, 82.1 % of their labelled frames "

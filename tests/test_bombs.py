@@ -30,8 +30,7 @@ from affpipe.data.demo.tiny_weights import make_tiny
 from affpipe.encoders.qwen3vl import network as qwen3vl
 from affpipe.encoders.wavlm import network as wavlm
 from affpipe.faces import crop, images
-from affpipe.jobs.apply import Job
-from affpipe.jobs.run import frozen
+from affpipe.jobs.start import frozen
 from affpipe.media import reader
 from affpipe.media.picture.decode import frames as decode
 from affpipe.media.probe import probe
@@ -264,7 +263,7 @@ def test_the_longest_video_and_the_clocks_of_broadcasts_are_axes(times):
 def test_a_stored_frame_time_of_a_year_is_damage(small_plan):
     """15 million windows would be cut, in any job that reads it: it says which file has to be made again."""
     plan = small_plan("a")
-    job = Job(plan, "frames", plan.items("frames")[0])
+    job = plan.job("frames", plan.items("frames")[0])
     times = np.array([0.0, 3e7])
     job.write(job.header(Fraction(25)), values=np.zeros((2, 1), np.float32), start_s=times, end_s=times + 1, valid=times < 1)
     refused(job.axis, StoreError, str(job.path), "want the times of a video")
@@ -503,13 +502,13 @@ def test_a_model_whose_record_declares_layers_that_it_does_not_have_takes_no_mem
     monkeypatch.setattr(encoder_layers, "_wants", lambda plan, model: (4, True))
     settings, path = parse(SETTINGS).models["face"], tmp_path / "model.safetensors"
     predictor.save(path, predictor.Predictor(settings, {"mesh": 6}, outputs=2), {"key": KEY, "backbone": record})
-    encoder_layers.again(None, "face", {"config": {"hidden_size": 48}, "layers": 4})  # transformers is imported by now
+    encoder_layers.again(None.context("face"), {"config": {"hidden_size": 48}, "layers": 4})  # transformers is imported by now
     if said:
-        refused(lambda: encoder_layers.again(None, "face", predictor.read_record(path, KEY)["backbone"]), StoreError, said)
+        refused(lambda: encoder_layers.again(None.context("face"), predictor.read_record(path, KEY)["backbone"]), StoreError, said)
         return
 
     def load() -> None:
-        made = encoder_layers.again(None, "face", predictor.read_record(path, KEY)["backbone"])
+        made = encoder_layers.again(None.context("face"), predictor.read_record(path, KEY)["backbone"])
         predictor.load(path, KEY, settings, torch.device("cpu"), made)
 
     refused(load, StoreError, "want the network of its record, got another")

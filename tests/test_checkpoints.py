@@ -23,8 +23,8 @@ from affpipe.encoders.grada import network as grada
 from affpipe.encoders.qwen3vl import network as qwen3vl
 from affpipe.encoders.wavlm import network as wavlm
 from affpipe.faces import yolo
+from affpipe.jobs.fitting import fit
 from affpipe.media.sound import voice
-from affpipe.models.fit import fit
 from affpipe.models.predictor import model_path
 from affpipe.system.weights import checkpoint
 from affpipe.system.weights.convert import convert

@@ -107,7 +107,7 @@ BAD = {
     "a model named like a stage": ({"models": {"mouth": TRANSFORMER}}, ["models.mouth: the name is that of a stage or feature"]),
     "a model named like a feature": ({"models": {"mesh": TRANSFORMER}}, ["models.mesh: the name is that of a stage or feature"]),
     "one feature under two names": ({"features": {"m": {"encoder": "mesh"}}}, ["features.m: the same as features.mesh"]),
-    "WavLM at another rate": ({"audio": {"sample_rate_hz": 22050}}, ["features.wavlm: WavLM hears 16000 Hz", "22050"]),
+    "WavLM at another rate": ({"audio": {"sample_rate_hz": 22050}}, ["features.wavlm: wavlm hears 16000 Hz", "22050"]),
     "publishes an unknown model": ({"publish": "fusd"}, ["publish: want one of", "'fused'", "'fusd'"]),
     "a loss of nothing": (
         {"models": {"face": {"training": {"loss": {"va": {"valence_weight": 0, "arousal_weight": 0}}}}}},

@@ -13,11 +13,11 @@ from small_run import SETTINGS, Run
 from affpipe.core.axis import NEAREST, OBSERVED
 from affpipe.core.errors import InputError, SettingsError
 from affpipe.data import annotations
-from affpipe.jobs.apply import Job
-from affpipe.models import build as builders
 from affpipe.models import inputs as sequences
 from affpipe.models import predictor, workers
-from affpipe.models.fusions.cross_attention import CrossAttention
+from affpipe.models.fusions.cross_attention.network import CrossAttention
+from affpipe.models.table import MODELS as KINDS
+from affpipe.models.targets import row_labels
 from affpipe.plan import config
 from affpipe.results import publish
 
@@ -175,7 +175,7 @@ def plan(tmp_path_factory):
 
 def test_it_learns_and_writes_no_gate(plan):
     for item in plan.items("fused"):
-        with Job(plan, "fused", item).open("fused") as stream:
+        with plan.streams(item).open("fused") as stream:
             assert "gate" not in stream.names
             assert stream.attributes["extra"]["experts"] == []
             assert stream.rows().shape[1] == LEARNED["hidden"]
@@ -187,7 +187,7 @@ def test_a_frame_without_the_query_has_no_answer_of_its_own(plan):
     """What is published there is the nearest answer, not the zero of the model."""
     settings = plan.settings.models["fused"]
     item = next(i for i in plan.items("fused") if i.id == "c")
-    job = Job(plan, "fused", item)
+    job = plan.job("fused", item)
     sequence = sequences.read(job, settings)
     assert sequence.needed == "face"
     sequence.present[50:60, 0] = False
@@ -198,7 +198,7 @@ def test_a_frame_without_the_query_has_no_answer_of_its_own(plan):
     assert rows.gate is None
     assert (rows.prediction[50:60] == 0).all()
     assert (rows.prediction[:50] != 0).all()
-    _, known = sequences.labels(job, sequence, settings, "validation")
+    _, known = row_labels(job, sequence, settings, "validation")
     assert not known[50:60].any()  # nor is the model fitted or judged there
     mean = settings.model_copy(update={"query": "mean"})
     assert sequences.read(job, mean).needed is None
@@ -207,12 +207,12 @@ def test_a_frame_without_the_query_has_no_answer_of_its_own(plan):
 def test_frames_that_a_member_says_nothing_of_take_its_nearest_or_stay_masked(plan):
     settings = plan.settings.models["fused"]
     item = next(i for i in plan.items("fused") if i.id == "a")
-    with Job(plan, "voice", item).open("voice") as stream:
+    with plan.streams(item).open("voice") as stream:
         covered = np.zeros(200, bool)
         for start, end in zip(stream.start_s[stream.valid], stream.end_s[stream.valid], strict=True):
             covered |= (np.arange(200) / 25 >= start) & (np.arange(200) / 25 < end)
     assert 0 < covered.sum() < 200  # the last window is not retained
-    masked, filled = (sequences.read(Job(plan, "fused", item), settings.model_copy(update={"fill": f})) for f in ("none", "nearest"))
+    masked, filled = (sequences.read(plan.job("fused", item), settings.model_copy(update={"fill": f})) for f in ("none", "nearest"))
     assert (masked.present[:, 2] == covered).all()
     assert filled.present.all()
     last = np.flatnonzero(covered)[-1]
@@ -223,7 +223,7 @@ def test_frames_that_a_member_says_nothing_of_take_its_nearest_or_stay_masked(pl
 
 def test_a_member_that_a_stream_lacks_stays_masked_whatever_the_fill(plan):
     settings = plan.settings.models["fused"].model_copy(update={"fill": "nearest"})
-    silent = sequences.read(Job(plan, "fused", next(i for i in plan.items("fused") if i.id == "d")), settings)
+    silent = sequences.read(plan.job("fused", next(i for i in plan.items("fused") if i.id == "d")), settings)
     assert not silent.present[:, 2].any()
     assert silent.present[:, :2].all()
 
@@ -231,7 +231,7 @@ def test_a_member_that_a_stream_lacks_stays_masked_whatever_the_fill(plan):
 def test_it_is_built_as_its_settings_say(plan):
     settings = plan.settings.models["fused"]
     other = settings.model_copy(update={"query": "voice", "activation": "gelu", "dropout_on": "residual", "position_dropout": 0.1})
-    model = builders.model(other, dict.fromkeys(other.reads, 16), 2)
+    model = KINDS[other.kind].build(other, dict.fromkeys(other.reads, 16), 2)
     assert (model.query, model.context) == ("voice", "mean")
     assert isinstance(model.stack[0].feedforward[1], torch.nn.GELU)
     assert model.stack[0].dropout_on == "residual"

@@ -9,12 +9,12 @@ import torch
 from learnable import MODELS, entries, fit_and_apply, make_plan
 
 from affpipe.core.errors import ManifestError, StoreError
+from affpipe.core.item import Item
 from affpipe.data.manifest import Row
-from affpipe.jobs.apply import Context, Job
 from affpipe.models import crossfit
 from affpipe.models.predictor import read_record
 from affpipe.models.workers import fitted, stage
-from affpipe.plan.plan import Item, Plan
+from affpipe.plan.plan import Plan
 
 CPU = torch.device("cpu")
 
@@ -123,9 +123,9 @@ def test_no_training_stream_is_embedded_by_a_fit_that_saw_it(plan, model):
     assert seen[0] | seen[1] == {"a", "b"}
     assert not seen[0] & seen[1]
     for item in plan.items(model):
-        if not Job(plan, model, item).path.exists():  # no audio
+        if not plan.job(model, item).path.exists():  # no audio
             continue
-        with Job(plan, model, item).open(model) as stream:
+        with plan.streams(item).open(model) as stream:
             fold = stream.attributes["extra"]["fold"]
         if item.row.partition == "train":
             assert item.id not in seen[fold]
@@ -141,7 +141,7 @@ def test_a_fit_that_saw_a_stream_does_not_predict_it(plan, monkeypatch):
     with pytest.raises(
         StoreError, match=r"want the fit without fold \d, got one that learned from a, as its folds were others; run the"
     ) as found:
-        stage(Context(plan, "face"))(Job(plan, "face", item))
+        stage(plan.context("face"))(plan.job("face", item))
     assert found.value.damaged == plan.folder("face") / f"fold{1 - fold(plan, 'face', item)}/model.safetensors"
 
 
@@ -149,7 +149,7 @@ def test_the_fold_is_what_the_stream_was_made_with(plan):
     """The stored prediction of a training stream is that of the fit that left it out, and not that of the fit on all."""
     (item,) = [i for i in plan.items("face") if i.id == "a"]
     answers = {fold: answer(plan, item, fold) for fold in (None, plan.fold("face", item))}
-    with Job(plan, "face", item).open("face") as stream:
+    with plan.streams(item).open("face") as stream:
         stored = stream.rows("prediction")
     np.testing.assert_allclose(stored, answers[plan.fold("face", item)], atol=1e-6)
     assert np.abs(stored - answers[None]).max() > 1e-3
@@ -158,8 +158,8 @@ def test_the_fold_is_what_the_stream_was_made_with(plan):
 def answer(plan: Plan, item: Item, fold: int | None) -> np.ndarray:
     from affpipe.models import inputs, predictor
 
-    model, _ = fitted(plan, "face", fold, device=CPU)
-    sequence = inputs.read(Job(plan, "face", item), plan.settings.models["face"])
+    model, _ = fitted(plan.context("face"), fold, device=CPU)
+    sequence = inputs.read(plan.job("face", item), plan.settings.models["face"])
     return predictor.run(model, sequence, CPU).prediction.reshape(-1, 2)
 
 
@@ -168,11 +168,11 @@ def test_embeddings_of_a_fold_lie_in_the_space_of_the_fit_on_all(plan, model):
     """On streams that a fold's fit saw, mapped embeddings are near those of the fit on all; unmapped ones are not."""
     from affpipe.models import inputs, predictor
 
-    whole, _ = fitted(plan, model, None, device=CPU)
+    whole, _ = fitted(plan.context(model), None, device=CPU)
     for fold in (0, 1):
-        part, _ = fitted(plan, model, fold, device=CPU)
+        part, _ = fitted(plan.context(model), fold, device=CPU)
         (item,) = [i for i in plan.items(model) if i.row.partition == "train" and plan.fold(model, i) != fold]
-        sequence = inputs.read(Job(plan, model, item), plan.settings.models[model])
+        sequence = inputs.read(plan.job(model, item), plan.settings.models[model])
         target = predictor.run(whole, sequence, CPU).embedding[sequence.usable]
         mapped = predictor.run(part, sequence, CPU).embedding[sequence.usable]
         part.space = None
@@ -183,9 +183,9 @@ def test_embeddings_of_a_fold_lie_in_the_space_of_the_fit_on_all(plan, model):
 def test_rows_with_nothing_behind_them_have_no_part_in_the_map(plan):
     from affpipe.models import inputs
 
-    (whole, _), (part, _) = (fitted(plan, "voice", fold, device=CPU) for fold in (None, 0))
+    (whole, _), (part, _) = (fitted(plan.context("voice"), fold, device=CPU) for fold in (None, 0))
     (item,) = [i for i in plan.items("voice") if i.id == "a"]
-    sequence = inputs.read(Job(plan, "voice", item), plan.settings.models["voice"])
+    sequence = inputs.read(plan.job("voice", item), plan.settings.models["voice"])
     assert not sequence.usable.all()
     maps = []
     for rows in (np.ones(len(sequence), bool), sequence.usable.any(axis=1)):
@@ -197,7 +197,7 @@ def test_rows_with_nothing_behind_them_have_no_part_in_the_map(plan):
 
 def test_a_fold_without_the_fit_on_all_is_an_error_that_says_so(tmp_path):
     from affpipe.core.errors import StoreError
-    from affpipe.models.fit import fit
+    from affpipe.jobs.fitting import fit
 
     plan = make_plan(tmp_path, cross_fit=2)
     with pytest.raises(StoreError, match="want a fitted model, got no file"):

@@ -11,14 +11,13 @@ import pytest
 from learnable import entries, fit_and_apply, make_plan
 
 from affpipe.data.manifest import Row
-from affpipe.jobs.apply import Job
+from affpipe.jobs.fitting import fit
 from affpipe.models import predictor
-from affpipe.models.fit import fit
 from affpipe.models.predictor import model_path
-from affpipe.models.workers import frames_of, outputs
 from affpipe.plan.plan import Plan
 from affpipe.plan.settings import CrossValidation
 from affpipe.results import basis
+from affpipe.results.frames import frames_of, outputs
 from affpipe.store.streams import Header, Stream, write
 
 CROSS = {"folds": 2}
@@ -76,11 +75,11 @@ def test_every_model_has_folds_also_one_that_nothing_fuses(plan):
 def test_a_training_stream_is_predicted_by_the_fit_that_never_saw_it(plan):
     for model in ("face", "fused"):
         for id in ("a", "b"):
-            with Job(plan, model, item(plan, model, id)).open(model) as stream:
+            with plan.streams(item(plan, model, id)).open(model) as stream:
                 fold = stream.attributes["extra"]["fold"]
                 assert "folds" not in stream.names
             assert id in records(plan, model)[1 + fold]["validation"]
-        with Job(plan, model, item(plan, model, "c")).open(model) as stream:
+        with plan.streams(item(plan, model, "c")).open(model) as stream:
             assert stream.attributes["extra"]["fold"] is None
             assert stream.shape_of("folds") == (len(stream), 2, 2)
 
@@ -197,7 +196,7 @@ def test_what_is_used_is_no_part_of_the_model_but_of_the_run(plan):
         assert frames_of(own, "fused", item(own, "fused", "a"))[1].values["va"].shape == found[use][1].shape
     assert len({run for run, _ in found.values()}) == 3
     assert not np.array_equal(found["whole"][1], found["ensemble"][1])
-    with Job(plan, "fused", item(plan, "fused", "d")).open("fused") as stream:
+    with plan.streams(item(plan, "fused", "d")).open("fused") as stream:
         np.testing.assert_allclose(found["ensemble"][1], stream.rows("folds").mean(axis=1).clip(-1, 1), atol=1e-6)
 
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from affpipe.core.errors import InputError
-from affpipe.models.fusions.dcmmoe import DCMMOE
+from affpipe.models.fusions.dcmmoe.network import DCMMOE
 
 DIMS = {"face": 5, "behaviour": 3, "audio": 4}
 HIDDEN = 8

@@ -9,7 +9,8 @@ import pytest
 from affpipe.core.errors import SettingsError
 from affpipe.system import device
 
-CHOOSE = "import logging, os, sys; logging.basicConfig(level='INFO', format='%(message)s', stream=sys.stdout); from affpipe import device; "
+CHOOSE = "import logging, os, sys; logging.basicConfig(level='INFO', format='%(message)s', stream=sys.stdout); "
+CHOOSE += "from affpipe.system import device; "
 CHOOSE += "device.POLL_S = 0.05; device.choose(); print('has', os.environ['CUDA_VISIBLE_DEVICES'], flush=True); sys.stdin.read()"
 
 

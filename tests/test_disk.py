@@ -103,10 +103,11 @@ def test_a_file_that_is_being_written_is_not_swept_from_another_container(tmp_pa
 @pytest.mark.parametrize("first", ["import h5py", "import os; os.environ['HDF5_USE_FILE_LOCKING'] = 'TRUE'"])
 def test_a_stream_is_written_whatever_was_said_of_locks_before(tmp_path, first):
     code = (
-        f"{first}\nimport sys; from pathlib import Path; from fractions import Fraction; import numpy as np; from affpipe import store\n"
-        "header = store.Header('mesh', '0' * 12, 'one', '0' * 16, {}, 1, {}, Fraction(25)); t = np.arange(4.0)\n"
-        "store.write(Path(sys.argv[1]), header, values=t, start_s=t, end_s=t + 1, valid=t >= 0)\n"
-        "print(len(store.Stream(Path(sys.argv[1]))))"
+        f"{first}\nimport sys; from pathlib import Path; from fractions import Fraction; import numpy as np; \n"
+        "from affpipe.store import streams\n"
+        "header = streams.Header('mesh', '0' * 12, 'one', '0' * 16, {}, 1, {}, Fraction(25)); t = np.arange(4.0)\n"
+        "streams.write(Path(sys.argv[1]), header, values=t, start_s=t, end_s=t + 1, valid=t >= 0)\n"
+        "print(len(streams.Stream(Path(sys.argv[1]))))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "one.h5")], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("4\n", "")
@@ -115,7 +116,7 @@ def test_a_stream_is_written_whatever_was_said_of_locks_before(tmp_path, first):
 def test_a_part_of_a_live_writer_is_not_swept_and_one_of_a_killed_writer_is(tmp_path, monkeypatch):
     """The writer is a process of its own; the name of its host is ours, its number is nobody's here."""
     code = (
-        "import sys, time; from affpipe import disk; from pathlib import Path\n"
+        "import sys, time; from affpipe.system import disk; from pathlib import Path\n"
         "with disk.atomic(Path(sys.argv[1])): print(flush=True); time.sleep(600)"
     )
     writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "x")], stdout=subprocess.PIPE)
@@ -143,7 +144,7 @@ def test_another_pid_namespace_sees_no_writer_and_leaves_what_it_writes(tmp_path
     if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no PID namespaces here")
     code = (
-        "import sys; from pathlib import Path; from affpipe import disk\n"
+        "import sys; from pathlib import Path; from affpipe.system import disk\n"
         "(part,) = Path(sys.argv[1]).iterdir()\n"
         "print(disk.is_running(int(disk.PART.search(part.name)['pid'])))\n"
         "disk.sweep(part.parent)\n"
@@ -341,7 +342,7 @@ def test_a_lock_of_another_user_is_held_where_it_can_be_read_and_else_gone_on_wi
     lock.touch()
     lock.chmod(mode)
     code = (
-        "import os, sys; from affpipe import disk; from pathlib import Path\n"
+        "import os, sys; from affpipe.system import disk; from pathlib import Path\n"
         f"os.setuid({NOBODY})\n"
         "with disk.alone(Path(sys.argv[1])): print('inside', flush=True); sys.stdin.readline()"
     )

@@ -8,11 +8,12 @@ import torch
 from learnable import MODELS, entries, make_plan
 
 from affpipe.core.errors import AbsentError, SettingsError, WeightsError
-from affpipe.jobs.apply import Context, Job
+from affpipe.core.item import Item
+from affpipe.jobs.fitting import fit
 from affpipe.models import divergence, predictor, workers
-from affpipe.models.fit import Fit, fit
+from affpipe.models.fit import Fit
 from affpipe.models.predictor import Rows, model_path
-from affpipe.plan.plan import Item, Plan
+from affpipe.plan.plan import Plan
 
 
 def behaviour(tmp_path: Path, **training: object) -> Plan:
@@ -100,7 +101,7 @@ def test_a_model_that_gives_numbers_that_are_none_for_a_stream_fails_that_stream
         return rows
 
     monkeypatch.setattr(workers.models, "run", spoiled)
-    work, job = workers.stage(Context(plan, "behaviour")), Job(plan, "behaviour", item_of(plan, "d"))
+    work, job = workers.stage(plan.context("behaviour")), plan.job("behaviour", item_of(plan, "d"))
     with pytest.raises(WeightsError, match=f"behaviour: d: {said}; fit the model again"):
         work(job)
     assert not job.path.exists()
@@ -112,13 +113,13 @@ def test_where_the_mouth_filter_kept_no_window_the_reason_says_so_and_not_the_en
     plan = make_plan(tmp_path, models={"voice": voice}, publish="voice", vad={"model": vad})
     fit(plan, "voice", entries(plan))
     item = item_of(plan, "c")
-    speech = Job(plan, "speech", item)
+    speech = plan.job("speech", item)
     with speech.open("speech") as found:
         rows = {"values": np.zeros_like(found.rows()), "start_s": found.start_s, "end_s": found.end_s, "valid": found.valid}
         header = speech.header(found.fps, columns=("open_s", "coverage", "retained"))
     speech.write(header, **rows)
     with pytest.raises(AbsentError) as caught:
-        workers.stage(Context(plan, "voice"))(Job(plan, "voice", item))
+        workers.stage(plan.context("voice"))(plan.job("voice", item))
     count = len(rows["valid"])
     assert str(caught.value) == (
         f"c: want windows in which {who} speech, got none of {count} retained; lower speech.min_open_ratio, or set speech_only: never"

@@ -10,9 +10,10 @@ import pytest
 import torch
 from learnable import MODELS, entries, make_plan
 
+from affpipe.jobs.fitting import fit
 from affpipe.models import epochs, predictor
 from affpipe.models.epochs import BEST, LAST
-from affpipe.models.fit import Fit, Training, fit
+from affpipe.models.fit import Fit, Training
 from affpipe.models.predictor import model_path
 from affpipe.plan.plan import Plan
 

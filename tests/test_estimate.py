@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -15,20 +16,23 @@ from typer.testing import CliRunner
 from affpipe.cli import main
 from affpipe.core.errors import InputError, MediaError, WeightsError
 from affpipe.data.manifest import Row
-from affpipe.encoders import workers as feature_stages
+from affpipe.encoders.logmel.worker import logmel
+from affpipe.encoders.mesh.worker import mesh
+from affpipe.encoders.qwen3vl.spec import TEXT_TOKENS, tokens
+from affpipe.encoders.table import ENCODERS
 from affpipe.faces import workers as face_stages
+from affpipe.faces.stages import LANDMARK_BYTES
 from affpipe.jobs import durations, estimate, sizes
-from affpipe.jobs.apply import Context, Job
 from affpipe.jobs.doctor import examine
 from affpipe.jobs.durations import Length, Lengths
 from affpipe.media import workers as media_stages
 from affpipe.media.declared import declared
-from affpipe.models import build
+from affpipe.models.table import MODELS
 from affpipe.plan import config
 from affpipe.plan.plan import Plan
 from affpipe.plan.settings import Settings
+from affpipe.plan.stages import STAGES
 from affpipe.system.job_record import JobRecord
-from affpipe.system.weights import network_sizes as sizes_of
 from affpipe.system.weights.network_sizes import PUBLISHED, network
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,7 +113,7 @@ def test_the_large_network_takes_its_weights_and_its_tokens(tmp_path):
     """Qwen3-VL-4B in bfloat16: 8.9 GB of weights; at 448 x 256 8 x 112 tokens of video a segment, and more pixels take more of all."""
     plan = plan_of(ras(tmp_path), tmp_path, 4)
     small = plan_of(ras(tmp_path, features={"qwen": {"min_pixels": 1024, "max_pixels": 448 * 256}}), tmp_path, 4)
-    assert sizes.tokens(small, "qwen") == 8 * 112 + sizes.TEXT_TOKENS
+    assert tokens(small.settings.features["qwen"]) == 8 * 112 + TEXT_TOKENS
     assert 8.9e9 < sizes.gpu(small, "qwen") < sizes.gpu(plan, "qwen") < 2 * 8.9e9
     assert parts(small, same(small))["qwen"].seconds < parts(plan, same(plan))["qwen"].seconds
 
@@ -142,31 +146,31 @@ def test_disk_is_within_a_fifth_of_what_streams_take(tmp_path, monkeypatch, coun
     item, axis = plan.items("subject")[0], np.arange(count) / FPS
     ends, rng = axis + 1 / FPS, np.random.default_rng(0)
 
-    job = Job(plan, "frames", plan.items("frames")[0])
+    job = plan.job("frames", plan.items("frames")[0])
     video = {"width": 640, "height": 360, "audio": {"codec": "aac"}}
     every = np.ones(count, bool)
     shown = np.full((count, 1), 0.04, np.float32)
     job.write(job.header(Fraction(FPS), video=video), values=shown, start_s=axis, end_s=ends, valid=every)
     crop = rng.bytes(3000)
     face = {"track": 0, "score": 1.0, "detected": True, "box": np.array([9, 9, 99, 99]), "crop_box": np.array([0, 0, 99, 99]), "crop": crop}
-    job = Job(plan, "faces", plan.items("faces")[0])
+    job = plan.job("faces", plan.items("faces")[0])
     with job.writing(job.header(Fraction(FPS))) as out:
         face_stages._write(out, ({**face, "frame": i} for i in range(count)), job.axis())
-    face_stages.subject(Context(plan, "subject"))(Job(plan, "subject", item))
-    job = Job(plan, "landmarks", item)
+    face_stages.subject(plan.context("subject"))(plan.job("subject", item))
+    job = plan.job("landmarks", item)
     with job.writing(job.header(Fraction(FPS))) as out:
         for at in range(0, count, face_stages.BLOCK):
             block = slice(at, min(at + face_stages.BLOCK, count))
             points = rng.normal(100, 30, (block.stop - at, 478, 3)).astype(np.float32)
             out.append(values=points, start_s=axis[block], end_s=ends[block], valid=every[block])
     for name in ("mouth", "speech"):
-        getattr(face_stages, name)(Context(plan, name))(Job(plan, name, item))
-    feature_stages.mesh(Context(plan, "mesh"))(Job(plan, "mesh", item))
+        getattr(face_stages, name)(plan.context(name))(plan.job(name, item))
+    mesh(plan.context("mesh"))(plan.job("mesh", item))
     sound = rng.normal(0, 0.03, round(count / FPS * 16000)).astype(np.float32)  # noise: the least that FLAC can do with sound as loud
     monkeypatch.setattr(media_stages, "extract", lambda *_, **__: [sound])
-    media_stages.audio(Context(plan, "audio"))(Job(plan, "audio", plan.items("audio")[0]))
-    feature_stages.logmel(Context(plan, "log"))(Job(plan, "log", plan.items("log")[0]))
-    job = Job(plan, "face", item)
+    media_stages.audio(plan.context("audio"))(plan.job("audio", plan.items("audio")[0]))
+    logmel(plan.context("log"))(plan.job("log", plan.items("log")[0]))
+    job = plan.job("face", item)
     rows = {
         "values": np.zeros((count, 256), np.float16),
         "prediction": np.zeros((count, 2), np.float32),
@@ -323,7 +327,7 @@ def test_every_matrix_of_a_model_is_counted(tmp_path, change):
     for name, model in models.items():
         more = 2 if getattr(model, "inputs", "") == "embedding_and_prediction" else 0
         dims = {m: models[m].hidden + more for m in model.members} or {model.reads: sizes.feature_width(plan, model.reads)}
-        real = sum(p.numel() for p in build.model(model, dims, 2).parameters() if p.ndim > 1)
+        real = sum(p.numel() for p in MODELS[model.kind].build(model, dims, 2).parameters())
         encoder = 12 * 4 * 1024**2 if name == "wavlm_chunks" else 0  # its four trained layers of WavLM-Large, in round figures
         assert sizes.parameters(plan, name) == real + encoder, name
 
@@ -363,13 +367,17 @@ def test_the_command_adds_up(tmp_path):
 # ---- stages that the tables do not know -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["mesh", "wavlm", "transformer", "mouth", "faces mediapipe", "chunk_asp", "grada"])
+@pytest.mark.parametrize("kind", ["mesh", "wavlm", "transformer", "mouth", "faces", "chunk_asp", "grada"])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_a_stage_new_to_the_tables_is_unknown_and_no_traceback(tmp_path, monkeypatch, kind, device):
     """An encoder, model or stage that was added without a thought of the estimate, as the guides once had it."""
-    monkeypatch.delitem(estimate.ROW_S, kind)
-    for table in (sizes_of.USUAL, sizes_of.PUBLISHED):
-        monkeypatch.delitem(table, kind, raising=False)
+    for table, unknown in (
+        (STAGES, {"cost": None}),
+        (ENCODERS, {"cost": None, "row_bytes": None, "network": None}),
+        (MODELS, {"row_s": None}),
+    ):
+        if kind in table:
+            monkeypatch.setitem(table, kind, replace(table[kind], **unknown))
     mesh = {"features": {"mesh": {"encoder": "mesh"}}, "models": {"look": {"kind": "transformer", "reads": "mesh"}}}
     plan = plan_of(ras(tmp_path, device=device, faces={"detector": "mediapipe"}, **mesh), tmp_path, 4)
     found = parts(plan, same(plan))
@@ -430,4 +438,4 @@ def test_landmarks_of_streams_with_few_pictures_are_estimated_by_their_pictures(
     plan, length = Plan(settings, rows), Length(18000, 600.0, True, "declared")
     disk = {item.id: sizes.disk(plan, "landmarks", item, length) for item in plan.items("landmarks")}
     assert disk["one"] < 1e6
-    assert disk["many"] > 18000 * sizes.LANDMARK_BYTES  # a picture may lie in each chunk
+    assert disk["many"] > 18000 * LANDMARK_BYTES  # a picture may lie in each chunk

@@ -10,13 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from affpipe.models.fusions.cross_attention import CrossAttention
-from affpipe.models.fusions.dcmmoe import DCMMOE
-from affpipe.models.fusions.raav import RAAV
-from affpipe.models.heads.chunk_asp import ChunkHead
-from affpipe.models.heads.mamba import MambaBlock
-from affpipe.models.heads.mamba_ras2026 import Block
-from affpipe.models.heads.transformer import TransformerHead
+from affpipe.models.fusions.cross_attention.network import CrossAttention
+from affpipe.models.fusions.dcmmoe.network import DCMMOE
+from affpipe.models.fusions.raav.network import RAAV
+from affpipe.models.heads.chunk_asp.network import ChunkHead
+from affpipe.models.heads.mamba.network import MambaBlock
+from affpipe.models.heads.mamba.ras2026 import Block
+from affpipe.models.heads.transformer.network import TransformerHead
 from affpipe.system.compat import ensure_torchvision
 
 TOLERANCE = 1e-5

@@ -11,12 +11,13 @@ from test_training import rates
 
 from affpipe.core.errors import SettingsError
 from affpipe.core.tasks.metrics import va_scores
-from affpipe.jobs.apply import Job
-from affpipe.models import build, inputs, predictor
-from affpipe.models.fit import Callback, Fit, Windows, _labelled, _train, fit, precision
-from affpipe.models.inputs import Packed
+from affpipe.jobs.fitting import examples, fit
+from affpipe.models import inputs, predictor
+from affpipe.models.fit import Callback, Fit, Windows, _train, precision
 from affpipe.models.predictor import Predictor, model_path
+from affpipe.models.terms.build import training_loss
 from affpipe.models.training_settings import Training
+from affpipe.models.windows import Packed
 from affpipe.plan.config import parse
 from affpipe.plan.plan import Plan
 
@@ -54,14 +55,14 @@ class Watch(Callback):
 def watched(plan: Plan, name: str, scale: float = 1.0) -> tuple[Watch, Fit, Packed]:
     """One epoch of a fit whose loss is scaled, watched."""
     settings = plan.settings.models[name]
-    train = _labelled(plan, name, entries(plan), "train")
+    train = examples(plan, name, entries(plan), "train")
     packed = Packed([s.sequence for s in train], [(s.target, s.known) for s in train], settings)
     torch.manual_seed(0)
-    loss = build.loss(("va",), settings.training.loss, packed.target, packed.known)
+    loss = training_loss(("va",), settings.training.loss, packed.target, packed.known)
     model = Predictor(settings, inputs.widths([s.sequence for s in train]), outputs=2)
     module = Fit(model, settings, 0, ("va",), Scaled(loss, scale), name)
     watch = Watch()
-    validation = _labelled(plan, name, entries(plan), "validation")
+    validation = examples(plan, name, entries(plan), "validation")
     _train(module, Windows(packed, validation, len(packed), 0), plan.cache / "watched", CPU, watch)
     return watch, module, packed
 
@@ -149,7 +150,7 @@ def test_a_mixed_fit_computes_in_half_and_keeps_and_scores_in_single_precision(t
     model, _ = predictor.load(model_path(plan.folder("face")), plan.key("face"), settings, CPU)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     (item,) = [i for i in plan.items("face") if i.id == "c"]
-    job = Job(plan, "face", item)
+    job = plan.job("face", item)
     found = predictor.run(model, inputs.read(job, settings), CPU).prediction[:, 0]
     scores = va_scores(truth("c").round(4), found, np.ones(FRAMES, bool))
     assert record["best"]["validation_score"] == pytest.approx(scores["ccc"], abs=1e-5)
@@ -180,7 +181,7 @@ def test_the_score_of_frames_is_that_of_all_frames_after_smoothing(tmp_path, siz
     settings = plan.settings.models["behaviour"]
     model, _ = predictor.load(model_path(plan.folder("behaviour")), plan.key("behaviour"), settings, CPU)
     (item,) = [i for i in plan.items("behaviour") if i.id == "c"]
-    sequence = inputs.read(Job(plan, "behaviour", item), settings)
+    sequence = inputs.read(plan.job("behaviour", item), settings)
     raw = predictor.run(model, sequence, CPU).prediction[:, 0].astype(np.float64)
     frames_ = smoothed(on_frames(raw, sequence.start_s[:, 0], sequence.end_s[:, 0]), sizes)
     want = va_scores(truth("c").round(4), frames_, np.ones(FRAMES, bool))["ccc"]
@@ -204,7 +205,7 @@ def test_frames_without_a_window_of_sound_count_with_the_nearest_second(tmp_path
     settings = plan.settings.models["voice"]
     model, _ = predictor.load(model_path(plan.folder("voice")), plan.key("voice"), settings, CPU)
     (item,) = [i for i in plan.items("voice") if i.id == "c"]
-    sequence = inputs.read(Job(plan, "voice", item), settings)
+    sequence = inputs.read(plan.job("voice", item), settings)
     assert sequence.present[:, 0].tolist() == [True, True, False]
     raw = predictor.run(model, sequence.only(np.array([True, True, False])), CPU).prediction.astype(np.float64)
     start_s, end_s = sequence.start_s[:2].ravel(), sequence.end_s[:2].ravel()

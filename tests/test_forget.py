@@ -114,7 +114,7 @@ def run(tmp_path, monkeypatch) -> Run:
     made.index()
     publish(made.plan, made.entries)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("affpipe.jobs.run.plan_of", lambda paths: made.plan)
+    monkeypatch.setattr("affpipe.jobs.start.plan_of", lambda paths: made.plan)
     return made
 
 

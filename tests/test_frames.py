@@ -9,7 +9,7 @@ import pytest
 from affpipe.core.align import align, nearest, pool, sources
 from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis, frames_in, segments
 from affpipe.core.errors import InputError
-from affpipe.core.windows import merge, split
+from affpipe.models.windows import merge, split
 
 FPS = Fraction(25)
 

@@ -7,7 +7,7 @@ import pytest
 from limits import refused
 
 from affpipe.core.errors import SettingsError
-from affpipe.jobs import run
+from affpipe.jobs import start
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def plan(small_plan, tmp_path):
         f"{row.stream_id},{row.video},{part},{tmp_path}/labels.txt" for row, part in zip(plan.rows, ("train", "validation"), strict=True)
     ]
     manifest.write_text("\n".join(["stream_id,video,partition,va", *rows]) + "\n")
-    return run.plan_from(plan.settings.model_copy(update={"manifest": str(manifest), "data_root": ""}))
+    return start.plan_from(plan.settings.model_copy(update={"manifest": str(manifest), "data_root": ""}))
 
 
 def planted(whole: str) -> dict[str, str | bytes]:
@@ -41,23 +41,23 @@ CASES = list(planted("{}"))
 
 @pytest.mark.parametrize("case", CASES)
 def test_settings_that_are_not_those_of_their_name_are_refused_by_a_job_and_written_anew_by_the_workflow(plan, caplog, case):
-    path = run.freeze(plan.settings)
+    path = start.freeze(plan.settings)
     whole = path.read_text()
     content = planted(whole)[case]
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     refused(
-        lambda: run.frozen(path), SettingsError, f"{path}: want resolved settings, got", "run the workflow again, which writes them anew"
+        lambda: start.frozen(path), SettingsError, f"{path}: want resolved settings, got", "run the workflow again, which writes them anew"
     )
-    assert run.freeze(plan.settings) == path
+    assert start.freeze(plan.settings) == path
     assert f"{path}: not the settings that its name says; written anew" in caplog.text
     assert path.read_text() == whole
-    assert run.frozen(path).settings == plan.settings
+    assert start.frozen(path).settings == plan.settings
 
 
 def test_settings_that_are_as_they_should_be_stay_untouched(plan, caplog):
-    path = run.freeze(plan.settings)
+    path = start.freeze(plan.settings)
     before = path.stat()
-    assert run.freeze(plan.settings) == path
+    assert start.freeze(plan.settings) == path
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
     assert not caplog.text
     assert path.parent == Path(plan.settings.cache) / "settings"
@@ -65,16 +65,16 @@ def test_settings_that_are_as_they_should_be_stay_untouched(plan, caplog):
 
 def test_the_form_of_the_text_is_no_part_of_it(plan):
     """Sorted, in one line: the same settings."""
-    path = run.freeze(plan.settings)
+    path = start.freeze(plan.settings)
     path.write_text(json.dumps(json.loads(path.read_text()), sort_keys=True))
-    assert run.frozen(path).settings == plan.settings
+    assert start.frozen(path).settings == plan.settings
 
 
 def test_a_link_in_place_of_the_settings_is_replaced_and_its_target_left_alone(plan, tmp_path):
-    path = run.freeze(plan.settings)
+    path = start.freeze(plan.settings)
     path.unlink()
     (tmp_path / "mine").write_text("mine")
     path.symlink_to(tmp_path / "mine")
-    run.freeze(plan.settings)
+    start.freeze(plan.settings)
     assert not path.is_symlink()
     assert (tmp_path / "mine").read_text() == "mine"

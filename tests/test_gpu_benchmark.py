@@ -15,7 +15,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from affpipe.models.fusions.dcmmoe import DCMMOE
+from affpipe.models.fusions.dcmmoe.network import DCMMOE
 from benchmarks.gpu import arithmetic, qwen, rows, speech, visual
 from benchmarks.gpu.clock import Place
 from benchmarks.gpu.experts import Batched

@@ -15,13 +15,13 @@ from torch import nn
 from affpipe.core.errors import InputError, SettingsError, WeightsError
 from affpipe.data.demo.tiny_weights import _write_grada
 from affpipe.data.manifest import Row
-from affpipe.encoders import workers
 from affpipe.encoders.grada import network as grada
+from affpipe.encoders.grada import worker
 from affpipe.encoders.grada.network import Embedded, GradaNet, letterbox
 from affpipe.faces import crop as cropping
-from affpipe.jobs.apply import Context, Job
 from affpipe.plan.config import parse
 from affpipe.plan.plan import Plan
+from affpipe.store.item import Job
 from affpipe.store.streams import Stream
 from affpipe.system.compat import ensure_torchvision
 from affpipe.system.weights import records
@@ -353,7 +353,7 @@ def store(plan: Plan, boxes: list, row: list[int]) -> Job:
     s = plan.settings.faces
     cuts = [cropping.cut(FRAME, np.array(box, np.float32), s.crop_margin, s.crop_side) for box in boxes]
     n, times = len(boxes), np.arange(max(len(boxes), len(row))) / 25
-    faces = Job(plan, "faces", plan.item("faces", item))
+    faces = plan.job("faces", plan.item("faces", item))
     faces.write(
         faces.header(Fraction(25)),
         values=np.array(boxes, np.float32).reshape(n, 4),
@@ -363,11 +363,11 @@ def store(plan: Plan, boxes: list, row: list[int]) -> Job:
         crop_box=np.array([box for _, box in cuts], np.int32).reshape(n, 4),
         crop=[cropping.encode_jpeg(crop, s.jpeg_quality) for crop, _ in cuts],
     )
-    subject, seen = Job(plan, "subject", item), np.array(row) >= 0
+    subject, seen = plan.job("subject", item), np.array(row) >= 0
     values = np.where(seen[:, None], np.array(boxes, np.float32)[row], 0).astype(np.float32)
     own = times[: len(row)]
     subject.write(subject.header(Fraction(25)), values=values, start_s=own, end_s=own + 0.04, valid=seen, row=np.array(row, np.int64))
-    return Job(plan, "grada", item)
+    return plan.job("grada", item)
 
 
 @pytest.fixture
@@ -397,7 +397,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
 
 def run(plan: Plan, boxes: list, row: list[int]) -> Stream:
     job = store(plan, boxes, row)
-    workers.grada(Context(plan, "grada"))(job)
+    worker.grada(plan.context("grada"))(job)
     return Stream(job.path, key=plan.key("grada"), identity=job.item.identity)
 
 
@@ -459,7 +459,7 @@ def test_rows_are_frames_and_what_was_not_seen_is_zero(planned, seen, monkeypatc
     boxes, row = [BOXES["square"], BOXES["tall"], BOXES["wide"]], [2, -1, 0, 0, -1, -1, -1, 1]
     want = np.array([[(b[0] + b[2] - 1) / 2, (b[1] + b[3] - 1) / 2] for b in boxes])
     for size in (256, 2):  # of a block; with 2, one block has no face
-        monkeypatch.setattr(workers, "FACES", size)
+        monkeypatch.setattr(worker, "FACES", size)
         with run(planned(), boxes, row) as out:
             assert out.valid.tolist() == [r >= 0 for r in row]
             np.testing.assert_allclose(out.start_s, np.arange(8) / 25)

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 
 from affpipe.core.errors import InputError
 from affpipe.models.branches.blocks import Attention, AttentionLayer, AttentionStack, sinusoids
-from affpipe.models.heads import mamba
-from affpipe.models.heads.chunk_asp import ChunkHead
-from affpipe.models.heads.mamba import MambaBlock, MambaHead
-from affpipe.models.heads.mamba_ras2026 import Block, Ras2026Head
-from affpipe.models.heads.transformer import TransformerHead
+from affpipe.models.heads.chunk_asp.network import ChunkHead
+from affpipe.models.heads.mamba import network as mamba
+from affpipe.models.heads.mamba.network import MambaBlock, MambaHead
+from affpipe.models.heads.mamba.ras2026 import Block, Ras2026Head
+from affpipe.models.heads.transformer.network import TransformerHead
 
 DIM, HIDDEN = 6, 8
 PUBLIC_CODE = {

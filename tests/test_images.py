@@ -15,12 +15,11 @@ import yaml
 
 from affpipe.core.errors import InputError, ManifestError, MediaError, SettingsError
 from affpipe.data.manifest import Row
-from affpipe.encoders.workers import inner
-from affpipe.faces import images
+from affpipe.encoders.grada.worker import inner
+from affpipe.faces import crop, images
 from affpipe.faces.crop import cut, decode_jpeg, encode_jpeg
 from affpipe.faces.detect import MediaPipeDetector
 from affpipe.jobs import apply, workers
-from affpipe.jobs.apply import Job
 from affpipe.jobs.predict import predict
 from affpipe.media.picture.decode import frames as decode
 from affpipe.plan.config import overlay, parse
@@ -70,7 +69,7 @@ class Made:
 
     def open(self, name: str, stream: str) -> Stream:
         item = next(i for i in self.plan.items("subject") if i.id == stream)
-        return Job(self.plan, "subject", item).open(name)
+        return self.plan.streams(item).open(name)
 
 
 # ---- a folder ---------------------------------------------------------------------------------------------------------------------------
@@ -130,27 +129,27 @@ DAMAGED = {
 def test_what_does_not_decode_to_its_end_is_no_image(tmp_path, what, capfd):
     path = tmp_path / "1.jpg"
     path.write_bytes(DAMAGED[what])
-    assert images.read(path) is None
+    assert crop.read_square(path) is None
 
 
 @pytest.mark.parametrize("side", [8, 112, 400])
 def test_an_image_is_its_bytes_and_its_side(tmp_path, side):
     path = fill(tmp_path, 1, side=side) / "00001.jpg"
-    assert images.read(path) == (path.read_bytes(), side)
+    assert crop.read_square(path) == (path.read_bytes(), side)
 
 
 def test_a_grey_image_is_one_and_an_oblong_one_is_refused(tmp_path):
     grey, oblong = tmp_path / "1.jpg", tmp_path / "2.jpg"
     cv2.imwrite(str(grey), picture(1)[:, :, 0])
     cv2.imwrite(str(oblong), picture(1)[:96])
-    assert images.read(grey) == (grey.read_bytes(), 112)
+    assert crop.read_square(grey) == (grey.read_bytes(), 112)
     with pytest.raises(MediaError, match=r"2\.jpg: want a square image of a face, got 112x96; take the cropped and aligned images"):
-        images.read(oblong)
+        crop.read_square(oblong)
 
 
 def test_what_cannot_be_read_is_an_error_not_a_gap(tmp_path):
     (tmp_path / "00001.jpg").mkdir()
-    for use, path in ((images.read, tmp_path / "00001.jpg"), (images.fingerprint, tmp_path)):
+    for use, path in ((crop.read_square, tmp_path / "00001.jpg"), (images.fingerprint, tmp_path)):
         with pytest.raises(MediaError, match=r"00001\.jpg: want a readable file, got 'Is a directory'"):
             use(path)
 
@@ -242,7 +241,7 @@ def test_rows_have_the_form_of_those_that_are_detected(pair, film, tmp_path):
     entries: dict[str, dict[str, Entry]] = {}
     for name in ("frames", "faces"):
         entries[name] = apply.apply(plan, name, plan.items(name), entries, workers.start, lambda *_: None)
-    with made.open("faces", "pair_left") as ours, Job(plan, "faces", plan.items("faces")[0]).open("faces") as theirs:
+    with made.open("faces", "pair_left") as ours, plan.streams(plan.items("faces")[0]).open("faces") as theirs:
         assert len(theirs) == 0  # bars on grey
         assert ours.names == theirs.names
         for name in ours.names:

@@ -20,16 +20,17 @@ from test_jobs import Stage, apply, rows
 
 from affpipe.cli import main
 from affpipe.core.errors import AbsentError, InputError, MediaError, StoreError
+from affpipe.core.stage import Context
 from affpipe.data.importers import facts
 from affpipe.jobs import apply as jobs
 from affpipe.jobs import durations, predict
-from affpipe.jobs.apply import Context, Job, Worker
 from affpipe.jobs.doctor import videos as doctor_videos
 from affpipe.models.predictor import model_path
 from affpipe.plan.plan import Plan
 from affpipe.results.publish import record
 from affpipe.store import streams
 from affpipe.store.index import Entry
+from affpipe.store.item import Job, Worker
 from affpipe.system import disk, faults
 from affpipe.system.job_record import JobRecord
 

@@ -8,13 +8,15 @@ import pytest
 import yaml
 
 from affpipe.core.errors import AbsentError, MediaError, StoreError
+from affpipe.core.item import Item
+from affpipe.core.stage import Context
 from affpipe.data.manifest import Row
 from affpipe.jobs import apply as jobs
-from affpipe.jobs.apply import Context, Job, Worker
 from affpipe.plan.config import overlay, parse
-from affpipe.plan.plan import Item, Plan
+from affpipe.plan.plan import Plan
 from affpipe.store import streams
 from affpipe.store.index import Entry
+from affpipe.store.item import Job, Worker
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -258,15 +260,15 @@ def test_a_fusion_needs_the_frames(plan):
 
 def test_a_context_knows_the_settings_of_its_stage(plan):
     s = plan.settings
-    assert Context(plan, "audio").settings is s.audio
-    assert Context(plan, "wavlm").settings is s.features["wavlm"]
-    assert Context(plan, "fused").settings is s.models["fused"]
+    assert plan.context("audio").settings is s.audio
+    assert plan.context("wavlm").settings is s.features["wavlm"]
+    assert plan.context("fused").settings is s.models["fused"]
 
 
 def test_a_job_opens_only_what_its_key_and_identity_name(plan):
     apply(plan, "frames", Stage())
     a, b = plan.items("frames")[:2]
-    job = Job(plan, "audio", a)
+    job = plan.job("audio", a)
     assert job.has("frames")
     assert not job.has("faces")
     assert len(job.axis()) == 3
@@ -279,8 +281,8 @@ def test_a_job_opens_only_what_its_key_and_identity_name(plan):
 def test_random_weights_are_carried_to_whatever_reads_them(plan):
     item = plan.items("frames")[0]
     for name, random in (("frames", ()), ("faces", ("tiny-b", "tiny-a"))):
-        rows(Job(plan, name, item), random)
-    above = Job(plan, "subject", plan.item("subject", item))
+        rows(plan.job(name, item), random)
+    above = plan.job("subject", plan.item("subject", item))
     above.axis()
     assert above.random == ()
     with above.open("faces"):

@@ -13,8 +13,7 @@ from affpipe.core.tasks import pooling
 from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS, TASKS, slices, width
 from affpipe.data.manifest import Row
 from affpipe.jobs import apply, workers
-from affpipe.jobs.apply import Job
-from affpipe.models.inputs import frame_labels
+from affpipe.models.targets import frame_labels
 from affpipe.plan.config import parse
 from affpipe.plan.plan import Plan
 from affpipe.store.index import Entry
@@ -145,7 +144,7 @@ def plan(tmp_path):
         data = {"cache": str(tmp_path / "cache"), "features": {"mesh": {"encoder": "mesh"}}, "models": model, "publish": "face"}
         found = Plan(parse(data | {"tasks": ["va", "expr", "au"]} | more), rows)
         (video,) = found.items("frames")
-        job = Job(found, "frames", video)
+        job = found.job("frames", video)
         if not job.path.exists():
             times = np.arange(10) / 25
             job.write(
@@ -165,7 +164,7 @@ def test_row_i_of_a_file_is_frame_i(plan):
     own = plan()
     assert {id: e.status for id, e in run(own).items()} == {"a": "done"}  # b has no annotation, and so nothing to do
     (item,) = own.items("labels")
-    with Job(own, "labels", item).open("labels") as stream:
+    with own.streams(item).open("labels") as stream:
         values, known = stream.rows(), stream.rows("known")
         assert stream.attributes["columns"] == ["valence", "arousal", "expression", *ACTION_UNITS]
         assert stream.attributes["extra"]["files"] == {
@@ -185,7 +184,7 @@ def test_labels_of_a_run_are_those_of_its_tasks(plan):
     own = plan(tasks=["au"])
     run(own)
     item = next(i for i in own.items("face") if i.id == "a")
-    found = frame_labels(Job(own, "face", item))
+    found = frame_labels(own.job("face", item))
     assert list(found) == ["au"]
     assert found["au"][0].shape == (10, 12)
     assert own.key("labels") != plan().key("labels")

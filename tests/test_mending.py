@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from affpipe.core.errors import StoreError
-from affpipe.jobs import apply, run
-from affpipe.jobs.apply import Context, Job, Worker
+from affpipe.core.stage import Context
+from affpipe.jobs import apply
 from affpipe.plan.plan import Plan
 from affpipe.store import cache, streams
 from affpipe.store.index import Entry, write_index
+from affpipe.store.item import Job, Worker
 from affpipe.system import disk
 
 NAMES = ("a", "b", "c")
@@ -44,9 +45,9 @@ def frames_of(plan: Plan, id: str) -> Path:
 
 def read(plan: Plan) -> dict[str, Entry]:
     with cache.mending():
-        entries = run.read_entries(plan, ["frames"], ["rest000"])["frames"]
+        entries = apply.read_entries(plan, ["frames"], ["rest000"])["frames"]
         for item in plan.items("audio"):
-            with Job(plan, "audio", item).open("frames") as stream:
+            with plan.streams(item).open("frames") as stream:
                 stream.rows()
     return entries
 

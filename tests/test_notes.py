@@ -11,14 +11,14 @@ from small_run import SETTINGS, Run
 from typer.testing import CliRunner
 
 from affpipe.cli import main
+from affpipe.core.item import Item
 from affpipe.data.manifest import Row
 from affpipe.faces import workers as faces_stages
 from affpipe.jobs import predict as newvideo
-from affpipe.jobs.apply import Context, Job
 from affpipe.jobs.predict import Predicted
 from affpipe.media import workers as media_stages
 from affpipe.plan import config
-from affpipe.plan.plan import Item, Plan
+from affpipe.plan.plan import Plan
 from affpipe.results import notes
 from affpipe.results.notes import Note
 from affpipe.store import streams
@@ -32,8 +32,8 @@ def watched(folder: Path, video: Path, faces: list[tuple[int, int, str]]) -> tup
     settings = config.parse(SETTINGS | {"cache": str(folder / "cache"), "results": str(folder / "results")})
     plan = Plan(settings, [Row("x", video, "largest", "predict")])
     (item,) = plan.items("frames")
-    media_stages.frames(Context(plan, "frames"))(Job(plan, "frames", item))
-    job = Job(plan, "faces", item)
+    media_stages.frames(plan.context("frames"))(plan.job("frames", item))
+    job = plan.job("faces", item)
     axis = job.axis()
     rows = [face for face in faces if face[0] < len(axis)]
     frame = np.array([f for f, _, _ in rows], np.int64)
@@ -48,7 +48,7 @@ def watched(folder: Path, video: Path, faces: list[tuple[int, int, str]]) -> tup
         score=np.ones(len(rows), np.float32),
     )
     (stream,) = plan.items("subject")
-    faces_stages.subject(Context(plan, "subject"))(Job(plan, "subject", stream))
+    faces_stages.subject(plan.context("subject"))(plan.job("subject", stream))
     return plan, stream
 
 

@@ -53,10 +53,11 @@ sys.path.insert(0, sys.argv[1])
 
 
 def main():
-    from affpipe import config, newvideo, run
+    from affpipe.jobs import apply, fit, predict, publish, start
+    from affpipe.plan import config
     from affpipe.data.demo.clips import PAL, SQUARE, Clip, manifest_text
     from affpipe.data.demo.render import render
-    from affpipe.system.weights import tiny
+    from affpipe.data.demo import tiny_weights as tiny
 
     clips = (Clip("one", "train", 3, PAL, SQUARE), Clip("two", "validation", 3, PAL, SQUARE))
     Path("data_manifest.csv").write_text(manifest_text(clips))
@@ -64,16 +65,16 @@ def main():
     tiny._settle = lambda network, seed: None  # of GRADA: it takes longest of all, and here any numbers will do
     tiny.make_tiny(Path("weights"))
     settings = config.load([Path("config.yaml"), Path("offline.yaml")])
-    frozen = run.freeze(settings)
-    plan = run.plan_from(settings)
+    frozen = start.freeze(settings)
+    plan = start.plan_from(settings)
     for name in plan.names:
         if name in settings.models:
-            run.fit_model(frozen, name, Path(plan.fitted(name)), threads=1, progress=lambda *_: None)
+            fit.fit_model(frozen, name, Path(plan.fitted(name)), threads=1, progress=lambda *_: None)
         for index in plan.indexes(name):
-            run.apply_shard(frozen, Path(index), threads=1, progress=lambda stage, done, total: None)
-    run.publish_run(frozen, Path(plan.published()))
+            apply.apply_shard(frozen, Path(index), threads=1, progress=lambda stage, done, total: None)
+    publish.publish_run(frozen, Path(plan.published()))
     quiet = {"subject": "largest", "progress": lambda *_: None, "done": []}
-    newvideo.predict([Path("demo/videos/two.mp4")], Path("results/offline"), Path("out"), **quiet)
+    predict.predict([Path("demo/videos/two.mp4")], Path("results/offline"), Path("out"), **quiet)
 
     import numpy as np
     from test_yolo import network, save
@@ -81,7 +82,7 @@ def main():
 
     detector = YoloDetector(save(Path("yolo.pt"), network()))
     detector.detect([np.zeros((64, 64, 3), np.uint8)])
-    entries = run.read_entries(plan, plan.names, list(plan.shards))
+    entries = apply.read_entries(plan, plan.names, list(plan.shards))
     states = {name: sorted({e.status for e in own.values()}) for name, own in entries.items()}
     links = [name for _, name in socket.if_nameindex()]
     Path("done.json").write_text(json.dumps({"states": states, "links": links, "modules": sorted(sys.modules)}))

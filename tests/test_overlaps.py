@@ -18,7 +18,7 @@ from affpipe.data.importers import affwild2
 from affpipe.data.importers.make_manifest import make
 from affpipe.data.importers.manifest_check import Report, check
 from affpipe.data.overlaps import Member, Overlap
-from affpipe.jobs import run
+from affpipe.jobs import start
 from affpipe.jobs.doctor import examine
 
 HEAD = "stream_id,video,partition,va,subject,va_partition,expr_partition,expr,overlap"
@@ -61,7 +61,7 @@ def checked(folder: Path, media: str = "") -> Report:
 
 
 def planned(folder: Path):
-    return run.plan_of([folder / "my.yaml"])
+    return start.plan_of([folder / "my.yaml"])
 
 
 LEAK = "a,a.mp4,train,va.txt", "t,twin.mp4,validation,va.txt"
@@ -149,7 +149,7 @@ def test_a_test_that_was_fitted_on_or_chosen_by_is_a_warning_everywhere(folder, 
         assert report.warnings == [f"{m}: {video}: {text} ({where}: row 2 (a.mp4); test: row 3 (twin.mp4)); move one"]
     plan = planned(folder)  # it is not refused
     line = f"{video}: {text} ({where}: a (a.mp4); test: t (twin.mp4))"
-    assert run.caution(plan) == f"{m}: {line}; move one"
+    assert start.caution(plan) == f"{m}: {line}; move one"
     told = [f for f in examine.examine([folder / "my.yaml"], media=False) if f.check == "manifest" and f.level != "fine"]
     assert [(f.level, f.found, f.remedy) for f in told] == [("warning", line, "move one")]
 
@@ -157,9 +157,9 @@ def test_a_test_that_was_fitted_on_or_chosen_by_is_a_warning_everywhere(folder, 
 def test_a_run_is_started_with_the_first_such_test_and_a_count(folder):
     (folder / "more.mp4").write_bytes((folder / "b.mp4").read_bytes())
     given(folder, "a,a.mp4,train,va.txt", "t,twin.mp4,test", *REST, "m,more.mp4,test")
-    assert run.caution(planned(folder)).endswith("test: t (twin.mp4)); move one (and 1 more: see affpipe manifest check)")
+    assert start.caution(planned(folder)).endswith("test: t (twin.mp4)); move one (and 1 more: see affpipe manifest check)")
     given(folder, "a,a.mp4,train,va.txt,,,,,official", "t,twin.mp4,test,,,,,,official", *REST)
-    assert run.caution(planned(folder)) == ""
+    assert start.caution(planned(folder)) == ""
     assert checked(folder).warnings[0].endswith("; as official lists have it")
 
 

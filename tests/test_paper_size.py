@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from affpipe.models import build
-from affpipe.models.settings import ChunkModel, CrossAttentionModel, MambaModel, RAAVModel
+from affpipe.models.fusions.cross_attention.spec import CrossAttentionModel
+from affpipe.models.fusions.raav.spec import RAAVModel
+from affpipe.models.heads.chunk_asp.spec import ChunkModel
+from affpipe.models.heads.mamba.spec import MambaModel
+from affpipe.models.table import MODELS
 from affpipe.plan import config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,7 +48,7 @@ def rows(settings):
 
 def make(models, name):
     torch.manual_seed(0)
-    return build.model(models[name], dims(models, name), 2).train()
+    return MODELS[models[name].kind].build(models[name], dims(models, name), 2).train()
 
 
 def test_the_page_lists_every_model_of_the_recipe(models):

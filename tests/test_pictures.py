@@ -15,7 +15,6 @@ from affpipe.data.importers import facts, manifest_check
 from affpipe.faces import workers as face_stages
 from affpipe.faces.crop import decode_jpeg
 from affpipe.faces.detect import Detection
-from affpipe.jobs.apply import Context, Job
 from affpipe.jobs.doctor import videos
 from affpipe.media import workers as stages
 from affpipe.media.declared import declared
@@ -339,9 +338,9 @@ def test_the_stage_says_what_was_done_and_others_see_those_pictures(tmp_path, sm
     item = plan.items("frames")[0]
     write(item.row.video, [woven(i) for i in range(6)], options=INTERLACED, ratio=F(4, 3))
     plan = type(plan)(plan.settings, plan.rows)
-    job = Job(plan, "frames", plan.items("frames")[0])
+    job = plan.job("frames", plan.items("frames")[0])
     with caplog.at_level("INFO", "affpipe"):
-        stages.frames(Context(plan, "frames"))(job)
+        stages.frames(plan.context("frames"))(job)
     with Stream(job.path) as stream:
         video = stream.attributes["extra"]["video"]
     assert (video["width"], video["height"], video["stored_width"], video["pixel_ratio"], video["interlaced"]) == (128, 72, 96, "4/3", 6)
@@ -358,8 +357,8 @@ def test_stages_see_frames_at_the_times_of_the_axis(tmp_path, small_plan):
     avi = clips.write(tmp_path / "x.avi", count=20, options={"bf": "3"}, time_base=F(1, 25))
     item.row.video.write_bytes(avi.read_bytes())
     plan = type(plan)(plan.settings, plan.rows)
-    job = Job(plan, "frames", plan.items("frames")[0])
-    stages.frames(Context(plan, "frames"))(job)
+    job = plan.job("frames", plan.items("frames")[0])
+    stages.frames(plan.context("frames"))(job)
     got = list(pictures(job, job.axis(), np.array([3, 17])))
     assert [(i, t, clips.number(image)) for i, t, image in got] == [(3, 3 / 25, 3), (17, 17 / 25, 17)]
 
@@ -395,9 +394,9 @@ def test_boxes_and_crops_are_of_the_shown_picture(small_plan, monkeypatch):
     write(plan.items("frames")[0].row.video, [stored] * 4, ratio=F(2))
     plan = type(plan)(plan.settings, plan.rows)
     monkeypatch.setattr(face_stages, "_detector", lambda context: (Bright(), ()))
-    stages.frames(Context(plan, "frames"))(Job(plan, "frames", plan.items("frames")[0]))
-    job = Job(plan, "faces", plan.items("faces")[0])
-    face_stages.faces(Context(plan, "faces"))(job)
+    stages.frames(plan.context("frames"))(plan.job("frames", plan.items("frames")[0]))
+    job = plan.job("faces", plan.items("faces")[0])
+    face_stages.faces(plan.context("faces"))(job)
     with Stream(job.path) as stream:
         assert stream.rows() == pytest.approx(np.array([[60, 20, 100, 60]] * 4), abs=1)
         crop = decode_jpeg(stream.blob("crop", 0))

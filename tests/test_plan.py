@@ -13,15 +13,16 @@ from affpipe.core.errors import ManifestError, StoreError
 from affpipe.core.tasks.task import VA
 from affpipe.data import manifest
 from affpipe.media.identity import fingerprint
+from affpipe.models.table import MODELS
 from affpipe.plan import plan as planning
 from affpipe.plan.config import overlay, parse
-from affpipe.plan.plan import MODELS, STAGES, Plan, canonical, digest
-from affpipe.plan.settings import MEDIA_STAGES
+from affpipe.plan.plan import Plan, canonical, digest
+from affpipe.plan.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
 FEATURES, FITTED = ["mesh", "qwen3vl", "wavlm"], ["face", "behaviour", "voice", "fused"]
-ALL = [*(name for name in MEDIA_STAGES if name != "vad"), *FEATURES, *FITTED]
+ALL = [*(name for name in STAGES if name != "vad"), *FEATURES, *FITTED]
 ROWS = [
     ("one", "one", "", "train", "one"),
     ("two_left", "two", "left", "train", "two_left"),
@@ -168,10 +169,9 @@ def test_the_sample_rate_changes_what_hears_it(data):
 def test_each_revision_counts_in_its_key(data, monkeypatch):
     before = keys(data.plan())
     for stage in ("audio", "landmarks"):
-        level, reads, revision = STAGES[stage]
-        monkeypatch.setitem(STAGES, stage, (level, reads, revision + 1))
+        monkeypatch.setitem(STAGES, stage, replace(STAGES[stage], revision=STAGES[stage].revision + 1))
         assert data.plan().key(stage) != before[stage]
-    monkeypatch.setitem(MODELS, "mamba", 99)
+    monkeypatch.setitem(MODELS, "mamba", replace(MODELS["mamba"], revision=99))
     assert data.plan().key("behaviour") != before["behaviour"]
 
 
@@ -425,7 +425,7 @@ def test_planning_imports_nothing_heavy():
 
 def test_what_the_snakefile_imports_loads_no_network_library():
     heavy = tuple(m for m in HEAVY if m != "scipy")
-    code = f"import sys, affpipe.jobs.run; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, affpipe.jobs.start; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 
 from affpipe.cli import main
 from affpipe.core.errors import AffpipeError, InputError
-from affpipe.jobs import summary
+from affpipe.jobs import failures
 from affpipe.jobs.predict import predict
-from affpipe.jobs.runs import read_run
 from affpipe.results import ledger, published
 from affpipe.results import publish as publishing
 from affpipe.results.publish import publish
+from affpipe.results.runs import read_run
 from affpipe.results.submission import make_submission
 from affpipe.system import disk
 from affpipe.system.job_record import JobRecord
@@ -132,7 +132,7 @@ def test_the_ledger_of_a_stopped_run_is_its_own(run, tmp_path, monkeypatch):
     path = tmp_path / plan.record("mesh", shard)
     monkeypatch.chdir(tmp_path)
     record.write(path)
-    summary.stopped(plan)
+    failures.stopped(plan)
     assert content(out).keys() == {"failures.csv", "files.txt", "published/lock"}
     publish(plan, run.entries)
     assert {"failures.csv", "run.json"} <= content(out).keys()

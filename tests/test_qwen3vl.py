@@ -18,15 +18,16 @@ from affpipe.core.axis import FrameAxis, segments
 from affpipe.core.errors import InputError, WeightsError
 from affpipe.data.demo.tiny_weights import make_tiny
 from affpipe.data.manifest import Row
-from affpipe.encoders import workers
 from affpipe.encoders.qwen3vl import network as qwen3vl
+from affpipe.encoders.qwen3vl import worker
 from affpipe.encoders.qwen3vl.network import EMBEDDINGS, Behaviour
-from affpipe.encoders.settings import DATASETS
-from affpipe.jobs.apply import Context, Job
+from affpipe.encoders.qwen3vl.spec import QWEN3VL
+from affpipe.encoders.running import half
 from affpipe.media.picture import decode
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan
 from affpipe.store import streams
+from affpipe.store.item import Job
 from affpipe.store.streams import Stream
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +65,7 @@ def _alone(encoder: qwen3vl.Qwen3VL, clips) -> np.ndarray:
 
 
 def test_the_stream_offers_what_the_encoder_gives() -> None:
-    assert ("values", *EMBEDDINGS[1:]) == DATASETS["qwen3vl"]
+    assert ("values", *EMBEDDINGS[1:]) == QWEN3VL.offers
     assert EMBEDDINGS[0] == "multimodal_last"
 
 
@@ -404,7 +405,7 @@ def _worked(plan: Plan, batch_size: int) -> Job:
     section = plan.settings.features["qwen3vl"].model_copy(update={"batch_size": batch_size})
     plan.settings.features["qwen3vl"] = section
     (item,) = plan.items("qwen3vl")
-    axis, frames = _axis(), Job(plan, "frames", item)
+    axis, frames = _axis(), plan.job("frames", item)
     streams.write(
         frames.path,
         frames.header(axis.fps),
@@ -413,8 +414,8 @@ def _worked(plan: Plan, batch_size: int) -> Job:
         end_s=axis.ends_s,
         valid=np.ones(FRAMES, bool),
     )
-    job = Job(plan, "qwen3vl", item)
-    workers.qwen3vl(Context(plan, "qwen3vl"))(job)
+    job = plan.job("qwen3vl", item)
+    worker.qwen3vl(plan.context("qwen3vl"))(job)
     return job
 
 
@@ -438,7 +439,7 @@ def test_the_stream_holds_every_embedding_and_the_text(plan: Plan, tiny: Path) -
         np.testing.assert_array_equal(stream.end_s, cut[:, 1])
         assert stream.valid.all()
         assert stream.attributes["random"] == ["qwen3vl-tiny"]
-        for name, values in zip(DATASETS["qwen3vl"], want[:6], strict=True):
+        for name, values in zip(QWEN3VL.offers, want[:6], strict=True):
             rows = stream.rows(name)
             assert rows.dtype == np.float16
             np.testing.assert_allclose(rows, values, rtol=2e-3, atol=1e-3, err_msg=name)
@@ -451,7 +452,7 @@ def test_the_stage_pools_what_the_setting_says(plan: Plan) -> None:
         plan.settings.features["qwen3vl"] = plan.settings.features["qwen3vl"].model_copy(update={"visual_tokens": tokens})
         plan.key.cache_clear()
         with Stream(_worked(plan, batch_size=3).path) as stream:
-            streams.append({name: stream.rows(name) for name in DATASETS["qwen3vl"]} | {"key": stream.attributes["key"]})
+            streams.append({name: stream.rows(name) for name in QWEN3VL.offers} | {"key": stream.attributes["key"]})
     one, other = streams
     assert one.pop("key") != other.pop("key")
     for name in one:
@@ -461,10 +462,10 @@ def test_the_stage_pools_what_the_setting_says(plan: Plan) -> None:
 def test_a_value_beyond_float16_names_the_video() -> None:
     job = SimpleNamespace(name="behaviour", item=SimpleNamespace(id="clip7"))
     good = np.array([[65504.0, -1e-3]], np.float32)
-    assert workers._half(job, "visual_std", good).tolist() == [[65504.0, np.float16(-1e-3)]]
+    assert half(job, "visual_std", good).tolist() == [[65504.0, np.float16(-1e-3)]]
     for bad in (7e4, np.inf, np.nan):
         with pytest.raises(WeightsError, match=r"behaviour: clip7: want visual_std finite and within 65504, got (70000|inf|nan); fetch"):
-            workers._half(job, "visual_std", np.array([[1.0, bad]], np.float32))
+            half(job, "visual_std", np.array([[1.0, bad]], np.float32))
 
 
 def test_frames_are_let_go_when_no_later_segment_wants_them() -> None:
@@ -482,7 +483,7 @@ def test_frames_are_let_go_when_no_later_segment_wants_them() -> None:
             yield index, index / FPS, image
 
     cut = segments(axis.start_s, axis.end_s, length_s=4.0, hop_s=2.0)
-    got = list(workers._clips(fake, axis, cut, 16))
+    got = list(worker._clips(fake, axis, cut, 16))
     assert len(got) == len(cut) == 19
     assert all(clip.shape == (16, 2, 2, 3) for clip, _ in got)
     for (clip, times), (start, _) in zip(got, cut, strict=True):
@@ -496,6 +497,6 @@ def test_a_segment_within_a_gap_gets_the_frame_before_it() -> None:
         return ((i, 0.0, np.full((1, 1, 3), i, np.uint8)) for i in wanted.tolist())
 
     axis = FrameAxis(np.array([0.0, 1.0, 2.0, 9.0, 9.5]), 1)
-    got = list(workers._clips(see, axis, np.array([[0.0, 2.5], [3.0, 5.0], [5.0, 9.2], [9.2, 12.0]]), 16))
+    got = list(worker._clips(see, axis, np.array([[0.0, 2.5], [3.0, 5.0], [5.0, 9.2], [9.2, 12.0]]), 16))
     assert [clip[:, 0, 0, 0].tolist() for clip, _ in got] == [[0, 1, 2], [2], [3], [4]]
     assert [times.tolist() for _, times in got] == [[0.0, 1.0, 2.0], [2.0], [9.0], [9.5]]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from affpipe.core.errors import InputError
-from affpipe.models.fusions.raav import COMPAT, RAAV
+from affpipe.models.fusions.raav.network import COMPAT, RAAV
 
 DIMS = {"face": 5, "behaviour": 3, "audio": 4}
 FACE, BEHAVIOUR, AUDIO = range(3)

@@ -8,8 +8,8 @@ import pytest
 from small_run import TIMES, Run, T
 
 from affpipe.core.axis import NEAREST, NONE, OBSERVED
-from affpipe.models.workers import FramePredictions
 from affpipe.results import report
+from affpipe.results.frames import FramePredictions
 
 ALL = ("va", "expr", "au")
 

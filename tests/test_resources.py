@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from affpipe.core.stage import LIGHT, Need
+from affpipe.encoders.table import ENCODERS
+from affpipe.faces.stages import YOLO
 from affpipe.jobs import resources
-from affpipe.jobs.resources import FIT, LARGE_FIT, LIGHT, NETWORKS, Need
+from affpipe.models.part import FIT, LARGE_FIT
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan
 
@@ -33,7 +36,7 @@ def test_networks_and_models_ask_for_a_gpu_and_nothing_else_does():
 
 def test_faces_ask_for_one_where_their_detector_is_a_network():
     assert resources.of_apply(plan(device="cuda"), "faces") == LIGHT
-    assert resources.of_apply(plan(device="cuda", faces={"detector": "yolo"}), "faces") == NETWORKS["yolo"]
+    assert resources.of_apply(plan(device="cuda", faces={"detector": "yolo"}), "faces") == YOLO
 
 
 def test_several_videos_at_a_time_are_for_networks_on_a_gpu_that_decode_as_they_go():
@@ -52,7 +55,7 @@ def test_fits_that_hold_more_ask_for_more(model, need):
 
 def test_a_model_that_runs_an_encoder_within_itself_asks_for_what_that_asks():
     found = plan(models={"voice": {"cache_frozen": False, "standardise": False}})
-    assert resources.of_apply(found, "voice").mem_mb == NETWORKS["wavlm"].mem_mb
+    assert resources.of_apply(found, "voice").mem_mb == ENCODERS["wavlm"].needs.mem_mb
 
 
 def test_each_try_gets_half_as_much_again():

@@ -19,7 +19,6 @@ from affpipe.faces import workers as stages
 from affpipe.faces.crop import cut, encode_jpeg
 from affpipe.faces.subject import RULES, choose
 from affpipe.jobs import apply, workers
-from affpipe.jobs.apply import Context, Job
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan
 from affpipe.results.review.candidates import AMBIGUOUS, Faces, ambiguity, doubts, tracks, why
@@ -217,10 +216,10 @@ class Data:
 def _store(plan: Plan, item: Any, pieces: list[Piece]) -> None:
     found = faces(*pieces)
     times, fps = np.arange(T) / 10, Fraction(10)
-    job = Job(plan, "frames", item)
+    job = plan.job("frames", item)
     shown = {"start_s": times, "end_s": times + 0.1, "valid": np.ones(T, bool)}
     job.write(job.header(fps, video={"width": WIDTH}), values=np.full((T, 1), 0.1, np.float32), **shown)
-    job = Job(plan, "faces", item)
+    job = plan.job("faces", item)
     cuts = [cut(np.full((240, WIDTH, 3), 60 + 40 * t, np.uint8), box, 0.5, 64) for t, box in zip(found.track, found.box, strict=True)]
     job.write(
         job.header(fps),
@@ -465,7 +464,7 @@ def test_a_damaged_crop_names_its_file(data):
     plan = data.plan()
     item = next(i for i in plan.items("faces") if i.id == "clean")
     found = faces((0, 0, T, 100, 60))
-    job, n = Job(plan, "faces", item), len(found.frame)
+    job, n = plan.job("faces", item), len(found.frame)
     axis = {"start_s": np.arange(n) / 10, "end_s": np.arange(n) / 10, "valid": np.ones(n, bool)}
     more = {"frame": found.frame, "track": found.track, "score": found.score, "crop_box": np.tile(np.int32([0, 0, 9, 9]), (n, 1))}
     job.write(job.header(Fraction(10)), values=found.box, **axis, **more, crop=[b"no picture"] * n)
@@ -479,7 +478,7 @@ def test_the_stage_makes_what_the_sheet_shows(data, tracks, seen):
     data.decide(rivals=tracks)
     plan = data.curated()
     item = next(i for i in plan.items("subject") if i.id == "rivals")
-    stages.subject(Context(plan, "subject"))(Job(plan, "subject", item))
+    stages.subject(plan.context("subject"))(plan.job("subject", item))
     with streams.Stream(plan.stream("subject", item)) as stream:
         assert int(stream.valid.sum()) == seen
         assert stream.attributes["extra"]["tracks"] == [int(t) for t in tracks.split() if t != "none"]

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from affpipe.cli import main
 from affpipe.core.errors import StoreError
-from affpipe.jobs import runs
-from affpipe.jobs.run import freeze
+from affpipe.jobs.start import freeze
 from affpipe.plan.plan import Plan
+from affpipe.results import runs
 from affpipe.results.publish import publish
 from affpipe.store import cache as caches
 from affpipe.system import disk
@@ -66,7 +66,7 @@ class Checkout:
 
     def gc(self, *options: str) -> str:
         self.monkeypatch.chdir(self.folder)
-        self.monkeypatch.setattr("affpipe.jobs.run.plan_of", lambda paths: self.plan)
+        self.monkeypatch.setattr("affpipe.jobs.start.plan_of", lambda paths: self.plan)
         result = CliRunner().invoke(main.app, ["cache", "gc", "--yes", *options], catch_exceptions=False)
         assert result.exit_code == 0
         return result.output

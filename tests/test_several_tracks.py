@@ -281,13 +281,13 @@ def test_stages_take_one_track_and_say_which(tmp_path, caplog):
     assert {name: entry.status for name, entry in entries.items()} == dict.fromkeys(entries, "done")
     assert entries["frames"].rows == 30
     assert made(plan, "frames")["video"]["track"] == {"index": 1, "of": 2, "asked": False, "others": {"0": "is a still picture"}}
-    assert apply.Job(plan, "audio", plan.items("audio")[0]).video_track() == 1
+    assert plan.job("audio", plan.items("audio")[0]).video_track() == 1
     told = made(plan, "audio")["sound"]
     assert told["track"] == {"index": 1, "of": 2, "asked": False, "others": {"0": "is silent"}}
     assert told["faults"][0] == "took audio track 1 of 2 (0 is silent); `audio_track` names another"
     assert f"frames: {path}: took video track 1 of 2 (0 is a still picture)" in caplog.text
     assert f"audio: {path}: took audio track 1 of 2 (0 is silent)" in caplog.text
-    with apply.Job(plan, "frames", plan.items("frames")[0]).open("frames") as frames:
+    with plan.streams(plan.items("frames")[0]).open("frames") as frames:
         assert len(frames) == 30
     assert np.abs(streams.Sound(plan.stream("audio", plan.items("audio")[0]))[:]).max() == pytest.approx(0.8, abs=0.01)
 

@@ -12,7 +12,6 @@ from affpipe.data.manifest import Row
 from affpipe.faces import landmarks
 from affpipe.faces import workers as face_stages
 from affpipe.faces.detect import Detection
-from affpipe.jobs.apply import Context, Job
 from affpipe.media import workers as media_stages
 from affpipe.media.picture import decode
 from affpipe.plan.config import parse
@@ -39,7 +38,7 @@ def planned(tmp_path: Path, **sections) -> Plan:
 
 def frames(plan: Plan, count: int = FRAMES) -> None:
     """The stream `frames` of a video of so many frames."""
-    job, times = Job(plan, "frames", plan.items("frames")[0]), np.arange(count) / FPS
+    job, times = plan.job("frames", plan.items("frames")[0]), np.arange(count) / FPS
     header = job.header(Fraction(FPS), video={"width": 80, "height": 80})
     job.write(header, values=np.full((count, 1), 1 / FPS, np.float32), start_s=times, end_s=times + 1 / FPS, valid=np.ones(count, bool))
 
@@ -64,8 +63,8 @@ def found(plan: Plan, monkeypatch: pytest.MonkeyPatch, seen: set[int], decoded: 
     monkeypatch.setattr(decode, "frames", fake)
     monkeypatch.setattr(face_stages, "_detector", lambda context: (Detector(), ()))
     frames(plan)
-    job = Job(plan, "faces", plan.items("faces")[0])
-    face_stages.faces(Context(plan, "faces"))(job)
+    job = plan.job("faces", plan.items("faces")[0])
+    face_stages.faces(plan.context("faces"))(job)
     return Stream(job.path, key=plan.key("faces"), identity=job.item.identity)
 
 
@@ -98,7 +97,7 @@ def test_an_offset_moves_sound_later(tmp_path: Path, monkeypatch: pytest.MonkeyP
     models = {"voice": {"kind": "chunk_asp", "reads": "log"}}
     plan = planned(tmp_path, audio={"offset_s": 0.5}, features=features, models=models, publish="voice")
     frames(plan)
-    media_stages.audio(Context(plan, "audio"))(Job(plan, "audio", plan.items("audio")[0]))
+    media_stages.audio(plan.context("audio"))(plan.job("audio", plan.items("audio")[0]))
     axis, how = asked[0]
     np.testing.assert_allclose(axis.times_s, np.arange(FRAMES) / FPS)
     assert how["offset_s"] == 0.5
@@ -110,17 +109,17 @@ def test_an_offset_moves_sound_later(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_file_that_a_person_put_there_is_recorded_and_must_stay(tmp_path: Path) -> None:
     plan, weights = planned(tmp_path), tmp_path / "weights/mine"
     with pytest.raises(WeightsError, match=r"want weights, got nothing; put the file there, run `affpipe weights fetch mine`"):
-        checkpoint(Context(plan, "grada"))
+        checkpoint(plan.context("grada"))
     weights.parent.mkdir()
     weights.write_bytes(b"one")
-    assert checkpoint(Context(plan, "grada")) == checkpoint(Context(plan, "grada")) == (weights, ())
+    assert checkpoint(plan.context("grada")) == checkpoint(plan.context("grada")) == (weights, ())
     assert json.loads((plan.cache / "weights/mine.json").read_text())["name"] == "mine"
     weights.write_bytes(b"two")
     with pytest.raises(WeightsError, match="want sha256"):
-        checkpoint(Context(plan, "grada"))
+        checkpoint(plan.context("grada"))
     weights.with_name("mine.affpipe-weights.json").unlink()
     with pytest.raises(WeightsError, match="want the weights mine that this cache began with, got others"):
-        checkpoint(Context(plan, "grada"))
+        checkpoint(plan.context("grada"))
 
 
 def with_revision(plan: Plan, revision: str | None) -> Plan:
@@ -138,24 +137,24 @@ def test_replaced_weights_are_used_under_their_old_name_by_stating_their_revisio
         weights.with_name("mine.affpipe-weights.json").unlink(missing_ok=True)
         digests[content] = record(weights, name="mine", source="a test").digest
         stated = with_revision(plan, digests[content][:12])
-        assert checkpoint(Context(stated, "grada")) == (weights, ())
+        assert checkpoint(stated.context("grada")) == (weights, ())
         if content == "one":
-            checkpoint(Context(plan, "grada"))
+            checkpoint(plan.context("grada"))
     first, second = (digests[content][:12] for content in ("one", "two"))
     old, new = with_revision(plan, first), with_revision(plan, second)
     assert len({p.key(name) for p in (plan, old, new) for name in ("grada", "face")}) == 6
     with pytest.raises(WeightsError, match=rf'began with, got others; give .* or state them: weights_revision: "{second}"') as e:
-        checkpoint(Context(plan, "grada"))
+        checkpoint(plan.context("grada"))
     assert "\n" not in str(e.value)
     with pytest.raises(WeightsError, match=rf"mine: want weights of weights_revision {first}, got {second}; put those there") as e:
-        checkpoint(Context(old, "grada"))
+        checkpoint(old.context("grada"))
     assert "\n" not in str(e.value)
-    checkpoint(Context(with_revision(plan, digests["two"]), "grada"))  # the whole digest will do
+    checkpoint(with_revision(plan, digests["two"]).context("grada"))  # the whole digest will do
     pin = plan.cache / f"weights/mine@{second}.json"
     assert json.loads(pin.read_text())["digest"] == digests["two"]
     pin.write_text(json.dumps({"name": "mine", "digest": digests["one"]}))  # as if others had come under that revision
     with pytest.raises(WeightsError, match="that this cache began with, got others"):
-        checkpoint(Context(new, "grada"))
+        checkpoint(new.context("grada"))
 
 
 def test_a_commit_is_a_revision_and_holds_the_bytes_that_came_first_under_it(tmp_path: Path) -> None:
@@ -164,14 +163,14 @@ def test_a_commit_is_a_revision_and_holds_the_bytes_that_came_first_under_it(tmp
     (folder / "x.pth").write_bytes(b"one")
     record(folder, name="mine", source="the hub", revision=commit)
     stated = with_revision(plan, commit)
-    assert checkpoint(Context(stated, "grada")) == (folder, ())
+    assert checkpoint(stated.context("grada")) == (folder, ())
     with pytest.raises(WeightsError, match=f"want weights of weights_revision {'f' * 40}, got {commit}; put those there"):
-        checkpoint(Context(with_revision(plan, "f" * 40), "grada"))
+        checkpoint(with_revision(plan, "f" * 40).context("grada"))
     (folder / "x.pth").write_bytes(b"two")
     (folder / "affpipe-weights.json").unlink()
     record(folder, name="mine", source="the hub", revision=commit)
     with pytest.raises(WeightsError, match="want the weights mine that this cache began with, got others"):
-        checkpoint(Context(stated, "grada"))
+        checkpoint(stated.context("grada"))
 
 
 @pytest.mark.parametrize(
@@ -215,9 +214,9 @@ def test_a_folder_wants_a_record_which_says_whether_it_is_random(tmp_path: Path)
     folder.mkdir(parents=True)
     (folder / "x.pth").write_bytes(b"one")
     with pytest.raises(WeightsError, match=r"has no affpipe-weights\.json"):
-        checkpoint(Context(plan, "grada"))
+        checkpoint(plan.context("grada"))
     record(folder, name="mine", source="a test", random=True)
-    assert checkpoint(Context(plan, "grada")) == (folder, ("mine",))
+    assert checkpoint(plan.context("grada")) == (folder, ("mine",))
 
 
 def test_another_face_mesh_under_the_same_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,12 +226,12 @@ def test_another_face_mesh_under_the_same_name_is_refused(tmp_path: Path, monkey
         (tmp_path / folder / "mesh.task").write_text(folder)
     mesh, models = {"mesh": {"encoder": "mesh"}}, {"face": {"kind": "transformer", "reads": "mesh"}}
     plans = [planned(tmp_path, features=mesh, models=models, landmarks={"model": str(tmp_path / f / "mesh.task")}) for f in ("one", "two")]
-    face_stages.landmarks(Context(plans[0], "landmarks"))
+    face_stages.landmarks(plans[0].context("landmarks"))
     with pytest.raises(WeightsError, match=r"want the weights mesh\.task that this cache began with, got others"):
-        face_stages.landmarks(Context(plans[1], "landmarks"))
+        face_stages.landmarks(plans[1].context("landmarks"))
     known = read_record(tmp_path / "two/mesh.task")
     stated = {"model": str(tmp_path / "two/mesh.task"), "weights_revision": known.digest[:16]}
-    face_stages.landmarks(Context(planned(tmp_path, features=mesh, models=models, landmarks=stated), "landmarks"))
+    face_stages.landmarks(planned(tmp_path, features=mesh, models=models, landmarks=stated).context("landmarks"))
     stated["weights_revision"] = "0123456789ab"
     with pytest.raises(WeightsError, match="want weights of weights_revision 0123456789ab"):
-        face_stages.landmarks(Context(planned(tmp_path, features=mesh, models=models, landmarks=stated), "landmarks"))
+        face_stages.landmarks(planned(tmp_path, features=mesh, models=models, landmarks=stated).context("landmarks"))

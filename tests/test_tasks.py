@@ -12,23 +12,25 @@ from affpipe.core.tasks import decoding, smoothing
 from affpipe.core.tasks.metrics import scores
 from affpipe.core.tasks.task import TASKS
 from affpipe.data.annotations import write_labels, write_predictions
-from affpipe.jobs.apply import Context, Job
-from affpipe.models import build, inputs, predictor, selection
-from affpipe.models.fit import fit
+from affpipe.jobs.fitting import fit
+from affpipe.models import inputs, predictor, selection
 from affpipe.models.predictor import model_path
 from affpipe.models.settings import Decode
+from affpipe.models.targets import row_labels
+from affpipe.models.terms.build import training_loss
 from affpipe.models.training_settings import Loss
-from affpipe.models.workers import frames_of, outputs, stage
+from affpipe.models.workers import stage
 from affpipe.plan.plan import Plan
+from affpipe.results.frames import frames_of, outputs
 
 ALL = ("va", "expr", "au")
 CPU = torch.device("cpu")
 
 
 def apply(plan: Plan, name: str) -> None:
-    work = stage(Context(plan, name))
+    work = stage(plan.context(name))
     for item in plan.items(name):
-        work(Job(plan, name, item))
+        work(plan.job(name, item))
 
 
 def face_alone(folder: Path, **more) -> Plan:
@@ -66,7 +68,7 @@ def test_a_model_of_all_tasks_learns_each(fitted):
 def test_frames_are_decoded_from_the_outputs_of_their_task(fitted):
     (item,) = [i for i in fitted.items("face") if i.id == "d"]
     _, found = frames_of(fitted, "face", item)
-    with Job(fitted, "face", item).open("face") as stream:
+    with fitted.streams(item).open("face") as stream:
         raw, thresholds = outputs(stream, ALL, "whole")
     np.testing.assert_allclose(found.values["va"], np.clip(raw[:, :2], -1, 1), atol=1e-6)
     np.testing.assert_array_equal(found.values["expr"][:, 0], raw[:, 2:10].argmax(axis=1))
@@ -80,7 +82,7 @@ def test_thresholds_are_those_of_the_validation_rows_alone(fitted):
     record = predictor.read_record(model_path(fitted.folder("face")), fitted.key("face"))
     model, _ = predictor.load(model_path(fitted.folder("face")), fitted.key("face"), fitted.settings.models["face"], CPU)
     (item,) = [i for i in fitted.items("face") if i.id == "c"]  # the one of partition validation
-    job = Job(fitted, "face", item)
+    job = fitted.job("face", item)
     raw = predictor.run(model, inputs.read(job, fitted.settings.models["face"]), CPU).prediction.reshape(-1, 22)
     want = decoding.best_thresholds(decoding.sigmoid(raw[:, 10:]), units("c"), np.ones(FRAMES, bool))
     np.testing.assert_allclose(record["thresholds"], want, atol=1e-12)
@@ -109,8 +111,8 @@ def test_a_task_is_fitted_as_if_it_were_alone_where_the_other_has_no_labels(tmp_
     """Expressions beside valence and arousal without any label: the same loss as expressions alone, and no gradient from what is absent."""
     target = np.concatenate([np.full((5, 1, 2), np.nan), classes("a")[:5, None]], axis=-1)
     known = np.stack([np.zeros((5, 1), bool), np.ones((5, 1), bool)], axis=-1)
-    both = build.loss(("va", "expr"), Loss(), np.nan_to_num(target), known)
-    alone = build.loss(("expr",), Loss(), target[..., 2:], known[..., 1:])
+    both = training_loss(("va", "expr"), Loss(), np.nan_to_num(target), known)
+    alone = training_loss(("expr",), Loss(), target[..., 2:], known[..., 1:])
     raw = torch.randn(5, 1, 10, generator=torch.Generator().manual_seed(0), requires_grad=True)
     first = both(raw, torch.from_numpy(target).float(), torch.from_numpy(known))
     second = alone(raw[..., 2:], torch.from_numpy(target[..., 2:]).float(), torch.from_numpy(known[..., 1:]))
@@ -123,14 +125,14 @@ def test_a_task_is_fitted_as_if_it_were_alone_where_the_other_has_no_labels(tmp_
 def test_weights_of_classes_and_units_come_from_the_training_labels():
     expr = np.array([0] * 90 + [3] * 10, float)[:, None, None]
     settings = Loss.model_validate({"expr": {"kind": "focal", "class_weights": "effective_number", "beta": 0.9}})
-    weights = build.loss(("expr",), settings, expr, np.ones((100, 1, 1), bool)).losses["expr"].class_weights
+    weights = training_loss(("expr",), settings, expr, np.ones((100, 1, 1), bool)).losses["expr"].class_weights
     want = np.array([(1 - 0.9) / (1 - 0.9**n) for n in (90, 10)])
     np.testing.assert_allclose(weights[[0, 3]], want / want.mean(), rtol=1e-5)
     assert (weights[[1, 2, 4, 5, 6, 7]] == 0).all()
     au = np.zeros((100, 1, 12))
     au[:20, 0, 1] = 1
     settings = Loss.model_validate({"au": {"positive_weights": "balanced"}})
-    weights = build.loss(("au",), settings, au, np.ones((100, 1, 1), bool)).losses["au"].positive_weights
+    weights = training_loss(("au",), settings, au, np.ones((100, 1, 1), bool)).losses["au"].positive_weights
     assert weights[[0, 1]].tolist() == [1, 4]
 
 
@@ -149,9 +151,9 @@ def test_labels_count_in_the_partition_of_their_task(tmp_path):
     write_labels_of(plan)
     settings = plan.settings.models["face"]
     for item in (i for i in plan.items("face") if i.id != "d"):
-        job = Job(plan, "face", item)
+        job = plan.job("face", item)
         sequence = inputs.read(job, settings)
-        known = {p: inputs.labels(job, sequence, settings, p)[1].any(axis=(0, 1)).tolist() for p in ("train", "validation")}
+        known = {p: row_labels(job, sequence, settings, p)[1].any(axis=(0, 1)).tolist() for p in ("train", "validation")}
         assert (
             known
             == {

@@ -12,24 +12,27 @@ from learnable import FPS, FRAMES, MODELS, entries, fit_and_apply, make_plan, tr
 
 from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis
 from affpipe.core.errors import AbsentError, ManifestError, StoreError
+from affpipe.core.item import Item
 from affpipe.core.tasks.metrics import va_scores
-from affpipe.core.windows import split
 from affpipe.data.annotations import write_labels
-from affpipe.jobs.apply import Context, Job
-from affpipe.models import build, predictor
+from affpipe.jobs.fitting import fit
 from affpipe.models import inputs as sequences
-from affpipe.models.fit import Fit, fit, groups, schedule
-from affpipe.models.inputs import Packed
+from affpipe.models import predictor
+from affpipe.models.fit import Fit, groups, schedule
+from affpipe.models.fusions.raav.spec import RAAVModel
 from affpipe.models.predictor import Predictor, model_path
-from affpipe.models.settings import RAAVModel
+from affpipe.models.targets import row_labels
+from affpipe.models.terms.build import training_loss
 from affpipe.models.training_settings import Loss, Smooth, Training, VALoss
-from affpipe.models.workers import fitted, frames_of, stage, to_frames
-from affpipe.plan.plan import Item, Plan
+from affpipe.models.windows import Packed, split, windows
+from affpipe.models.workers import fitted, stage
+from affpipe.plan.plan import Plan
+from affpipe.results.frames import frames_of, to_frames
 
 
 def labels_of(plan: Plan, item: Item, sequence: sequences.Sequence, model: str = "face") -> tuple[np.ndarray, np.ndarray]:
     """Target (R, C, 2) and known (R, C, 1) of a model's input."""
-    return sequences.labels(Job(plan, model, item), sequence, plan.settings.models[model], item.row.partition)
+    return row_labels(plan.job(model, item), sequence, plan.settings.models[model], item.row.partition)
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def test_the_whole_chain_learns_what_is_there_to_learn(plan):
     fit_and_apply(plan)
     (item,) = [i for i in plan.items("fused") if i.id == "c"]
     for name, least in {"face": 0.9, "fused": 0.9}.items():
-        job = Job(plan, name, item)
+        job = plan.job(name, item)
         with job.open(name) as stream:
             found = to_frames(stream, job.axis(), ("va",), plan.settings.models[name])
         assert va_scores(truth("c"), found.values["va"], found.valid)["ccc"] > least
@@ -52,7 +55,7 @@ def test_the_whole_chain_learns_what_is_there_to_learn(plan):
 def test_a_stream_without_audio_is_fused_from_the_rest(plan):
     fit_and_apply(plan)
     (item,) = [i for i in plan.items("fused") if i.id == "d"]
-    with Job(plan, "fused", item).open("fused") as stream:
+    with plan.streams(item).open("fused") as stream:
         gate, experts = stream.rows("gate"), stream.attributes["extra"]["experts"]
         assert stream.valid.all()
         assert np.isfinite(stream.rows("prediction")).all()
@@ -102,7 +105,7 @@ def test_the_best_epoch_is_kept(plan):
     assert record["best"]["validation_score"] == max(c["validation_score"] for c in record["curves"])
     model, _ = predictor.load(model_path(plan.folder("face")), plan.key("face"), plan.settings.models["face"], torch.device("cpu"))
     (item,) = [i for i in plan.items("face") if i.id == "c"]
-    sequence = sequences.read(Job(plan, "face", item), plan.settings.models["face"])
+    sequence = sequences.read(plan.job("face", item), plan.settings.models["face"])
     target, known = labels_of(plan, item, sequence)
     rows = predictor.run(model, sequence, torch.device("cpu"))
     score = va_scores(target.reshape(-1, 2), rows.prediction.reshape(-1, 2), known.ravel())["ccc"]
@@ -111,7 +114,7 @@ def test_the_best_epoch_is_kept(plan):
 
 def test_standardisation_uses_observed_rows_of_the_training_streams(plan):
     settings = plan.settings.models["face"]
-    read_all = [sequences.read(Job(plan, "face", i), settings) for i in plan.items("face") if i.row.partition == "train"]
+    read_all = [sequences.read(plan.job("face", i), settings) for i in plan.items("face") if i.row.partition == "train"]
     model = Predictor(settings, {"mesh": 6}, outputs=2)
     model.measure(read_all)
     rows = np.concatenate([s.inputs["mesh"] for s in read_all]).astype(np.float64)
@@ -141,7 +144,7 @@ def test_a_window_that_is_not_present_is_not_heard(plan):
 def test_audio_windows_give_a_row_a_second_and_drop_what_was_not_retained(plan):
     settings = plan.settings.models["voice"]
     (item,) = [i for i in plan.items("voice") if i.id == "a"]
-    sequence = sequences.read(Job(plan, "voice", item), settings)
+    sequence = sequences.read(plan.job("voice", item), settings)
     assert sequence.start_s[1].tolist() == [2.0, 3.0, 4.0, 5.0]
     assert sequence.end_s.max() == pytest.approx(8.0)
     assert sequence.present[:, 0].tolist() == [True, True, False]
@@ -154,7 +157,7 @@ def test_audio_windows_give_a_row_a_second_and_drop_what_was_not_retained(plan):
 def test_packed_windows_are_those_of_their_streams(plan, length):
     settings = plan.settings.models["face"].model_copy(update={"window": length, "stride": 20})
     items = [i for i in plan.items("face") if i.row.partition == "train"]
-    read_all = [sequences.read(Job(plan, "face", i), settings) for i in items]
+    read_all = [sequences.read(plan.job("face", i), settings) for i in items]
     targets = [labels_of(plan, i, s) for s, i in zip(read_all, items, strict=True)]
     second = read_all[1].inputs["mesh"].copy()
     packed = Packed(read_all, targets, settings)
@@ -171,7 +174,7 @@ def test_packed_windows_are_those_of_their_streams(plan, length):
 def test_a_short_stream_is_padded_and_masked(plan):
     settings = plan.settings.models["face"].model_copy(update={"window": 300})
     (item,) = [i for i in plan.items("face") if i.id == "a"]
-    long = sequences.read(Job(plan, "face", item), settings)
+    long = sequences.read(plan.job("face", item), settings)
     short = long.only(np.arange(FRAMES) < 120)
     target, known = labels_of(plan, item, long)
     batch = Packed([short, long], [(target[:120], known[:120]), (target, known)], settings)[[0, 1]]
@@ -227,7 +230,7 @@ def test_members_are_half_as_large_where_that_loses_nothing(plan):
     """One row a frame is its stored value; the mean of two that overlap is none."""
     fit_and_apply(plan, ("face", "behaviour", "voice"))
     settings = plan.settings.models["fused"]
-    found = {i.id: sequences.read(Job(plan, "fused", i), settings) for i in plan.items("fused")}
+    found = {i.id: sequences.read(plan.job("fused", i), settings) for i in plan.items("fused")}
     assert {name: values.dtype for name, values in found["a"].inputs.items()} == {
         "face": np.float16,
         "behaviour": np.float32,
@@ -244,7 +247,7 @@ def test_members_are_half_as_large_where_that_loses_nothing(plan):
 def test_windows_without_labels_are_left_out(plan):
     settings = plan.settings.models["face"]
     (item,) = [i for i in plan.items("face") if i.id == "a"]
-    sequence = sequences.read(Job(plan, "face", item), settings)
+    sequence = sequences.read(plan.job("face", item), settings)
     target, known = labels_of(plan, item, sequence)
     known[:100] = False
     packed = Packed([sequence], [(target, known)], settings)
@@ -255,8 +258,8 @@ def test_windows_without_labels_are_left_out(plan):
 def test_at_a_constant_rate_the_published_rule_gives_a_chunk_the_same_labels(plan, chunks):
     own = {c: plan.settings.models["voice"].model_copy(update={"compat": c, "chunks": chunks}) for c in ("none", "ras2026")}
     for item in (i for i in plan.items("voice") if i.id != "d"):
-        job = Job(plan, "voice", item)
-        found = [sequences.labels(job, sequences.read(job, s), s, item.row.partition) for s in own.values()]
+        job = plan.job("voice", item)
+        found = [row_labels(job, sequences.read(job, s), s, item.row.partition) for s in own.values()]
         np.testing.assert_array_equal(found[0][0], found[1][0])
         np.testing.assert_array_equal(found[0][1], found[1][1])
         assert found[0][1].any()
@@ -266,7 +269,7 @@ def test_at_a_constant_rate_the_published_rule_gives_a_chunk_the_same_labels(pla
 def test_an_audio_window_wants_labels_for_half_of_its_chunks(plan, labelled, kept):
     settings = plan.settings.models["voice"]
     (item,) = [i for i in plan.items("voice") if i.id == "a"]
-    sequence = sequences.read(Job(plan, "voice", item), settings).only(np.array([True, False, False]))
+    sequence = sequences.read(plan.job("voice", item), settings).only(np.array([True, False, False]))
     target, known = labels_of(plan, item, sequence, "voice")
     known[:, labelled:] = False
     assert len(Packed([sequence], [(target, known)], settings)) == kept
@@ -280,7 +283,7 @@ def test_predictions_do_not_depend_on_the_batch_size(plan):
         settings = plan.settings.models["face"]
         settings = settings.model_copy(update={"training": settings.training.model_copy(update={"batch_size": size})})
         model, _ = predictor.load(model_path(plan.folder("face")), plan.key("face"), settings, torch.device("cpu"))
-        sequence = sequences.read(Job(plan, "face", item), settings)
+        sequence = sequences.read(plan.job("face", item), settings)
         answers.append(predictor.run(model, sequence, torch.device("cpu")).prediction)
     np.testing.assert_allclose(answers[0], answers[1], atol=1e-6)
     np.testing.assert_allclose(answers[0], answers[2], atol=1e-6)
@@ -289,14 +292,14 @@ def test_predictions_do_not_depend_on_the_batch_size(plan):
 def test_a_stream_with_nothing_to_predict_from_is_absent_with_its_reason(plan):
     fit(plan, "face", entries(plan))
     (item,) = [i for i in plan.items("face") if i.id == "d"]
-    job = Job(plan, "mesh", item)
+    job = plan.job("mesh", item)
     times = np.arange(FRAMES) / float(FPS)
     nothing = np.zeros(FRAMES, bool)
     job.write(job.header(FPS, thresholds=None), values=np.zeros((FRAMES, 6), np.float32), start_s=times, end_s=times + 0.04, valid=nothing)
-    sequence = sequences.read(Job(plan, "face", item), plan.settings.models["face"])
+    sequence = sequences.read(plan.job("face", item), plan.settings.models["face"])
     assert (sequence.source == NONE).all()
     with pytest.raises(AbsentError, match="d: want something to predict from, got no usable row of mesh"):
-        stage(Context(plan, "face"))(Job(plan, "face", item))
+        stage(plan.context("face"))(plan.job("face", item))
 
 
 def test_a_partition_without_usable_labels_is_named(plan):
@@ -321,7 +324,7 @@ def test_a_model_file_that_is_no_model_is_named(plan, tmp_path):
 def test_segments_cover_the_frames_that_they_span(plan):
     """Two overlapping segments of known values: a frame under both gets their mean, one under a single one its value."""
     (item,) = [i for i in plan.items("behaviour") if i.id == "d"]
-    job = Job(plan, "behaviour", item)
+    job = plan.job("behaviour", item)
     rows = {"prediction": np.array([[0.2, 0.0], [0.6, -1.5]], np.float32), "source": np.full(2, OBSERVED, np.uint8)}
     times = {"start_s": [0.0, 2.0], "end_s": [4.0, 6.0], "valid": np.ones(2, bool)}
     job.write(job.header(FPS, thresholds=None), values=np.zeros((2, 4), np.float16), **times, **rows)
@@ -339,7 +342,7 @@ def test_predictions_at_frames_are_smoothed_as_the_model_says_and_then_clipped(p
     own = plan.settings.models["face"].model_copy(update={"smooth": Smooth(filter="mean", valence_frames=5)})
     plan = Plan(plan.settings.model_copy(update={"models": plan.settings.models | {"face": own}}), plan.rows)
     (item,) = [i for i in plan.items("face") if i.id == "d"]
-    job, times = Job(plan, "face", item), np.arange(FRAMES) / float(FPS)
+    job, times = plan.job("face", item), np.arange(FRAMES) / float(FPS)
     raw = np.random.default_rng(0).normal(size=(FRAMES, 2)).astype(np.float32)
     rows = {"prediction": raw, "source": np.full(FRAMES, OBSERVED, np.uint8), "valid": np.ones(FRAMES, bool)}
     job.write(job.header(FPS, thresholds=None), values=np.zeros((FRAMES, 4), np.float16), start_s=times, end_s=job.axis().ends_s, **rows)
@@ -429,7 +432,7 @@ def with_training(plan: Plan, name: str, **training) -> Plan:
 def test_the_settings_of_training_reach_the_fit(plan):
     loss = Loss(va=VALoss(valence_weight=0.7, arousal_weight=0.3, mae_weight=0.2, mse_weight=0.1, over="window"), va_weight=0.5)
     own = with_training(plan, "face", loss=loss, weight_decay=0.03, learning_rate=1e-12, stop_patience=1)
-    both = build.loss(("va",), loss, np.zeros((3, 1, 2)), np.ones((3, 1, 1), bool))
+    both = training_loss(("va",), loss, np.zeros((3, 1, 2)), np.ones((3, 1, 1), bool))
     assert both.weights == {"va": 0.5}
     assert vars(both.losses["va"]).items() >= {"weights": (0.7, 0.3), "mae_weight": 0.2, "mse_weight": 0.1, "over": "window"}.items()
     module = Fit(Predictor(own.settings.models["face"], {"mesh": 6}, outputs=2), own.settings.models["face"], 0, ("va",), both)
@@ -509,9 +512,9 @@ def test_a_fusion_takes_embeddings_or_predictions_with_them(plan):
     fit_and_apply(plan, ("face", "behaviour", "voice"))
     (item,) = [i for i in plan.items("fused") if i.id == "a"]
     settings = plan.settings.models["fused"]
-    bare = sequences.read(Job(plan, "fused", item), settings)
-    more = sequences.read(Job(plan, "fused", item), settings.model_copy(update={"inputs": "embedding_and_prediction"}))
-    with Job(plan, "face", item).open("face") as stream:
+    bare = sequences.read(plan.job("fused", item), settings)
+    more = sequences.read(plan.job("fused", item), settings.model_copy(update={"inputs": "embedding_and_prediction"}))
+    with plan.streams(item).open("face") as stream:
         prediction = stream.rows("prediction")
     np.testing.assert_array_equal(more.inputs["face"][:, :16], bare.inputs["face"])
     np.testing.assert_array_equal(more.inputs["face"][:, 16:], prediction)
@@ -521,25 +524,25 @@ def test_a_fusion_takes_embeddings_or_predictions_with_them(plan):
 def test_windows_of_seconds_follow_the_clock_and_not_the_count_of_frames(plan):
     fit_and_apply(plan, ("face", "behaviour", "voice"))
     (item,) = [i for i in plan.items("fused") if i.id == "a"]
-    sequence = sequences.read(Job(plan, "fused", item), plan.settings.models["fused"])
+    sequence = sequences.read(plan.job("fused", item), plan.settings.models["fused"])
     raav = RAAVModel(reads=("face", "behaviour"), audio="voice", window_s=4.0, hop_s=2.0)
-    assert sequences.windows(sequence, raav).tolist() == [[0, 100], [50, 100], [100, 100]]
+    assert windows(sequence, raav).tolist() == [[0, 100], [50, 100], [100, 100]]
     slow = np.concatenate([sequence.axis.times_s[:100], 4.0 + 2 * (sequence.axis.times_s[100:] - 4.0)])  # half the rate from 4 s on
     late = replace(sequence, axis=FrameAxis(slow, FPS))
-    assert sequences.windows(late, raav).tolist() == [[0, 100], [50, 75], [100, 50], [125, 50], [150, 50]]
+    assert windows(late, raav).tolist() == [[0, 100], [50, 75], [100, 50], [125, 50], [150, 50]]
     frame = raav.model_copy(update={"level": "frame", "window": 150, "stride": 50})
-    assert sequences.windows(sequence, frame).tolist() == [[0, 150], [50, 150]]
+    assert windows(sequence, frame).tolist() == [[0, 150], [50, 150]]
 
 
 def test_windows_of_different_lengths_merge_to_their_mean(plan):
     fit_and_apply(plan, ("face", "behaviour", "voice"))
     (item,) = [i for i in plan.items("fused") if i.id == "a"]
-    sequence = sequences.read(Job(plan, "fused", item), plan.settings.models["fused"])
+    sequence = sequences.read(plan.job("fused", item), plan.settings.models["fused"])
     settings = RAAVModel(reads=("face", "behaviour"), audio="voice", hidden=16, heads=2, dropout=0.0, window_s=3.0, hop_s=1.5)
     model = Predictor(settings, {"face": 16, "behaviour": 16, "voice": 16}, outputs=2).eval()
     found = predictor.run(model, sequence, torch.device("cpu"))
     total, count = np.zeros((FRAMES, 2)), np.zeros(FRAMES)
-    for first, rows in sequences.windows(sequence, settings):
+    for first, rows in windows(sequence, settings):
         part = {n: torch.from_numpy(v[None, first : first + rows]).float() for n, v in sequence.inputs.items()}
         with torch.no_grad():
             out = model(part, torch.from_numpy(sequence.present[None, first : first + rows]))
@@ -554,10 +557,10 @@ def test_the_last_window_of_segments_is_shifted_or_truncated(tmp_path, tail, las
     plan = make_plan(tmp_path, models=MODELS | {"behaviour": MODELS["behaviour"] | {"window": 2, "stride": 2, "tail": tail}})
     settings = plan.settings.models["behaviour"]
     (item,) = [i for i in plan.items("behaviour") if i.id == "a"]
-    sequence = sequences.read(Job(plan, "behaviour", item), settings)
+    sequence = sequences.read(plan.job("behaviour", item), settings)
     assert len(sequence) == 3
-    assert sequences.windows(sequence, settings).tolist() == [[0, 2], last]
-    assert sequences.windows(sequence.only(np.array([True, True, False])), settings).tolist() == [[0, 2]]
+    assert windows(sequence, settings).tolist() == [[0, 2], last]
+    assert windows(sequence.only(np.array([True, True, False])), settings).tolist() == [[0, 2]]
     packed = Packed([sequence], [labels_of(plan, item, sequence, "behaviour")], settings)
     assert packed[[0, 1]]["present"].sum(dim=(1, 2)).tolist() == [2, last[1]]  # what is missing is masked
 
@@ -575,7 +578,7 @@ def test_models_of_the_public_code_are_fitted_read_back_and_fused(tmp_path):
     }
     plan = make_plan(tmp_path, models=models, publish="heard")
     fit_and_apply(plan, tuple(models))
-    read = {name: fitted(plan, name, None, device=torch.device("cpu"))[0].model for name in models}
+    read = {name: fitted(plan.context(name), None, device=torch.device("cpu"))[0].model for name in models}
     layers = read["face"].layers
     assert (layers.positions, layers.position_dropout, layers.second_residual) == ("every_layer", 0.1, True)
     assert layers[0].dropout_on == "residual"
@@ -585,6 +588,6 @@ def test_models_of_the_public_code_are_fitted_read_back_and_fused(tmp_path):
     assert read["heard"].norm_seen is not None
     for name in models:
         (item,) = [i for i in plan.items(name) if i.id == "c"]
-        with Job(plan, name, item).open(name) as stream:
+        with plan.streams(item).open(name) as stream:
             assert stream.rows("prediction")[stream.valid].std() > 0
             assert stream.rows().shape[1] == plan.settings.models[name].hidden

@@ -14,13 +14,12 @@ from small_run import Run
 
 from affpipe.cli import main
 from affpipe.core.errors import InputError, ManifestError, StoreError, WeightsError
+from affpipe.core.stage import Context
 from affpipe.data import manifest
-from affpipe.jobs import runs
-from affpipe.jobs.apply import Context
 from affpipe.jobs.predict import predict
 from affpipe.plan.config import parse
 from affpipe.plan.plan import Plan
-from affpipe.results import publish, published
+from affpipe.results import publish, published, runs
 from affpipe.results.submission import make_submission
 from affpipe.store import cache as caches
 from affpipe.store import streams
@@ -71,7 +70,7 @@ def context(tmp_path: Path, weights: str) -> Context:
     feature = {"encoder": "wavlm", "weights": weights}
     settings = {"features": {"wavlm": feature}, "models": {"voice": {"kind": "chunk_asp", "reads": "wavlm"}}, "publish": "voice"}
     places = {name: str(tmp_path / "work" / name) for name in ("cache", "weights")}
-    return Context(Plan(parse(settings | places), []), "wavlm")
+    return Plan(parse(settings | places), []).context("wavlm")
 
 
 @pytest.mark.parametrize("name", LEADING_AWAY, ids=repr)
@@ -180,7 +179,7 @@ def test_gc_deletes_what_nobody_uses_and_nothing_behind_a_link(tmp_path, elsewhe
     (cache / "faces" / KEY).symlink_to(elsewhere, target_is_directory=True)
     (cache / "old").symlink_to(elsewhere, target_is_directory=True)
     (cache / "mesh" / "photo-albums").mkdir()  # as long as a key
-    monkeypatch.setattr("affpipe.jobs.run.plan_of", lambda paths: run.plan)
+    monkeypatch.setattr("affpipe.jobs.start.plan_of", lambda paths: run.plan)
     monkeypatch.setattr(sys, "argv", ["affpipe", "cache", "gc", "--yes", "--days", "0"])
     with untouched(elsewhere), pytest.raises(SystemExit) as left:
         main.main()

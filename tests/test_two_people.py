@@ -14,7 +14,6 @@ from affpipe.data.demo.render import render_clip
 from affpipe.data.manifest import Row
 from affpipe.faces import workers as stages
 from affpipe.faces.crop import decode_jpeg, square
-from affpipe.jobs.apply import Context, Job
 from affpipe.media import workers as media_stages
 from affpipe.media.picture.decode import frames as decode
 from affpipe.plan.config import overlay, parse
@@ -32,16 +31,16 @@ class Run:
     plan: Plan
 
     def stream(self, name: str, item: int = 0) -> Stream:
-        return Job(self.plan, name, self.plan.items(name)[item]).open(name)
+        return self.plan.streams(self.plan.items(name)[item]).open(name)
 
 
 def run(video: Path, cache: Path, **faces) -> Run:
     settings = parse(overlay(CONFIG, {"cache": str(cache), "faces": faces}))
     plan = Plan(settings, [Row(f"{video.stem}_{side}", video, side, "predict") for side in SIDES])
     for name, stage in (("frames", media_stages.frames), ("faces", stages.faces), ("subject", stages.subject)):
-        worker = stage(Context(plan, name))
+        worker = stage(plan.context(name))
         for item in plan.items(name):
-            worker(Job(plan, name, item))
+            worker(plan.job(name, item))
     return Run(plan)
 
 
@@ -133,6 +132,6 @@ def test_yolo_wants_its_weights(films, tmp_path):
     settings = parse(overlay(CONFIG, {"cache": str(tmp_path), "weights": str(tmp_path), "faces": {"detector": "yolo"}}))
     plan = Plan(settings, [Row("a_left", films["demo"], "left", "predict")])
     with pytest.raises(WeightsError, match=r"yolov8n-face\.pt: want weights, got nothing"):
-        stages.faces(Context(plan, "faces"))
+        stages.faces(plan.context("faces"))
     with pytest.raises(SettingsError):
         parse(overlay(CONFIG, {"faces": {"detector": "retina"}}))

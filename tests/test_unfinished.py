@@ -11,7 +11,6 @@ import pytest
 
 from affpipe.core.errors import MediaError
 from affpipe.data.manifest import Row
-from affpipe.jobs.apply import Context, Job
 from affpipe.media import unfinished
 from affpipe.media import workers as stages
 from affpipe.media.declared import declared
@@ -182,7 +181,7 @@ def test_a_video_that_changes_while_it_is_read_gives_no_stream(tmp_path, monkeyp
         )  # larger than what is read whole
     plan = plan_of(video, tmp_path)
     if stage == "audio":
-        stages.frames(Context(plan, "frames"))(Job(plan, "frames", plan.items("frames")[0]))
+        stages.frames(plan.context("frames"))(plan.job("frames", plan.items("frames")[0]))
     name = "probe" if stage == "frames" else "extract"
     real = getattr(stages, name)
 
@@ -192,8 +191,8 @@ def test_a_video_that_changes_while_it_is_read_gives_no_stream(tmp_path, monkeyp
         return out
 
     monkeypatch.setattr(stages, name, amid)
-    job = Job(plan, stage, plan.items(stage)[0])
+    job = plan.job(stage, plan.items(stage)[0])
     with pytest.raises(MediaError) as caught:
-        getattr(stages, stage)(Context(plan, stage))(job)
+        getattr(stages, stage)(plan.context(stage))(job)
     assert str(caught.value).startswith(f"{video}: {said}")
     assert list(job.path.parent.iterdir()) == []

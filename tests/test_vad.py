@@ -18,7 +18,6 @@ from affpipe.data.demo.synthetic_voice import SAMPLE_RATE, speak
 from affpipe.data.manifest import Row
 from affpipe.faces import mouth
 from affpipe.faces import workers as face_stages
-from affpipe.jobs.apply import Context, Job
 from affpipe.media import workers as media_stages
 from affpipe.media.probe import probe
 from affpipe.media.sound import voice
@@ -26,6 +25,7 @@ from affpipe.media.sound.audio import extract
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan
 from affpipe.store.flac import write_flac
+from affpipe.store.item import Job
 from affpipe.store.streams import Stream
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -175,7 +175,7 @@ def _plan(folder: Path, **settings) -> Plan:
 
 def _job(plan: Plan, name: str) -> Job:
     (item,) = plan.items(name)
-    return Job(plan, name, item)
+    return plan.job(name, item)
 
 
 def _hear(plan: Plan, sound: np.ndarray) -> Stream:
@@ -184,7 +184,7 @@ def _hear(plan: Plan, sound: np.ndarray) -> Stream:
     job.path.parent.mkdir(parents=True, exist_ok=True)
     write_flac(job.path, [sound], RATE, json.dumps(job.header(Fraction(FPS), samples=len(sound)).attributes()))
     voice = _job(plan, "vad")
-    media_stages.vad(Context(plan, "vad"))(voice)
+    media_stages.vad(plan.context("vad"))(voice)
     return Stream(voice.path, key=plan.key("vad"))
 
 
@@ -195,7 +195,7 @@ def _judge(plan: Plan, open_: np.ndarray) -> Stream:
         values = np.stack([0.01 * open_, open_], axis=1).astype(np.float32)
         job.write(job.header(axis.fps), values=values, start_s=axis.start_s, end_s=axis.end_s, valid=axis.valid)
     windows = _job(plan, "speech")
-    face_stages.speech(Context(plan, "speech"))(windows)
+    face_stages.speech(plan.context("speech"))(windows)
     return Stream(windows.path, key=plan.key("speech"))
 
 

@@ -22,7 +22,6 @@ from affpipe.faces import workers as stages
 from affpipe.faces import yolo_file
 from affpipe.faces.yolo import YoloDetector, prepare
 from affpipe.jobs import apply
-from affpipe.jobs.apply import Context, Job
 from affpipe.media import workers as media_stages
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan
@@ -372,8 +371,8 @@ def test_the_stage_uses_it_and_says_that_its_weights_are_random(files, media, tm
         [Row("a", media / "grid_bbaf2n.mpg", "largest", "predict")],
     )
     for name, stage in (("frames", media_stages.frames), ("faces", stages.faces)):
-        stage(Context(plan, name))(Job(plan, name, plan.items(name)[0]))
-    with Job(plan, "subject", plan.items("subject")[0]).open("faces") as found:
+        stage(plan.context(name))(plan.job(name, plan.items(name)[0]))
+    with plan.streams(plan.items("subject")[0]).open("faces") as found:
         assert found.attributes["random"] == ["face.pt"]
         assert set(found.rows("frame")[found.rows("detected")]) <= {0, 25, 50, 74}
         assert len(found) > 0
@@ -397,7 +396,7 @@ def test_the_stage_makes_the_same_streams_of_several_videos_at_a_time(files, tmp
         for name, stage in (("frames", media_stages.frames), ("faces", stages.faces)):
             entries[name] = apply.apply(plan, name, plan.items(name), entries, stage, lambda *_: None, threads=threads)
         with ExitStack() as opened:
-            streams = [opened.enter_context(Job(plan, "subject", item).open("faces")) for item in plan.items("subject")]
+            streams = [opened.enter_context(plan.streams(item).open("faces")) for item in plan.items("subject")]
             found.append((entries, [{name: stream.rows(name).tobytes() for name in stream.names} for stream in streams]))
     assert found[0] == found[1]
     assert all(entry.rows > 0 for entry in found[0][0]["faces"].values())

@@ -88,7 +88,7 @@ def cache_retry(
     recipes: Annotated[list[Path] | None, typer.Argument(help="settings laid over --config")] = None, config: ConfigOption = DEFAULT_CONFIG
 ) -> None:
     """Forget the faults that a run skipped, so that the next run tries those streams again."""
-    from affpipe.jobs.run import plan_of
+    from affpipe.jobs.start import plan_of
     from affpipe.store import cache as caches
 
     plan = plan_of([*config, *(recipes or [])])
@@ -108,8 +108,8 @@ def cache_gc(
     """Free what no run uses: neither these settings, nor a published run, nor one that was started on this cache."""
     from contextlib import nullcontext
 
-    from affpipe.jobs import runs
-    from affpipe.jobs.run import plan_of
+    from affpipe.jobs.start import plan_of
+    from affpipe.results import runs
     from affpipe.store import cache as caches
 
     plan = plan_of([*config, *(recipes or [])])
@@ -145,7 +145,7 @@ def cache_forget(
 ) -> None:
     """Remove all that cache and results hold of a person: streams, face crops, predictions, models that learned from them."""
     from affpipe.jobs import forget
-    from affpipe.jobs.run import plan_of
+    from affpipe.jobs.start import plan_of
     from affpipe.store import cache as caches
 
     plan = plan_of(config)

@@ -22,10 +22,10 @@ NAMED = 3  # stages that a line names
 @app.command()
 def status(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """How a run stands and how long the rest may take; exit status 0 finished, 3 finished with faults skipped, 1 not finished."""
-    from affpipe.cli.console import duration
     from affpipe.core.alike import told
+    from affpipe.core.progress import duration
     from affpipe.jobs import status as statuses
-    from affpipe.jobs.run import plan_of
+    from affpipe.jobs.start import plan_of
 
     found = statuses.of(plan_of([*config, *(recipes or [])]))
     if as_json:
@@ -52,7 +52,7 @@ def status(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG, as_js
 
 
 def _status_cells(stage) -> tuple[str, ...]:
-    from affpipe.cli.console import duration
+    from affpipe.core.progress import duration
 
     running = str(stage.running or "")
     if stage.epochs:
@@ -72,7 +72,7 @@ def estimate(
     """What a run takes: hours, GPU memory and disk of each stage, in all and what is left."""
     from affpipe.jobs import durations
     from affpipe.jobs import estimate as estimates
-    from affpipe.jobs.run import plan_of
+    from affpipe.jobs.start import plan_of
 
     plan = plan_of([*config, *(recipes or [])])
     long = durations.of(plan, hours)
@@ -104,13 +104,13 @@ def estimate(
 
 
 def _taken(seconds: float, left_s: float) -> tuple[str, str]:
-    from affpipe.cli.console import duration
+    from affpipe.core.progress import duration
 
     return duration(seconds), duration(left_s) if left_s else ""
 
 
 def _held(gpu: float | None, disk: float, left: float) -> tuple[str, str, str]:
-    from affpipe.cli.console import size
+    from affpipe.core.progress import size
 
     return f"{gpu / 1e9:.1f} GB" if gpu else "", size(disk), size(left) if left else ""
 

@@ -11,9 +11,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from affpipe.core.plain import plain
+from affpipe.core.progress import duration
 
 if TYPE_CHECKING:
-    from affpipe.jobs.apply import Progress
+    from affpipe.core.progress import Progress
 
 LINE_S = 30.0  # between two lines of progress in a log
 log = logging.getLogger("affpipe")
@@ -93,15 +94,3 @@ def _lines() -> "Progress":
             log.info("%s: %d of %d, about %s left", stage, done, total, duration(left_s))
 
     return show
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: 45 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
-
-
-def size(count: float) -> str:
-    """Bytes for people: 45.0 MB, 3.5 GB."""
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

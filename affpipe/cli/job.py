@@ -14,7 +14,7 @@ SettingsOption = Annotated[Path, typer.Option("--settings", help="resolved setti
 def job_apply(settings: SettingsOption, index: Annotated[Path, typer.Option()], threads: Annotated[int, typer.Option(min=1)] = 1) -> None:
     """Apply a stage to a shard; the index that is to be written names both."""
     from affpipe.cli.console import progress
-    from affpipe.jobs.run import apply_shard
+    from affpipe.jobs.apply import apply_shard
 
     with progress() as show:
         apply_shard(settings, index, threads=threads, progress=show)
@@ -30,7 +30,7 @@ def job_fit(
 ) -> None:
     """Fit a model."""
     from affpipe.cli.console import progress
-    from affpipe.jobs.run import fit_model
+    from affpipe.jobs.fit import fit_model
 
     with progress() as show:
         fit_model(settings, model, out, fold=fold, threads=threads, progress=show)
@@ -39,6 +39,6 @@ def job_fit(
 @work.command("publish")
 def job_publish(settings: SettingsOption, out: Annotated[Path, typer.Option()]) -> None:
     """Write the results of a run."""
-    from affpipe.jobs.run import publish_run
+    from affpipe.jobs.publish import publish_run
 
     publish_run(settings, out)

@@ -10,10 +10,11 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from affpipe.core.errors import ManifestError
+from affpipe.core.item import Row
 from affpipe.core.tasks.task import TASKS
 from affpipe.data.overlaps import OFFICIAL
 from affpipe.system import sheets
@@ -28,47 +29,6 @@ PARTITIONS = ("train", "validation", "test", "predict")
 STREAM_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ +-]*")
 TRACK_DIGITS = 9  # of a track number at most: it is an int64 in the store
 ID_BYTES = 180  # of a stream or video id: a file's name is that and a suffix, 255 bytes at most
-
-
-@dataclass(frozen=True)
-class Row:
-    """One stream. `video_id` is the video's file name without suffix and names the outputs of media stages.
-
-    Attributes:
-        labels: task -> annotation file. partitions: task -> its partition, of the tasks whose own differs from `partition`.
-        person: who it is, where that is known: folds keep a person's streams together. images: folder of cropped, aligned faces.
-        video_track, audio_track: number of a track of the file, from 0, or "auto"; None where the settings decide.
-        overlap: OFFICIAL where a data set's lists have its video in several of train, validation and test of one task.
-    """
-
-    stream_id: str
-    video: Path
-    subject: str
-    partition: str
-    labels: Mapping[str, Path] = field(default_factory=dict, hash=False)
-    partitions: Mapping[str, str] = field(default_factory=dict, hash=False)
-    person: str = ""
-    images: Path | None = None
-    overlap: str = ""
-    video_track: int | str | None = None
-    audio_track: int | str | None = None
-
-    @property
-    def video_id(self) -> str:
-        return self.video.stem
-
-    @property
-    def fits(self) -> bool:
-        """Whether models may be fitted with this stream: it is in train or validation, for a task at least."""
-        return any(partition in ("train", "validation") for partition in (self.partition, *self.partitions.values()))
-
-    def partition_of(self, task: str) -> str:
-        """The stream's partition for a task: in Aff-Wild2 one video may train one task and validate another."""
-        return self.partitions.get(task, self.partition)
-
-    def labelled(self, tasks: Iterable[str], partition: str) -> tuple[str, ...]:
-        """Of these tasks, those that have an annotation of the stream which belongs to a partition."""
-        return tuple(task for task in tasks if task in self.labels and self.partition_of(task) == partition)
 
 
 def check_video_name(video: Path) -> None:

@@ -4,9 +4,10 @@ import logging
 
 import numpy as np
 
+from affpipe.core.stage import Context
 from affpipe.core.tasks.task import TASKS, slices, width
 from affpipe.data import annotations
-from affpipe.jobs.apply import Context, Job, Worker
+from affpipe.store.item import Job, Worker
 
 log = logging.getLogger("affpipe")
 
@@ -18,7 +19,7 @@ def labels(context: Context) -> Worker:
     beyond the end of the video are dropped, frames beyond the end of the file have no label. The attribute `extra.files` holds the rows
     of each file and how many have a label; the log says where that is odd.
     """
-    tasks = context.plan.settings.tasks
+    tasks = context.tasks
     at, columns = slices(tasks, "columns"), tuple(c for task in tasks for c in TASKS[task].columns)
 
     def work(job: Job) -> None:

@@ -1,35 +1,18 @@
-"""What each encoder reads and gives, without importing torch.
+"""The encoders, listed by hand. Settings, plan, workers, resources and pages read this table."""
 
-`revision` goes up by hand when an encoder's code changes its values; streams made under another revision are then made anew.
-"""
+from functools import reduce
+from operator import or_
+from typing import Annotated
 
-from dataclasses import dataclass
-from typing import Literal
+from pydantic import Field
 
+from affpipe.core.extensions import joined
+from affpipe.core.stage import Stage
+from affpipe.encoders.grada.spec import GRADA
+from affpipe.encoders.logmel.spec import LOGMEL
+from affpipe.encoders.mesh.spec import MESH
+from affpipe.encoders.qwen3vl.spec import QWEN3VL
+from affpipe.encoders.wavlm.spec import WAVLM
 
-@dataclass(frozen=True)
-class EncoderSpec:
-    """One encoder.
-
-    Attributes:
-        name: the word for it in settings, keys and file names.
-        modality: face, behaviour, audio, text or mouth.
-        level: "video" gives one stream for all subjects of a video, "stream" one for each.
-        reads: the stages whose output it takes.
-        revision: part of the key of its streams.
-    """
-
-    name: str
-    modality: str
-    level: Literal["video", "stream"]
-    reads: tuple[str, ...]
-    revision: int
-
-
-MESH = EncoderSpec("mesh", "face", "stream", ("landmarks",), 1)
-GRADA = EncoderSpec("grada", "face", "stream", ("faces", "subject"), 2)
-QWEN3VL = EncoderSpec("qwen3vl", "behaviour", "video", ("frames",), 2)
-WAVLM = EncoderSpec("wavlm", "audio", "video", ("audio",), 1)
-LOGMEL = EncoderSpec("logmel", "audio", "video", ("audio",), 1)
-
-ENCODERS: dict[str, EncoderSpec] = {spec.name: spec for spec in (MESH, GRADA, QWEN3VL, WAVLM, LOGMEL)}
+ENCODERS: dict[str, Stage] = joined("affpipe.encoders", [MESH, GRADA, QWEN3VL, WAVLM, LOGMEL], Stage)
+Feature = Annotated[reduce(or_, (stage.settings for stage in ENCODERS.values())), Field(discriminator="encoder")]

@@ -1,9 +1,12 @@
 """Square face crops: cut, shrink, store as JPEG."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 
-from affpipe.core.errors import InputError, StoreError
+from affpipe.core.errors import InputError, MediaError, StoreError
+from affpipe.faces import images
 
 JPEG, SCAN = b"\xff\xd8\xff", b"\xff\xda"
 FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers after which the size stands
@@ -75,3 +78,18 @@ def decode_jpeg(data: bytes) -> np.ndarray:
     if image is None:
         raise StoreError(f"decode_jpeg: {len(data)} bytes are no image; {REMEDY}")
     return image
+
+
+def read_square(path: Path) -> tuple[bytes, int] | None:
+    """Bytes of a square JPEG and its side in pixels; None where they do not decode: cut short, empty, no JPEG, huge.
+
+    MediaError where the file cannot be read, or its picture is not square.
+    """
+    data = images.content(path)
+    try:
+        height, width = decode_jpeg(data).shape[:2]
+    except (StoreError, cv2.error):
+        return None
+    if height != width:
+        raise MediaError(f"{path}: want a square image of a face, got {width}x{height}; take the cropped and aligned images")
+    return data, width

@@ -1,7 +1,7 @@
 """Cropped faces that come as images: a folder a stream, a JPEG a frame, named by the number of the frame.
 
 Source: the cropped and aligned images of Aff-Wild2, 112x112 pixels. `00001.jpg` is the first frame; a number that is left out is a frame
-without a face. Planning uses `fingerprint`, so cv2 is imported only where an image is decoded.
+without a face. Planning uses `fingerprint`, so nothing heavy is imported here; `crop.read_square` decodes an image.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import os
 import re
 from pathlib import Path
 
-from affpipe.core.errors import MediaError, StoreError
+from affpipe.core.errors import MediaError
 from affpipe.system.files import instead_of_file, waits
 
 SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG")
@@ -38,25 +38,6 @@ def numbered(folder: Path) -> dict[int, Path]:
     return dict(sorted(out.items()))
 
 
-def read(path: Path) -> tuple[bytes, int] | None:
-    """Bytes of a square JPEG and its side in pixels; None where they do not decode: cut short, empty, no JPEG, huge.
-
-    MediaError where the file cannot be read, or its picture is not square.
-    """
-    import cv2
-
-    from affpipe.faces.crop import decode_jpeg
-
-    data = _bytes(path)
-    try:
-        height, width = decode_jpeg(data).shape[:2]
-    except (StoreError, cv2.error):
-        return None
-    if height != width:
-        raise MediaError(f"{path}: want a square image of a face, got {width}x{height}; take the cropped and aligned images")
-    return data, width
-
-
 def fingerprint(folder: Path) -> str:
     """First 16 hex digits of the sha256 over the names of the JPEGs and the content of the first, the middle and the last one.
 
@@ -65,7 +46,7 @@ def fingerprint(folder: Path) -> str:
     names = [name for name in _names(folder) if name.endswith(SUFFIXES)]
     digest = hashlib.sha256(os.fsencode("/".join(names)))
     for at in sorted({0, len(names) // 2, len(names) - 1}) if names else ():
-        digest.update(hashlib.sha256(_bytes(folder / names[at])).digest())
+        digest.update(hashlib.sha256(content(folder / names[at])).digest())
     return digest.hexdigest()[:16]
 
 
@@ -77,10 +58,10 @@ def _names(folder: Path) -> list[str]:
         raise MediaError(f"{folder}: want a readable folder of images, got {error.strerror!r}; make it readable") from None
 
 
-def _bytes(path: Path) -> bytes:
+def content(path: Path) -> bytes:
     try:
         if waits(path) or path.stat().st_size > LARGEST:
             raise MediaError(f"{path}: want an image of at most {LARGEST >> 20} MB, got {instead_of_file(path) or 'more'}; remove it")
-        return path.read_bytes()
+        return path.readcontent()
     except OSError as error:
         raise MediaError(f"{path}: want a readable file, got {error.strerror!r}; make it readable or remove it") from None

@@ -1,4 +1,4 @@
-"""Face stages: every face of a video, the subject's row among them, landmarks, mouth opening, windows with speech."""
+"""Stages that look for faces: the frame axis of a video, by the track that shows them; faces, subject, landmarks, mouth, speech."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -9,15 +9,20 @@ import numpy as np
 
 from affpipe.core.axis import FrameAxis, segments
 from affpipe.core.errors import MediaError
+from affpipe.core.stage import Context
 from affpipe.faces import crop as cropping
 from affpipe.faces import images
 from affpipe.faces.detect import Detector, MediaPipeDetector
 from affpipe.faces.mouth import inner_lip_area, opening, smooth, voice_ratio, windows, with_voice
 from affpipe.faces.subject import choose, choose_tracks
 from affpipe.faces.track import Tally, Tracker
-from affpipe.jobs.apply import Context, Job, Worker, blank, blocks
+from affpipe.faces.which import share_with_face
 from affpipe.media.pictures import pictures
+from affpipe.media.probe import probe
+from affpipe.media.tracks import named, video_track
+from affpipe.store.item import Job, Worker, blank, blocks
 from affpipe.store.streams import Stream, Writer
+from affpipe.system.files import sha256
 from affpipe.system.weights.pin import checkpoint, hold
 from affpipe.system.weights.records import record
 
@@ -26,6 +31,33 @@ BOX = ("left", "top", "right", "bottom")
 NAMED = 3  # damaged images that a message names
 
 log = logging.getLogger("affpipe")
+
+
+def frames(context: Context) -> Worker:
+    """Timestamps of every frame that decodes: values (T, 1) float32 seconds a frame is shown; attributes say what the file is.
+
+    What is damaged in the file, and what is done to its pictures, is said in the log too: a stream is made of it all the same. So is which
+    of several video tracks was taken; the attribute `video.track` has it, for whoever decodes pictures of this axis.
+    """
+
+    def work(job: Job) -> None:
+        s = context.settings
+        track = video_track(job.video, named(job.item.row.video_track, s.video_track), faces=share_with_face)
+        info = probe(job.video, backend=s.backend, track=track and track.index, deinterlace=s.deinterlace, tone_map=s.tone_map)
+        axis = info.axis
+        for fault in info.faults:
+            log.warning("frames: %s: %s; look whether it plays as it should", job.video, fault)
+        for done in info.treated:
+            log.info("frames: %s: %s", job.video, done)
+        if track.said:
+            log.warning("frames: %s: %s", job.video, track.said)
+        chosen = {"track": track.facts(), **({"said": [track.said]} if track.said else {})}
+        read = {"sha256": sha256(job.video)}  # just decoded, so in memory; `stale` holds the file against it
+        header = job.header(axis.fps, columns=("duration_s",), video={**info.facts(), **chosen, **read})
+        shown = (axis.ends_s - axis.times_s).astype(np.float32)[:, None]
+        job.write(header, values=shown, start_s=axis.times_s, end_s=axis.ends_s, valid=np.ones(len(axis), bool))
+
+    return work
 
 
 def faces(context: Context) -> Worker:
@@ -75,7 +107,7 @@ def _detector(context: Context) -> tuple[Detector, tuple[str, ...]]:
     from affpipe.faces.yolo import YoloDetector
     from affpipe.system.device import pick
 
-    device = pick(context.plan.settings.device)
+    device = pick(context.device)
     sizes = {"image_side": s.image_side, "batch_size": s.batch_size}
     return YoloDetector(path, device=device, min_score=s.min_score, nms_iou=s.nms_iou, **sizes), random
 
@@ -112,7 +144,7 @@ def _of_images() -> Worker:
 def _image_rows(files: dict[int, Path], damaged: list[str]) -> Iterator[dict]:
     """A row an image; the names of those that do not decode go to `damaged`."""
     for number, path in files.items():
-        found = images.read(path)
+        found = cropping.read_square(path)
         if found is None:
             damaged.append(path.name)
             continue
@@ -159,7 +191,7 @@ def subject(context: Context) -> Worker:
 
     Images are of the subject by themselves, however few: every one is taken.
     """
-    of_images = context.plan.settings.faces.source == "images"
+    of_images = context.see("faces").source == "images"
 
     def work(job: Job) -> None:
         axis = job.axis()
@@ -190,7 +222,7 @@ def landmarks(context: Context) -> Worker:
     mesh = FaceMesh(model)
     if model != "bundled":
         found = record(Path(model), name=Path(model).name, source="a path in the settings")
-        hold(context.plan.cache, Path(model), found, context.settings.weights_revision)
+        hold(context.cache, Path(model), found, context.settings.weights_revision)
 
     def work(job: Job) -> None:
         with job.open("subject") as who, job.open("faces") as found, job.writing(job.header(who.fps)) as out:
@@ -230,7 +262,7 @@ def mouth(context: Context) -> Worker:
 
 def speech(context: Context) -> Worker:
     """Windows of the mouth stream: values (W, 3) float32 open_s, coverage, retained (0 or 1); with `vad` also the part with a voice."""
-    s, vad = context.settings, context.plan.settings.vad
+    s, vad = context.settings, context.see("vad")
 
     def work(job: Job) -> None:
         axis = job.axis()

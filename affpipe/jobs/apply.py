@@ -1,4 +1,4 @@
-"""An apply job: one stage over one shard, each stream written when done.
+"""An apply job: one stage over one shard, each stream written when done; its index last.
 
 A stage is a module function `stage(context) -> worker`; the context loads what is heavy once, the worker makes one stream. Streams that are
 in the store under the right key and identity are skipped, so a killed job loses what is in progress.
@@ -7,147 +7,74 @@ in the store under the right key and identity are skipped, so a killed job loses
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from fractions import Fraction
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from affpipe.core.axis import FrameAxis
-from affpipe.core.errors import AbsentError, AffpipeError, InputError, MediaError, StoreError
-from affpipe.media import identity
-from affpipe.plan.plan import Item, Plan
-from affpipe.store import streams
-from affpipe.store.index import Entry
+from affpipe.core.errors import AbsentError, AffpipeError, StoreError
+from affpipe.core.item import Item
+from affpipe.core.progress import Progress
+from affpipe.core.stage import Context
+from affpipe.jobs import resources, workers
+from affpipe.jobs.failures import check_failures
+from affpipe.jobs.start import frozen
+from affpipe.plan.plan import Plan
+from affpipe.store import cache, streams
+from affpipe.store.index import Entry, read_index, write_index
+from affpipe.store.item import Job, Worker
 from affpipe.store.streams import Stream
-from affpipe.system import disk, faults
-from affpipe.system.job_record import JobRecord
-from affpipe.system.threads import StoppedError, each
+from affpipe.system import device, disk, faults
+from affpipe.system.job_record import JobRecord, recording
+from affpipe.system.threads import StoppedError, each, limit_threads
 
 log = logging.getLogger("affpipe")
-Progress = Callable[[str, int, int], None]  # stage, items done, items in all
 
 
-@dataclass(frozen=True)
-class Context:
-    """What a stage may know: the plan, its own name, and where the weights are."""
+def apply_shard(settings: Path, index: Path, *, threads: int, progress: Progress) -> None:
+    """Apply the stage to the shard that an index is named after, and write the index.
 
-    plan: Plan
-    name: str
-
-    @property
-    def settings(self) -> Any:
-        """Settings section of the stage."""
-        s = self.plan.settings
-        return s.features.get(self.name) or s.models.get(self.name) or getattr(s, self.name)
-
-
-class Job:
-    """One item of a stage: opens what the stage reads, writes what it makes.
-
-    Args:
-        stop: once it is set, what is being written is dropped at the next rows with StoppedError.
+    With `on_error: stop` a fault of any stream fails the job after the other streams are done; with `skip` the index records it.
     """
-
-    def __init__(self, plan: Plan, name: str, item: Item, stop: threading.Event | None = None):
-        self.plan, self.name, self.item, self.stop = plan, name, item, stop or threading.Event()
-        self.path = plan.stream(name, item)
-        self._random: set[str] = set()
-        self._state: identity.State | None = None
-
-    @property
-    def video(self) -> Path:
-        """The media file. From now on it must stay as it is, till the stream is written."""
-        self._state = self._state or identity.state(self.item.row.video)
-        return self.item.row.video
-
-    def has(self, read: str) -> bool:
-        """Whether stage `read` has a stream for this item."""
-        return self.plan.stream(read, self.item).exists()
-
-    def open(self, read: str) -> Stream:
-        """The stream of stage `read`, checked against its key and this item's identity."""
-        own = self.plan.item(read, self.item)
-        stream = Stream(self.plan.stream(read, self.item), key=self.plan.key(read), identity=own.identity)
-        self._random |= set(stream.attributes["random"])
-        return stream
-
-    def video_track(self) -> int | None:
-        """Which track of the file the frame axis is of; None if that was not said."""
-        with self.open("frames") as frames:
-            return frames.attributes["extra"].get("video", {}).get("track", {}).get("index")
-
-    def sound(self) -> streams.Sound:
-        """The video's audio track, sample 0 at its first frame."""
-        item = self.plan.item("audio", self.item)
-        path = self.plan.stream("audio", item)
-        streams.check(path, key=self.plan.key("audio"), identity=item.identity)
-        return streams.Sound(path)
-
-    @property
-    def random(self) -> tuple[str, ...]:
-        """Checkpoints with random weights behind what was opened so far."""
-        return tuple(sorted(self._random))
-
-    def axis(self) -> FrameAxis:
-        """The video's frame axis."""
-        with self.open("frames") as frames:
-            try:
-                return FrameAxis(frames.start_s, frames.fps)
-            except InputError as error:
-                raise StoreError(f"{frames.path}: want the times of a video, got {error}; {streams.REPAIR}", damaged=frames.path) from None
-
-    def header(self, fps: Fraction, *, random: tuple[str, ...] = (), columns: tuple[str, ...] = (), **extra: Any) -> streams.Header:
-        """Header of the stream that this job writes; random weights of what it opened are carried along."""
-        p, n = self.plan, self.name
-        return streams.Header(
-            stage=p.kind(n),
-            key=p.key(n),
-            id=self.item.id,
-            identity=self.item.identity,
-            spec=p.spec(n),
-            revision=p.revision(n),
-            inputs=p.inputs(n),
-            fps=fps,
-            random=tuple(sorted(self._random | set(random))),
-            columns=columns,
-            extra=extra,
-        )
-
-    @contextmanager
-    def atomic(self) -> Iterator[Path]:
-        """A temporary path for the stream, which takes its name in the end; MediaError if the item is not what it was when planned."""
-        with disk.atomic(self.path) as part:
-            yield part
-            self._check_unchanged()
-
-    @contextmanager
-    def writing(self, header: streams.Header) -> Iterator[streams.Writer]:
-        """Write the stream in pieces; MediaError as for `atomic`."""
-        with streams.writing(self.path, header, before_rows=self._check_going_on) as out:
-            yield out
-            self._check_unchanged()
-
-    def write(self, header: streams.Header, **rows: Any) -> None:
-        """Write the stream at once."""
-        with self.writing(header) as out:
-            out.append(**rows)
-
-    def _check_going_on(self) -> None:
-        if self.stop.is_set():
-            raise StoppedError(f"{self.name}: {self.item.id}")
-
-    def _check_unchanged(self) -> None:
-        """A file replaced while it was read must not give its values to the name of the one before."""
-        if self.plan.identity_now(self.name, self.item) != self.item.identity:
-            raise MediaError(f"{self.item.row.video}: want the files that were there when the run was planned, got others; run again")
-        if self._state not in (None, identity.state(self.item.row.video)):  # its fingerprint does not see all of it
-            raise MediaError(f"{self.item.row.video}: want a file that nobody writes to, got one that changed; run again once it is whole")
+    plan = frozen(settings)
+    stage, shard = plan.of_index(index)
+    need = resources.of_apply(plan, stage)
+    abreast = threads if need.threads > 1 else 1  # videos; then a thread each
+    limit_threads(threads // abreast)
+    disk.sweep(index.parent)
+    disk.sweep(index.parent.parent)
+    record = JobRecord(f"apply_{stage}", shard, plan.key(stage))
+    with recording(plan.record(stage, shard), record), cache.mending():
+        if need.gpu:
+            record.gpu = device.claim()
+        entries = read_entries(plan, plan.reads(stage), [shard])
+        made = apply(plan, stage, plan.items(stage, shard), entries, workers.start, progress, record, threads=abreast)
+        check_failures(plan, stage, made)
+        write_index(index, made)
 
 
-Worker = Callable[[Job], None]
+def read_entries(plan: Plan, reads: Iterable[str], shards: list[str]) -> dict[str, dict[str, Entry]]:
+    """What became of the items of each of the stages `reads`, in the given shards.
+
+    StoreError where an index does not hold these items, or a stream that it names is not there.
+    """
+    out: dict[str, dict[str, Entry]] = {}
+    for read in reads:
+        out[read], there = {}, streams.names(plan.folder(read))
+        for shard in shards:
+            if items := plan.items(read, shard):
+                out[read] |= _checked(plan, read, items, Path(plan.index(read, shard)), there)
+    return out
+
+
+def _checked(plan: Plan, read: str, items: list[Item], index: Path, there: set[str]) -> dict[str, Entry]:
+    entries = read_index(index)
+    if entries.keys() != {item.id for item in items}:
+        raise StoreError(f"{index}: want the items of its shard, got {', '.join(entries)}; {streams.REPAIR}", damaged=index)
+    for item in items:
+        path, entry = plan.stream(read, item), entries[item.id]
+        if entry.status == "done" and path.name not in there and not path.is_file():  # a listing over a network may be late
+            raise StoreError(f"{path}: want the stream that {index.name} names, got no file; {streams.REPAIR}", damaged=path)
+    return entries
 
 
 def present(plan: Plan, name: str, item: Item) -> Entry | None:
@@ -243,14 +170,14 @@ def apply(
             progress(name, record.done, record.total)
             entry = inherited(plan, name, item, entries) or present(plan, name, item)
             if entry is None:
-                worker = worker or stage(Context(plan, name))
+                worker = worker or stage(plan.context(name))
                 yield item
             else:
                 record.there += entry.status == "done"
                 settle(item, entry)
 
     def make(item: Item) -> tuple[Entry, Exception | None]:
-        return _make(Job(plan, name, item, stop), worker)
+        return _make(plan, plan.job(name, item, stop), worker)
 
     with closing(each(make, missing(), threads, stop)) as made:
         for item, (entry, error), seconds in made:
@@ -271,7 +198,7 @@ def apply(
     return {item.id: out[item.id] for item in items}
 
 
-def _make(job: Job, worker: Worker) -> tuple[Entry, Exception | None]:
+def _make(plan: Plan, job: Job, worker: Worker) -> tuple[Entry, Exception | None]:
     """What became of an item, and the exception of a library that ended it."""
     try:
         worker(job)
@@ -283,7 +210,7 @@ def _make(job: Job, worker: Worker) -> tuple[Entry, Exception | None]:
     except AffpipeError as error:
         return Entry("failed", reason=str(error)), None
     except Exception as error:
-        return Entry("failed", reason=blame(job.plan, job.name, job.item, error)), error
+        return Entry("failed", reason=blame(plan, job.name, job.item, error)), error
 
 
 def blame(plan: Plan, name: str, item: Item, error: Exception) -> str:
@@ -295,13 +222,3 @@ def blame(plan: Plan, name: str, item: Item, error: Exception) -> str:
         raise told from error
     error.add_note(f"{name}: {item.id}")  # of several items at once a traceback would not say which it was
     raise error
-
-
-def blank(rows: int, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
-    """Zeros for rows that may stay unobserved."""
-    return np.zeros((rows, *shape), dtype)
-
-
-def blocks(rows: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` rows that cover `rows`, so that memory does not grow with the video."""
-    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from affpipe.core.errors import InputError, MediaError, StoreError
-from affpipe.plan.plan import Item, Plan
+from affpipe.core.item import Item
+from affpipe.plan.plan import Plan
 from affpipe.store import streams
 from affpipe.system import faults
 

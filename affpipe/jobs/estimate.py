@@ -1,7 +1,7 @@
 """What a run takes before it is started: hours, GPU memory and disk of each stage, and how much of it is left.
 
 Hours are of one job at a time, without the seconds in which a job loads its network. They come from the records of jobs of this workspace
-where there are any of the same key, else from the tables below, which are rough: a factor of two for stages on a CPU, of five or more for
+of the same key, else from what stages and models declare, which is rough: a factor of two for stages on a CPU, of five or more for
 fits, and for a GPU, which nothing here was timed on.
 """
 
@@ -13,48 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affpipe.core.errors import StoreError
+from affpipe.core.item import Item
 from affpipe.jobs import sizes
 from affpipe.jobs.durations import Lengths
-from affpipe.models.settings import ChunkModel
-from affpipe.plan.plan import Item, Plan
+from affpipe.models.table import MODELS, takes
+from affpipe.plan.plan import Plan
 from affpipe.store.index import Entry, read_index
 from affpipe.system.job_record import JobRecord
 
 MEASURED, DEFAULT, ARITHMETIC, UNKNOWN = "measured here", "default", "arithmetic", "unknown"
 
-# Seconds a row beside what the network itself computes: decoding, cropping, JPEG, copies, writing. Where a figure comes from: D, a cold run
-# of the demo on a busy CPU core (360p, tiny networks, 2026-11-21), by its job records; P, a timing of the part alone, 720p, one CPU
-# core; A, assumed.
-ROW_S = {
-    "frames": 2.2e-3,  # P: H.264 decoded by PyAV, 2.18 ms a frame
-    "labels": 1e-4,  # D
-    "audio": 1.1e-6,  # D, a sample
-    "vad": 2.7e-5,  # P, a step of 32 ms: a minute of sound in a twentieth of a second
-    "faces mediapipe": 3.9e-2,  # D
-    "faces yolo": 8e-3,  # P: decode to RGB 2.9 ms, crop and JPEG 5 ms
-    "faces images": 1e-3,  # A: files copied as they are
-    "subject": 2e-4,  # D
-    "landmarks": 1.5e-2,  # D
-    "mouth": 1e-4,  # D
-    "speech": 5e-3,  # D
-    "mesh": 2e-4,  # D
-    "grada": 5e-3,  # P: JPEG of 240 x 240 read, resized, normalised
-    "qwen3vl": 0.15,  # P: the frames of a 4 s segment in one sequential pass
-    "wavlm": 2e-2,  # D, less the network
-    "logmel": 2e-3,  # A
-    "transformer": 1e-3,  # D, as the next five (cross_attention: as dcmmoe): applying a model to a row
-    "mamba": 2e-2,
-    "chunk_asp": 2e-3,
-    "dcmmoe": 1e-3,
-    "cross_attention": 1e-3,
-    "raav": 1e-3,
-    "publish": 7e-4,  # D, a frame
-}
+PUBLISH_S = 7e-4  # a frame, by a cold run of the demo
 # Operations a second that a network reaches. CPU: A, two cores. GPU: A, a third of the half of the H200's peak that its floors count with.
 FLOPS = {("cpu", "float32"): 5e10, ("cpu", "bfloat16"): 1.4e11, ("cuda", "float32"): 1e13, ("cuda", "bfloat16"): 1.6e14}
 MODEL_FLOPS = {"cpu": 1e10, "cuda": 2e12}  # A: of the models of a run, whose matrices are small
-MULTIPLY_ADDS = {"grada": 0.9e9, "yolo": 4.1e9}  # of an image of 240 x 240, of 640 x 640, by their papers; of others parameters x tokens
-TOKEN_S = 0.03  # A, of a token of a description on a GPU
 STEP_S = {"cpu": 0.05, "cuda": 0.03}  # D for the CPU, A for the GPU: of an optimiser step, beside what the network computes
 RESULT_BYTES = 200  # D, a frame and task: tables, official files, the report
 
@@ -68,7 +40,7 @@ class Part:
         seconds, left_s: of one job at a time, in all and for what is not done.
         gpu: bytes of GPU memory, None for what runs on the CPU.
         disk, left_disk: bytes.
-        time_basis, disk_basis: measured here, default, arithmetic, or unknown: of a stage new to the tables, whose figures are then 0.
+        time_basis, disk_basis: measured here, default, arithmetic, or unknown: of a stage that declares no cost, whose figures are then 0.
     """
 
     name: str
@@ -104,22 +76,17 @@ def _records(plan: Plan) -> dict[str, list[JobRecord]]:
     return out
 
 
-def _kind(plan: Plan, name: str) -> str:
-    """What the tables call a stage or model."""
-    s = plan.settings
-    if name in s.models:
-        return s.models[name].kind
-    return f"faces {'images' if s.faces.source == 'images' else s.faces.detector}" if plan.kind(name) == "faces" else plan.kind(name)
-
-
 def is_new(plan: Plan, name: str) -> bool:
-    """Whether the tables know nothing of a stage or model, or of the feature whose vectors a model reads."""
-    model = plan.settings.models.get(name)
-    return _kind(plan, name) not in ROW_S or (model is not None and not model.members and is_new(plan, model.reads))
+    """Whether nothing is declared of what a stage or model takes, or of the feature whose vectors a model reads."""
+    stage = plan.stage(name)
+    if stage is None:
+        model = plan.settings.models[name]
+        return MODELS[model.kind].row_s is None or (not model.members and is_new(plan, model.reads))
+    return stage.cost is None or (stage.row_bytes is None and stage.axis != "samples")
 
 
 def _new_stage(plan: Plan, name: str, records: Iterable[JobRecord]) -> Part:
-    """Of a stage new to the tables: what its own jobs took and its own streams take, an item; else nothing is known."""
+    """Of a stage that declares no cost: what its own jobs took and its own streams take, an item; else nothing is known."""
     items, there, entries = plan.items(name), _there(plan, name, plan.items(name)), _entries(plan, name)
     left = [i for i in items if i.id not in there and (i.id not in entries or entries[i.id].status == "done")]
     made, worked = sum(r.made for r in records), sum(r.working_s for r in records)
@@ -178,29 +145,17 @@ def _density(entries: dict[str, Entry], rows: dict[str, int]) -> float:
 
 
 def _row_s(plan: Plan, name: str) -> float:
-    """Seconds a row by the tables above."""
+    """Seconds a row by what is declared."""
     s, device = plan.settings, plan.settings.device
     if name in s.models:
         model = s.models[name]
-        overlap = 1 if model.kind == "chunk_asp" else model.window / model.stride
-        per_row = sizes.window_rows(plan, model.reads) / model.chunks if isinstance(model, ChunkModel) else 1
-        return ROW_S[model.kind] + 2 * sizes.parameters(plan, name) * overlap * per_row / _model_speed(plan, name)
-    kind = _kind(plan, name)
-    found = sizes.encoder(plan, name)
+        per_row = sizes.window_rows(plan, name) / model.chunks if takes(model) == "windows" else model.window / model.stride
+        return MODELS[model.kind].row_s + 2 * sizes.parameters(plan, name) * per_row / _model_speed(plan, name)
+    cost, found, context = sizes.cost(plan, name), sizes.encoder(plan, name), plan.context(name)
     if found is None:
-        return ROW_S[kind]
-    section = s.features.get(name, s.faces)
-    speed = FLOPS[device, getattr(section, "dtype", "float32")]
-    match kind:
-        case "qwen3vl":
-            words = section.description_tokens * TOKEN_S if section.describe else 0
-            return ROW_S[kind] + words + 2 * found.parameters * sizes.tokens(plan, name) / speed
-        case "wavlm":
-            return ROW_S[kind] + 2 * found.parameters * sizes.window_rows(plan, name) / speed
-        case "grada":
-            return ROW_S[kind] + 2 * MULTIPLY_ADDS["grada"] * (section.side / 240) ** 2 / speed
-        case _:
-            return ROW_S[kind] + 2 * MULTIPLY_ADDS["yolo"] * (section.image_side / 640) ** 2 / section.every / speed
+        return cost.row_s
+    speed = FLOPS[device, getattr(context.settings, "dtype", "float32")]
+    return cost.row_s + cost.seconds(context.settings) + 2 * cost.operations(context, found) / speed
 
 
 def _model_speed(plan: Plan, model: str) -> float:
@@ -221,9 +176,9 @@ def _fits(plan: Plan, model: str, lengths: Lengths, records: Iterable[JobRecord]
         return Part(f"fit {model}", len(folds), each_s * len(folds), each_s * missing, None, 0, 0, MEASURED if took else UNKNOWN, UNKNOWN)
     train = [item for item in plan.items(model) if item.row.labelled(tasks, "train")]
     rows = sum(sizes.rows(plan, model, lengths.videos[item.row.video_id]) for item in train)
-    chunked = isinstance(settings, ChunkModel)
+    chunked = takes(settings) == "windows"
     seen = rows / settings.chunks if chunked else rows / settings.stride  # windows
-    long = sizes.window_rows(plan, settings.reads) if chunked else settings.window
+    long = sizes.window_rows(plan, model)
     compute_s = 3 * 2 * sizes.parameters(plan, model) * seen * long / _model_speed(plan, model)  # backwards is twice the work of forwards
     epoch_s = compute_s + seen / settings.training.batch_size * STEP_S[device]
     each_s, basis = epoch_s * settings.training.epochs, DEFAULT
@@ -237,6 +192,6 @@ def _fits(plan: Plan, model: str, lengths: Lengths, records: Iterable[JobRecord]
 
 def _publish(plan: Plan, lengths: Lengths) -> Part:
     frames = sum(lengths.videos[row.video_id].frames for row in plan.rows)
-    seconds, disk = frames * ROW_S["publish"], float(frames * RESULT_BYTES * len(plan.settings.tasks))
+    seconds, disk = frames * PUBLISH_S, float(frames * RESULT_BYTES * len(plan.settings.tasks))
     left = not Path(plan.published()).exists()
     return Part("publish", len(plan.rows), seconds, seconds * left, None, disk, disk * left, DEFAULT, DEFAULT)

@@ -13,9 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from affpipe.core.errors import InputError, StoreError
 from affpipe.encoders.table import ENCODERS
-from affpipe.jobs import runs
 from affpipe.plan.plan import STAGES, Plan
-from affpipe.results import published
+from affpipe.results import published, runs
 from affpipe.store import cache, learned
 from affpipe.store.cache import Folder
 from affpipe.store.index import read_index

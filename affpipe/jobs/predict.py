@@ -10,17 +10,18 @@ import numpy as np
 from affpipe import __version__
 from affpipe.core.axis import SOURCE_NAMES
 from affpipe.core.errors import AffpipeError, InputError, MediaError, StoreError
+from affpipe.core.item import Item
+from affpipe.core.progress import Progress
 from affpipe.data import annotations
 from affpipe.data.manifest import SUBJECTS, Row, check_video_name
 from affpipe.jobs import apply, workers
-from affpipe.jobs.apply import Progress
-from affpipe.jobs.runs import read_run
 from affpipe.media.identity import fingerprint
 from affpipe.models.predictor import model_path
-from affpipe.models.workers import frames_of
-from affpipe.plan.plan import Item, Plan
+from affpipe.plan.plan import Plan
 from affpipe.results import notes, report
+from affpipe.results.frames import frames_of
 from affpipe.results.notes import Note
+from affpipe.results.runs import read_run
 from affpipe.store import cache, streams
 from affpipe.store.index import Entry
 from affpipe.system import disk, outputs

@@ -5,7 +5,6 @@ the whole file, which the stream `frames` keeps, tells of it where somebody asks
 """
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 from affpipe.core.errors import MediaError
@@ -46,21 +45,3 @@ def _blocks(size: int) -> list[tuple[int, int]]:
     if size <= BLOCKS * BLOCK:
         return [(0, size)]
     return [(i * (size - BLOCK) // (BLOCKS - 1), BLOCK) for i in range(BLOCKS)]
-
-
-@dataclass(frozen=True)
-class State:
-    """What of a file changes while somebody writes to it."""
-
-    size: int
-    modified_ns: int
-    inode: int
-
-
-def state(path: Path) -> State:
-    """How a file stands now; MediaError where there is none."""
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise MediaError(f"{path}: want a readable file, got {error.strerror!r}; make it readable") from None
-    return State(found.st_size, found.st_mtime_ns, found.st_ino)

@@ -6,7 +6,7 @@ import numpy as np
 
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import MediaError
-from affpipe.jobs.apply import Job
+from affpipe.store.item import Job
 
 
 def pictures(job: Job, axis: FrameAxis, wanted: np.ndarray | None = None) -> Iterator[tuple[int, float, np.ndarray]]:
@@ -16,7 +16,7 @@ def pictures(job: Job, axis: FrameAxis, wanted: np.ndarray | None = None) -> Ite
     """
     from affpipe.media.picture.decode import frames
 
-    s = job.plan.settings.frames
+    s = job.context.see("frames")
     ways = {"track": job.video_track(), "deinterlace": s.deinterlace, "tone_map": s.tone_map}
     for index, _, image in frames(job.video, backend=s.backend, **ways, wanted=wanted):
         if index >= len(axis):

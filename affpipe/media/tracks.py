@@ -221,3 +221,8 @@ def _note(track: _Track, packet: av.Packet) -> None:
         track.swing = max(track.swing, swing(wave))
         track.energy += float(wave.var(axis=1, dtype=np.float64).max(initial=0.0)) * frame.samples if wave.size else 0.0
         track.samples += frame.samples
+
+
+def named(of_row: int | str | None, of_settings: int | str) -> int | str:
+    """The track that is meant: the manifest's cell goes before the setting."""
+    return of_settings if of_row is None else of_row

@@ -1,47 +1,18 @@
-"""Media stages: the frame axis of a video, its audio track on that axis, and where a voice is heard in it."""
+"""Stages of sound: the audio track of a video on its frame axis, and where a voice is heard in it."""
 
 import json
 import logging
 
 import numpy as np
 
-from affpipe.faces.which import share_with_face
-from affpipe.jobs.apply import Context, Job, Worker
-from affpipe.media.probe import probe
+from affpipe.core.stage import Context
 from affpipe.media.sound.audio import extract, length
 from affpipe.media.sound.heard import Heard
-from affpipe.media.tracks import video_track
+from affpipe.media.tracks import named
 from affpipe.store.flac import write_flac
-from affpipe.system.files import sha256
+from affpipe.store.item import Job, Worker
 
 log = logging.getLogger("affpipe")
-
-
-def frames(context: Context) -> Worker:
-    """Timestamps of every frame that decodes: values (T, 1) float32 seconds a frame is shown; attributes say what the file is.
-
-    What is damaged in the file, and what is done to its pictures, is said in the log too: a stream is made of it all the same. So is which
-    of several video tracks was taken; the attribute `video.track` has it, for whoever decodes pictures of this axis.
-    """
-
-    def work(job: Job) -> None:
-        s = context.settings
-        track = video_track(job.video, _named(job.item.row.video_track, s.video_track), faces=share_with_face)
-        info = probe(job.video, backend=s.backend, track=track and track.index, deinterlace=s.deinterlace, tone_map=s.tone_map)
-        axis = info.axis
-        for fault in info.faults:
-            log.warning("frames: %s: %s; look whether it plays as it should", job.video, fault)
-        for done in info.treated:
-            log.info("frames: %s: %s", job.video, done)
-        if track.said:
-            log.warning("frames: %s: %s", job.video, track.said)
-        chosen = {"track": track.facts(), **({"said": [track.said]} if track.said else {})}
-        read = {"sha256": sha256(job.video)}  # just decoded, so in memory; `stale` holds the file against it
-        header = job.header(axis.fps, columns=("duration_s",), video={**info.facts(), **chosen, **read})
-        shown = (axis.ends_s - axis.times_s).astype(np.float32)[:, None]
-        job.write(header, values=shown, start_s=axis.times_s, end_s=axis.ends_s, valid=np.ones(len(axis), bool))
-
-    return work
 
 
 def audio(context: Context) -> Worker:
@@ -53,7 +24,7 @@ def audio(context: Context) -> Worker:
 
     def work(job: Job) -> None:
         axis, heard = job.axis(), Heard()
-        track = _named(job.item.row.audio_track, context.settings.audio_track)
+        track = named(job.item.row.audio_track, context.settings.audio_track)
         blocks = extract(job.video, axis, sample_rate_hz=rate, offset_s=offset_s, track=track, video_track=job.video_track(), heard=heard)
 
         def comment() -> str:
@@ -66,11 +37,6 @@ def audio(context: Context) -> Worker:
             log.warning("audio: %s: %s", job.video, fault)
 
     return work
-
-
-def _named(of_row: int | str | None, of_settings: int | str) -> int | str:
-    """The track that is meant: the manifest's cell goes before the setting."""
-    return of_settings if of_row is None else of_row
 
 
 def vad(context: Context) -> Worker:

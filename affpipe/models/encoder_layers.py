@@ -5,20 +5,17 @@ Source: "Team RAS in 10th ABAW Competition", sec. 3.3: the top four layers of Wa
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from types import ModuleType
+from typing import Any
 
 import torch
+from torch import nn
 
 from affpipe.core.errors import StoreError
-from affpipe.jobs.apply import Context
-from affpipe.plan.plan import Plan
-from affpipe.system.device import pick
-from affpipe.system.weights.pin import checkpoint
+from affpipe.core.stage import Context
+from affpipe.encoders.table import ENCODERS
 from affpipe.system.weights.reading import first_line
-
-if TYPE_CHECKING:  # transformers takes seconds to import, and most models need none of it
-    from affpipe.encoders.wavlm.layers import Top, Trunk
-    from affpipe.encoders.wavlm.network import WavLM
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +27,8 @@ class Backbone:
         dim: width of the states. random: the checkpoint's name, if its weights are random.
     """
 
-    top: "Top | None"
-    trunk: "Trunk | None"
+    top: nn.Module | None
+    trunk: nn.Module | None
     dim: int
     random: tuple[str, ...]
 
@@ -41,66 +38,58 @@ class Backbone:
         return None if self.top is None else {"config": self.top.config, "layers": self.top.count}
 
 
-def load(plan: Plan, model: str) -> Backbone | None:
+def load(context: Context) -> Backbone | None:
     """The layers that a model begins with, from its feature's checkpoint; None for a model that reads its feature and trains none."""
-    trained, cached = _wants(plan, model)
+    trained, cached = _wants(context)
     if cached and not trained:
         return None
-    from affpipe.encoders.wavlm.layers import split
-
-    encoder, random = _encoder(plan, model, trained)
-    trunk, top = split(encoder, trained)
-    if top is not None and plan.settings.models[model].closing_norm == "frozen":
+    layers = _module(context)
+    encoder, random = layers.load(context.of(context.settings.reads), trained)
+    trunk, top = layers.split(encoder, trained)
+    if top is not None and context.settings.closing_norm == "frozen":
         top.layer_norm.requires_grad_(False)
     return Backbone(top, None if cached else trunk, encoder.dim, random)
 
 
-def again(plan: Plan, model: str, record: dict[str, Any] | None) -> Backbone | None:
+def again(context: Context, record: dict[str, Any] | None) -> Backbone | None:
     """The layers of a fitted model: the top by its `record`, without values (they are in the model's file); the frozen from the checkpoint.
 
     StoreError where the record is not of layers that the settings ask for, before memory or time is spent on them.
     """
-    trained, cached = _wants(plan, model)
+    trained, cached = _wants(context)
     if cached and record is None:
         return None
-    from affpipe.encoders.wavlm.layers import Top
-
+    top_of = _module(context).Top
     try:
         if record and record["layers"] != trained:
             raise ValueError(f"{record['layers']} layers")
         with torch.device("meta"):
-            top = Top(record["config"], trained) if record else None
+            top = top_of(record["config"], trained) if record else None
     except Exception as error:  # transformers has errors of its own for sizes that do not go together
         raise StoreError(
-            f"{model}: want a record of {trained} trained layers, got {first_line(error)[:160]}; delete the model, then run again"
+            f"{context.name}: want a record of {trained} trained layers, got {first_line(error)[:160]}; delete the model, then run again"
         ) from None
     if cached:
         return Backbone(top, None, top.dim, ())
-    trunk, random = _trunk(plan, model, trained)
+    trunk, random = _trunk(context, trained)
     return Backbone(top, trunk, trunk.dim, random)
 
 
 @lru_cache(maxsize=1)
-def _trunk(plan: Plan, model: str, trained: int) -> "tuple[Trunk, tuple[str, ...]]":
+def _trunk(context: Context, trained: int) -> tuple[nn.Module, tuple[str, ...]]:
     """One for all folds of a model: nothing changes it, and it is large."""
-    from affpipe.encoders.wavlm.layers import split
+    layers = _module(context)
+    encoder, random = layers.load(context.of(context.settings.reads), trained)
+    return layers.split(encoder, trained)[0], random
 
-    encoder, random = _encoder(plan, model, trained)
-    return split(encoder, trained)[0], random
 
-
-def _wants(plan: Plan, model: str) -> tuple[int, bool]:
+def _wants(context: Context) -> tuple[int, bool]:
     """How many layers a model trains, and whether the states that enter them are cached."""
-    settings = plan.settings.models[model]
-    trained = 0 if settings.members else getattr(plan.settings.features[settings.reads], "trained_layers", 0)
-    return trained, getattr(settings, "cache_frozen", True)
+    settings = context.settings
+    trained = 0 if settings.members else getattr(context.see(settings.reads), "trained_layers", 0)
+    return trained, not settings.within
 
 
-def _encoder(plan: Plan, model: str, trained: int) -> "tuple[WavLM, tuple[str, ...]]":
-    from affpipe.encoders.wavlm import network as wavlm
-
-    feature = Context(plan, plan.settings.models[model].reads)
-    path, random = checkpoint(feature)
-    s = feature.settings
-    place = {"device": pick(plan.settings.device), "dtype": getattr(torch, s.dtype)}
-    return wavlm.load(path, **place, normalise=s.normalise, layer=s.layer, trained_layers=trained), random
+def _module(context: Context) -> ModuleType:
+    """The layers of the encoder of a model's feature; it takes seconds to import, and most models need none of it."""
+    return import_module(ENCODERS[context.see(context.settings.reads).encoder].within)

@@ -8,9 +8,10 @@ import logging
 import math
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,22 +19,24 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from affpipe.core.errors import ManifestError, SettingsError, StoreError
+from affpipe.core.progress import Progress
+from affpipe.core.stage import Context
 from affpipe.core.tasks import smoothing
 from affpipe.core.tasks.task import slices, width
-from affpipe.jobs.apply import Job, Progress, inherited
-from affpipe.models import build, crossfit, divergence, epochs, selection
+from affpipe.models import crossfit, divergence, epochs, selection
 from affpipe.models import encoder_layers as backbones
 from affpipe.models import inputs as sequences
 from affpipe.models import predictor as models
 from affpipe.models.augment import augment
 from affpipe.models.epochs import MONITOR
-from affpipe.models.inputs import FULL_SCALE, Packed, Sequence
-from affpipe.models.predictor import Predictor, model_path
-from affpipe.models.settings import ChunkModel, ModelSettings
+from affpipe.models.inputs import FULL_SCALE
+from affpipe.models.predictor import Predictor
+from affpipe.models.table import ModelSettings
+from affpipe.models.targets import Labelled
+from affpipe.models.terms.build import training_loss
 from affpipe.models.training_settings import Training
-from affpipe.models.workers import fitted, nothing_usable, spread
-from affpipe.plan.plan import Item, Plan
-from affpipe.store.index import Entry
+from affpipe.models.windows import Packed
+from affpipe.models.workers import fitted
 from affpipe.store.streams import STATE
 from affpipe.system import disk, jsonfile
 from affpipe.system.compat import ensure_torchvision
@@ -46,15 +49,6 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAverag
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 log = logging.getLogger("affpipe")
-
-
-class Labelled(NamedTuple):
-    """A stream to fit or judge with: its input, target (R, C, K) and known (R, C, tasks); of its frames (T, K) and (T, tasks) if scored."""
-
-    sequence: Sequence
-    target: np.ndarray
-    known: np.ndarray
-    of_frames: tuple[np.ndarray, np.ndarray] | None = None
 
 
 class Fit(pl.LightningModule):
@@ -121,7 +115,7 @@ class Fit(pl.LightningModule):
         if self.settings.score == "rows":
             return raw, _flat(stream.target), _flat(stream.known)
         times = sequence.usable.ravel(), sequence.start_s.ravel(), sequence.end_s.ravel()
-        raw, _ = spread(raw, *times, sequence.axis, self.predictor.settings)
+        raw, _ = sequences.spread(raw, *times, sequence.axis, self.predictor.settings)
         smooth = self.settings.score_smooth
         if "va" in self.tasks and smooth.filter != "none":
             at, widths = slices(self.tasks)["va"], (smooth.valence_frames, smooth.arousal_frames)
@@ -191,37 +185,54 @@ class Windows(pl.LightningDataModule):
         return DataLoader([0])  # one step: `validation_step` goes through whole streams itself
 
 
-def fit(
-    plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], fold: int | None = None, progress: Progress | None = None
-) -> dict[str, Any]:
-    """Fit model `name` on the streams of partitions train and validation; return its record.
+@dataclass(frozen=True, eq=False)
+class FitRequest:
+    """What a fit is made of.
 
-    Nothing is done if the model is in the store already. A fit that was stopped goes on from its last epoch.
-
-    Args:
-        entries: for each stage that the model learns from, what became of its items.
-        fold: training streams to leave out; the embedding is then brought into the space of the fit on all, which must be there. With
-            cross-validation they are what this fit is validated with.
-        progress: told of every epoch that is done.
+    Attributes:
+        context: of the model; its fits say where this one goes. fold: the training streams that it leaves out, None for none.
+        seed: of its random numbers. spec, inputs: for its record, what its key was made of.
+        train, validation: streams to fit on and to choose the epoch by. outside: of partition validation, by which folds are compared.
+        whole: whether its embedding is brought into the space of the fit on all training streams, which must be there.
     """
-    key, settings = plan.key(name), plan.settings.models[name]
-    folder = Path(plan.fitted(name, fold)).parent
-    path = model_path(folder)
-    if path.exists():
-        try:
-            record = models.read_record(path, key)
-            shutil.rmtree(folder / STATE, ignore_errors=True)  # of a fit that was killed when its model was there
-            return record
-        except StoreError as error:
-            log.warning("%s; fitted anew", error)
-    tasks, held_out = plan.settings.tasks, fold is not None and plan.settings.cross_validation is not None
-    train = _labelled(plan, name, entries, "train", lambda item: fold is None or plan.fold(name, item) != fold)
-    outside = _labelled(plan, name, entries, "validation")
-    validation = _labelled(plan, name, entries, "train", lambda item: plan.fold(name, item) == fold) if held_out else outside
-    seed = plan.seed(name)
+
+    context: Context
+    fold: int | None
+    seed: int
+    spec: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    train: list[Labelled]
+    validation: list[Labelled]
+    outside: list[Labelled]
+    whole: bool
+
+
+def found(context: Context, fold: int | None) -> dict[str, Any] | None:
+    """The record of a fit that is in the store already; None where there is none. A damaged one counts as missing and is said so."""
+    path = context.fits.path(fold)
+    if not path.exists():
+        return None
+    try:
+        record = models.read_record(path, context.fits.key)
+    except StoreError as error:
+        log.warning("%s; fitted anew", error)
+        return None
+    shutil.rmtree(path.parent / STATE, ignore_errors=True)  # of a fit that was killed when its model was there
+    return record
+
+
+def fit(request: FitRequest, progress: Progress | None = None) -> dict[str, Any]:
+    """Fit a model on streams of partition train; return its record. A fit that was stopped goes on from its last epoch.
+
+    progress: told of every epoch that is done.
+    """
+    context, fold, seed = request.context, request.fold, request.seed
+    train, validation, outside = request.train, request.validation, request.outside
+    name, settings, tasks, path = context.name, context.settings, context.tasks, context.fits.path(fold)
+    folder = path.parent
     pl.seed_everything(seed, verbose=False)
-    device = pick(plan.settings.device)
-    backbone = backbones.load(plan, name)
+    device = pick(context.device)
+    backbone = backbones.load(context)
     dims = {settings.reads: backbone.dim} if backbone else sequences.widths([s for s, *_ in train])
     for read in (read for read, dim in dims.items() if dim == 0):
         raise ManifestError(f"{name}: want a training stream with {read}, got none; take {read} out of models.{name}.reads")
@@ -234,7 +245,7 @@ def fit(
     log.info("%s: %d windows of %d streams, %d validation streams", name, len(packed), len(train), len(validation))
     if not len(packed):
         raise ManifestError(f"{name}: want labelled windows in partition train, got none; check the annotations")
-    loss = build.loss(tasks, settings.training.loss, packed.target, packed.known)
+    loss = training_loss(tasks, settings.training.loss, packed.target, packed.known)
     module = Fit(predictor, settings, seed, tasks, loss, name)
     told = Epochs(f"fit {name}", progress) if progress else None
     try:
@@ -244,10 +255,10 @@ def fit(
         raise
     record = {
         "model": name,
-        "key": key,
+        "key": context.fits.key,
         "fold": fold,
-        "spec": plan.spec(name),
-        "inputs": plan.inputs(name),
+        "spec": request.spec,
+        "inputs": request.inputs,
         "random": sorted({r for s, *_ in train for r in s.random} | set(backbone.random if backbone else ())),
         "backbone": backbone.record if backbone else None,
         "parameters": sum(p.numel() for p in predictor.parameters()),
@@ -258,12 +269,12 @@ def fit(
         "curves": module.curves,
         **_judged(module.to(device), validation, outside),
     }
-    if fold is not None and plan.fused(name):
-        crossfit.join(predictor.to(device), fitted(plan, name, None, device=device)[0], [s for s, *_ in train], device)
+    if request.whole:
+        crossfit.join(predictor.to(device), fitted(context, None, device=device)[0], [s for s, *_ in train], device)
     divergence.check_weights(name, best["epoch"], best["learning_rate"], predictor)
     models.save(path, predictor, record)
     shutil.rmtree(folder / STATE)
-    return models.read_record(path, key)  # as whoever finds the model has it
+    return models.read_record(path, context.fits.key)  # as whoever finds the model has it
 
 
 def _judged(module: Fit, validation: list[Labelled], outside: list[Labelled]) -> dict[str, Any]:
@@ -274,38 +285,6 @@ def _judged(module: Fit, validation: list[Labelled], outside: list[Labelled]) ->
     same = own if outside is validation else module.outputs(outside)
     judged = {"thresholds": selection.thresholds(module.tasks, *own), "scores": selection.scores(module.tasks, *own)}
     return {**judged, "validation_scores": selection.scores(module.tasks, *same), "by_output": selection.by_output(module.tasks, *same)}
-
-
-def _labelled(
-    plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], partition: str, wanted: Callable[[Item], bool] = lambda item: True
-) -> list[Labelled]:
-    """Sequences of a partition with their labels; streams that have no input are left out and named in the log."""
-    out, settings = [], plan.settings.models[name]
-    for item in plan.items(name):
-        if not (item.row.labelled(plan.settings.tasks, partition) and wanted(item)):
-            continue
-        reason = inherited(plan, name, item, entries, plan.learns(name) if partition == "train" else (*plan.reads(name), "labels"))
-        if reason is not None:
-            log.warning("%s: %s: left out of %s: %s", name, item.id, partition, reason.reason)
-            continue
-        job = Job(plan, name, item)
-        sequence = sequences.read(job, settings, fitting=partition == "train")
-        target, known = sequences.labels(job, sequence, settings, partition)
-        of_frames = sequences.known_frames(job, partition) if settings.training.score == "frames" else None
-        usable = sequence.usable.any()
-        if isinstance(settings, ChunkModel):  # rows stand alone, and are large
-            rows = known.any(axis=(1, 2))
-            sequence, target, known = sequence.only(rows), target[rows], known[rows]
-        if len(sequence):
-            out.append(Labelled(sequence, target, known, of_frames))
-        else:
-            what = "no label on what there is" if usable else nothing_usable(job, settings, sequence, fitting=partition == "train")
-            log.warning("%s: %s: left out of %s: %s", name, item.id, partition, what)
-    if not any(stream.known.any() for stream in out):
-        raise ManifestError(
-            f"{name}: want labelled frames in partition {partition}, got none that the model can use; the log says of each stream why"
-        )
-    return out
 
 
 class Epochs(Callback):

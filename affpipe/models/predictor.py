@@ -19,11 +19,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from affpipe.core.errors import StoreError
-from affpipe.core.windows import merge
-from affpipe.models import build
 from affpipe.models.encoder_layers import Backbone
-from affpipe.models.inputs import FULL_SCALE, Sequence, cut, places, tensor, widen, windows
-from affpipe.models.settings import ChunkModel, ModelSettings
+from affpipe.models.inputs import FULL_SCALE, Sequence, widen
+from affpipe.models.table import MODELS, ModelSettings, takes
+from affpipe.models.windows import cut, merge, places, tensor, windows
 from affpipe.store import streams
 from affpipe.system import disk, jsonfile
 from affpipe.system.weights.declared_sizes import stored, unfilled
@@ -54,7 +53,7 @@ class Predictor(nn.Module):
         super().__init__()
         self.settings, self.dims = settings, dict(dims)
         self.outputs = outputs
-        self.model = build.model(settings, dims, outputs)
+        self.model = MODELS[settings.kind].build(settings, dims, outputs)
         self.top = backbone.top if backbone else None
         self._trunk = Frozen(backbone.trunk if backbone else None)
         self.space: nn.Linear | None = None
@@ -90,7 +89,7 @@ class Predictor(nn.Module):
             fused = self.model(x, present) if heard is None else self.model(x, present, heard)
             return Output(fused.prediction.unsqueeze(2), fused.embedding.unsqueeze(2), fused.gate)
         (rows,) = x.values()
-        if isinstance(self.settings, ChunkModel):
+        if takes(self.settings) == "windows":
             rows, real = self._states(rows.squeeze(1), inputs["steps"].squeeze(1), present.squeeze(1))
             prediction, embedding = self.model(rows, real)  # (B, C, ...)
             return Output(prediction.unsqueeze(1), self._join(embedding.unsqueeze(1)), None)

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from affpipe.core.errors import SettingsError
 from affpipe.core.section import Section
-from affpipe.encoders.settings import Feature
-from affpipe.models.settings import ModelSettings
+from affpipe.encoders.table import Feature
+from affpipe.models.table import ModelSettings
 from affpipe.plan.literals import kinds, misread
 from affpipe.plan.settings import Settings
 from affpipe.plan.yaml_file import read_yaml

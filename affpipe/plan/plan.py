@@ -7,37 +7,33 @@ fitted on. Shards are made within two groups, `fit` (train and validation) and `
 
 import hashlib
 import json
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from dataclasses import replace
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from affpipe.core.errors import ManifestError, StoreError
+from affpipe.core.item import Item, Row
+from affpipe.core.stage import Context, Fits, Stage, UndeclaredError
 from affpipe.data import overlaps
-from affpipe.data.manifest import Row, check_images, fold_groups, read_curation
+from affpipe.data.manifest import check_images, fold_groups, read_curation
 from affpipe.data.overlaps import OFFICIAL, Member, Overlap
 from affpipe.encoders.table import ENCODERS
 from affpipe.faces import images
 from affpipe.media.identity import fingerprint
-from affpipe.plan.settings import MEDIA_STAGES, Settings
-from affpipe.store.streams import FIT, file_name
+from affpipe.models.table import MODELS
+from affpipe.plan.settings import Settings
+from affpipe.plan.stages import STAGES
+from affpipe.store.item import ItemStreams, Job, Place
+from affpipe.store.streams import FIT, MODEL, file_name
 from affpipe.system.files import read_bytes
 
-# Bump a revision by hand when the code of a stage or model changes values.
-STAGES = {  # name -> (level, stages read, revision); `speech` also reads `vad` where that is set
-    "frames": ("video", (), 3),
-    "labels": ("label", ("frames",), 1),
-    "audio": ("video", ("frames",), 2),
-    "vad": ("video", ("audio",), 1),
-    "faces": ("video", ("frames",), 2),
-    "subject": ("stream", ("frames", "faces"), 1),
-    "landmarks": ("stream", ("faces", "subject"), 1),
-    "mouth": ("stream", ("landmarks",), 1),
-    "speech": ("stream", ("mouth",), 1),
-}
-RESULTS = 3  # the same of what a run publishes: its files, and how their values come of the models' streams
-MODELS = {"transformer": 4, "mamba": 4, "chunk_asp": 3, "dcmmoe": 3, "cross_attention": 1, "raav": 3}
+# Bumped by hand, as revisions of stages and models are, when code changes what a run publishes: files, or how values come of streams.
+RESULTS = 3
+
+APPLY = "affpipe.models.workers:stage"  # applies a fitted model of any kind
 
 
 def canonical(obj: Any) -> str:
@@ -61,22 +57,6 @@ def _copies(rows: Sequence[Row], sources: Mapping[str, str]) -> dict[str, str]:
     return {row.stream_id: sources[row.video_id] for row in rows if sources[row.video_id] in several}
 
 
-@dataclass(frozen=True)
-class Item:
-    """What a worker processes: a video, a stream of a video, or the labels of a stream.
-
-    id, identity: of the video for a stage of level "video", else of the stream, with its annotation files for level "label". A row's
-        `video_track` is part of it, `audio_track` too for stages that sound has a part in.
-    row: its (first) manifest row.
-    tracks: the curated tracks, None where the manifest's rule decides.
-    """
-
-    id: str
-    identity: str
-    row: Row
-    tracks: tuple[int, ...] | None = None
-
-
 class Plan:
     """Settings and manifest rows as stages, keys, shards and paths.
 
@@ -93,7 +73,7 @@ class Plan:
         heads = [name for name, model in settings.models.items() if not model.members]
         fusions = [name for name in settings.models if name not in heads]
         wanted = self._read_by(["frames", "labels", *settings.models])  # results hold frames against labels
-        self.names = [name for name in (*MEDIA_STAGES, *settings.features, *heads, *fusions) if name in wanted]  # each after what it reads
+        self.names = [name for name in (*STAGES, *settings.features, *heads, *fusions) if name in wanted]  # each after what it reads
         curation = settings.subject.curation if model_keys is None else None  # it names streams of the manifest fitted on
         self._curated = read_curation(Path(curation), self.rows, self.numbering) if curation else {}
         self.shards: dict[str, list[str]] = {}  # shard -> video ids
@@ -119,32 +99,59 @@ class Plan:
     @property
     def unread(self) -> list[str]:
         """Features of the settings that are not made, since no model reads them."""
-        within = {m.reads for m in self.settings.models.values() if not getattr(m, "cache_frozen", True)}  # these run within a model
+        within = {model.within for model in self.settings.models.values()}  # these run within a model
         return [name for name in self.settings.features if name not in self.names and name not in within]
+
+    def stage(self, name: str) -> Stage | None:
+        """The declaration of a stage or of the encoder of a feature; None for a model."""
+        if name in self.settings.features:
+            return ENCODERS[self.settings.features[name].encoder]
+        return STAGES.get(name)
+
+    @cache  # noqa: B019 - a plan lives as long as its process
+    def context(self, name: str) -> Context:
+        """What a stage or model may know."""
+        s, stage = self.settings, self.stage(name)
+        sees = stage.sees if stage else ("audio", "vad", *self._streams(name), *filter(None, (s.models[name].within,)))
+        sections = {seen: self._section(seen) for seen in sees}
+        where = tuple(s.tasks), s.device, Path(s.weights), self.cache
+        if stage is None:
+            return Context(name, s.models[name], self.reads(name), sections, *where, APPLY, self._fits(name))
+        context = Context(name, self._section(name), (), sections, *where, stage.worker)
+        return replace(context, reads=stage.reads(context) if callable(stage.reads) else stage.reads)
+
+    def _section(self, name: str) -> Any:
+        """Settings of a stage, feature or model; None for labels, which have none."""
+        return self.settings.features.get(name) or self.settings.models.get(name) or getattr(self.settings, name, None)
+
+    def _fits(self, name: str) -> Fits:
+        beside = self.folds(name) if self.settings.cross_validation else 0
+        return Fits(self.key(name), lambda fold: self.model(name, fold), partial(self.fold, name), beside)
 
     def level(self, name: str) -> str:
         """ "video", "stream", or "label": streams that have an annotation for a task of the run."""
-        if name == "faces" and self.settings.faces.source == "images":
+        stage = self.stage(name)
+        if stage is None:
             return "stream"
-        if name in STAGES:
-            return STAGES[name][0]
-        return ENCODERS[self.settings.features[name].encoder].level if name in self.settings.features else "stream"
+        return stage.level(self.context(name)) if callable(stage.level) else stage.level
 
+    @cache  # noqa: B019 - as above
     def reads(self, name: str) -> tuple[str, ...]:
-        """Stages whose streams `name` reads."""
-        if name == "speech" and self.settings.vad.model != "none":
-            return (*STAGES[name][1], "vad")
-        if name in STAGES:
-            return STAGES[name][1]
-        if name in self.settings.features:
-            return ENCODERS[self.settings.features[name].encoder].reads
-        model = self.settings.models[name]
-        lead = model.members or (model.reads if getattr(model, "cache_frozen", True) else "audio",)
-        return ("frames", *lead, *(("speech",) if getattr(model, "speech_only", "never") == "always" else ()))
+        """Stages whose streams `name` reads. Of a model without its context, whose key hangs on them."""
+        stage = self.stage(name)
+        if stage is not None:
+            return self.context(name).reads
+        return ("frames", *self._streams(name), *(("speech",) if self.settings.models[name].by_mouth(False) else ()))
+
+    def _streams(self, model: str) -> tuple[str, ...]:
+        """What a model takes its rows from."""
+        settings = self.settings.models[model]
+        return settings.members or (("audio",) if settings.within else (settings.reads,))
 
     def learns(self, model: str) -> tuple[str, ...]:
         """Stages whose streams a fit of `model` reads: what it is applied to, and what chooses and labels the training rows."""
-        chooses = getattr(self.settings.models[model], "speech_only", "never") == "training"
+        settings = self.settings.models[model]
+        chooses = settings.by_mouth(True) and not settings.by_mouth(False)
         return (*self.reads(model), *(("speech",) if chooses else ()), "labels")
 
     def spec(self, name: str) -> dict[str, Any]:
@@ -158,8 +165,8 @@ class Plan:
         model, out = self.settings.models[name], {"seed": self.seed(name), "tasks": list(self.settings.tasks)}
         if self.folds(name):
             out["cross_validation" if self.settings.cross_validation else "cross_fit"] = self.folds(name)
-        if not getattr(model, "cache_frozen", True):  # it runs the encoder itself
-            out["encoder"] = [self.settings.features[model.reads].spec(), self.revision(model.reads)]
+        if model.within:  # it runs the encoder itself
+            out["encoder"] = [self.settings.features[model.within].spec(), self.revision(model.within)]
         return model.spec() | out
 
     def kind(self, name: str) -> str:
@@ -168,11 +175,8 @@ class Plan:
 
     def revision(self, name: str) -> int:
         """The integer bumped by hand when code changes values."""
-        if name in STAGES:
-            return STAGES[name][2]
-        if name in self.settings.features:
-            return ENCODERS[self.settings.features[name].encoder].revision
-        return MODELS[self.settings.models[name].kind]
+        stage = self.stage(name)
+        return stage.revision if stage else MODELS[self.settings.models[name].kind].revision
 
     @cache  # noqa: B019 - a plan lives as long as its process
     def key(self, name: str) -> str:
@@ -372,6 +376,29 @@ class Plan:
     def _members(self, level: str, heard: bool, shard: str) -> str:
         return digest([[i.id, i.identity] for i in (self._item(level, id, heard) for id in self._shard_ids(level)[shard])])
 
+    # -- streams --
+
+    def streams(self, item: Item) -> ItemStreams:
+        """All streams of an item, for whoever reads what a run has made."""
+        return ItemStreams(item, lambda read: self._place(read, item))
+
+    def job(self, name: str, item: Item, stop: threading.Event | None = None) -> Job:
+        """One item of a stage or model, with the streams that it declares and no others. stop: see `Job`."""
+        stage = self.stage(name)
+        may = {*self.reads(name), *stage.opens} if stage else set(self.learns(name))
+
+        def place(read: str) -> Place:
+            if read not in may:
+                raise UndeclaredError(f"{name}: opens the stream of {read}, which it does not declare")
+            return self._place(read, item)
+
+        facts = {"stage": self.kind(name), "spec": self.spec(name), "revision": self.revision(name), "inputs": self.inputs(name)}
+        own = Place(self.stream(name, item), self.key(name), item.identity)
+        return Job(self.context(name), item, place, own, facts, lambda: self.identity_now(name, item) == item.identity, stop)
+
+    def _place(self, name: str, item: Item) -> Place:
+        return Place(self.stream(name, item), self.key(name), self.item(name, item).identity)
+
     # -- paths --
 
     def logs(self, rule: str) -> Path:
@@ -406,6 +433,10 @@ class Plan:
     def fitted(self, model: str, fold: int | None = None) -> str:
         """File that records that a model was fitted, on all training streams or without a fold of them."""
         return f"{self.folder(model)}/{'' if fold is None else f'fold{fold}/'}{FIT}"
+
+    def model(self, model: str, fold: int | None = None) -> Path:
+        """Weights of a fit."""
+        return Path(self.fitted(model, fold)).with_name(MODEL)
 
     @cached_property
     def run(self) -> str:

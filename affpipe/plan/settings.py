@@ -7,13 +7,13 @@ from pydantic import Field, field_validator, model_validator
 
 from affpipe.core.section import Name, Section, after, speed
 from affpipe.core.tasks.task import TASKS
-from affpipe.encoders.settings import DATASETS, Feature, LogMel, WavLM
+from affpipe.encoders.table import ENCODERS, Feature
 from affpipe.faces.settings import Faces, Landmarks, Mouth, Speech, Subject
 from affpipe.media.settings import Audio, Frames, Vad
-from affpipe.models.settings import ChunkModel, ModelSettings, RAAVModel, SequenceModel
-
-WAVLM_RATE_HZ = 16000
-MEDIA_STAGES = ("frames", "labels", "audio", "vad", "faces", "subject", "landmarks", "mouth", "speech")
+from affpipe.media.stages import VAD_RATE_HZ
+from affpipe.models.settings import SequenceModel
+from affpipe.models.table import MODELS, ModelSettings
+from affpipe.plan.stages import STAGES
 
 
 class CrossValidation(Section):
@@ -97,10 +97,11 @@ class Settings(Section):
     @model_validator(mode="after")
     def _names(self):
         for name in self.features:
-            if name in MEDIA_STAGES:
+            if name in STAGES:
                 raise ValueError(f"features.{name}: the name is that of a stage; choose another")
-            if self.features[name].encoder == "wavlm" and self.audio.sample_rate_hz != WAVLM_RATE_HZ:
-                raise ValueError(f"features.{name}: WavLM hears {WAVLM_RATE_HZ} Hz, got audio.sample_rate_hz {self.audio.sample_rate_hz}")
+            hears, rate = ENCODERS[self.features[name].encoder].sample_rate_hz, self.audio.sample_rate_hz
+            if hears not in (None, rate):
+                raise ValueError(f"features.{name}: {self.features[name].encoder} hears {hears} Hz, got audio.sample_rate_hz {rate}")
             if getattr(self.features[name], "backend", "torch") == "openvino" and self.device != "cpu":
                 raise ValueError(f"features.{name}.backend: openvino runs on a CPU, got device {self.device}; set torch, or device: cpu")
             margin = getattr(self.features[name], "margin", 0)
@@ -109,8 +110,8 @@ class Settings(Section):
             twins = [n for n, feature in self.features.items() if feature.spec() == self.features[name].spec()]
             if len(twins) > 1:  # one key, hence one folder with two rules that make it
                 raise ValueError(f"features.{twins[1]}: the same as features.{twins[0]}; remove one and let all models read the other")
-        if self.vad.model == "silero" and self.audio.sample_rate_hz != WAVLM_RATE_HZ:
-            raise ValueError(f"vad: silero hears {WAVLM_RATE_HZ} Hz, got audio.sample_rate_hz {self.audio.sample_rate_hz}")
+        if self.vad.model == "silero" and self.audio.sample_rate_hz != VAD_RATE_HZ:
+            raise ValueError(f"vad: silero hears {VAD_RATE_HZ} Hz, got audio.sample_rate_hz {self.audio.sample_rate_hz}")
         if self.cross_fit == 1:
             raise ValueError("cross_fit: want 0 (off) or at least 2 folds, got 1")
         if self.cross_fit and self.cross_validation:
@@ -138,7 +139,7 @@ class Settings(Section):
     def _models(self):
         heads = [name for name, model in self.models.items() if not model.members]
         for name, model in self.models.items():
-            if name in (*MEDIA_STAGES, *self.features):
+            if name in (*STAGES, *self.features):
                 raise ValueError(f"models.{name}: the name is that of a stage or feature; choose another")
             known = heads if model.members else list(self.features)
             for read in model.members or (model.reads,):
@@ -148,9 +149,12 @@ class Settings(Section):
             if len(set(model.members)) < len(model.members):
                 raise ValueError(f"models.{name}.reads: a model is named twice in {list(model.members)}")
             if not model.members:
-                self._check_input(name, model, self.features[model.reads])
-            elif isinstance(model, RAAVModel):
-                self._check_audio(name, model)
+                self._check_input(name, model)
+            where = f"models.{name}"
+            if model.members:
+                model.check_members(where, self.models, self.features)
+            if model.by_mouth(True) and (heard := model.heard(self.models)):
+                self._check_grid(where, heard)
         if self.late_fusion and "va" not in self.tasks:
             raise ValueError(f"late_fusion: it weighs valence and arousal, got the tasks {list(self.tasks)}; add va, or set null")
         if self.late_fusion and "late_fusion" in self.models:
@@ -180,45 +184,27 @@ class Settings(Section):
                     )
         return self
 
-    def _check_input(self, name: str, model: SequenceModel, feature: Section) -> None:
-        chunked = isinstance(model, ChunkModel)
-        if chunked != isinstance(feature, WavLM | LogMel):
-            want = "windows of audio (wavlm, logmel)" if chunked else "one vector a row (mesh, grada, qwen3vl)"
-            raise ValueError(f"models.{name}.reads: {model.kind} wants {want}, got {model.reads!r}, of the encoder {feature.encoder}")
-        if chunked and not model.cache_frozen and not isinstance(feature, WavLM):
-            raise ValueError(f"models.{name}.cache_frozen: only wavlm runs within a model, got {model.reads!r}; leave it true")
-        if chunked and model.closing_norm == "frozen" and not getattr(feature, "trained_layers", 0):
-            raise ValueError(f"models.{name}.closing_norm: want trained_layers of features.{model.reads}, got none; leave it trained")
-        if chunked and model.standardise and (getattr(feature, "trained_layers", 0) or not model.cache_frozen):
-            raise ValueError(f"models.{name}.standardise: the layers of features.{model.reads} want their input as it is; leave it false")
-        if chunked and model.speech_only != "never":
-            self._check_grid(f"models.{name}: speech_only", f"features.{model.reads}", feature)
-        if not chunked:
-            datasets = DATASETS.get(feature.encoder, ("values",))
-            if model.dataset not in datasets:
-                raise ValueError(f"models.{name}.dataset: want one of {list(datasets)} of {feature.encoder}, got {model.dataset!r}")
+    def _check_input(self, name: str, model: SequenceModel) -> None:
+        """A model reads a feature whose rows are what it takes."""
+        where, feature = f"models.{name}", self.features[model.reads]
+        takes, stage = MODELS[model.kind].reads, ENCODERS[feature.encoder]
+        if (takes == "windows") != (stage.rows == "windows"):
+            want = "windows of audio" if takes == "windows" else "one vector a row"
+            fit = ", ".join(s.name for s in ENCODERS.values() if (s.rows == "windows") == (takes == "windows"))
+            raise ValueError(f"{where}.reads: {model.kind} wants {want} ({fit}), got {model.reads!r}, of the encoder {feature.encoder}")
+        if model.within and not stage.within:
+            within = ", ".join(s.name for s in ENCODERS.values() if s.within)
+            raise ValueError(f"{where}.cache_frozen: only {within} runs within a model, got {model.reads!r}; leave it true")
+        if takes == "rows" and model.dataset not in stage.offers:
+            raise ValueError(f"{where}.dataset: want one of {list(stage.offers)} of {feature.encoder}, got {model.dataset!r}")
+        model.check_feature(where, feature)
 
-    def _check_audio(self, name: str, model: RAAVModel) -> None:
-        """What RAAV hears in a window is a window of its audio model."""
-        if model.audio_rows == "frames" and model.speech_only == "never":
-            return
-        heard, where = self.models[model.audio], f"models.{name}"
-        if not isinstance(heard, ChunkModel):
-            what = "audio_rows: window" if model.audio_rows == "window" else f"speech_only: {model.speech_only}"
-            raise ValueError(f"{where}.audio: {what} wants a model of audio windows (chunk_asp), got {model.audio!r}, a {heard.kind}")
-        feature = self.features[heard.reads]
-        if model.audio_rows == "window" and (feature.length_s, feature.hop_s) != (model.window_s, model.hop_s):
-            raise ValueError(
-                f"{where}: audio_rows: window wants window_s, hop_s as length_s, hop_s of features.{heard.reads}, got "
-                f"{(model.window_s, model.hop_s)} and {(feature.length_s, feature.hop_s)}; make them equal, or set audio_rows: frames"
-            )
-        if model.speech_only != "never":
-            self._check_grid(f"{where}: speech_only", f"features.{heard.reads}", feature)
-
-    def _check_grid(self, who: str, where: str, feature: Section) -> None:
+    def _check_grid(self, who: str, heard: str) -> None:
+        """The windows that a mouth is asked for are those of the sound."""
+        feature = self.features[heard]
         grids = [(s.length_s, s.hop_s) for s in (feature, self.speech)]
         if grids[0] != grids[1]:
             raise ValueError(
-                f"{who} wants {where} and speech on one grid, got length_s, hop_s {grids[0]} and {grids[1]}; make them equal, or set "
-                "speech_only: never"
+                f"{who}: speech_only wants features.{heard} and speech on one grid, got length_s, hop_s {grids[0]} and {grids[1]}; make "
+                "them equal, or set speech_only: never"
             )

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from affpipe.core.axis import NEAREST, NONE, OBSERVED
-from affpipe.plan.plan import Item, Plan
+from affpipe.core.item import Item
+from affpipe.plan.plan import Plan
 from affpipe.results.caveats import FRAMES, HELD_OUT, OTHER_HALF, REPORTED
 from affpipe.results.ledger import Failure
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from affpipe.plan.plan import Item, Plan
+from affpipe.core.item import Item
+from affpipe.plan.plan import Plan
 from affpipe.results.review.candidates import AMBIGUOUS, CLEAR
 from affpipe.results.review.collect import video
 from affpipe.store import streams

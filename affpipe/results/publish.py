@@ -13,18 +13,18 @@ import numpy as np
 
 from affpipe import __version__
 from affpipe.core.errors import InputError
+from affpipe.core.item import Item
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.metrics import Video
 from affpipe.core.tasks.task import TASKS
 from affpipe.data import annotations
-from affpipe.jobs.apply import Job
-from affpipe.jobs.runs import read_run
-from affpipe.models import inputs
-from affpipe.models.workers import frames_of
-from affpipe.plan.plan import Item, Plan
+from affpipe.models.targets import frame_labels
+from affpipe.plan.plan import Plan
 from affpipe.results import basis, caveats, evaluate, late_fusion, ledger, report
 from affpipe.results import published as results
+from affpipe.results.frames import frames_of
 from affpipe.results.late_fusion import Study
+from affpipe.results.runs import read_run
 from affpipe.store.index import Entry
 from affpipe.system import disk, jsonfile
 
@@ -135,7 +135,7 @@ def _truth(plan: Plan, entries: dict[str, Entry], item: Item, partition: str) ->
     tasks = item.row.labelled(plan.settings.tasks, partition)
     if not tasks or entries[item.id].status != "done":
         return {}
-    found = inputs.frame_labels(Job(plan, plan.settings.publish, item))
+    found = frame_labels(plan.streams(item), plan.settings.tasks)
     return {task: found[task] for task in tasks}
 
 

@@ -1,4 +1,4 @@
-"""What stands at a path, and small files read whole: where there is no file, or no text in UTF-8, one line says what there is.
+"""What stands at a path, its state, and small files read whole: where there is no file, or no text in UTF-8, one line says what there is.
 
 Accents may be written in two forms, which people cannot tell apart: é as one character (NFC), or as e and an accent (NFD), as macOS and
 what was unpacked there have it. A name is found in either.
@@ -11,9 +11,10 @@ import os
 import stat
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from affpipe.core.errors import AffpipeError
+from affpipe.core.errors import AffpipeError, MediaError
 
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
@@ -112,3 +113,21 @@ def read_text(path: Path, what: str, fault: type[AffpipeError], remedy: str) -> 
         line = error.object[: error.start].count(b"\n") + 1
         got = "UTF-16" if utf16 else f"bytes in line {line} that are not UTF-8"
         raise fault(f"{path}: want a readable {what}, got {got}; save it as text in UTF-8") from None
+
+
+@dataclass(frozen=True)
+class State:
+    """What of a file changes while somebody writes to it."""
+
+    size: int
+    modified_ns: int
+    inode: int
+
+
+def state(path: Path) -> State:
+    """How a file stands now; MediaError where there is none."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise MediaError(f"{path}: want a readable file, got {error.strerror!r}; make it readable") from None
+    return State(found.st_size, found.st_mtime_ns, found.st_ino)

@@ -4,6 +4,7 @@ There are no queues: a thread that waits for the network decodes nothing meanwhi
 however unequal decoder and network are in speed. While one waits, others decode; libraries for both let go of Python's lock as they work.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -52,3 +53,9 @@ def each(
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
+
+
+def limit_threads(threads: int) -> None:
+    """Give numerical libraries this many threads; sums depend on it, so it is set and not left to the machine."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(threads)

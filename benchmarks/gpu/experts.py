@@ -1,6 +1,6 @@
 """An experiment: the experts of a DCMMOE in one batch, each layer of all of them a single product.
 
-Same numbers as `affpipe.models.fusions.dcmmoe`, from which the weights are taken; for positions "sinusoidal" without second residual.
+Same numbers as `fusions.dcmmoe`, from which the weights are taken; for positions "sinusoidal" without second residual.
 Whether it
 pays is what the benchmark asks, so it is not part of the package.
 Shapes: E experts, B batch, T steps, H hidden width.
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from affpipe.core.tensors import keep
 from affpipe.models.branches.blocks import sinusoids
-from affpipe.models.fusions.dcmmoe import DCMMOE
+from affpipe.models.fusions.dcmmoe.network import DCMMOE
 from affpipe.models.fusions.interface import Fused
 
 

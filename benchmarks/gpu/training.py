@@ -9,12 +9,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from affpipe.models.fusions.dcmmoe import DCMMOE
-from affpipe.models.fusions.raav import RAAV
-from affpipe.models.heads import mamba
-from affpipe.models.heads.chunk_asp import ChunkHead
-from affpipe.models.heads.mamba import MambaHead
-from affpipe.models.heads.transformer import TransformerHead
+from affpipe.models.fusions.dcmmoe.network import DCMMOE
+from affpipe.models.fusions.raav.network import RAAV
+from affpipe.models.heads.chunk_asp.network import ChunkHead
+from affpipe.models.heads.mamba import network as mamba
+from affpipe.models.heads.mamba.network import MambaHead
+from affpipe.models.heads.transformer.network import TransformerHead
 from affpipe.models.terms.losses import VALoss
 from benchmarks.gpu.ceilings import matmul_precision
 from benchmarks.gpu.clock import Place, Work

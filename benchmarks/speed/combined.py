@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from affpipe.jobs import workers
-from affpipe.jobs.apply import Context, Job
 from affpipe.media.reader import VideoPass, open_media
 from affpipe.plan.plan import Plan
 from affpipe.store import streams
@@ -36,11 +35,11 @@ def rows(*, quick: bool) -> list[Row]:
 
 def _arm(plan: Plan, stage: str) -> Arm:
     """A run of a stage over the film, its networks loaded; gives the rows that it made."""
-    worker = workers.start(Context(plan, stage))
+    worker = workers.start(plan.context(stage))
     (item,) = (item for item in plan.items(stage) if item.row.partition == "train")
 
     def run() -> int:
-        job = Job(plan, stage, item)
+        job = plan.job(stage, item)
         worker(job)
         with streams.Stream(job.path) as stream:
             return len(stream)

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from affpipe.encoders.grada.network import MEAN, STD, Prepared, letterbox
-from affpipe.encoders.workers import inner
+from affpipe.encoders.grada.worker import inner
 from affpipe.faces import crop as cropping
 from affpipe.faces.detect import MediaPipeDetector
 from affpipe.media.picture.decode import frames

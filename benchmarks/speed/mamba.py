@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from affpipe.models.heads.mamba import scan
+from affpipe.models.heads.mamba.network import scan
 from benchmarks.speed.arms import DisagreeError, Row, ratio, take_turns
 
 STATE = 8

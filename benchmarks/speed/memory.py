@@ -14,8 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from affpipe.jobs import runs
 from affpipe.plan.plan import Plan
+from affpipe.results import runs
 from benchmarks.speed import inputs
 from benchmarks.speed.arms import MB, Cost, DisagreeError, Row
 from benchmarks.speed.workspace import tiny_weights, workspace

@@ -26,7 +26,7 @@ from PIL import Image
 
 from affpipe.data.manifest import Row as Video
 from affpipe.faces.detect import MediaPipeDetector
-from affpipe.jobs import apply, workers
+from affpipe.jobs import workers
 from affpipe.plan.config import parse
 from affpipe.plan.plan import Plan
 from affpipe.store.streams import Stream
@@ -90,12 +90,12 @@ def planned(video: Path, folder: Path, *, faces: Mapping[str, Any], grada: Mappi
 
 def staged(plan: Plan) -> Arm:
     """The stages of the workflow, loaded once."""
-    started = {name: workers.start(apply.Context(plan, name)) for name in STAGES}
+    started = {name: workers.start(plan.context(name)) for name in STAGES}
 
     def run() -> np.ndarray:
         memory.keep()
         for name, worker in started.items():
-            job = apply.Job(plan, name, plan.items(name)[0])
+            job = plan.job(name, plan.items(name)[0])
             worker(job)
         with Stream(job.path) as stream:
             return stream.rows()
@@ -105,7 +105,7 @@ def staged(plan: Plan) -> Arm:
 
 def again(plan: Plan) -> np.ndarray:
     """Embeddings of the stored faces by the published code."""
-    job, net = apply.Job(plan, "grada", plan.items("grada")[0]), network()
+    job, net = plan.job("grada", plan.items("grada")[0]), network()
     with job.open("subject") as who, job.open("faces") as found:
         seen = np.flatnonzero(who.valid)
         row, box, crop_box = who.rows("row")[seen], found.rows(), found.rows("crop_box").tolist()

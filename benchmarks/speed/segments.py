@@ -2,7 +2,7 @@
 
 reference: each segment cut out into a file of its own, encoded anew, which is then read back.
 seeking: the video opened for each segment, a seek to the key frame before it, decoded to its last wanted frame.
-ours: `affpipe.encoders.workers._clips`, one pass over the video.
+ours: `affpipe.encoders.qwen3vl.worker._clips`, one pass over the video.
 All three convert the wanted frames alone.
 """
 
@@ -18,8 +18,8 @@ import numpy as np
 
 from affpipe.core.axis import FrameAxis, frames_in, segments
 from affpipe.encoders.qwen3vl.network import thin
-from affpipe.encoders.settings import Qwen3VL
-from affpipe.encoders.workers import _clips
+from affpipe.encoders.qwen3vl.spec import Qwen3VL
+from affpipe.encoders.qwen3vl.worker import _clips
 from affpipe.media.picture.decode import Frames, frames
 from benchmarks.speed import inputs
 from benchmarks.speed.arms import DisagreeError, Row, ratio, take_turns

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from affpipe.jobs import apply, run
-from affpipe.jobs.apply import Context, Job, Worker
+from affpipe.core.stage import Context
+from affpipe.jobs import apply, start
 from affpipe.plan.config import load
+from affpipe.store.item import Job, Worker
 from benchmarks.planning import FILES, prepare
 from benchmarks.speed.arms import DisagreeError, Row, take_turns
 
@@ -58,16 +59,16 @@ def _job(rounds: int) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         workspace = prepare(Path(folder) / "startup", STREAMS)
         with chdir(workspace.folder):
-            plan = run.plan_from(load([Path(name) for name in FILES]))
+            plan = start.plan_from(load([Path(name) for name in FILES]))
             shard = max(plan.shards, key=lambda shard: len(plan.shards[shard]))
             items = plan.items("frames", shard)
             apply.apply(plan, "frames", items, {}, stage, lambda *_: None)
-            settings = run.freeze(plan.settings)
+            settings = start.freeze(plan.settings)
             index = Path(plan.index("frames", shard))
             job = ("-m", "affpipe", "job", "apply", "--settings", str(settings), "--index", str(index))
 
             def compare(_: Mapping[str, Any]) -> str:
-                if len(run.read_entries(plan, ["frames"], [shard])["frames"]) != len(items):
+                if len(apply.read_entries(plan, ["frames"], [shard])["frames"]) != len(items):
                     raise DisagreeError(f"{index}: want {len(items)} streams")
                 return "the index names all streams"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from affpipe.core.windows import merge, split
+from affpipe.models.windows import merge, split
 from benchmarks.speed.arms import DisagreeError, Row, ratio, take_turns
 
 LENGTH, STRIDE, FRAMES = 400, 150, 5000

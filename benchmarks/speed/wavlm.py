@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from affpipe.encoders.wavlm.layers import Top, split
 from affpipe.encoders.wavlm.network import LARGE, WavLM
 from affpipe.models.encoder_layers import Backbone
+from affpipe.models.heads.chunk_asp.spec import ChunkModel
 from affpipe.models.inputs import FULL_SCALE
 from affpipe.models.predictor import Predictor
-from affpipe.models.settings import ChunkModel
 from affpipe.system.compat import ensure_torchvision
 from benchmarks.speed.arms import DisagreeError, Row, ratio, take_turns
 

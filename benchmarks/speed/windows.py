@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from affpipe.core.axis import OBSERVED, FrameAxis
-from affpipe.models.inputs import Packed, Sequence
-from affpipe.models.settings import TransformerModel
+from affpipe.models.heads.transformer.spec import TransformerModel
+from affpipe.models.inputs import Sequence
+from affpipe.models.windows import Packed
 from affpipe.system import memory
 from benchmarks.speed.arms import GLIBC_BYTES, DisagreeError, Row, ratio, take_turns
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from affpipe.jobs import run
+from affpipe.jobs import start
 from affpipe.plan import config
 from affpipe.plan.plan import Plan
 from benchmarks.speed import inputs
@@ -40,5 +40,5 @@ def workspace(folder: Path, film: Path, weights: Path) -> Plan:
     places = {"manifest": "data_manifest.csv", "data_root": "", "cache": "cache", "results": "results"}
     places = {name: str(folder / place) for name, place in places.items()} | {"weights": str(weights)}
     settings = config.parse(SETTINGS | places)
-    run.freeze(settings)
-    return run.plan_from(settings)
+    start.freeze(settings)
+    return start.plan_from(settings)

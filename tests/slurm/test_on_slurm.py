@@ -21,7 +21,7 @@ from small_workspace import Workspace, rows
 
 from affpipe.data.demo.clips import PAL, SQUARE, Clip
 from affpipe.jobs import resources
-from affpipe.jobs.run import plan_of
+from affpipe.jobs.start import plan_of
 from affpipe.plan.plan import Plan
 
 CLIPS = Clip("one", "train", 4, PAL, SQUARE), Clip("four", "validation", 4, PAL, SQUARE)  # with two shards, one each
@@ -191,7 +191,7 @@ def test_what_slurm_says_around_each_job_is_kept(there):
 
 def test_jobs_at_once_have_a_gpu_each(tmp_path):
     """Two jobs that wait for each other hold a device each; choosing one among them leaves what SLURM gave."""
-    choose = "import os; from affpipe import device; device.choose(); print(os.environ.get('CUDA_VISIBLE_DEVICES'))"
+    choose = "import os; from affpipe.system import device; device.choose(); print(os.environ.get('CUDA_VISIBLE_DEVICES'))"
     both = f"touch {tmp_path}/$SLURM_JOB_ID; while [ $(ls {tmp_path} | wc -l) -lt 2 ]; do sleep 0.1; done"
     submit = (
         "sbatch",

@@ -4,16 +4,17 @@ import shlex
 import sys
 from pathlib import Path
 
-from affpipe.jobs import resources, run, runs, summary
-from affpipe.plan.config import layered
 from affpipe.core.errors import AffpipeError
 from affpipe.core.plain import say
+from affpipe.jobs import failures, resources, start
+from affpipe.plan.config import layered
+from affpipe.results import runs
 
 try:
     # Snakemake read them by its own rules: of a key that stands twice it took the second. The Snakefile's own file comes first.
     _given = list(workflow.overwrite_configfiles)
     layered(Path(_file).absolute() for _file in [*workflow.configfiles[len(_given) :], *_given])
-    PLAN = run.plan_of_mapping(config)
+    PLAN = start.plan_of_mapping(config)
 except AffpipeError as error:
     sys.exit(f"affpipe: {error}")
 
@@ -80,17 +81,17 @@ wildcard_constraints:
 
 
 onstart:
-    if _caution := run.caution(PLAN):
+    if _caution := start.caution(PLAN):
         say(f"affpipe: {_caution}", file=sys.stderr)
     for _name in PLAN.unread:
         say(f"affpipe: features.{_name}: no model reads it, so it is not made", file=sys.stderr)
-    run.start(PLAN)
-    run.bring_to_now(everything())
+    start.start(PLAN)
+    start.bring_to_now(everything())
 
 
 onsuccess:
-    summary.finished(PLAN)
+    failures.finished(PLAN)
 
 
 onerror:
-    summary.stopped(PLAN)
+    failures.stopped(PLAN)

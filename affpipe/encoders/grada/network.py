@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from affpipe.core.errors import InputError, WeightsError
-from affpipe.encoders.table import GRADA
+from affpipe.encoders.grada.spec import GRADA
 from affpipe.system.compat import ensure_torchvision
 from affpipe.system.files import left_by_mac
 from affpipe.system.openvino import compiled

@@ -8,8 +8,8 @@ frame j covers samples j * hop to j * hop + window, and exists only where the wa
 import numpy as np
 
 from affpipe.core.errors import InputError
-from affpipe.encoders.table import LOGMEL
-from affpipe.encoders.waveforms import check_waveforms
+from affpipe.encoders.logmel.spec import LOGMEL
+from affpipe.encoders.sound import check_waveforms
 
 OFFSET = 0.01  # keeps silence finite; VGGish's
 

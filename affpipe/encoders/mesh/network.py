@@ -13,7 +13,7 @@ on them standardises each feature over the training streams.
 import numpy as np
 
 from affpipe.core.errors import InputError
-from affpipe.encoders.table import MESH
+from affpipe.encoders.mesh.spec import MESH
 
 # Point -> x, y, z in units of the distance between the outer eye corners: the round proportions of an adult head.
 TEMPLATE = {

@@ -38,7 +38,7 @@ import torch
 from torch import Tensor
 
 from affpipe.core.errors import InputError, WeightsError
-from affpipe.encoders.table import QWEN3VL
+from affpipe.encoders.qwen3vl.spec import QWEN3VL
 from affpipe.system.compat import ensure_torchvision, quiet_transformers
 from affpipe.system.weights.declared_sizes import numbers, stored, unfilled
 from affpipe.system.weights.reading import UNREADABLE, first_line, read_json

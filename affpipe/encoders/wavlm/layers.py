@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from affpipe.core.errors import WeightsError
 from affpipe.core.tensors import check_stream, keep
-from affpipe.encoders.table import WAVLM
+from affpipe.encoders.wavlm.spec import WAVLM
 from affpipe.system.compat import ensure_torchvision
 
 ensure_torchvision()  # transformers' loss functions import it, whatever the model

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from affpipe.core.errors import InputError, WeightsError
-from affpipe.encoders.table import WAVLM
-from affpipe.encoders.waveforms import check_waveforms
+from affpipe.encoders.sound import check_waveforms
 from affpipe.encoders.wavlm.layers import Top, cut
+from affpipe.encoders.wavlm.spec import WAVLM
 from affpipe.system.compat import ensure_torchvision, quiet_transformers
 from affpipe.system.weights.checkpoint import read, read_safe
 from affpipe.system.weights.declared_sizes import unfilled

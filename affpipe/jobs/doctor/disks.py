@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from affpipe.cli.console import size
+from affpipe.core.progress import size
 from affpipe.jobs.doctor.finding import Finding, fault, fine, warning
 from affpipe.system import disk
 

@@ -8,14 +8,15 @@ from affpipe.core.errors import AffpipeError, InputError, ManifestError, Setting
 from affpipe.data import manifest
 from affpipe.data.manifest import Row
 from affpipe.data.overlaps import Overlap
-from affpipe.jobs import durations, estimate, run
+from affpipe.jobs import durations, estimate, start
 from affpipe.jobs.doctor import checkpoints, cluster, content, disks, machine, packages, videos
 from affpipe.jobs.doctor.finding import FINE, Finding, fault, fine, of_error, warning
 from affpipe.jobs.estimate import Part
 from affpipe.media.declared import Declared
 from affpipe.plan import config
 from affpipe.plan.plan import Plan
-from affpipe.plan.settings import MEDIA_STAGES, Settings
+from affpipe.plan.settings import Settings
+from affpipe.plan.stages import STAGES
 
 LISTED = 20  # faults of a manifest that are told of one by one
 
@@ -44,7 +45,7 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
     yield from told
     plan: Plan | None = None
     try:
-        plan = run.plan_from(settings) if all(f.level == FINE for f in told) else None
+        plan = start.plan_from(settings) if all(f.level == FINE for f in told) else None
     except AffpipeError as error:
         yield of_error("manifest", error)
     try:
@@ -53,7 +54,7 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
             plan.check_folds()
     except AffpipeError as error:  # a video that cannot be read, too few for the folds
         yield of_error("manifest", error)
-    stages = plan.names if plan else [*MEDIA_STAGES, *settings.features]
+    stages = plan.names if plan else [*STAGES, *settings.features]
     for name in plan.unread if plan else ():
         yield warning("features", f"features.{name}: no model reads it, so it is not made", "take it out, or let a model read it")
     half_s = max(1.0, (end_s - time.monotonic()) / (2 if media else 1))

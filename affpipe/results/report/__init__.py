@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from affpipe.models.workers import FramePredictions
     from affpipe.plan.plan import Plan
+    from affpipe.results.frames import FramePredictions
     from affpipe.results.late_fusion import Study
     from affpipe.results.report.reference import Table
     from affpipe.store.index import Entry

@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from affpipe.core.axis import NEAREST, NONE
 from affpipe.core.tasks.task import TASKS
-from affpipe.models.workers import FramePredictions
+from affpipe.results.frames import FramePredictions
 from affpipe.results.report import palette, series
 from affpipe.system import disk
 

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from affpipe.core.axis import SOURCE_NAMES, FrameAxis
+from affpipe.core.item import Item
 from affpipe.core.tasks.task import TASKS
-from affpipe.jobs import apply
-from affpipe.models import inputs, workers
-from affpipe.models.workers import FramePredictions
-from affpipe.plan.plan import Item, Plan
+from affpipe.models.targets import frame_labels
+from affpipe.plan.plan import Plan
+from affpipe.results.frames import FramePredictions, frames_of
 from affpipe.results.report import series
 from affpipe.results.report.views import Entries, done
+from affpipe.store.item import ItemStreams
 from affpipe.store.streams import Stream
 
 UNIT_POINTS = 300  # of one row of a unit: there are 24
@@ -80,16 +81,16 @@ def validated(plan: Plan, item: Item) -> list[str]:
 
 def view(plan: Plan, entries: Entries, item: Item) -> View:
     """The series of a stream that the published model has predicted."""
-    job = apply.Job(plan, plan.settings.publish, item)
-    axis, found = workers.frames_of(plan, plan.settings.publish, item)
-    labels = inputs.frame_labels(job) if plan.labelled(item) and done(plan, entries, "labels", item) else {}
+    streams = plan.streams(item)
+    axis, found = frames_of(plan, plan.settings.publish, item)
+    labels = frame_labels(streams, plan.settings.tasks) if plan.labelled(item) and done(plan, entries, "labels", item) else {}
     drawn = {}
     for task in validated(plan, item):
         values = found.values[task]
         truth, known = labels.get(task, (np.zeros_like(values), np.zeros(len(axis), bool)))
         drawn[task] = {"va": _curves, "expr": _classes, "au": _units}[task](axis, truth, known, values, found.valid)
-    strips = _strips(plan, entries, job, item) | {"source": _sources(found, axis)}
-    gate = _gate(plan, entries, job, item)
+    strips = _strips(plan, entries, streams, item) | {"source": _sources(found, axis)}
+    gate = _gate(plan, entries, streams, item)
     return View(item.id, axis.start_s, axis.end_s, drawn.get("va"), drawn.get("expr"), drawn.get("au"), gate, strips)
 
 
@@ -119,17 +120,17 @@ def _sources(found: FramePredictions, axis: FrameAxis) -> Marks:
     return {name: series.marks(found.source == code, axis.times_s, axis.ends_s) for code, name in SOURCE_NAMES.items()}
 
 
-def _strips(plan: Plan, entries: Entries, job: apply.Job, item: Item) -> dict[str, Marks]:
+def _strips(plan: Plan, entries: Entries, streams: ItemStreams, item: Item) -> dict[str, Marks]:
     out = {}
     if done(plan, entries, "subject", item):
-        with job.open("subject") as who:
+        with streams.open("subject") as who:
             out["no face"] = {"faceless": series.marks(~who.valid, who.start_s, who.end_s)}
     if done(plan, entries, "mouth", item):
-        with job.open("mouth") as lips:
+        with streams.open("mouth") as lips:
             open_ = lips.valid & (_column(lips, "open") > 0)
             out["mouth open"] = {"open": series.marks(open_, lips.start_s, lips.end_s)}
     if done(plan, entries, "speech", item):
-        with job.open("speech") as windows:
+        with streams.open("speech") as windows:
             out["speech kept"] = {"speech": series.marks(_column(windows, "retained") > 0, windows.start_s, windows.end_s)}
     return out
 
@@ -138,12 +139,12 @@ def _column(stream: Stream, name: str) -> np.ndarray:
     return stream.rows()[:, stream.attributes["columns"].index(name)]
 
 
-def _gate(plan: Plan, entries: Entries, job: apply.Job, item: Item) -> Gate | None:
+def _gate(plan: Plan, entries: Entries, streams: ItemStreams, item: Item) -> Gate | None:
     """Gate of the published model if it has one, else of the first fusion with a gate that has the stream."""
     models = sorted(plan.settings.models, key=lambda m: m != plan.settings.publish)
     for name in models:
         if plan.settings.models[name].members and done(plan, entries, name, item):
-            with job.open(name) as stream:
+            with streams.open(name) as stream:
                 if "gate" not in stream.names:
                     continue
                 weights, experts = stream.rows("gate"), tuple(stream.attributes["extra"]["experts"])

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from affpipe.jobs import apply
 from affpipe.plan.plan import Plan
 from affpipe.plan.settings import PublishedRow
 from affpipe.results import caveats
@@ -109,6 +108,6 @@ def _data(plan: Plan, entries: Entries) -> str:
     marks = set()
     for item in plan.items("subject"):
         if item.row.fits and views.done(plan, entries, "frames", item):
-            with apply.Job(plan, "subject", item).open("frames") as stream:
+            with plan.streams(item).open("frames") as stream:
                 marks.add("demo" if stream.attributes["extra"]["video"]["synthetic"] else "real")
     return marks.pop() if len(marks) == 1 else "mixed"

@@ -10,10 +10,9 @@ from markupsafe import Markup
 from affpipe.core.tasks.decoding import UNFITTED
 from affpipe.core.tasks.metrics import KEYS
 from affpipe.core.tasks.task import EXPRESSIONS, TASKS, Task
-from affpipe.jobs import apply
-from affpipe.models import workers
 from affpipe.plan.plan import Plan
 from affpipe.results import caveats, evaluate
+from affpipe.results.frames import outputs
 from affpipe.results.report import figures
 from affpipe.results.report.one_stream import validated
 from affpipe.results.report.views import Entries, done
@@ -139,5 +138,5 @@ def thresholds(plan: Plan, entries: Entries) -> np.ndarray:
         return np.full(len(TASKS["au"].outputs), UNFITTED)
     own = [item for item in plan.items(name) if "au" in validated(plan, item) and done(plan, entries, name, item)]
     item = min(own, key=lambda i: plan.fold(name, i) is not None)  # one that trains another task is predicted by a fold's fit
-    with apply.Job(plan, name, item).open(name) as stream:
-        return workers.outputs(stream, plan.settings.tasks, cross.use if cross else "whole")[1]
+    with plan.streams(item).open(name) as stream:
+        return outputs(stream, plan.settings.tasks, cross.use if cross else "whole")[1]

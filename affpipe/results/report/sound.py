@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from affpipe.jobs import apply
-from affpipe.plan.plan import Item, Plan
+from affpipe.core.item import Item
+from affpipe.plan.plan import Plan
 from affpipe.results.report.views import Entries, done
 from affpipe.store import streams
 
@@ -42,7 +42,7 @@ def table(plan: Plan, entries: Entries) -> Table | None:
 def _line(plan: Plan, entries: Entries, item: Item) -> Line:
     said: list[str] = []
     if done(plan, entries, "frames", item):
-        with apply.Job(plan, "frames", item).open("frames") as frames:
+        with plan.streams(item).open("frames") as frames:
             track = frames.attributes["extra"].get("video", {}).get("track")
         if track and track["others"]:
             others = ", ".join(f"{index} {why}" for index, why in track["others"].items())

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from affpipe.core.errors import StoreError
+from affpipe.core.item import Item
 from affpipe.data.manifest import PARTITIONS
-from affpipe.jobs import apply
-from affpipe.plan.plan import Item, Plan
+from affpipe.plan.plan import Plan
 from affpipe.store.index import Entry
 from affpipe.system import jsonfile
 
@@ -43,10 +43,10 @@ def lines(plan: Plan, entries: Entries) -> list[Line]:
     for item in plan.items("subject"):
         frames, seconds, faceless = 0, 0.0, None
         if done(plan, entries, "frames", item):
-            axis = apply.Job(plan, "subject", item).axis()
+            axis = plan.streams(item).axis()
             frames, seconds = len(axis), axis.end_s - axis.start_s
         if done(plan, entries, "subject", item):
-            with apply.Job(plan, "subject", item).open("subject") as who:
+            with plan.streams(item).open("subject") as who:
                 faceless = int((~who.valid).sum())
         parts = {task: item.row.partition_of(task) for task in plan.settings.tasks}
         own = {task: part for task, part in parts.items() if part != item.row.partition}
@@ -59,7 +59,7 @@ def model_streams(plan: Plan, entries: Entries) -> Iterator[dict[str, Any]]:
     for name in plan.settings.models:
         for item in plan.items(name):
             if done(plan, entries, name, item):
-                with apply.Job(plan, name, item).open(name) as stream:
+                with plan.streams(item).open(name) as stream:
                     yield stream.attributes
 
 

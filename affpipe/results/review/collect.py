@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from affpipe.core.errors import InputError
+from affpipe.core.item import Item
 from affpipe.data.manifest import Decision, Row
 from affpipe.faces.subject import Choice, choose, choose_tracks
-from affpipe.plan.plan import Item, Plan
+from affpipe.plan.plan import Plan
 from affpipe.results.review.candidates import AMBIGUOUS, Faces, Track, ambiguity, doubts, tracks, why
 from affpipe.store.index import read_index
 from affpipe.store.streams import Stream

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affpipe.core.errors import InputError
+from affpipe.core.item import Item
+from affpipe.core.progress import Progress
 from affpipe.data import manifest
 from affpipe.faces.settings import Subject
-from affpipe.jobs.apply import Progress
-from affpipe.plan.plan import Item, Plan
+from affpipe.plan.plan import Plan
 from affpipe.plan.settings import Settings
 from affpipe.results.review import collect, decisions
 from affpipe.results.review.collect import Missing

@@ -29,22 +29,16 @@ PUBLISHED = {
     "wavlm-large": Network(316_000_000, 1024, False),
     "wavlm-base": Network(95_000_000, 768, False),
 }
-USUAL = {  # encoder or detector -> the one of the papers, where the name says nothing
-    "qwen3vl": PUBLISHED["qwen3-vl-4b"],
-    "wavlm": PUBLISHED["wavlm-large"],
-    "grada": Network(6_900_000, 256, False),
-    "yolo": Network(3_000_000, 0, False),
-}
 
 
-def network(weights: Path, kind: str) -> Network:
-    """Size of the checkpoint `weights`, a folder or file, of an encoder or detector; as published where it is not there."""
+def network(weights: Path, usual: Network) -> Network:
+    """Size of the checkpoint `weights`, a folder or file; as published where it is not there, `usual` where its name says nothing."""
     if not weights.exists():
-        return PUBLISHED.get(weights.name, USUAL[kind])
+        return PUBLISHED.get(weights.name, usual)
     files = [weights] if weights.is_file() else sorted(p for p in weights.iterdir() if p.suffix in SUFFIXES and not left_by_mac(p.name))
     exact = [p for p in files if p.suffix == ".safetensors"]  # the others may hold the same again
     parameters = sum(map(_parameters, exact or files))
-    return Network(parameters, _width(weights) or USUAL[kind].width)
+    return Network(parameters, _width(weights) or usual.width)
 
 
 def _parameters(path: Path) -> int:

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 
 from affpipe.core.errors import WeightsError
-from affpipe.jobs.apply import Context
+from affpipe.core.stage import Context
 from affpipe.system import jsonfile
 from affpipe.system.disk import write_text
 from affpipe.system.weights import records
@@ -19,11 +19,11 @@ log = logging.getLogger("affpipe")
 
 def checkpoint(context: Context) -> tuple[Path, tuple[str, ...]]:
     """Folder or file that the stage's setting `weights` names, verified; and its name if its weights are random."""
-    name, folder = context.settings.weights, Path(context.plan.settings.weights)
+    name, folder = context.settings.weights, context.weights
     path, found = folder / name, records.used(folder, name, context.name)
     if found.random:
         log.warning("%s: the weights %s are random: what comes of them means nothing", context.name, name)
-    hold(context.plan.cache, path, found, context.settings.weights_revision)
+    hold(context.cache, path, found, context.settings.weights_revision)
     return path, (name,) if found.random else ()
 
 

@@ -1,4 +1,4 @@
-"""In place of `affpipe.models.fit`: a fit that reads all that the real one reads, and writes files of the same names and form."""
+"""In place of `affpipe.jobs.fitting`: a fit that reads all that the real one reads, and writes files of the same names and form."""
 
 import hashlib
 import json
@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import fake_events
-from fake_workers import model_path, numbers, read
+from fake_workers import numbers, read
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from affpipe.core.item import Item
 from affpipe.core.tasks.task import TASKS, width
-from affpipe.jobs.apply import Job, inherited
-from affpipe.plan.plan import Item, Plan
+from affpipe.jobs.apply import inherited
+from affpipe.plan.plan import Plan
 from affpipe.store.index import Entry
 from affpipe.system import disk
 
@@ -22,7 +23,7 @@ def fit(
     plan: Plan, name: str, entries: Mapping[str, Mapping[str, Entry]], fold: int | None = None, progress: object = None
 ) -> dict[str, Any]:
     """A model whose weights are a function of its key, of all streams and labels that it is fitted on, and of what its fold leaves out."""
-    path = model_path(plan, name, fold)
+    path = plan.model(name, fold)
     if found := _record(path, plan.key(name)):
         return found
     fake_events.log("fits", name, *(() if fold is None else (fold,)))
@@ -36,7 +37,7 @@ def fit(
     for item in [*train, *judge, *labelled["validation"]]:
         seed.update(_input(plan, name, item, entries))
     if fold is not None and plan.fused(name):  # a fold's embedding is brought into the space of the fit on all
-        seed.update(model_path(plan, name, None).read_bytes())
+        seed.update(plan.model(name).read_bytes())
     fake_events.amid(f"fit/{name}" + ("" if fold is None else f"/{fold}"))
     score = [round(float(x), 4) for x in numbers(seed.digest(), width(tasks))]
     curve = {"epoch": 0, "training_loss": 1.0, "validation_score": score[0], "learning_rate": 1e-3}
@@ -68,7 +69,7 @@ def _input(plan: Plan, name: str, item: Item, entries: Mapping[str, Mapping[str,
     """Digest of all that a fit reads of a stream; of one that it has to leave out, of its id."""
     seed = hashlib.sha256(item.id.encode())
     if not inherited(plan, name, item, entries) and entries["labels"][item.id].status == "done":
-        for part in read(Job(plan, name, item), plan.learns(name)):
+        for part in read(plan.job(name, item), plan.learns(name)):
             seed.update(part)
     return seed.digest()
 
@@ -83,8 +84,3 @@ def _record(path: Path, key: str) -> dict[str, Any] | None:
     except SafetensorError:
         return None
     return found if found["key"] == key else None
-
-
-def write_fit(path: Path, record: Mapping[str, Any]) -> None:
-    """Write the file that tells the workflow that a model is fitted."""
-    disk.write_text(path, json.dumps(record, indent=1, sort_keys=True) + "\n")

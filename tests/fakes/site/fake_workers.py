@@ -7,17 +7,16 @@ import hashlib
 import json
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import fake_events
 import numpy as np
 
 from affpipe.core.axis import OBSERVED
+from affpipe.core.stage import Context
 from affpipe.core.tasks.task import width
-from affpipe.jobs.apply import Context, Job, Worker
-from affpipe.plan.plan import Plan
 from affpipe.store import streams
+from affpipe.store.item import Job, Worker
 
 FRAMES, FPS = 24, 25  # of every video
 START_S, END_S = np.arange(FRAMES) / FPS, np.arange(1, FRAMES + 1) / FPS
@@ -29,7 +28,7 @@ WIDTH = 3  # of values, where they have no columns
 def start(context: Context) -> Worker:
     """The fake worker of a stage; logs the load."""
     fake_events.load(context.name)
-    work = _labels(context) if context.name == "labels" else _model if context.name in context.plan.settings.models else _stage
+    work = _labels(context) if context.name == "labels" else _model if context.fits else _stage
 
     def logged(job: Job) -> None:
         fake_events.log("begun", job.name, job.item.id)
@@ -53,8 +52,9 @@ def _labels(context: Context) -> Worker:
 
 
 def _stage(job: Job) -> None:
-    kind, seed = job.plan.kind(job.name), hashlib.sha256(f"{job.plan.key(job.name)} {job.item.identity}".encode())
-    for part in read(job, job.plan.reads(job.name)):
+    own = job.header(Fraction(FPS))
+    kind, seed = own.stage, hashlib.sha256(f"{own.key} {job.item.identity}".encode())
+    for part in read(job, job.context.reads):
         seed.update(part)
     if kind in OPENS_VIDEO:
         seed.update(job.video.read_bytes())
@@ -68,7 +68,7 @@ def _stage(job: Job) -> None:
 def _audio(job: Job, seed: bytes) -> None:
     from affpipe.store.flac import write_flac
 
-    rate = job.plan.settings.audio.sample_rate_hz
+    rate = job.context.settings.sample_rate_hz
     samples = numbers(seed, FRAMES * rate // FPS)
     header = job.header(Fraction(FPS), samples=len(samples), sample_rate_hz=rate, start_s=0.0)
     with job.atomic() as part:
@@ -78,23 +78,23 @@ def _audio(job: Job, seed: bytes) -> None:
 
 
 def _model(job: Job) -> None:
-    plan, name, fold = job.plan, job.name, job.plan.fold(job.name, job.item)
-    cross = fold is None and plan.settings.cross_validation is not None
-    fits = [fold, *(range(plan.folds(name)) if cross else ())]
-    records = [json.loads(Path(plan.fitted(name, k)).read_text()) for k in fits]
-    seed = hashlib.sha256(f"{plan.key(name)} {job.item.identity}".encode())
-    for part in read(job, plan.reads(name)):
+    fitted, fold = job.context.fits, job.context.fits.fold(job.item)
+    cross = fold is None and fitted.beside
+    fits = [fold, *(range(fitted.beside) if cross else ())]
+    records = [json.loads(fitted.path(k).with_name(streams.FIT).read_text()) for k in fits]
+    seed = hashlib.sha256(f"{fitted.key} {job.item.identity}".encode())
+    for part in read(job, job.context.reads):
         seed.update(part)
     outputs = []
     for k in fits:
-        whole = seed.digest() + model_path(plan, name, k).read_bytes()
-        outputs.append(numbers(hashlib.sha256(whole).digest(), FRAMES, width(plan.settings.tasks)))
+        whole = seed.digest() + fitted.path(k).read_bytes()
+        outputs.append(numbers(hashlib.sha256(whole).digest(), FRAMES, width(job.context.tasks)))
     rows: dict[str, np.ndarray] = {"prediction": outputs[0], "source": np.full(FRAMES, OBSERVED, np.uint8)}
     extra: dict[str, Any] = {"experts": [], "fold": fold, "thresholds": records[0]["thresholds"]}
     if cross:
         rows["folds"] = np.stack(outputs[1:], axis=1)
         extra |= {"fold_scores": [r["by_output"] for r in records[1:]], "fold_thresholds": [r["thresholds"] for r in records[1:]]}
-    if members := plan.settings.models[name].members:
+    if members := job.context.settings.members:
         rows["gate"] = np.full((FRAMES, len(members)), 1 / len(members), np.float32)
         extra["experts"] = list(members)
     header = job.header(Fraction(FPS), **extra)
@@ -103,7 +103,7 @@ def _model(job: Job) -> None:
 
 def read(job: Job, reads: tuple[str, ...]) -> Iterator[bytes]:
     """Every value of the streams of an item that `reads` names; a fusion's members may be absent."""
-    members = job.plan.settings.models[job.name].members if job.name in job.plan.settings.models else ()
+    members = job.context.settings.members if job.context.fits else ()
     for name in reads:
         if name in members and not job.has(name):
             continue
@@ -113,11 +113,6 @@ def read(job: Job, reads: tuple[str, ...]) -> Iterator[bytes]:
         else:
             with job.open(name) as stream:
                 yield from (stream.rows(dataset).tobytes() for dataset in sorted(stream.names))
-
-
-def model_path(plan: Plan, name: str, fold: int | None) -> Path:
-    """Where a fit's weights are, as `affpipe.models.predictor.model_path` has it, which would import torch."""
-    return Path(plan.fitted(name, fold)).with_name("model.safetensors")
 
 
 def numbers(seed: bytes, *shape: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_file_location
 from pathlib import Path
 
-FAKES = {"affpipe.jobs.workers": "fake_workers.py", "affpipe.models.fit": "fake_training.py"}
+FAKES = {"affpipe.jobs.workers": "fake_workers.py", "affpipe.jobs.fitting": "fake_training.py"}
 
 
 class Finder:

@@ -1,13 +1,24 @@
-"""What a run says at its end, on the terminal of the person who started it."""
+"""What a failed video does: it stops its job or is skipped; and what a run says of it at its end, to the person who started it."""
 
 import sys
 from pathlib import Path
 
+from affpipe.core.errors import InputError
 from affpipe.core.plain import say
 from affpipe.core.tasks.task import TASKS
 from affpipe.plan.plan import Plan
 from affpipe.results import caveats, ledger
+from affpipe.store.index import Entry
 from affpipe.system import jsonfile
+
+
+def check_failures(plan: Plan, stage: str, made: dict[str, Entry]) -> None:
+    """AffpipeError that names what failed, unless faults are to be skipped."""
+    failed = {id: e.reason for id, e in made.items() if e.status == "failed"}
+    if failed and plan.settings.on_error == "stop":
+        first = next(iter(failed.values()))
+        more = f" (and {len(failed) - 1} more, see the log)" if len(failed) > 1 else ""
+        raise InputError(f"{stage}: {first}{more}; mend it, take it out of {plan.settings.manifest}, or set on_error: skip")
 
 
 def finished(plan: Plan) -> None:

@@ -1,0 +1,30 @@
+"""Parts that other packages add, by entry points: their declarations stand in the tables beside our own."""
+
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from typing import Any
+
+from affpipe.core.errors import SettingsError
+
+
+def joined(group: str, own: Iterable[Any], kind: type) -> dict[str, Any]:
+    """Name -> declaration: our own first, then those of installed packages, by name.
+
+    Args:
+        group: of the entry points, such as "affpipe.encoders". own: declarations of this package. kind: what each declaration is.
+
+    Raises SettingsError for an entry point that does not load, is no declaration, or has a name that is taken.
+    """
+    out = {part.name: part for part in own}
+    for point in sorted(entry_points(group=group), key=lambda point: point.name):
+        who = f"entry point {point.name} of {group} ({point.value})"
+        try:
+            part = point.load()
+        except Exception as error:  # whatever another package raises as it is imported
+            raise SettingsError(f"{who}: does not load: {type(error).__name__}: {error}; mend or remove that package") from error
+        if not isinstance(part, kind):
+            raise SettingsError(f"{who}: want a {kind.__name__}, got {type(part).__name__}; mend or remove that package")
+        if part.name in out:
+            raise SettingsError(f"{who}: the name {part.name} is taken; rename it there, or remove that package")
+        out[part.name] = part
+    return out

@@ -1,0 +1,171 @@
+"""What planning knows of a stage; the code that makes its streams is imported in the job alone.
+
+A stage is declared once, beside its code. Tables list the declarations by hand (`affpipe.plan.stages`, `affpipe.encoders.table`). What else
+is known of a stage is read off its declaration: its settings, its place in the graph, its worker, what it needs of a node, how large its
+streams are.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from affpipe.core.item import Item
+from affpipe.core.section import Section
+
+RETRY = 1.5  # a job that is tried again gets this many times the memory and time of the try before
+Level = Literal["video", "stream", "label"]
+Axis = Literal["frames", "windows", "samples", "steps"]
+
+
+class UndeclaredError(Exception):
+    """A stage asks for what it does not declare: a bug, since its key would not know of it."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Of one job.
+
+    Attributes:
+        gpu: how many.
+        mem_mb: of main memory.
+        minutes: it is stopped after.
+        threads: cores. More than one: it makes as many videos at a time, a thread each, so that its GPU need not wait for one decoder.
+    """
+
+    gpu: int
+    mem_mb: int
+    minutes: int
+    threads: int = 1
+
+    def again(self, attempt: int) -> "Need":
+        """The need of the nth try, from 1."""
+        factor = RETRY ** (attempt - 1)
+        return replace(self, mem_mb=round(self.mem_mb * factor), minutes=round(self.minutes * factor))
+
+
+LIGHT = Need(0, 4000, 120)
+
+
+@dataclass(frozen=True)
+class Network:
+    """Size of a network. parameters: numbers in it. width: of its hidden states, 0 where nobody asks. known: read from a checkpoint."""
+
+    parameters: int
+    width: int = 0
+    known: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """What a stage may know: its own settings, those that it declares to see, and where its job stands.
+
+    Attributes:
+        name: of the stage in the plan; a feature's is the one that the settings give it.
+        settings: its own section. reads: stages whose streams it reads.
+        sections: name of a stage -> its section, of those that it declares.
+        tasks: of the run.
+        device: "cpu" or "cuda". weights: folder of the weights. cache: folder of the store.
+        worker: module and function that make its streams. fits: of a model that is applied.
+    """
+
+    name: str
+    settings: Any
+    reads: tuple[str, ...]
+    sections: Mapping[str, Any]
+    tasks: tuple[str, ...]
+    device: str
+    weights: Path
+    cache: Path
+    worker: str = ""
+    fits: "Fits | None" = None
+
+    def see(self, stage: str) -> Any:
+        """Settings of another stage. UndeclaredError for one that this stage does not declare."""
+        if stage not in self.sections:
+            raise UndeclaredError(f"{self.name}: sees the settings of {stage}, which it does not declare")
+        return self.sections[stage]
+
+    def of(self, stage: str) -> "Context":
+        """The context of a stage that runs within this one."""
+        return replace(self, name=stage, settings=self.see(stage), reads=(), worker="", fits=None)
+
+
+@dataclass(frozen=True)
+class Fits:
+    """Where the fits of a model lie, and which one applies to which item.
+
+    Attributes:
+        key: of the model.
+        path: fold -> file of the fit that left it out; None: of the fit on all training streams.
+        fold: item -> the fold whose fit applies to it, None for the fit on all.
+        beside: how many folds predict, beside the fit on all, what is in none of them.
+    """
+
+    key: str
+    path: Callable[[int | None], Path]
+    fold: Callable[[Item], int | None]
+    beside: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a row takes. Rough: it is for an estimate before anything is measured.
+
+    Attributes:
+        row_s: seconds beside what the network computes: decoding, copies, writing.
+        operations: multiply-adds of the network, of a row. activations: numbers that an item of a batch holds at once.
+        seconds: that a row takes on top, by the settings.
+    """
+
+    row_s: float
+    operations: Callable[[Context, Network], float] = lambda context, network: 0.0
+    activations: Callable[[Context, Network], float] = lambda context, network: 0.0
+    seconds: Callable[[Any], float] = lambda settings: 0.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage, or one encoder.
+
+    Attributes:
+        name: its folder in the store, and the word for an encoder in settings.
+        level: "video" gives one stream for all subjects of a video, "stream" one for each, "label" one for each with annotations.
+        reads: stages whose streams it opens; their keys are in its key.
+        worker: module and function that make its streams, "affpipe.faces.workers:subject".
+        revision: goes up by hand when its code changes values; streams of another revision are then made anew.
+        axis: what a row stands for: a frame, a window of its grid, a sample or a step of sound.
+        cost: what a row takes; None: not known before it is measured.
+        row_bytes: bytes a row of each dataset but times, for a checkpoint of that size; None: not known before it is measured.
+        opens: stages that it opens too; each is behind what it reads, so its key is in the key already.
+        sees: stages whose settings it uses; each is behind what it reads.
+        needs: of a job. network: size of the published checkpoint, None where it has none.
+        block: rows of the first write; 0: none, None: all.
+        settings: its section, of an encoder. modality: face, behaviour, audio, text or mouth.
+        offers: datasets that a model may read. rows: what such a row is: one vector, or a window of several.
+        sample_rate_hz: the one rate that it hears; None: any.
+        width: of the vectors of `values`. steps: vectors of a whole window.
+        within: module with the encoder's layers (`split`, `Top`, `load`), where a model may train the top ones or run the frozen ones.
+    """
+
+    name: str
+    level: Level | Callable[[Context], Level]
+    reads: tuple[str, ...] | Callable[[Context], tuple[str, ...]]
+    worker: str
+    revision: int
+    axis: Axis = "frames"
+    cost: Cost | Callable[[Context], Cost] | None = None
+    row_bytes: Callable[[Context, Network | None], tuple[int, ...]] | None = None
+    opens: tuple[str, ...] = ()
+    sees: tuple[str, ...] = ()
+    needs: Need | Callable[[Context], Need] = LIGHT
+    network: Network | Callable[[Context], Any] | None = None
+    block: int | Callable[[Any], int] | None = None
+    settings: type[Section] | None = None
+    modality: str = ""
+    offers: tuple[str, ...] = ("values",)
+    rows: Literal["vectors", "windows"] = "vectors"
+    sample_rate_hz: int | None = None
+    width: Callable[[Any, Network | None], int] = field(default=lambda settings, network: network.width if network else 0)
+    steps: Callable[[Context], int] | None = None
+    within: str = ""

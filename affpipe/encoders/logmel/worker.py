@@ -1,0 +1,14 @@
+"""Windows of sound as log-mel spectrograms."""
+
+from affpipe.core.stage import Context
+from affpipe.encoders.sound import windowed
+from affpipe.store.item import Worker
+
+
+def logmel(context: Context) -> Worker:
+    """Spectrum per window: values (W, F, mels) float16; `steps` as for `wavlm`."""
+    from affpipe.encoders.logmel.network import LogMel
+
+    s = context.settings
+    rate = context.see("audio").sample_rate_hz
+    return windowed(context, LogMel(n_mels=s.mels, window_s=s.frame_s, hop_s=s.step_s, sample_rate_hz=rate), ())

@@ -1,0 +1,21 @@
+"""Windows of sound through WavLM."""
+
+from affpipe.core.stage import Context
+from affpipe.encoders.running import place
+from affpipe.encoders.sound import windowed
+from affpipe.store.item import Worker
+from affpipe.system.weights.pin import checkpoint
+
+
+def wavlm(context: Context) -> Worker:
+    """Speech per window: values (W, F, D) float16 hidden states, with `trained_layers` those that enter the top ones.
+
+    `steps` (W,) int32 of the F are of real audio, the rest of padding.
+    """
+    from affpipe.encoders.wavlm.network import load
+
+    s = context.settings
+    folder, random = checkpoint(context)
+    depth = {"layer": s.layer, "trained_layers": s.trained_layers}
+    encoder = load(folder, **place(context), normalise=s.normalise, **depth, batch_size=s.batch_size)
+    return windowed(context, encoder, random)

@@ -1,0 +1,80 @@
+"""Fitting: the examples of a model's partitions, and a fit of them."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from affpipe.core.errors import ManifestError
+from affpipe.core.item import Item
+from affpipe.core.progress import Progress
+from affpipe.jobs.apply import inherited
+from affpipe.models.table import takes
+from affpipe.plan.plan import Plan
+from affpipe.store.index import Entry
+
+if TYPE_CHECKING:
+    from affpipe.models.targets import Labelled
+
+Entries = Mapping[str, Mapping[str, Entry]]
+log = logging.getLogger("affpipe")
+
+
+def fit(plan: Plan, name: str, entries: Entries, fold: int | None = None, progress: Progress | None = None) -> dict[str, Any]:
+    """Fit model `name` on the streams of partitions train and validation; return its record.
+
+    Nothing is done if the model is in the store already. A fit that was stopped goes on from its last epoch.
+
+    Args:
+        entries: for each stage that the model learns from, what became of its items.
+        fold: training streams to leave out; the embedding is then brought into the space of the fit on all, which must be there. With
+            cross-validation they are what this fit is validated with.
+        progress: told of every epoch that is done.
+    """
+    from affpipe.models import fit as models
+
+    context = plan.context(name)
+    if record := models.found(context, fold):
+        return record
+    held_out = fold is not None and plan.settings.cross_validation is not None
+    train = examples(plan, name, entries, "train", lambda item: fold is None or plan.fold(name, item) != fold)
+    outside = examples(plan, name, entries, "validation")
+    validation = examples(plan, name, entries, "train", lambda item: plan.fold(name, item) == fold) if held_out else outside
+    whole = fold is not None and plan.fused(name)
+    made_of = {"spec": plan.spec(name), "inputs": plan.inputs(name), "seed": plan.seed(name)}
+    streams = {"train": train, "validation": validation, "outside": outside}
+    return models.fit(models.FitRequest(context, fold, **made_of, **streams, whole=whole), progress)
+
+
+def examples(
+    plan: Plan, name: str, entries: Entries, partition: str, wanted: Callable[[Item], bool] = lambda item: True
+) -> "list[Labelled]":
+    """Inputs of the streams of a partition with their labels; streams that have no input are left out and named in the log."""
+    from affpipe.models import inputs, targets
+    from affpipe.models.workers import nothing_usable
+
+    out, settings = [], plan.settings.models[name]
+    for item in plan.items(name):
+        if not (item.row.labelled(plan.settings.tasks, partition) and wanted(item)):
+            continue
+        reason = inherited(plan, name, item, entries, plan.learns(name) if partition == "train" else (*plan.reads(name), "labels"))
+        if reason is not None:
+            log.warning("%s: %s: left out of %s: %s", name, item.id, partition, reason.reason)
+            continue
+        job = plan.job(name, item)
+        sequence = inputs.read(job, settings, fitting=partition == "train")
+        target, known = targets.row_labels(job, sequence, settings, partition)
+        of_frames = targets.known_frames(job, partition) if settings.training.score == "frames" else None
+        usable = sequence.usable.any()
+        if takes(settings) == "windows":  # rows stand alone, and are large
+            rows = known.any(axis=(1, 2))
+            sequence, target, known = sequence.only(rows), target[rows], known[rows]
+        if len(sequence):
+            out.append(targets.Labelled(sequence, target, known, of_frames))
+        else:
+            what = "no label on what there is" if usable else nothing_usable(job, settings, sequence, fitting=partition == "train")
+            log.warning("%s: %s: left out of %s: %s", name, item.id, partition, what)
+    if not any(stream.known.any() for stream in out):
+        raise ManifestError(
+            f"{name}: want labelled frames in partition {partition}, got none that the model can use; the log says of each stream why"
+        )
+    return out

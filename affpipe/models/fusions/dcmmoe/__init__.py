@@ -1,0 +1,1 @@
+"""The directed cross-modal mixture of experts."""

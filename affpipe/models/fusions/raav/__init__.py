@@ -1,0 +1,1 @@
+"""Reliability-aware audio-visual fusion."""

@@ -1,0 +1,1 @@
+"""Chunk-wise attentive statistics pooling."""

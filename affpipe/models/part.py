@@ -1,0 +1,51 @@
+"""What planning knows of a kind of model; its network is imported in the job alone."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal
+
+from affpipe.core.section import Section
+from affpipe.core.stage import LIGHT, Need
+
+FIT = Need(1, 16000, 720)
+LARGE_FIT = Need(1, 32000, 720)  # 50,000 audio windows of WavLM-Large are 20 GB, 3 million frames of three models of width 256 are 9 GB
+
+
+@dataclass(frozen=True)
+class ModelPart:
+    """One kind of model.
+
+    Attributes:
+        name: the word for it in settings, their `kind`.
+        settings: its section. revision: goes up by hand when its code changes values; models of another revision are then fitted anew.
+        network: module and class of its network, "affpipe.models.heads.mamba.network:MambaHead", which knows tensors alone.
+        arguments: keywords of that class by the settings and the width of each input, by name; `outputs` comes beside them.
+        reads: what it takes: rows of one stream, windows of one stream, or the models that it fuses.
+        gates: how many entries its gate has a row; 0: it has no gate.
+        row_s: seconds that it takes to apply it to a row, beside its matrices; None: not known before it is measured.
+        kept: numbers that backpropagation keeps of a window of so many rows.
+        needs, fit_needs: of a job that applies or fits it.
+    """
+
+    name: str
+    settings: type[Section]
+    revision: int
+    network: str | Callable[[Any], str]
+    arguments: Callable[[Any, Mapping[str, int]], dict[str, Any]]
+    reads: Literal["rows", "windows", "members"] = "rows"
+    gates: Callable[[Any], int] = lambda settings: 0
+    row_s: float | None = None
+    kept: Callable[[Any, int], float] = lambda settings, long: 12.0 * long * settings.hidden
+    needs: Need = LIGHT
+    fit_needs: Need = FIT
+
+    def build(self, settings: Any, dims: Mapping[str, int], outputs: int) -> Any:
+        """The network (nn.Module) of `settings` for inputs of width `dims`, with so many outputs a row."""
+        module, kind = (self.network if isinstance(self.network, str) else self.network(settings)).split(":")
+        return getattr(import_module(module), kind)(**self.arguments(settings, dims), outputs=outputs)
+
+
+def attention_numbers(settings: Any, long: int) -> float:
+    """Numbers that a stack of attention layers keeps of a window."""
+    return settings.layers * (12 * long * settings.hidden + settings.heads * long**2 * 2)

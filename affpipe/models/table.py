@@ -1,0 +1,24 @@
+"""The kinds of models, listed by hand. Settings, plan, resources and pages read this table."""
+
+from functools import reduce
+from operator import or_
+from typing import Annotated
+
+from pydantic import Field
+
+from affpipe.core.extensions import joined
+from affpipe.models.fusions.cross_attention.spec import CROSS_ATTENTION
+from affpipe.models.fusions.dcmmoe.spec import DCMMOE
+from affpipe.models.fusions.raav.spec import RAAV
+from affpipe.models.heads.chunk_asp.spec import CHUNK_ASP
+from affpipe.models.heads.mamba.spec import MAMBA
+from affpipe.models.heads.transformer.spec import TRANSFORMER
+from affpipe.models.part import ModelPart
+
+MODELS: dict[str, ModelPart] = joined("affpipe.models", [TRANSFORMER, MAMBA, CHUNK_ASP, DCMMOE, CROSS_ATTENTION, RAAV], ModelPart)
+ModelSettings = Annotated[reduce(or_, (part.settings for part in MODELS.values())), Field(discriminator="kind")]
+
+
+def takes(settings: ModelSettings) -> str:
+    """What a model takes: "rows", "windows" or "members", see `ModelPart.reads`."""
+    return MODELS[settings.kind].reads

@@ -1,0 +1,66 @@
+"""Labels at the rate of a model's outputs, and on frames."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from affpipe.core.tasks import pooling
+from affpipe.core.tasks.task import slices, width
+from affpipe.models.inputs import Sequence
+from affpipe.models.table import ModelSettings, takes
+from affpipe.store.item import ItemStreams, Job
+
+
+class Labelled(NamedTuple):
+    """A stream to fit or judge with: its input, target (R, C, K) and known (R, C, tasks); of its frames (T, K) and (T, tasks) if scored."""
+
+    sequence: Sequence
+    target: np.ndarray
+    known: np.ndarray
+    of_frames: tuple[np.ndarray, np.ndarray] | None = None
+
+
+def frame_labels(job: ItemStreams, tasks: tuple[str, ...]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Labels of the stream of `job`, task -> (T, K) float64 and (T,) bool known; of those `tasks` that it has an annotation for."""
+    with job.open("labels") as stream:
+        values, known = stream.rows(), stream.rows("known")
+    at = slices(tasks, "columns")
+    return {task: (values[:, at[task]], known[:, i]) for i, task in enumerate(tasks) if task in job.item.row.labels}
+
+
+def known_frames(job: Job, partition: str) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of all frames, (T, K) and (T, tasks) bool known, of the tasks for which the stream is in `partition`."""
+    tasks, found = job.context.tasks, frame_labels(job, job.context.tasks)
+    first, _ = next(iter(found.values()))
+    out, known = np.zeros((len(first), width(tasks, "columns"))), np.zeros((len(first), len(tasks)), bool)
+    for task in job.item.row.labelled(tasks, partition):
+        out[:, slices(tasks, "columns")[task]], known[:, tasks.index(task)] = found[task]
+    return out, known
+
+
+def row_labels(job: Job, sequence: Sequence, settings: ModelSettings, partition: str) -> tuple[np.ndarray, np.ndarray]:
+    """Labels at the rate of the model's outputs, of the tasks for which the stream is in `partition`.
+
+    Returns (R, C, K) float32, the columns of the run's tasks one after another, and (R, C, tasks) bool.
+    """
+    tasks, shape = job.context.tasks, sequence.start_s.shape
+    out, known = np.zeros((*shape, width(tasks, "columns")), np.float32), np.zeros((*shape, len(tasks)), bool)
+    at, own, axis = slices(tasks, "columns"), frame_labels(job, tasks), sequence.axis
+    start_s, end_s = sequence.start_s.ravel(), sequence.end_s.ravel()
+    for task in job.item.row.labelled(tasks, partition):
+        if takes(settings) == "windows" and settings.compat == "ras2026":
+            pooled, there = pooling.between(task, *own[task], *_counted(sequence, settings))
+        else:
+            pooled, there = pooling.to_rows(task, *own[task], axis.times_s, start_s, end_s)
+        out[..., at[task]] = pooled.reshape(*shape, -1)
+        known[..., tasks.index(task)] = there.reshape(shape) & sequence.usable
+    return out, known
+
+
+def _counted(sequence: Sequence, settings: ModelSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Frames [first, stop), (R C,) each, whose labels the chunks of audio windows have by the published rule."""
+    axis = sequence.axis
+    begin_s, end_s = sequence.start_s[:, 0] - axis.start_s, sequence.end_s.max(axis=1) - axis.start_s
+    bin_s = float(sequence.start_s[0, 1] - sequence.start_s[0, 0]) if settings.chunks > 1 else float((end_s - begin_s).max())
+    bins = pooling.second_bins(begin_s, end_s, float(axis.fps), bins=settings.chunks, bin_s=bin_s, frames=len(axis))
+    return tuple(edge.ravel() for edge in bins)

@@ -1,0 +1,165 @@
+"""Streams of one item: those that its stage reads, checked as they are opened, and the one that it makes."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from affpipe.core.axis import FrameAxis
+from affpipe.core.errors import InputError, MediaError, StoreError
+from affpipe.core.item import Item
+from affpipe.core.stage import Context
+from affpipe.store import streams
+from affpipe.store.streams import Stream
+from affpipe.system import disk, files
+from affpipe.system.threads import StoppedError
+
+
+@dataclass(frozen=True)
+class Place:
+    """A stream of an item: its file, and whose it must be."""
+
+    path: Path
+    key: str
+    identity: str
+
+
+class ItemStreams:
+    """Streams of an item, opened by the name of their stage.
+
+    Args:
+        place: name of a stage -> where its stream of this item lies; it raises for a stage that may not be opened.
+    """
+
+    def __init__(self, item: Item, place: Callable[[str], Place]):
+        self.item, self._place = item, place
+        self._random: set[str] = set()
+
+    def has(self, read: str) -> bool:
+        """Whether stage `read` has a stream for this item."""
+        return self._place(read).path.exists()
+
+    def open(self, read: str) -> Stream:
+        """The stream of stage `read`, checked against its key and this item's identity."""
+        place = self._place(read)
+        stream = Stream(place.path, key=place.key, identity=place.identity)
+        self._random |= set(stream.attributes["random"])
+        return stream
+
+    def sound(self) -> streams.Sound:
+        """The video's audio track, sample 0 at its first frame."""
+        place = self._place("audio")
+        streams.check(place.path, key=place.key, identity=place.identity)
+        return streams.Sound(place.path)
+
+    def axis(self) -> FrameAxis:
+        """The video's frame axis."""
+        with self.open("frames") as frames:
+            try:
+                return FrameAxis(frames.start_s, frames.fps)
+            except InputError as error:
+                raise StoreError(f"{frames.path}: want the times of a video, got {error}; {streams.REPAIR}", damaged=frames.path) from None
+
+    def video_track(self) -> int | None:
+        """Which track of the file the frame axis is of; None if that was not said."""
+        with self.open("frames") as frames:
+            return frames.attributes["extra"].get("video", {}).get("track", {}).get("index")
+
+    @property
+    def random(self) -> tuple[str, ...]:
+        """Checkpoints with random weights behind what was opened so far."""
+        return tuple(sorted(self._random))
+
+
+class Job(ItemStreams):
+    """One item of a stage: opens what the stage declared, writes what it makes.
+
+    Args:
+        context: of the stage. own: where its stream goes.
+        facts: what the header says of the stage: `stage`, `spec`, `revision`, `inputs`.
+        unchanged: whether the item's files are still those that it was planned with.
+        stop: once it is set, what is being written is dropped at the next rows with StoppedError.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        item: Item,
+        place: Callable[[str], Place],
+        own: Place,
+        facts: Mapping[str, Any],
+        unchanged: Callable[[], bool],
+        stop: threading.Event | None = None,
+    ):
+        super().__init__(item, place)
+        self.context, self.name, self.stop = context, context.name, stop or threading.Event()
+        self.path = own.path
+        self._own, self._facts, self._unchanged = own, facts, unchanged
+        self._state: files.State | None = None
+
+    @property
+    def video(self) -> Path:
+        """The media file. From now on it must stay as it is, till the stream is written."""
+        self._state = self._state or files.state(self.item.row.video)
+        return self.item.row.video
+
+    def header(self, fps: Fraction, *, random: tuple[str, ...] = (), columns: tuple[str, ...] = (), **extra: Any) -> streams.Header:
+        """Header of the stream that this job writes; random weights of what it opened are carried along."""
+        return streams.Header(
+            **self._facts,
+            key=self._own.key,
+            id=self.item.id,
+            identity=self.item.identity,
+            fps=fps,
+            random=tuple(sorted(self._random | set(random))),
+            columns=columns,
+            extra=extra,
+        )
+
+    @contextmanager
+    def atomic(self) -> Iterator[Path]:
+        """A temporary path for the stream, which takes its name in the end; MediaError if the item is not what it was when planned."""
+        with disk.atomic(self.path) as part:
+            yield part
+            self._check_unchanged()
+
+    @contextmanager
+    def writing(self, header: streams.Header) -> Iterator[streams.Writer]:
+        """Write the stream in pieces; MediaError as for `atomic`."""
+        with streams.writing(self.path, header, before_rows=self._check_going_on) as out:
+            yield out
+            self._check_unchanged()
+
+    def write(self, header: streams.Header, **rows: Any) -> None:
+        """Write the stream at once."""
+        with self.writing(header) as out:
+            out.append(**rows)
+
+    def _check_going_on(self) -> None:
+        if self.stop.is_set():
+            raise StoppedError(f"{self.name}: {self.item.id}")
+
+    def _check_unchanged(self) -> None:
+        """A file replaced while it was read must not give its values to the name of the one before."""
+        if not self._unchanged():
+            raise MediaError(f"{self.item.row.video}: want the files that were there when the run was planned, got others; run again")
+        if self._state not in (None, files.state(self.item.row.video)):  # its fingerprint does not see all of it
+            raise MediaError(f"{self.item.row.video}: want a file that nobody writes to, got one that changed; run again once it is whole")
+
+
+Worker = Callable[[Job], None]
+
+
+def blank(rows: int, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
+    """Zeros for rows that may stay unobserved."""
+    return np.zeros((rows, *shape), dtype)
+
+
+def blocks(rows: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` rows that cover `rows`, so that memory does not grow with the video."""
+    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))

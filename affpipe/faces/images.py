@@ -62,6 +62,6 @@ def content(path: Path) -> bytes:
     try:
         if waits(path) or path.stat().st_size > LARGEST:
             raise MediaError(f"{path}: want an image of at most {LARGEST >> 20} MB, got {instead_of_file(path) or 'more'}; remove it")
-        return path.readcontent()
+        return path.read_bytes()
     except OSError as error:
         raise MediaError(f"{path}: want a readable file, got {error.strerror!r}; make it readable or remove it") from None

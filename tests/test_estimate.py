@@ -289,13 +289,13 @@ def test_the_size_of_a_network_is_read_from_its_checkpoint(tmp_path):
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + bytes(48))
     (folder / "pytorch_model.bin").write_bytes(bytes(999))
     (folder / "config.json").write_text(json.dumps({"text_config": {"hidden_size": 5}}))
-    found = network(folder, "qwen3vl")
+    found = network(folder, ENCODERS["qwen3vl"].network)
     assert (found.parameters, found.width, found.known) == (12, 5, True)
-    assert network(tmp_path / "odyssey", "wavlm") == PUBLISHED["odyssey"]
-    assert not network(tmp_path / "unheard-of", "grada").known
+    assert network(tmp_path / "odyssey", ENCODERS["wavlm"].network) == PUBLISHED["odyssey"]
+    assert not network(tmp_path / "unheard-of", ENCODERS["grada"].network).known
     (folder / "model.safetensors").write_bytes(b"short")
     with pytest.raises(WeightsError, match="want a safetensors file, got"):
-        network(folder, "qwen3vl")
+        network(folder, ENCODERS["qwen3vl"].network)
 
 
 @pytest.mark.parametrize("name", ["face", "behaviour", "fused"])
@@ -391,7 +391,7 @@ def test_a_stage_new_to_the_tables_is_unknown_and_no_traceback(tmp_path, monkeyp
 
 
 def test_what_a_new_stage_took_is_measured_by_its_own_jobs(tmp_path, monkeypatch):
-    monkeypatch.delitem(estimate.ROW_S, "mouth")
+    monkeypatch.setitem(STAGES, "mouth", replace(STAGES["mouth"], cost=None))
     settings = {
         "features": {"wavlm": {"encoder": "wavlm"}},
         "models": {"voice": {"kind": "chunk_asp", "reads": "wavlm"}},
@@ -411,9 +411,9 @@ def test_what_a_new_stage_took_is_measured_by_its_own_jobs(tmp_path, monkeypatch
 
 
 def test_a_doctor_asks_the_estimate_and_ends_well(tmp_path, monkeypatch):
-    monkeypatch.delitem(estimate.ROW_S, "wavlm")
+    monkeypatch.setitem(ENCODERS, "wavlm", replace(ENCODERS["wavlm"], cost=None))
     plan = plan_of(ras(tmp_path), tmp_path, 2)
-    monkeypatch.setattr(examine.lengths, "of", lambda plan, **_: same(plan))
+    monkeypatch.setattr(examine.durations, "of", lambda plan, **_: same(plan))
     found, told = examine._parts(plan, {})
     assert told == []
     assert {part.name for part in found if part.time_basis == estimate.UNKNOWN} == {"odyssey", "wavlm_chunks", "fit wavlm_chunks"}

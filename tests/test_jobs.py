@@ -9,14 +9,14 @@ import yaml
 
 from affpipe.core.errors import AbsentError, MediaError, StoreError
 from affpipe.core.item import Item
-from affpipe.core.stage import Context
+from affpipe.core.stage import Context, UndeclaredError
 from affpipe.data.manifest import Row
 from affpipe.jobs import apply as jobs
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan
 from affpipe.store import streams
 from affpipe.store.index import Entry
-from affpipe.store.item import Job, Worker
+from affpipe.store.item import Job, Worker, blank
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -270,7 +270,8 @@ def test_a_job_opens_only_what_its_key_and_identity_name(plan):
     a, b = plan.items("frames")[:2]
     job = plan.job("audio", a)
     assert job.has("frames")
-    assert not job.has("faces")
+    with pytest.raises(UndeclaredError, match="audio: opens the stream of faces, which it does not declare"):
+        job.has("faces")
     assert len(job.axis()) == 3
     assert job.axis().fps == 25
     plan.stream("frames", a).write_bytes(plan.stream("frames", b).read_bytes())
@@ -295,6 +296,6 @@ def test_random_weights_are_carried_to_whatever_reads_them(plan):
 
 
 def test_blank_rows_are_zeros():
-    assert jobs.blank(2, (3, 4)).shape == (2, 3, 4)
-    assert jobs.blank(2, (3,)).dtype == np.float32
-    assert not jobs.blank(2, (3,)).any()
+    assert blank(2, (3, 4)).shape == (2, 3, 4)
+    assert blank(2, (3,)).dtype == np.float32
+    assert not blank(2, (3,)).any()

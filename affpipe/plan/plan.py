@@ -383,9 +383,9 @@ class Plan:
         return ItemStreams(item, lambda read: self._place(read, item))
 
     def job(self, name: str, item: Item, stop: threading.Event | None = None) -> Job:
-        """One item of a stage or model, with the streams that it declares and no others. stop: see `Job`."""
+        """One item of a stage or model, with the streams that it declares, and its own, and no others. stop: see `Job`."""
         stage = self.stage(name)
-        may = {*self.reads(name), *stage.opens} if stage else set(self.learns(name))
+        may = {name, *(self.reads(name) + stage.opens if stage else self.learns(name))}
 
         def place(read: str) -> Place:
             if read not in may:

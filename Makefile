@@ -33,7 +33,7 @@ test: install
 	$(BIN)/python -m pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
 
 test-slurm: install
-	$(BIN)/python -m pytest tests/slurm
+	$(BIN)/python -m pytest tests/workflow/slurm
 
 lint: install
 	$(BIN)/ruff check affpipe tests benchmarks docs envs

@@ -37,7 +37,7 @@ from affpipe.plan.plan import Plan
 from affpipe.store.index import Entry
 from affpipe.store.item import Job, Worker
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 import clips
 
 OUT = Path("benchmarks/out/fuzz")

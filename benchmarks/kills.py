@@ -1,6 +1,6 @@
 """Kills at random moments: is anything finished computed again, anything wrong, anything left over?
 
-`python -m benchmarks.kills [--kills 50] [--seed 0]` runs the real workflow with the tests' fake encoders (tests/fakes), whose values are
+`python -m benchmarks.kills [--kills 50] [--seed 0]` runs the real workflow with the fake encoders of tests/helpers/fakes, whose values are
 functions of everything they read. A worker is killed, or told to stop as a cluster does at a time limit, or Snakemake itself is killed;
 then the workflow is started again, until it is through; then it begins anew, until there were enough kills. What is then in the store and
 published is held against a run that nothing disturbed.
@@ -19,7 +19,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 from fakes.workspace import Workspace
 
 OUT = Path("benchmarks/out/kills")

@@ -20,7 +20,7 @@ from affpipe.plan.config import load
 from affpipe.store.index import Entry, write_index
 from affpipe.system import disk
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
 from fakes.workspace import Workspace
 

@@ -3,7 +3,7 @@
 `python -m benchmarks.repeat` works in the folder of `make demo`, with its data and weights; each arm has a store and results of its own
 in `benchmarks/out/repeat`. Streams are compared dataset by dataset, models and predictions byte by byte. Arms may be named: `first`,
 `second`, `cold`, and `slurm`, which goes through the profile of that name, on whatever cluster this machine belongs to, with a GPU asked
-for by the networks (`python tests/slurm/cluster.py` makes one of a node). What earlier calls left of other arms is compared too.
+for by the networks (`python tests/workflow/slurm/cluster.py` makes one of a node). What earlier calls left of other arms is compared too.
 """
 
 import argparse

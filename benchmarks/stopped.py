@@ -1,6 +1,6 @@
 """Fits killed at random moments: do they end where an undisturbed one does, to the last bit?
 
-`python -m benchmarks.stopped [--kills 20] [--seed 0] [--model behaviour]` fits a model of the tests (tests/learnable.py: dropout, averaged
+`python -m benchmarks.stopped [--kills 20] [--seed 0] [--model behaviour]` fits a model of tests/helpers/learnable.py (dropout, averaged
 weights, a rate that falls) in a process of its own, which is killed (SIGKILL) at a random moment of the fit; then the cache is moved, and
 the fit goes on in another process, until it is through; then from nothing again, until there were enough kills. Compared with a fit that
 nothing disturbed: the model's file, the record, and all datasets of the predictions of all streams.
@@ -28,7 +28,7 @@ from affpipe.plan import config
 from affpipe.plan.plan import Plan
 from affpipe.store import streams
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
 OUT = Path("benchmarks/out/stopped")
 EPOCHS = 40

@@ -1,6 +1,6 @@
-"""Write docs/bad-inputs.md: `python docs/make_bad_inputs.py`. tests/test_bad_inputs.py holds the two together.
+"""Write docs/bad-inputs.md: `python docs/make_bad_inputs.py`. tests/hostile/test_bad_inputs.py holds the two together.
 
-Each line of the table is what affpipe says when it is given that input, now: the cases are those of tests/bad_inputs.py.
+Each line of the table is what affpipe says when it is given that input, now: the cases are those of tests/helpers/bad_inputs.py.
 """
 
 import sys
@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
 from bad_case import Said, outcome
 from bad_inputs import CASES
@@ -17,7 +17,7 @@ PAGE = Path(__file__).with_name("bad-inputs.md")
 HEAD = """\
 # Bad inputs
 
-Made by `python docs/make_bad_inputs.py` from the cases in `tests/bad_inputs.py`; do not edit.
+Made by `python docs/make_bad_inputs.py` from the cases in `tests/helpers/bad_inputs.py`; do not edit.
 
 What affpipe says of {} inputs that are not as they should be: each was made, given, and its line copied here, with the folder's path left
 out. None ends in a traceback, none is passed over, none keeps you waiting. Lines of other faults are in

@@ -1,4 +1,4 @@
-"""Write docs/settings.md from the settings models: `python docs/make_settings.py`. tests/test_docs.py holds the two together.
+"""Write docs/settings.md from the settings models: `python docs/make_settings.py`. tests/docs/test_docs.py holds the two together.
 
 Types, defaults and limits are read from the models. What a setting means is its description there, or else its line in MEANING below.
 """

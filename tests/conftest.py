@@ -12,6 +12,7 @@ import yaml
 from affpipe.data.manifest import Row
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan
+from affpipe.system.compat import ensure_torchvision
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that wait for a busy core cost more than they give
 
@@ -30,6 +31,12 @@ def log_as_it_was() -> Iterator[None]:
     level = log.level
     yield
     log.setLevel(level)
+
+
+@pytest.fixture
+def with_torchvision() -> None:
+    """For packages that look for torchvision when they are imported."""
+    ensure_torchvision()
 
 
 @pytest.fixture

@@ -1,0 +1,37 @@
+"""A stage made for the purpose, and apply jobs of it."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from affpipe.jobs import apply as jobs
+from affpipe.jobs.apply import Context, Job, Worker
+from affpipe.plan.plan import Plan
+from affpipe.store.index import Entry
+
+
+class Stage:
+    """A stage that writes three rows, but does for some items what it is told; counts what happens to it."""
+
+    def __init__(self, **faults: Exception):
+        self.faults, self.loaded, self.seen = faults, 0, []
+
+    def __call__(self, context: Context) -> Worker:
+        self.loaded += 1
+        self.context = context
+        return self.work
+
+    def work(self, job: Job) -> None:
+        self.seen.append(job.item.id)
+        if job.item.id in self.faults:
+            raise self.faults[job.item.id]
+        rows(job)
+
+
+def rows(job: Job, random: tuple[str, ...] = ()) -> None:
+    times = np.arange(3) / 25
+    job.write(job.header(25, random=random), values=np.ones((3, 1), np.float32), start_s=times, end_s=times + 0.04, valid=np.ones(3, bool))
+
+
+def apply(plan: Plan, name: str, stage: Callable, entries: dict | None = None) -> dict[str, Entry]:
+    return jobs.apply(plan, name, plan.items(name), entries or {}, stage, lambda *_: None)

@@ -1,0 +1,69 @@
+"""A folder with the workflow, a small rendered data set and tiny weights: what tests of whole runs start from."""
+
+import csv
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from affpipe.data.demo.clips import PAL, SQUARE, WHOLE, Absence, Clip, manifest_text
+from affpipe.data.demo.render import render
+
+ROOT = Path(__file__).resolve().parents[2]
+CLIPS = (
+    Clip("one", "train", 6, PAL, SQUARE),
+    Clip("pair", "train", 6, PAL, people=2),
+    Clip("three", "validation", 6, WHOLE, SQUARE, variable=True, absences=(Absence(2.0, 3.5),)),
+    Clip("four", "test", 6, PAL, SQUARE, audio=False),
+)
+RECIPE = """
+name: small
+shards: 1
+models:
+  face: {training: {epochs: 3}}
+  behaviour: {training: {epochs: 2}}
+  voice: {speech_only: false, training: {epochs: 2}}
+  fused: {training: {epochs: 2}}
+"""
+
+
+class Workspace:
+    """A folder with the workflow, a rendered data set and tiny weights; `recipe` is laid over the demo's settings."""
+
+    def __init__(self, folder: Path, clips: tuple[Clip, ...] = CLIPS, recipe: str = RECIPE):
+        self.folder = folder
+        for name in ("Snakefile", "config.yaml"):
+            shutil.copy(ROOT / name, folder)
+        shutil.copytree(ROOT / "workflow", folder / "workflow")
+        (folder / "small.yaml").write_text(recipe)
+        (folder / "data_manifest.csv").write_text(manifest_text(clips))
+        render(folder / "demo", clips=clips, jobs=2)
+        self.run("-m", "affpipe", "weights", "tiny", "weights")
+
+    def run(self, *command: str, fails: bool = False, folder: Path | None = None) -> subprocess.CompletedProcess:
+        done = subprocess.run([sys.executable, *command], cwd=folder or self.folder, capture_output=True, text=True, timeout=1200)
+        assert (done.returncode != 0) is fails, done.stdout + done.stderr
+        return done
+
+    def snakemake(self, *options: str, fails: bool = False, over: tuple[str, ...] = ()) -> str:
+        files = "config.yaml", "small.yaml", *over
+        done = self.run("-m", "snakemake", "--cores", "2", "--configfile", *files, *options, fails=fails)
+        return done.stdout + done.stderr
+
+    def planned(self, *options: str, over: tuple[str, ...] = ()) -> dict[str, int]:
+        """Jobs that a dry run lists, rule -> count; over: further settings files."""
+        text = self.snakemake("--dry-run", *options, over=over)
+        assert "Traceback" not in text
+        rows = re.findall(r"^(apply_\w+|fit_\w+|publish)\s+(\d+)$", text, flags=re.MULTILINE)
+        return {rule: int(count) for rule, count in rows}
+
+    def made(self, stage: str) -> int:
+        """Streams that the jobs of a stage say they made, over all logs."""
+        logs = (self.folder / "logs" / "small" / f"apply_{stage}").glob("*.log")
+        return sum(int(n) for log in logs for n in re.findall(rf"{stage}: (\d+) made", log.read_text()))
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

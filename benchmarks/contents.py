@@ -55,7 +55,7 @@ class Comparison:
         more = "; …" if len(self.unlike) > TOLD else ""
         grade = f"unlike, as they may be ({self.harmless})" if self.harmless else "UNLIKE"
         said = f"{len(self.unlike)} {grade}: {'; '.join(self.unlike[:TOLD])}{more}" if self.unlike else "equal"
-        return f"{self.what:<28} {self.count:>5}  {said}"
+        return f"{self.what:<32} {self.count:>5}  {said}"
 
 
 def parts(path: Path) -> Parts:

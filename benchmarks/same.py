@@ -108,7 +108,7 @@ def over(before: Arm, arm: Arm, recipes: list[str]) -> list[Comparison]:
         again = [f"{rule} {count}" for rule, count in jobs.items() if rule != "publish"]
         if "publish" not in jobs:  # nothing is published there yet
             again.append("no job `publish` in the plan, so it was not understood")
-        out.append(Comparison(f"jobs of {arm.name(recipe)}", sum(jobs.values()), again))
+        out.append(Comparison(f"none but publish: {arm.name(recipe)}", sum(jobs.values()), again))
         arm.whole(recipe)
     files = [path.relative_to(before.folder) for path in sorted((before.folder / "cache").rglob("*")) if path.suffix in MADE]
     times = {name: (before.folder / name).stat().st_mtime_ns for name in files}

@@ -18,6 +18,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -188,6 +189,7 @@ def main() -> None:
         if chosen.keep.exists():
             options.error(f"want a new folder to keep, got {chosen.keep}, which is there")
         chosen.keep.mkdir(parents=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that no workflow goes on in a folder that is gone
     with nullcontext(chosen.keep) if chosen.keep else tempfile.TemporaryDirectory() as place:
         sys.exit(int(work(Path(place).resolve(), chosen)))
 

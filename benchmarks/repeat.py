@@ -1,13 +1,13 @@
 """Is a run the same a second time? The demo from nothing, again from nothing, and once more with the machine's file cache emptied.
 
 `python -m benchmarks.repeat` works in the folder of `make demo`, with its data and weights; each arm has a store and results of its own
-in `benchmarks/out/repeat`. Streams are compared dataset by dataset, models and predictions byte by byte. Arms may be named: `first`,
-`second`, `cold`, and `slurm`, which goes through the profile of that name, on whatever cluster this machine belongs to, with a GPU asked
-for by the networks (`python tests/workflow/slurm/cluster.py` makes one of a node). What earlier calls left of other arms is compared too.
+in `benchmarks/out/repeat`. Compared are streams, dataset by dataset, with what they say of themselves, models, tensor by tensor, and
+predictions, byte by byte. Arms may be named: `first`, `second`, `cold`, and `slurm`, which goes through the profile of that name, on
+whatever cluster this machine belongs to, with a GPU asked for by the networks (`python tests/workflow/slurm/cluster.py` makes one of a
+node). What earlier calls left of other arms is compared too.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import platform
@@ -17,8 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-import h5py
-import soundfile
+from benchmarks.contents import Parts, parts
 
 OUT = Path("benchmarks/out/repeat")
 DROP = Path("/proc/sys/vm/drop_caches")
@@ -42,22 +41,11 @@ def run(arm: str) -> None:
     (folder / "seconds").write_text(f"{time.monotonic() - begun:.0f}")
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """Streams, models and predictions below a folder: name -> digest of what they hold, not of when it was made."""
-    out = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = str(path.relative_to(folder))
-        if path.suffix == ".h5":
-            found = hashlib.sha256()
-            with h5py.File(path, "r") as file:
-                for dataset in sorted(file):
-                    found.update(f"{dataset} {file[dataset].dtype} {file[dataset].shape}".encode() + file[dataset][:].tobytes())
-            out[name] = found.hexdigest()
-        elif path.suffix == ".flac":
-            out[name] = hashlib.sha256(soundfile.read(path, dtype="int16")[0].tobytes()).hexdigest()
-        elif path.suffix == ".safetensors" or "predictions" in path.parts or "official" in path.parts:
-            out[name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return out
+def digests(folder: Path) -> dict[str, Parts]:
+    """Streams, models and predictions below a folder: name -> digests of what they hold, not of when it was made."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    kept = (p for p in files if p.suffix in (".h5", ".flac", ".safetensors") or "predictions" in p.parts or "official" in p.parts)
+    return {str(path.relative_to(folder)): parts(path) for path in kept}
 
 
 def main() -> None:

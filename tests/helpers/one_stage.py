@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
+from affpipe.core.stage import Context
 from affpipe.jobs import apply as jobs
-from affpipe.jobs.apply import Context, Job, Worker
 from affpipe.plan.plan import Plan
 from affpipe.store.index import Entry
+from affpipe.store.item import Job, Worker
 
 
 class Stage:

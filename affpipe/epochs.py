@@ -16,9 +16,11 @@ from affpipe import disk, jsonfile
 from affpipe.compat import ensure_torchvision
 from affpipe.errors import WeightsError
 from affpipe.settings import Training
+from affpipe.standins import LIGHTNING, lightly
 from affpipe.weights.checkpoint import read
 
 ensure_torchvision()  # lightning looks for torchvision
+lightly("lightning", LIGHTNING)
 
 import lightning as pl  # noqa: E402
 from lightning.pytorch.callbacks import Callback  # noqa: E402

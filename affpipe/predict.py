@@ -4,28 +4,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from affpipe import backbone as backbones
 from affpipe import decoding, frames, sequences, smoothing
-from affpipe import predictor as models
 from affpipe.decoding import UNFITTED
 from affpipe.device import pick
 from affpipe.errors import AbsentError, StoreError, WeightsError
 from affpipe.frames import NEAREST, NONE, FrameAxis
 from affpipe.jobs import Context, Job, Worker
 from affpipe.plan import Item, Plan
-from affpipe.predictor import Predictor
 from affpipe.settings import ChunkModel, ModelSettings
 from affpipe.store import Stream
 from affpipe.tasks import ACTION_UNITS, slices
 
+if TYPE_CHECKING:  # publishing reads predictions, and needs no networks
+    import torch
 
-def fitted(plan: Plan, name: str, fold: int | None, *, device: torch.device) -> tuple[Predictor, dict[str, Any]]:
+    from affpipe import predictor as models
+    from affpipe.predictor import Predictor
+
+
+def fitted(plan: Plan, name: str, fold: int | None, *, device: "torch.device") -> "tuple[Predictor, dict[str, Any]]":
     """A fit of a model, ready to predict, and its record."""
+    from affpipe import backbone as backbones
+    from affpipe import predictor as models
+
     path, key = models.model_path(Path(plan.fitted(name, fold)).parent), plan.key(name)
     try:
         backbone = backbones.again(plan, name, models.read_record(path, key).get("backbone"))
@@ -43,6 +48,8 @@ def stage(context: Context) -> Worker:
     fit that left out its fold; extra.fold says which. With cross-validation any other stream has beside the prediction of the fit on all
     those of the F folds, `folds` (N, F, O), and extra.fold_scores (F, O), how good each was for the target on the validation streams.
     """
+    from affpipe import predictor as models
+
     plan, name, settings = context.plan, context.name, context.settings
     device = pick(plan.settings.device)
 
@@ -92,7 +99,7 @@ def nothing_usable(job: Job, settings: ModelSettings, sequence: sequences.Sequen
     return f"want something to predict from, got no usable row of {', '.join(names)}"
 
 
-def _finite(job: Job, rows: models.Rows) -> np.ndarray:
+def _finite(job: Job, rows: "models.Rows") -> np.ndarray:
     """Embeddings as float16; WeightsError, naming the stream, where a number is none or does not fit: no sound fit gives one."""
     with np.errstate(over="ignore"):
         half = rows.embedding.astype(np.float16)

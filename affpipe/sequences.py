@@ -5,20 +5,20 @@ Shapes: R rows of the stream that leads, M inputs, C outputs a row (1, or the ch
 
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from affpipe import frames
 from affpipe import labels as pooling
 from affpipe.faces.mouth import SLACK_S
 from affpipe.frames import NEAREST, NONE, OBSERVED, FrameAxis
 from affpipe.jobs import Job
-from affpipe.media import audio
 from affpipe.settings import ChunkModel, Fusion, ModelSettings, RAAVModel
 from affpipe.tasks import slices, width
+
+if TYPE_CHECKING:  # publishing passes through here, and needs neither torch nor av
+    from torch import Tensor
 
 FULL_SCALE = 32768  # of 16-bit samples
 
@@ -99,6 +99,8 @@ def _read_windows(job: Job, settings: ChunkModel, fitting: bool) -> Sequence:
             valid, start_s, end_s = stream.valid, stream.start_s, stream.end_s
             length_s = stream.attributes["spec"]["length_s"]
     else:
+        from affpipe.media import audio
+
         feature = job.plan.settings.features[settings.reads]
         length_s = feature.length_s
         cut = frames.segments(axis.start_s, axis.end_s, length_s=length_s, hop_s=feature.hop_s)
@@ -179,6 +181,8 @@ def on_frames(
 
 def _narrow(values: np.ndarray) -> np.ndarray:
     """float32 as float16 where that loses nothing: embeddings are stored so, and only the mean of rows that overlap is none of them."""
+    import torch
+
     whole = torch.from_numpy(values)
     half = whole.half()
     return half.numpy() if torch.equal(half.float(), whole) else values
@@ -272,7 +276,7 @@ def _in_windows(axis: FrameAxis, settings: RAAVModel) -> tuple[np.ndarray, np.nd
     return frames.frames_in(axis.times_s, cut[:, 0], cut[:, 1])
 
 
-class Packed(Dataset):
+class Packed:
     """Windows of many labelled streams: contiguous arrays with offsets, in the dtypes of the streams, cut a batch at a time.
 
     The inputs of the streams become views of these arrays, so that they are in memory once: they can be most of what there is.
@@ -300,7 +304,7 @@ class Packed(Dataset):
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __getitem__(self, indices: list[int]) -> dict[str, Tensor | dict[str, Tensor]]:
+    def __getitem__(self, indices: list[int]) -> "dict[str, Tensor | dict[str, Tensor]]":
         """A batch: inputs (B, L, ...), present (B, L, M), target (B, L, C, K), known (B, L, C, tasks); short windows are padded, masked.
 
         Inputs of a few rows a window are (B, K, D), and then there is `heard` (B, K).
@@ -338,7 +342,7 @@ def places(windows: np.ndarray, length: int) -> np.ndarray:
     return np.where(step < windows[:, 1:], windows[:, :1] + step, -1)
 
 
-def cut(data: np.ndarray, at: np.ndarray) -> Tensor:
+def cut(data: np.ndarray, at: np.ndarray) -> "Tensor":
     """Rows of an array (R, ...) at `at` (B, L), zero where that is -1, as a (B, L, ...) tensor; floats become float32."""
     out = data.take(at, axis=0)  # one gather, in C; numpy's, since threads cost more here than they save
     if at.min(initial=0) < 0:
@@ -346,7 +350,9 @@ def cut(data: np.ndarray, at: np.ndarray) -> Tensor:
     return tensor(out)
 
 
-def tensor(data: np.ndarray) -> Tensor:
+def tensor(data: np.ndarray) -> "Tensor":
     """An array as a tensor; floats become float32."""
+    import torch
+
     out = torch.from_numpy(data)
     return out.float() if out.is_floating_point() else out  # torch's: numpy widens float16 one number at a time

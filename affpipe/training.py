@@ -32,9 +32,11 @@ from affpipe.predict import fitted, nothing_usable, spread
 from affpipe.predictor import Predictor, model_path
 from affpipe.sequences import FULL_SCALE, Packed, Sequence
 from affpipe.settings import ChunkModel, ModelSettings, Training
+from affpipe.standins import LIGHTNING, lightly
 from affpipe.tasks import slices, width
 
 ensure_torchvision()  # lightning looks for torchvision
+lightly("lightning", LIGHTNING)
 
 import lightning as pl  # noqa: E402
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging  # noqa: E402

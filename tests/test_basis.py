@@ -14,7 +14,7 @@ from pages import Reader, cells, section
 from small_run import EVIL, KNOWN, SETTINGS, TIMES, Run, T
 from typer.testing import CliRunner
 
-from affpipe import basis, caveats, cli, closing, config, frames, latefusion, ledger, predict, publish
+from affpipe import basis, caveats, cli, closing, config, frames, latefusion, ledger, predict, predictor, publish
 from affpipe.frames import NEAREST, NONE, OBSERVED
 from affpipe.indexes import Entry
 from affpipe.jobs import Context, Job
@@ -49,7 +49,7 @@ def made(tmp_path_factory) -> Plan:
     record = {"fold": None, "thresholds": None, "random": []}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predict, "fitted", lambda *_, **__: (network, record))
-        patch.setattr(predict.models, "run", lambda _, s, __: Output(*(np.zeros((*s.start_s.shape, n), np.float32) for n in (2, 16)), None))
+        patch.setattr(predictor, "run", lambda _, s, __: Output(*(np.zeros((*s.start_s.shape, n), np.float32) for n in (2, 16)), None))
         for name in plan.settings.models:
             (item,) = [i for i in plan.items(name) if i.id == "c"]
             predict.stage(Context(plan, name))(Job(plan, name, item))

@@ -99,7 +99,7 @@ def test_a_model_that_gives_numbers_that_are_none_for_a_stream_fails_that_stream
         getattr(rows, where)[1, 0, 0] = value
         return rows
 
-    monkeypatch.setattr(predict.models, "run", spoiled)
+    monkeypatch.setattr(predictor, "run", spoiled)
     work, job = predict.stage(Context(plan, "behaviour")), Job(plan, "behaviour", item_of(plan, "d"))
     with pytest.raises(WeightsError, match=f"behaviour: d: {said}; fit the model again"):
         work(job)

@@ -40,10 +40,12 @@ from torch import Tensor
 from affpipe.compat import ensure_torchvision, quiet_transformers
 from affpipe.encoders.specs import QWEN3VL
 from affpipe.errors import InputError, WeightsError
+from affpipe.standins import TRANSFORMERS, lightly
 from affpipe.weights.declared import numbers, stored, unfilled
 from affpipe.weights.files import UNREADABLE, first_line, read_json
 
 ensure_torchvision()
+lightly("transformers.models.qwen3_vl.modeling_qwen3_vl", TRANSFORMERS)
 
 from transformers import AutoProcessor, Cache, Qwen3VLConfig, Qwen3VLForConditionalGeneration  # noqa: E402
 from transformers.image_utils import SizeDict  # noqa: E402

@@ -27,11 +27,13 @@ from affpipe.encoders.specs import WAVLM
 from affpipe.encoders.waveforms import check_waveforms
 from affpipe.encoders.wavlm_layers import Top, cut
 from affpipe.errors import InputError, WeightsError
+from affpipe.standins import TRANSFORMERS, lightly
 from affpipe.weights.checkpoint import read, read_safe
 from affpipe.weights.declared import unfilled
 from affpipe.weights.files import first_line, read_json
 
 ensure_torchvision()  # transformers' loss functions import it, whatever the model
+lightly("transformers.models.wavlm.modeling_wavlm", TRANSFORMERS)
 
 from transformers import WavLMConfig, WavLMModel  # noqa: E402
 

@@ -24,8 +24,10 @@ from affpipe.compat import ensure_torchvision
 from affpipe.encoders.specs import WAVLM
 from affpipe.errors import WeightsError
 from affpipe.heads.blocks import check_stream, keep
+from affpipe.standins import TRANSFORMERS, lightly
 
 ensure_torchvision()  # transformers' loss functions import it, whatever the model
+lightly("transformers.models.wavlm.modeling_wavlm", TRANSFORMERS)
 
 from transformers import WavLMConfig, WavLMModel  # noqa: E402
 from transformers.models.wavlm.modeling_wavlm import (  # noqa: E402

@@ -12,6 +12,7 @@ import numpy as np
 
 from affpipe.core.errors import InputError, SettingsError
 from affpipe.faces.mediapipe import quiet_start
+from affpipe.system.standins import MEDIAPIPE, lightly
 
 SHORT_RANGE, FULL_RANGE = 0, 1  # MediaPipe's `model_selection`
 MODELS = {"full_range": (FULL_RANGE,), "short_range": (SHORT_RANGE,), "both": (FULL_RANGE, SHORT_RANGE)}
@@ -40,6 +41,7 @@ class MediaPipeDetector:
         if not 0 < min_score <= 1:
             raise SettingsError(f"face detector: want 0 < min_score <= 1, got {min_score}")
         with quiet_start():
+            lightly("mediapipe", MEDIAPIPE)
             from mediapipe.python.solutions.face_detection import FaceDetection
 
             self._nets = [FaceDetection(model_selection=m, min_detection_confidence=min_score) for m in MODELS[model]]

@@ -13,6 +13,7 @@ import numpy as np
 from affpipe.core.errors import WeightsError
 from affpipe.faces.detect import check_frame
 from affpipe.faces.mediapipe import quiet_start
+from affpipe.system.standins import MEDIAPIPE, lightly
 
 POINTS = 478
 MARGIN = 0.5  # the crop margin that suits the network
@@ -23,6 +24,7 @@ class FaceMesh:
 
     def __init__(self, model: str | Path = "bundled"):
         with quiet_start():
+            lightly("mediapipe", MEDIAPIPE)
             start = _bundled if model == "bundled" else _task
             self._find, self.close = start(Path(model))
             self._find(np.zeros((64, 64, 3), np.uint8))

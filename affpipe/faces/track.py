@@ -13,7 +13,6 @@ a missed face is bridged by the gap.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from affpipe.core.errors import InputError
 from affpipe.faces.appearance import LENGTH, likeness
@@ -92,6 +91,8 @@ class Tracker:
 
     def _pair(self, ids: np.ndarray, frame_index: int, boxes: np.ndarray, looks: np.ndarray) -> None:
         """Fill in the ids of the boxes that continue a track, and take them over into it."""
+        from scipy.optimize import linear_sum_assignment  # here: most stages of faces import this module for its tallies alone
+
         tracks = list(self._alive)
         latest = np.stack([t.box for t in tracks])
         gap = np.array([frame_index - t.frame for t in tracks])

@@ -221,7 +221,7 @@ def landmarks(context: Context) -> Worker:
     model = context.settings.model
     mesh = FaceMesh(model)
     if model != "bundled":
-        found = record(Path(model), name=Path(model).name, source="a path in the settings")
+        found = record(Path(model), name=Path(model).name, source="a path in the settings", remembered=True)
         hold(context.cache, Path(model), found, context.settings.weights_revision)
 
     def work(job: Job) -> None:

@@ -16,9 +16,11 @@ from affpipe.core.errors import WeightsError
 from affpipe.models.training_settings import Training
 from affpipe.system import disk, jsonfile
 from affpipe.system.compat import ensure_torchvision
+from affpipe.system.standins import LIGHTNING, lightly
 from affpipe.system.weights.checkpoint import read
 
 ensure_torchvision()  # lightning looks for torchvision
+lightly("lightning", LIGHTNING)
 
 import lightning as pl  # noqa: E402
 from lightning.pytorch.callbacks import Callback  # noqa: E402

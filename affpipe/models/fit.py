@@ -41,8 +41,10 @@ from affpipe.store.streams import STATE
 from affpipe.system import disk, jsonfile
 from affpipe.system.compat import ensure_torchvision
 from affpipe.system.device import pick
+from affpipe.system.standins import LIGHTNING, lightly
 
 ensure_torchvision()  # lightning looks for torchvision
+lightly("lightning", LIGHTNING)
 
 import lightning as pl  # noqa: E402
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging  # noqa: E402

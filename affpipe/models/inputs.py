@@ -7,12 +7,10 @@ from collections.abc import Sequence as Many
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 
 from affpipe.core.align import align, interpolate, nearest, sources
 from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis, frames_in, segments
 from affpipe.faces.mouth import SLACK_S
-from affpipe.media.sound import audio
 from affpipe.models.settings import Fusion
 from affpipe.models.table import ModelSettings, takes
 from affpipe.store.item import Job
@@ -94,6 +92,8 @@ def _read_windows(job: Job, settings: ModelSettings, fitting: bool) -> Sequence:
             valid, start_s, end_s = stream.valid, stream.start_s, stream.end_s
             length_s = stream.attributes["spec"]["length_s"]
     else:
+        from affpipe.media.sound import audio
+
         feature = job.context.see(settings.reads)
         length_s = feature.length_s
         cut = segments(axis.start_s, axis.end_s, length_s=length_s, hop_s=feature.hop_s)
@@ -191,6 +191,8 @@ def spread(
 
 def _narrow(values: np.ndarray) -> np.ndarray:
     """float32 as float16 where that loses nothing: embeddings are stored so, and only the mean of rows that overlap is none of them."""
+    import torch
+
     whole = torch.from_numpy(values)
     half = whole.half()
     return half.numpy() if torch.equal(half.float(), whole) else values

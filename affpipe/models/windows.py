@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from affpipe.core.errors import InputError
 from affpipe.models.inputs import Sequence, in_windows
@@ -60,7 +59,7 @@ def windows(sequence: Sequence, settings: ModelSettings) -> np.ndarray:
     return np.stack([starts, np.minimum(settings.window, len(sequence) - starts)], axis=1)
 
 
-class Packed(Dataset):
+class Packed:
     """Windows of many labelled streams: contiguous arrays with offsets, in the dtypes of the streams, cut a batch at a time.
 
     The inputs of the streams become views of these arrays, so that they are in memory once: they can be most of what there is.

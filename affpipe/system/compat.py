@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from affpipe.system.standins import TORCHVISION, lightly
+
 _libraries: list[torch.library.Library] = []  # an operator lives as long as the object that defines it
 
 
@@ -57,6 +59,7 @@ def _define_operators() -> None:
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # named at import, for quantized boxes only
     library.impl("nms", nms, "CPU")
 
+    lightly("torchvision", TORCHVISION)
     import torchvision.ops.boxes as boxes
 
     boxes._assert_has_ops = lambda: None  # it asks for the library, not for the operator

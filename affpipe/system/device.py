@@ -28,6 +28,18 @@ JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_TASK_ID")  # set withi
 NAME = r"\d+|(GPU|MIG)-.+"  # of a device in CUDA_VISIBLE_DEVICES
 POLL_S = 1.0
 NONE = "device: want a CUDA device as set, got none on this node; run on a GPU node or set device: cpu"
+# Prints how many devices CUDA has. The driver is asked itself, as torch takes seconds to come to it; without NVIDIA's, torch is asked.
+COUNT = """
+import ctypes
+try:
+    cuda = ctypes.CDLL("libcuda.so.1")
+except OSError:
+    import torch
+    print(torch.cuda.device_count())
+else:
+    count = ctypes.c_int()
+    print(0 if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) else count.value)
+"""
 _held: dict[str, int] = {}  # device -> file that is locked as long as this process lives
 
 
@@ -71,8 +83,7 @@ def visible() -> list[str]:
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is None:
         # Asked of another process: counting may initialise CUDA, and then it is too late to choose.
-        count = "import torch; print(torch.cuda.device_count())"
-        done = subprocess.run([sys.executable, "-c", count], stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run([sys.executable, "-c", COUNT], stdout=subprocess.PIPE, text=True, check=True)
         return [str(i) for i in range(int(done.stdout))]
     devices: list[str] = []
     for name in listed.split(","):

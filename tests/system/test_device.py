@@ -1,8 +1,10 @@
 """Each job its own GPU. The devices are names: no GPU is needed to hand them out."""
 
+import ctypes
 import subprocess
 import sys
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -102,6 +104,33 @@ def test_without_a_list_cuda_is_asked_in_another_process(monkeypatch):
 
     monkeypatch.setattr(device.subprocess, "run", run)
     assert device.visible() == ["0", "1"]
+
+
+@pytest.mark.parametrize(("faults", "devices"), [((0, 0), 3), ((100, 0), 0), ((0, 1), 0)])
+def test_the_driver_counts_and_its_faults_are_no_devices(monkeypatch, capsys, faults, devices):
+    class Driver:
+        def cuInit(self, flags):
+            return faults[0]
+
+        def cuDeviceGetCount(self, count):
+            count._obj.value = 3
+            return faults[1]
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: {"libcuda.so.1": Driver()}[name])
+    monkeypatch.setitem(sys.modules, "torch", None)  # to import it would fail
+    exec(device.COUNT)
+    assert capsys.readouterr().out == f"{devices}\n"
+
+
+def test_where_there_is_no_such_driver_torch_counts(monkeypatch, capsys):
+    def missing(name):
+        raise OSError(name)
+
+    torch = SimpleNamespace(cuda=SimpleNamespace(device_count=lambda: 2))
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    exec(device.COUNT)
+    assert capsys.readouterr().out == "2\n"
 
 
 @pytest.mark.parametrize("scheduler", [False, True])

@@ -8,7 +8,6 @@ Shapes: T frames of a stream, N labelled rows; the last axis is a task's outputs
 """
 
 import numpy as np
-from scipy import special
 
 from affpipe.core.errors import InputError
 from affpipe.core.tasks import smoothing
@@ -53,12 +52,16 @@ def expression(logits: np.ndarray, valid: np.ndarray, *, filter: str, frames: in
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """(T, 8) logits -> (T, 8) probabilities that sum to 1, float32 or wider; of logits of any size."""
+    from scipy import special
+
     _check("softmax", logits, None, EXPR)
     return special.softmax(logits.astype(np.result_type(logits, np.float32)), axis=1)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """(T, 12) logits -> (T, 12) probabilities, float32 or wider; of logits of any size."""
+    from scipy import special
+
     _check("sigmoid", logits, None, AU)
     return special.expit(logits.astype(np.result_type(logits, np.float32)))
 

@@ -5,14 +5,13 @@ ABAW systems, of class numbers too (Yu et al., "Solution to the 10th ABAW Expres
 majority; and a stretch of frames without a value ends a series, so nothing is averaged across it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from affpipe.core.errors import InputError
 
-FILTERS: dict[str, Callable[..., np.ndarray]] = {"mean": ndimage.uniform_filter1d, "median": ndimage.median_filter}
+FILTERS = {"mean": "uniform_filter1d", "median": "median_filter"}  # names in scipy.ndimage, which most jobs need not import
 CLASS_FILTERS = ("median", "mode")
 
 
@@ -36,11 +35,13 @@ def smooth(values: np.ndarray, valid: np.ndarray, *, filter: str, frames: Sequen
         )
     if any(size < 1 or size % 2 == 0 for size in frames):
         raise InputError(f"smooth: want odd lengths, which have a middle, got {list(frames)}")
+    from scipy import ndimage
+
     out = values.astype(np.float64)
     for start, stop in _runs(valid):
         for column, size in enumerate(frames):
             if size > 1:
-                out[start:stop, column] = FILTERS[filter](out[start:stop, column], size, mode="nearest")
+                out[start:stop, column] = getattr(ndimage, FILTERS[filter])(out[start:stop, column], size, mode="nearest")
     return out
 
 

@@ -29,9 +29,12 @@ from affpipe.encoders.grada.spec import GRADA
 from affpipe.system.compat import ensure_torchvision
 from affpipe.system.files import left_by_mac
 from affpipe.system.openvino import compiled
+from affpipe.system.standins import TORCHVISION, lightly
 from affpipe.system.weights.checkpoint import SAFE, read, read_safe
+from affpipe.system.weights.declared_sizes import Undrawn
 
 ensure_torchvision()
+lightly("torchvision", TORCHVISION)
 
 from torchvision.models import efficientnet_b1  # noqa: E402
 
@@ -174,7 +177,7 @@ def load(path: Path, **options: Any) -> Grada:
     """
     weights = _weights(_file(path))
     # Made without memory or random draws; `assign` then puts the weights in place, so a key left out would stay without a value.
-    with torch.device("meta"):
+    with torch.device("meta"), Undrawn():
         network = GradaNet()
     try:
         network.load_state_dict(weights, strict=True, assign=True)

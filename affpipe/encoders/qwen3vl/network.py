@@ -40,10 +40,12 @@ from torch import Tensor
 from affpipe.core.errors import InputError, WeightsError
 from affpipe.encoders.qwen3vl.spec import QWEN3VL
 from affpipe.system.compat import ensure_torchvision, quiet_transformers
+from affpipe.system.standins import TRANSFORMERS, lightly
 from affpipe.system.weights.declared_sizes import numbers, stored, unfilled
 from affpipe.system.weights.reading import UNREADABLE, first_line, read_json
 
 ensure_torchvision()
+lightly("transformers.models.qwen3_vl.modeling_qwen3_vl", TRANSFORMERS)
 
 from transformers import AutoProcessor, Cache, Qwen3VLConfig, Qwen3VLForConditionalGeneration  # noqa: E402
 from transformers.image_utils import SizeDict  # noqa: E402

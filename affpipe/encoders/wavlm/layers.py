@@ -24,8 +24,10 @@ from affpipe.core.errors import WeightsError
 from affpipe.core.tensors import check_stream, keep
 from affpipe.encoders.wavlm.spec import WAVLM
 from affpipe.system.compat import ensure_torchvision
+from affpipe.system.standins import TRANSFORMERS, lightly
 
 ensure_torchvision()  # transformers' loss functions import it, whatever the model
+lightly("transformers.models.wavlm.modeling_wavlm", TRANSFORMERS)
 
 from transformers import WavLMConfig, WavLMModel  # noqa: E402
 from transformers.models.wavlm.modeling_wavlm import (  # noqa: E402

@@ -27,11 +27,13 @@ from affpipe.encoders.sound import check_waveforms
 from affpipe.encoders.wavlm.layers import Top, cut
 from affpipe.encoders.wavlm.spec import WAVLM
 from affpipe.system.compat import ensure_torchvision, quiet_transformers
+from affpipe.system.standins import TRANSFORMERS, lightly
 from affpipe.system.weights.checkpoint import read, read_safe
 from affpipe.system.weights.declared_sizes import unfilled
 from affpipe.system.weights.reading import first_line, read_json
 
 ensure_torchvision()  # transformers' loss functions import it, whatever the model
+lightly("transformers.models.wavlm.modeling_wavlm", TRANSFORMERS)
 
 from transformers import WavLMConfig, WavLMModel  # noqa: E402
 

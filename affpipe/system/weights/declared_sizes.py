@@ -9,8 +9,18 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 PARTS, FEW = 4, 100  # a network has few times as many parts as tensors, and some more
+
+
+class Undrawn(TorchFunctionMode):
+    """Within it, first values of parameters without memory are not drawn, for which torch would import its compiler."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in (torch.Tensor.normal_, torch.Tensor.uniform_) and args[0].is_meta:
+            return args[0]
+        return function(*args, **(kwargs or {}))
 
 
 @contextmanager

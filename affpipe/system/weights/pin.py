@@ -20,7 +20,7 @@ log = logging.getLogger("affpipe")
 def checkpoint(context: Context) -> tuple[Path, tuple[str, ...]]:
     """Folder or file that the stage's setting `weights` names, verified; and its name if its weights are random."""
     name, folder = context.settings.weights, context.weights
-    path, found = folder / name, records.used(folder, name, context.name)
+    path, found = folder / name, records.used(folder, name, context.name, remembered=True)
     if found.random:
         log.warning("%s: the weights %s are random: what comes of them means nothing", context.name, name)
     hold(context.cache, path, found, context.settings.weights_revision)

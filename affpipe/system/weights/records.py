@@ -3,19 +3,29 @@
 Beside the weights lies a record: their name, whether they are random (made for trials, so that whatever comes out of them means nothing),
 where they came from, and the SHA-256 of every file. It is written once, when the weights are fetched or made, or at first use of weights
 that a person put there; from then on other bytes under the same names are an error.
+
+Jobs read gigabytes to see that nothing has changed; so where they may write, they note in a hidden file beside the record what they found a
+file's checksum to be, and what the file system said of the file then. As long as it says the same, the file is not read again for that.
 """
 
 import hashlib
 import json
+import os
 import re
+import stat
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from affpipe.core.errors import WeightsError
+from affpipe.core.errors import StoreError, WeightsError
 from affpipe.system import disk, jsonfile
 from affpipe.system.files import sha256
 
 RECORD = "affpipe-weights.json"
+SEEN = "affpipe-weights.seen.json"
+SETTLED_S = 2.0  # after a change the next one has another time, on any file system
+Seen = dict[str, tuple[str, ...]]  # file name relative to the folder -> what the system said of it, then its checksum
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -89,8 +99,8 @@ def _checked(found: WeightsRecord) -> WeightsRecord:
     return found
 
 
-def record(weights: Path, *, name: str, source: str, revision: str = "", random: bool = False) -> WeightsRecord:
-    """Write the record of weights that have none; with one already there, hold them against it instead and return it.
+def record(weights: Path, *, name: str, source: str, revision: str = "", random: bool = False, remembered: bool = False) -> WeightsRecord:
+    """Write the record of weights that have none; with one already there, hold them against it instead and return it, see `verify`.
 
     Raises:
         WeightsError: the weights are absent or empty, or not the ones recorded. StoreError: the disk does not take the record.
@@ -98,8 +108,8 @@ def record(weights: Path, *, name: str, source: str, revision: str = "", random:
     _exists(weights)
     path = record_path(weights)
     if path.exists():
-        return verify(weights)
-    digests = _digests(weights)
+        return verify(weights, remembered=remembered)
+    digests, _ = _digests(weights)
     if not digests:
         raise WeightsError(f"weights: {weights} holds no file; put the weights there or fetch them")
     made = WeightsRecord(name, random, source, revision, digests)
@@ -107,8 +117,8 @@ def record(weights: Path, *, name: str, source: str, revision: str = "", random:
     return made
 
 
-def used(folder: Path, name: str, who: str) -> WeightsRecord:
-    """The record of the weights `name` below a folder, verified, as it is whenever they are used.
+def used(folder: Path, name: str, who: str, *, remembered: bool = False) -> WeightsRecord:
+    """The record of the weights `name` below a folder, verified, as it is whenever they are used; remembered: see `verify`.
 
     A file that a person put there gets its record at first use. A folder without one may be half of a download, and is refused.
     WeightsError, also in the name of `who` where the name leads elsewhere or to nothing.
@@ -120,17 +130,25 @@ def used(folder: Path, name: str, who: str) -> WeightsRecord:
         raise WeightsError(
             f"{path}: want weights, got nothing; put the file there, run `affpipe weights fetch {name}`, or `affpipe weights tiny {folder}`"
         )
-    return verify(path) if path.is_dir() else record(path, name=name, source="put there by hand")
+    if path.is_dir():
+        return verify(path, remembered=remembered)
+    return record(path, name=name, source="put there by hand", remembered=remembered)
 
 
-def verify(weights: Path) -> WeightsRecord:
+def verify(weights: Path, *, remembered: bool = False) -> WeightsRecord:
     """Recompute every checksum and return the record.
+
+    Args:
+        remembered: take the checksums of files that have not changed since from those that were noted, and note what is computed.
 
     Raises:
         WeightsError: no record, or a file is missing, altered or was added since; the message names the first such file.
     """
     known = read_record(weights)
-    found = _digests(weights)
+    seen = _seen(weights) if remembered else {}
+    found, noted = _digests(weights, seen)
+    if seen and found != known.sha256:  # what is noted makes no weights bad
+        found, noted = _digests(weights)
     remedy = f"fetch {known.name} again, or delete {record_path(weights)} if the change was meant"
     for file in sorted(known.sha256.keys() | found.keys()):
         if file not in found:
@@ -139,6 +157,8 @@ def verify(weights: Path) -> WeightsRecord:
             raise WeightsError(f"weights: {weights} holds {file}, which its record does not list; remove it, or {remedy}")
         if found[file] != known.sha256[file]:
             raise WeightsError(f"weights: {file} in {weights}: want sha256 {known.sha256[file]}, got {found[file]}; {remedy}")
+    if remembered and noted != seen:
+        _note(weights, noted)
     return known
 
 
@@ -147,13 +167,56 @@ def _exists(weights: Path) -> None:
         raise WeightsError(f"weights: no {weights}; fetch the weights, or correct the path in the settings")
 
 
-def _digests(weights: Path) -> dict[str, str]:
+def seen_path(weights: Path) -> Path:
+    """Where checksums are noted: a hidden file, which is no part of the weights, beside the record."""
+    return record_path(weights).with_name(f".{SEEN}" if weights.is_dir() else f".{weights.name}.{SEEN}")
+
+
+def _seen(weights: Path) -> Seen:
+    """What was noted, by this user or by whoever owns the weights; nothing where there is no such file or it does not parse."""
+    path = seen_path(weights)
+    try:
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_uid not in (os.geteuid(), weights.stat().st_uid):
+            return {}
+        return {file: tuple(map(str, facts)) for file, facts in jsonfile.read(path).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _note(weights: Path, noted: Seen) -> None:
+    """Note checksums where the folder may be written to; else the next job computes them again."""
+    if os.access(seen_path(weights).parent, os.W_OK):
+        with suppress(StoreError, OSError):
+            disk.write_text(seen_path(weights), json.dumps(noted, indent=1, sort_keys=True) + "\n")
+
+
+def _facts(path: Path) -> tuple[str, ...]:
+    """What the system says of a file, the same only as long as nobody has written to it or put another in its place."""
+    found = path.stat()
+    return (str(path.resolve()), *map(str, (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)))
+
+
+def _digests(weights: Path, seen: Seen | None = None) -> tuple[dict[str, str], Seen]:
+    """Checksum of every file by its name, as `seen` has it where the file is as it was then; and all that may be noted."""
     files = [weights]
     if weights.is_dir():
         # Hidden files are the download tool's own notes; the record cannot list itself.
         inside = ((path, path.relative_to(weights)) for path in weights.rglob("*"))
         files = [path for path, name in inside if path.is_file() and name.name != RECORD and not any(p.startswith(".") for p in name.parts)]
-    return {_name(path, weights): sha256(path) for path in sorted(files)}
+    digests: dict[str, str] = {}
+    noted: Seen = {}
+    for path in sorted(files):
+        name, facts = _name(path, weights), _facts(path)
+        known = (seen or {}).get(name, ())
+        if known[:-1] == facts:
+            digests[name], noted[name] = known[-1], known
+            continue
+        settled = time.time() - path.stat().st_ctime > SETTLED_S  # else it may be written again without another time
+        digests[name] = sha256(path)
+        if settled and _facts(path) == facts:
+            noted[name] = (*facts, digests[name])
+    return digests, noted
 
 
 def _name(path: Path, weights: Path) -> str:

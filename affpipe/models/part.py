@@ -9,7 +9,7 @@ from affpipe.core.section import Section
 from affpipe.core.stage import LIGHT, Need
 
 FIT = Need(1, 16000, 720)
-LARGE_FIT = Need(1, 32000, 720)  # 50,000 audio windows of WavLM-Large are 20 GB, 3 million frames of three models of width 256 are 9 GB
+LARGE_FIT = Need(1, 32000, 720)  # 50,000 audio windows of 199 x 1024 are 20 GB, 3 million frames of three models of width 256 are 9 GB
 
 
 @dataclass(frozen=True)

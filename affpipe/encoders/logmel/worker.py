@@ -6,7 +6,7 @@ from affpipe.store.item import Worker
 
 
 def logmel(context: Context) -> Worker:
-    """Spectrum per window: values (W, F, mels) float16; `steps` as for `wavlm`."""
+    """Spectrum per window: values (W, F, mels) float16; `steps` (W,) int32 of the F are of real audio."""
     from affpipe.encoders.logmel.network import LogMel
 
     s = context.settings

@@ -6,6 +6,8 @@ Licences are those of the model cards; read them before use.
 
 from dataclasses import dataclass
 
+from affpipe.core.stage import Network
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -31,4 +33,12 @@ CATALOG: dict[str, Entry] = {
     "wavlm-base": Entry("microsoft/wavlm-base", None, _WAVLM_FILES, "see the model card"),
     # Its *.py files are left where they are: no code of a checkpoint is ever run.
     "odyssey": Entry("3loi/SER-Odyssey-Baseline-WavLM-Multi-Attributes", None, ("config.json", "model.safetensors"), "MIT"),
+}
+
+# Sizes by model cards and configurations; for weights that are not on this disk.
+PUBLISHED = {
+    "qwen3-vl-4b": Network(4_440_000_000, 2560, False),
+    "odyssey": Network(319_000_000, 1024, False),
+    "wavlm-large": Network(316_000_000, 1024, False),
+    "wavlm-base": Network(95_000_000, 768, False),
 }

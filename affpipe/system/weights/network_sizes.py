@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 
 from affpipe.core.errors import WeightsError
 from affpipe.system.files import left_by_mac
+from affpipe.system.weights.catalog import PUBLISHED
 from affpipe.system.weights.reading import read_json
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".task")
@@ -20,15 +21,6 @@ class Network:
     parameters: int
     width: int = 0
     known: bool = True
-
-
-# Of the model cards and configurations; for weights that are not on this disk.
-PUBLISHED = {
-    "qwen3-vl-4b": Network(4_440_000_000, 2560, False),
-    "odyssey": Network(319_000_000, 1024, False),
-    "wavlm-large": Network(316_000_000, 1024, False),
-    "wavlm-base": Network(95_000_000, 768, False),
-}
 
 
 def network(weights: Path, usual: Network) -> Network:

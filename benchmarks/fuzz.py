@@ -35,7 +35,7 @@ from affpipe.media.picture.decode import frames as decode
 from affpipe.plan.config import parse
 from affpipe.plan.plan import Plan
 from affpipe.store.index import Entry
-from affpipe.store.item import Job, Worker
+from affpipe.store.item_streams import Job, Worker
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 import clips

@@ -7,7 +7,7 @@ import numpy as np
 from affpipe.core.stage import Context
 from affpipe.core.tasks.task import TASKS, slices, width
 from affpipe.data import annotations
-from affpipe.store.item import Job, Worker
+from affpipe.store.item_streams import Job, Worker
 
 log = logging.getLogger("affpipe")
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from affpipe.core.errors import WeightsError
 from affpipe.core.stage import Context
-from affpipe.store.item import Job
+from affpipe.store.item_streams import Job
 
 
 def place(context: Context) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from affpipe.faces.which import share_with_face
 from affpipe.media.pictures import pictures
 from affpipe.media.probe import probe
 from affpipe.media.tracks import named, video_track
-from affpipe.store.item import Job, Worker, blank, blocks
+from affpipe.store.item_streams import Job, Worker, blank, blocks
 from affpipe.store.streams import Stream, Writer
 from affpipe.system.files import sha256
 from affpipe.system.weights.pin import checkpoint, hold
@@ -104,7 +104,7 @@ def _detector(context: Context) -> tuple[Detector, tuple[str, ...]]:
     if s.detector == "mediapipe":
         return MediaPipeDetector(model=s.model, min_score=s.min_score), ()
     path, random = checkpoint(context)
-    from affpipe.faces.yolo import YoloDetector
+    from affpipe.faces.yolo.detector import YoloDetector
     from affpipe.system.device import pick
 
     device = pick(context.device)

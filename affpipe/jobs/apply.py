@@ -21,7 +21,7 @@ from affpipe.jobs.start import frozen
 from affpipe.plan.plan import Plan
 from affpipe.store import cache, streams
 from affpipe.store.index import Entry, read_index, write_index
-from affpipe.store.item import Job, Worker
+from affpipe.store.item_streams import Job, Worker
 from affpipe.store.streams import Stream
 from affpipe.system import device, disk, faults
 from affpipe.system.job_record import JobRecord, recording

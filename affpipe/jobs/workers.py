@@ -3,7 +3,7 @@
 from importlib import import_module
 
 from affpipe.core.stage import Context
-from affpipe.store.item import Worker
+from affpipe.store.item_streams import Worker
 
 
 def start(context: Context) -> Worker:

@@ -6,7 +6,7 @@ import numpy as np
 
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import MediaError
-from affpipe.store.item import Job
+from affpipe.store.item_streams import Job
 
 
 def pictures(job: Job, axis: FrameAxis, wanted: np.ndarray | None = None) -> Iterator[tuple[int, float, np.ndarray]]:

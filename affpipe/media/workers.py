@@ -10,7 +10,7 @@ from affpipe.media.sound.audio import extract, length
 from affpipe.media.sound.heard import Heard
 from affpipe.media.tracks import named
 from affpipe.store.flac import write_flac
-from affpipe.store.item import Job, Worker
+from affpipe.store.item_streams import Job, Worker
 
 log = logging.getLogger("affpipe")
 

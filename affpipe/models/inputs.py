@@ -13,7 +13,7 @@ from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis, frames_in, seg
 from affpipe.faces.mouth import SLACK_S
 from affpipe.models.settings import Fusion
 from affpipe.models.table import ModelSettings, takes
-from affpipe.store.item import Job
+from affpipe.store.item_streams import Job
 
 FULL_SCALE = 32768  # of 16-bit samples
 

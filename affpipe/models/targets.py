@@ -8,7 +8,7 @@ from affpipe.core.tasks import pooling
 from affpipe.core.tasks.task import slices, width
 from affpipe.models.inputs import Sequence
 from affpipe.models.table import ModelSettings, takes
-from affpipe.store.item import ItemStreams, Job
+from affpipe.store.item_streams import ItemStreams, Job
 
 
 class Labelled(NamedTuple):

@@ -13,7 +13,7 @@ from affpipe.models import inputs
 from affpipe.models import predictor as models
 from affpipe.models.predictor import Predictor
 from affpipe.models.table import ModelSettings, takes
-from affpipe.store.item import Job, Worker
+from affpipe.store.item_streams import Job, Worker
 from affpipe.system.device import pick
 
 

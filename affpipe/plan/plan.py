@@ -26,7 +26,7 @@ from affpipe.media.identity import fingerprint
 from affpipe.models.table import MODELS
 from affpipe.plan.settings import Settings
 from affpipe.plan.stages import STAGES
-from affpipe.store.item import ItemStreams, Job, Place
+from affpipe.store.item_streams import ItemStreams, Job, Place
 from affpipe.store.streams import FIT, MODEL, file_name
 from affpipe.system.files import read_bytes
 

@@ -59,7 +59,7 @@ def _crops(at: Place, batch: int) -> dict[str, float]:
 
 def _yolo(at: Place, batch: int) -> dict[str, float]:
     """The detector of the pipeline, from a checkpoint as ultralytics writes it, and the network alone."""
-    from affpipe.faces.yolo import YoloDetector, prepare
+    from affpipe.faces.yolo.detector import YoloDetector, prepare
 
     prepare()
     from ultralytics.nn.tasks import DetectionModel

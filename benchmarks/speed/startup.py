@@ -20,7 +20,7 @@ import numpy as np
 from affpipe.core.stage import Context
 from affpipe.jobs import apply, start
 from affpipe.plan.config import load
-from affpipe.store.item import Job, Worker
+from affpipe.store.item_streams import Job, Worker
 from benchmarks.planning import FILES, prepare
 from benchmarks.speed.arms import DisagreeError, Row, take_turns
 

@@ -63,7 +63,9 @@ def test_one_encoder_is_named_where_it_is_and_in_its_lists_alone():
     outside = [
         path.relative_to(PACKAGE)
         for path in MODULES
-        if "wavlm" in path.read_text().lower() and "wavlm" not in path.parts and path.name not in ("table.py", "catalog.py", "tiny_weights.py")
+        if "wavlm" in path.read_text().lower()
+        and "wavlm" not in path.parts
+        and path.name not in ("table.py", "catalog.py", "tiny_weights.py")
     ]
     assert list(map(str, outside)) == ["models/encoder_layers.py", "models/heads/chunk_asp/network.py"]
 

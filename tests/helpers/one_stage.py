@@ -8,7 +8,7 @@ from affpipe.core.stage import Context
 from affpipe.jobs import apply as jobs
 from affpipe.plan.plan import Plan
 from affpipe.store.index import Entry
-from affpipe.store.item import Job, Worker
+from affpipe.store.item_streams import Job, Worker
 
 
 class Stage:

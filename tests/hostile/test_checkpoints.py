@@ -22,7 +22,7 @@ from affpipe.data.demo.tiny_weights import make_tiny
 from affpipe.encoders.grada import network as grada
 from affpipe.encoders.qwen3vl import network as qwen3vl
 from affpipe.encoders.wavlm import network as wavlm
-from affpipe.faces import yolo
+from affpipe.faces.yolo import detector
 from affpipe.jobs.fitting import fit
 from affpipe.media.sound import voice
 from affpipe.models.predictor import model_path
@@ -134,7 +134,7 @@ def loaders(folder: Path, tiny: Path, zipped: bool, mark: Path) -> dict[str, obj
         "grada": lambda: grada.load(save(folder / "g.pth"), **CPU),
         "wavlm": lambda: wavlm.load(wav, **CPU),
         "qwen3vl": lambda: qwen3vl.load(qwen, **CPU, min_pixels=32 * 32, max_pixels=64 * 64),
-        "yolo": lambda: yolo.YoloDetector(save(folder / "y.pt")),
+        "yolo": lambda: detector.YoloDetector(save(folder / "y.pt")),
         "silero": lambda: voice.load(save(folder / "s.jit"), device=torch.device("cpu")),
         "convert": lambda: convert(save(folder / "c.pt"), folder / "c.safetensors"),
         "read": lambda: checkpoint.read("x", save(folder / "r.bin")),
@@ -226,7 +226,7 @@ def test_an_archive_that_unfolds_is_refused_before_it_is_read(tiny, state, tmp_p
     for load in (
         lambda: grada.load(bomb, **CPU),
         lambda: wavlm.load(tmp_path / "wav", **CPU),
-        lambda: yolo.YoloDetector(bomb),
+        lambda: detector.YoloDetector(bomb),
         lambda: convert(bomb, tmp_path / "x.safetensors", trust=True),
     ):
         with pytest.raises(WeightsError, match=r"want tensors as they are, got \d+ bytes that unfold to 2000\d+: do not trust it"):

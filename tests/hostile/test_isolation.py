@@ -30,7 +30,7 @@ from affpipe.plan.plan import Plan
 from affpipe.results.publish import record
 from affpipe.store import streams
 from affpipe.store.index import Entry
-from affpipe.store.item import Job, Worker
+from affpipe.store.item_streams import Job, Worker
 from affpipe.system import disk, faults
 from affpipe.system.job_record import JobRecord
 

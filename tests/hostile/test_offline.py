@@ -78,7 +78,7 @@ def main():
 
     import numpy as np
     from test_yolo import network, save
-    from affpipe.faces.yolo import YoloDetector
+    from affpipe.faces.yolo.detector import YoloDetector
 
     detector = YoloDetector(save(Path("yolo.pt"), network()))
     detector.detect([np.zeros((64, 64, 3), np.uint8)])

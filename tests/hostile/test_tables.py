@@ -10,7 +10,8 @@ from affpipe.core.errors import ManifestError, MediaError
 from affpipe.data import annotations, manifest
 from affpipe.data.importers import folder as folders
 from affpipe.encoders.grada import network as grada
-from affpipe.faces import mouth_files, yolo
+from affpipe.faces import mouth_files
+from affpipe.faces.yolo import detector
 from affpipe.jobs import predict
 from affpipe.results import evaluate
 from affpipe.results.submission import make_submission
@@ -147,7 +148,7 @@ def test_resource_forks_are_no_checkpoints(tmp_path):
     for name in ("face.pt", "face.pth", "._face.pt", "._face.pth"):
         (tmp_path / name).write_bytes(b"1")
     assert grada._file(tmp_path) == tmp_path / "face.pth"
-    assert yolo._file(tmp_path) == tmp_path / "face.pt"
+    assert detector._file(tmp_path) == tmp_path / "face.pt"
 
 
 def test_only_what_macos_leaves_is_passed_over():

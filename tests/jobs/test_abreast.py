@@ -15,7 +15,7 @@ from affpipe.jobs import apply as jobs
 from affpipe.plan.plan import Plan
 from affpipe.store import streams
 from affpipe.store.index import Entry, write_index
-from affpipe.store.item import Job, Worker
+from affpipe.store.item_streams import Job, Worker
 from affpipe.system.job_record import JobRecord
 from affpipe.system.threads import StoppedError, each
 

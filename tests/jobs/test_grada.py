@@ -21,7 +21,7 @@ from affpipe.encoders.grada.network import Embedded, GradaNet, letterbox
 from affpipe.faces import crop as cropping
 from affpipe.plan.config import parse
 from affpipe.plan.plan import Plan
-from affpipe.store.item import Job
+from affpipe.store.item_streams import Job
 from affpipe.store.streams import Stream
 from affpipe.system.compat import ensure_torchvision
 from affpipe.system.weights import records

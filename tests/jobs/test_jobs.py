@@ -16,7 +16,7 @@ from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan
 from affpipe.store import streams
 from affpipe.store.index import Entry
-from affpipe.store.item import Job, Worker, blank
+from affpipe.store.item_streams import Job, Worker, blank
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())

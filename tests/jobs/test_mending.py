@@ -12,7 +12,7 @@ from affpipe.jobs import apply
 from affpipe.plan.plan import Plan
 from affpipe.store import cache, streams
 from affpipe.store.index import Entry, write_index
-from affpipe.store.item import Job, Worker
+from affpipe.store.item_streams import Job, Worker
 from affpipe.system import disk
 
 NAMES = ("a", "b", "c")

@@ -27,7 +27,7 @@ from affpipe.media.picture import decode
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan
 from affpipe.store import streams
-from affpipe.store.item import Job
+from affpipe.store.item_streams import Job
 from affpipe.store.streams import Stream
 
 ROOT = Path(__file__).resolve().parents[2]

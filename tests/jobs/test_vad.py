@@ -25,7 +25,7 @@ from affpipe.media.sound.audio import extract
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan
 from affpipe.store.flac import write_flac
-from affpipe.store.item import Job
+from affpipe.store.item_streams import Job
 from affpipe.store.streams import Stream
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,8 +19,8 @@ from affpipe.core.errors import InputError, SettingsError, WeightsError
 from affpipe.data.demo.film import write_film
 from affpipe.data.manifest import Row
 from affpipe.faces import workers as stages
-from affpipe.faces import yolo_file
-from affpipe.faces.yolo import YoloDetector, prepare
+from affpipe.faces.yolo import network as yolo_file
+from affpipe.faces.yolo.detector import YoloDetector, prepare
 from affpipe.jobs import apply
 from affpipe.media import workers as media_stages
 from affpipe.plan.config import overlay, parse
@@ -348,7 +348,7 @@ def test_bad_settings_and_frames(files):
 def test_it_is_quiet_and_leaves_the_home_folder_alone(files, tmp_path):
     code = f"""
 import numpy as np, torch
-from affpipe.faces.yolo import YoloDetector
+from affpipe.faces.yolo.detector import YoloDetector
 threads = torch.get_num_threads()
 found = YoloDetector({str(files[DETECT])!r}, image_side=320, min_score=0.01).detect([np.zeros((90, 160, 3), np.uint8)])
 assert len(found) == 1 and torch.get_num_threads() == threads

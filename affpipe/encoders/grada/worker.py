@@ -4,7 +4,7 @@ import numpy as np
 
 from affpipe.core.stage import Context
 from affpipe.encoders.running import place
-from affpipe.store.item import Job, Worker, blank, blocks
+from affpipe.store.item_streams import Job, Worker, blank, blocks
 from affpipe.system.weights.pin import checkpoint
 
 FACES = 256

@@ -9,7 +9,7 @@ import numpy as np
 
 from affpipe.core.errors import InputError
 from affpipe.encoders.logmel.spec import LOGMEL
-from affpipe.encoders.sound import check_waveforms
+from affpipe.encoders.sound_windows import check_waveforms
 
 OFFSET = 0.01  # keeps silence finite; VGGish's
 

@@ -1,8 +1,8 @@
 """Windows of sound as log-mel spectrograms."""
 
 from affpipe.core.stage import Context
-from affpipe.encoders.sound import windowed
-from affpipe.store.item import Worker
+from affpipe.encoders.sound_windows import windowed
+from affpipe.store.item_streams import Worker
 
 
 def logmel(context: Context) -> Worker:

@@ -1,7 +1,7 @@
 """Faces as geometry: landmarks in, coordinates out."""
 
 from affpipe.core.stage import Context
-from affpipe.store.item import Job, Worker, blank, blocks
+from affpipe.store.item_streams import Job, Worker, blank, blocks
 
 FRAMES = 512  # of a stream, between two writes
 

@@ -10,7 +10,7 @@ from affpipe.core.axis import FrameAxis, frames_in, segments
 from affpipe.core.stage import Context
 from affpipe.encoders.running import half, place
 from affpipe.media.pictures import pictures
-from affpipe.store.item import Job, Worker, blocks
+from affpipe.store.item_streams import Job, Worker, blocks
 from affpipe.system.weights.pin import checkpoint
 
 Look = Callable[[np.ndarray], Iterator[tuple[int, float, np.ndarray]]]  # wanted frame indices -> index, time in seconds, picture

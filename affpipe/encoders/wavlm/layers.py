@@ -14,7 +14,7 @@ Shapes: B windows, S samples, F rows of a window (20 ms each), D width, H heads.
 """
 
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,9 +35,6 @@ from transformers.models.wavlm.modeling_wavlm import (  # noqa: E402
     WavLMEncoderLayer,
     WavLMEncoderLayerStableLayerNorm,
 )
-
-if TYPE_CHECKING:
-    from affpipe.encoders.wavlm.network import WavLM
 
 CONFIG = (  # what the layers are built from
     *("hidden_size", "intermediate_size", "num_attention_heads", "hidden_act", "layer_norm_eps", "do_stable_layer_norm"),
@@ -137,7 +134,7 @@ def cut(model: WavLMModel, layer: int) -> None:
 class Trunk:
     """The frozen part of a WavLM. No nn.Module, so that a module that holds it has none of its weights as its own."""
 
-    def __init__(self, encoder: "WavLM"):
+    def __init__(self, encoder: Any):
         self.encoder, self.dim = encoder, encoder.dim
 
     def __call__(self, waveforms: Tensor, lengths: Tensor, *, live: bool = False) -> Tensor:
@@ -157,7 +154,7 @@ class Trunk:
         return torch.tensor([self.encoder.frame_count(n) for n in lengths.tolist()], device=lengths.device, dtype=torch.int64)
 
 
-def split(encoder: "WavLM", layers: int) -> tuple[Trunk, Top | None]:
+def split(encoder: Any, layers: int) -> tuple[Trunk, Top | None]:
     """The frozen and the trainable part of an encoder that was loaded with `trained_layers`; None where these are 0."""
     found = encoder.top.count if encoder.top else 0
     if layers != found:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from affpipe.core.errors import InputError, WeightsError
-from affpipe.encoders.sound import check_waveforms
+from affpipe.encoders.sound_windows import check_waveforms
 from affpipe.encoders.wavlm.layers import Top, cut
 from affpipe.encoders.wavlm.spec import WAVLM
 from affpipe.system.compat import ensure_torchvision, quiet_transformers

@@ -2,8 +2,8 @@
 
 from affpipe.core.stage import Context
 from affpipe.encoders.running import place
-from affpipe.encoders.sound import windowed
-from affpipe.store.item import Worker
+from affpipe.encoders.sound_windows import windowed
+from affpipe.store.item_streams import Worker
 from affpipe.system.weights.pin import checkpoint
 
 

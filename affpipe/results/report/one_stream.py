@@ -12,7 +12,7 @@ from affpipe.plan.plan import Plan
 from affpipe.results.frames import FramePredictions, frames_of
 from affpipe.results.report import series
 from affpipe.results.report.views import Entries, done
-from affpipe.store.item import ItemStreams
+from affpipe.store.item_streams import ItemStreams
 from affpipe.store.streams import Stream
 
 UNIT_POINTS = 300  # of one row of a unit: there are 24

@@ -16,7 +16,7 @@ from affpipe.core.axis import OBSERVED
 from affpipe.core.stage import Context
 from affpipe.core.tasks.task import width
 from affpipe.store import streams
-from affpipe.store.item import Job, Worker
+from affpipe.store.item_streams import Job, Worker
 
 FRAMES, FPS = 24, 25  # of every video
 START_S, END_S = np.arange(FRAMES) / FPS, np.arange(1, FRAMES + 1) / FPS

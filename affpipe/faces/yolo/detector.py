@@ -20,7 +20,7 @@ import torch
 
 from affpipe.core.errors import SettingsError, WeightsError
 from affpipe.faces.detect import Detection, check_frame, clip
-from affpipe.faces.yolo_file import AGAIN, load
+from affpipe.faces.yolo.network import AGAIN, load
 from affpipe.system.compat import ensure_torchvision
 from affpipe.system.files import left_by_mac
 

@@ -6,7 +6,7 @@ from affpipe.core.axis import segments
 from affpipe.core.errors import InputError
 from affpipe.core.stage import Context
 from affpipe.encoders.running import half
-from affpipe.store.item import Job, Worker, blocks
+from affpipe.store.item_streams import Job, Worker, blocks
 
 WINDOWS = 16  # between two writes: what is held in memory at once
 

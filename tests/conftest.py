@@ -16,7 +16,7 @@ from affpipe.system.compat import ensure_torchvision
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads that wait for a busy core cost more than they give
 
-LONG = ("test_workflow.py", "test_faults.py", "test_reruns.py")
+LONG = ("test_workflow.py", "test_faults.py", "test_reruns.py", "test_recipes.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
+import pytest
+from shared import made_once
+
 from affpipe.data.demo.clips import PAL, SQUARE, WHOLE, Absence, Clip, manifest_text
 from affpipe.data.demo.render import render
 
@@ -29,10 +33,15 @@ models:
 
 
 class Workspace:
-    """A folder with the workflow, a rendered data set and tiny weights; `recipe` is laid over the demo's settings."""
+    """A folder with the workflow, a rendered data set and tiny weights; `recipe` is laid over the demo's settings.
+
+    A folder that has a Snakefile already is taken as it is, a copy of another workspace for instance.
+    """
 
     def __init__(self, folder: Path, clips: tuple[Clip, ...] = CLIPS, recipe: str = RECIPE):
         self.folder = folder
+        if (folder / "Snakefile").exists():
+            return
         for name in ("Snakefile", "config.yaml"):
             shutil.copy(ROOT / name, folder)
         shutil.copytree(ROOT / "workflow", folder / "workflow")
@@ -62,6 +71,22 @@ class Workspace:
         """Streams that the jobs of a stage say they made, over all logs."""
         logs = (self.folder / "logs" / "small" / f"apply_{stage}").glob("*.log")
         return sum(int(n) for log in logs for n in re.findall(rf"{stage}: (\d+) made", log.read_text()))
+
+
+def finished(factory: pytest.TempPathFactory) -> Workspace:
+    """A copy of a workspace whose run is through; the run itself is made once in a test session."""
+
+    def make(folder: Path) -> None:
+        Workspace(folder).snakemake()
+
+    folder = factory.mktemp("finished") / "workspace"
+    subprocess.run(["cp", "-a", made_once(factory, "small", make), folder], check=True)
+    return Workspace(folder)
+
+
+def times_of(path: Path) -> list[float]:
+    with av.open(str(path)) as container:
+        return [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -1,5 +1,6 @@
 """A small workspace with the real workflow and fake encoders: a whole run takes seconds, and says what work it did."""
 
+import atexit
 import hashlib
 import json
 import os
@@ -7,9 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -91,13 +94,20 @@ class Workspace:
     # -- running --
 
     def start(self, *command: str) -> subprocess.Popen:
-        """Start python with these arguments here; output goes to `output.txt`."""
+        """Start python with these arguments here; output goes to `output.txt`.
+
+        In tests affpipe and Snakemake, and the jobs that they start, are forks of a server that has imported all of the package
+        (server.py), but for a workspace with a package of its own.
+        """
+        fresh = (self.folder / "affpipe").exists() or "PYTEST_VERSION" not in os.environ
         paths = os.pathsep.join(map(str, (SITE, self.folder, ROOT)))  # a copy of the package in the folder goes first
         environment = os.environ | {
             "PYTHONPATH": paths,
             "AFFPIPE_FAKES": str(self.folder),
             "PYTHONDONTWRITEBYTECODE": "",
         }  # a job is a start
+        if not fresh:
+            environment["AFFPIPE_FORKS"] = server()
         with (self.folder / "output.txt").open("w") as out:
             return subprocess.Popen([sys.executable, *command], cwd=self.folder, env=environment, stdout=out, stderr=subprocess.STDOUT)
 
@@ -174,6 +184,27 @@ class Workspace:
         return sorted(
             path for folder in folders for path in folder.rglob("*") if path.name.startswith(".") or path.suffix in (".part", ".tmp")
         )
+
+
+@cache
+def server() -> str:
+    """The socket of a server of forks, which goes when this process goes."""
+    place = f"{tempfile.mkdtemp(prefix='forks')}/socket"  # its name has to be short
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (SITE, ROOT))), "AFFPIPE_FAKES": "", "OMP_NUM_THREADS": "1"}
+    started = subprocess.Popen(
+        [sys.executable, SITE.with_name("server.py"), place], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert started.stdout
+    assert started.stdout.readline() == "ready\n"
+
+    def end() -> None:
+        assert started.stdin
+        started.stdin.close()
+        started.wait()
+        shutil.rmtree(Path(place).parent)
+
+    atexit.register(end)
+    return place
 
 
 def jobs_of(text: str) -> dict[str, int]:

@@ -20,15 +20,22 @@ from typing import Any
 
 from affpipe.core.errors import MediaError
 
-FOLDER = Path(os.environ["AFFPIPE_FAKES"])
-EVENTS = FOLDER / "events"
 POLL_S = 0.02
+
+
+def folder() -> Path:
+    """Of the workspace; asked anew each time, as this module may be older than the process."""
+    return Path(os.environ["AFFPIPE_FAKES"])
+
+
+def events() -> Path:
+    return folder() / "events"
 
 
 def log(what: str, *words: object) -> None:
     """Add a line to a file of events."""
-    EVENTS.mkdir(exist_ok=True)
-    file = os.open(EVENTS / what, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    events().mkdir(exist_ok=True)
+    file = os.open(events() / what, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.write(file, (" ".join(map(str, words)) + "\n").encode())
     os.close(file)
 
@@ -40,11 +47,11 @@ def load(stage: str) -> None:
 
 def amid(place: str) -> None:
     """Do what fakes.json wants at a place."""
-    path = FOLDER / "fakes.json"
+    path = folder() / "fakes.json"
     wanted: Mapping[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     time.sleep(_at(wanted.get("delay_s", {}), place) or 0)
     if place in wanted.get("hold", ()):
-        held, go = EVENTS / "held" / place, EVENTS / "go" / place
+        held, go = events() / "held" / place, events() / "go" / place
         held.parent.mkdir(parents=True, exist_ok=True)
         held.touch()
         while not go.exists():

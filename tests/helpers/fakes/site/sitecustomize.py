@@ -1,4 +1,7 @@
-"""Where AFFPIPE_FAKES is set, `FAKES` of the package are the files beside this one, loaded when they are asked for."""
+"""Where AFFPIPE_FAKES is set, `FAKES` of the package are the files beside this one, loaded when they are asked for.
+
+Where AFFPIPE_FORKS is, the socket of ../server.py, a process that is to run affpipe or snakemake leaves that to a fork of the server.
+"""
 
 import os
 import sys
@@ -21,3 +24,8 @@ class Finder:
 
 if "AFFPIPE_FAKES" in os.environ:
     sys.meta_path.insert(0, Finder)
+
+if "AFFPIPE_FORKS" in os.environ and sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2] in ("affpipe", "snakemake"):
+    import forked
+
+    forked.run(os.environ["AFFPIPE_FORKS"])

@@ -35,7 +35,7 @@ def demo_render(
 @weights_app.command("tiny")
 def weights_tiny(out: Annotated[Path, typer.Argument(help="folder of checkpoints")], seed: int = 0) -> None:
     """Make tiny random checkpoints of the real architectures."""
-    from affpipe.data.demo.tiny_weights import make_tiny
+    from affpipe.encoders.tiny_weights import make_tiny
     from affpipe.system import disk
 
     with disk.telling(out):

@@ -185,8 +185,8 @@ def _language(at: Place, encoder: Qwen3VL, side: tuple[int, int], batch: int) ->
 
 def _frames(at: Place, encoder: Qwen3VL, side: tuple[int, int], batch: int) -> dict[str, float]:
     """`extract`, and beside it the part that makes patches of frames, which are 720p whatever the network then sees."""
-    from affpipe.data.demo.tiny_weights import processor
     from affpipe.encoders.qwen3vl.network import published_prompt
+    from affpipe.encoders.tiny_weights import processor
 
     full = Qwen3VL(
         SimpleNamespace(model=encoder.model, config=encoder.model.config),

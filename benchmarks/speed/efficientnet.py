@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from affpipe.data.demo.tiny_weights import make_tiny
 from affpipe.encoders.grada import network as grada
 from affpipe.encoders.grada.network import DIM, MEAN, STD, GradaNet, letterbox
+from affpipe.encoders.tiny_weights import make_tiny
 from affpipe.media.picture.decode import frames
 from affpipe.system import memory
 from benchmarks.speed.arms import GLIBC_BYTES, Arm, DisagreeError, Row, ratio, take_turns

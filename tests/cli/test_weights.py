@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from affpipe.cli import main
 from affpipe.core.errors import WeightsError
-from affpipe.data.demo.tiny_weights import _write_grada, make_tiny
 from affpipe.encoders.grada import network as grada
 from affpipe.encoders.qwen3vl import network as qwen3vl
+from affpipe.encoders.tiny_weights import _write_grada, make_tiny
 from affpipe.encoders.wavlm import network as wavlm
 from affpipe.system.weights import records
 from affpipe.system.weights.catalog import CATALOG

@@ -26,8 +26,8 @@ from small_run import SETTINGS
 
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import InputError, MediaError, SettingsError, StoreError, WeightsError
-from affpipe.data.demo.tiny_weights import make_tiny
 from affpipe.encoders.qwen3vl import network as qwen3vl
+from affpipe.encoders.tiny_weights import make_tiny
 from affpipe.encoders.wavlm import network as wavlm
 from affpipe.faces import crop, images
 from affpipe.jobs.start import frozen

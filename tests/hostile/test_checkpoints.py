@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 import affpipe
 from affpipe.cli import main
 from affpipe.core.errors import WeightsError
-from affpipe.data.demo.tiny_weights import make_tiny
 from affpipe.encoders.grada import network as grada
 from affpipe.encoders.qwen3vl import network as qwen3vl
+from affpipe.encoders.tiny_weights import make_tiny
 from affpipe.encoders.wavlm import network as wavlm
 from affpipe.faces.yolo import detector
 from affpipe.jobs.fitting import fit

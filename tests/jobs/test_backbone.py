@@ -13,9 +13,9 @@ from learnable import write_labels_of
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import SettingsError
 from affpipe.data.annotations import write_labels
-from affpipe.data.demo.tiny_weights import make_tiny
 from affpipe.data.manifest import read
 from affpipe.encoders.table import ENCODERS
+from affpipe.encoders.tiny_weights import make_tiny
 from affpipe.jobs import workers
 from affpipe.jobs.fitting import fit
 from affpipe.models import inputs, predictor

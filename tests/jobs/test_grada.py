@@ -13,11 +13,11 @@ from PIL import Image
 from torch import nn
 
 from affpipe.core.errors import InputError, SettingsError, WeightsError
-from affpipe.data.demo.tiny_weights import _write_grada
 from affpipe.data.manifest import Row
 from affpipe.encoders.grada import network as grada
 from affpipe.encoders.grada import worker
 from affpipe.encoders.grada.network import Embedded, GradaNet, letterbox
+from affpipe.encoders.tiny_weights import _write_grada
 from affpipe.faces import crop as cropping
 from affpipe.plan.config import parse
 from affpipe.plan.plan import Plan

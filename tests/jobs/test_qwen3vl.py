@@ -16,13 +16,13 @@ from safetensors.torch import load_file, save_file
 
 from affpipe.core.axis import FrameAxis, segments
 from affpipe.core.errors import InputError, WeightsError
-from affpipe.data.demo.tiny_weights import make_tiny
 from affpipe.data.manifest import Row
 from affpipe.encoders.qwen3vl import network as qwen3vl
 from affpipe.encoders.qwen3vl import worker
 from affpipe.encoders.qwen3vl.network import EMBEDDINGS, Behaviour
 from affpipe.encoders.qwen3vl.spec import QWEN3VL
 from affpipe.encoders.running import half
+from affpipe.encoders.tiny_weights import make_tiny
 from affpipe.media.picture import decode
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan

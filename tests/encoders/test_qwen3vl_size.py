@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from affpipe.data.demo.tiny_weights import make_tiny
 from affpipe.encoders.qwen3vl.network import EMBEDDINGS, Qwen3VL, pool
+from affpipe.encoders.tiny_weights import make_tiny
 from benchmarks.gpu.qwen import TEXT, VISION
 
 from transformers import AutoProcessor, Qwen3VLConfig, Qwen3VLForConditionalGeneration  # isort: skip  # after affpipe.compat

@@ -37,7 +37,7 @@ from transformers import (  # noqa: E402
     WavLMModel,
 )
 
-SOURCE = "affpipe.data.demo.tiny_weights"
+SOURCE = "affpipe.encoders.tiny_weights"
 # The special tokens of Qwen's tokenizer that a video chat uses.
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 # One turn is <|im_start|>role, newline, its parts, <|im_end|>, newline; a video stands as one pad token between vision marks.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from affpipe.core.errors import InputError, WeightsError
-from affpipe.data.demo.tiny_weights import make_tiny
+from affpipe.encoders.tiny_weights import make_tiny
 from affpipe.encoders.wavlm import network as wavlm
 from affpipe.encoders.wavlm.layers import Top, Trunk, split
 

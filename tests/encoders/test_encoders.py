@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from affpipe.core.errors import InputError, WeightsError
-from affpipe.data.demo.tiny_weights import make_tiny
 from affpipe.encoders.logmel import network as logmel
 from affpipe.encoders.qwen3vl import network as qwen3vl
 from affpipe.encoders.table import ENCODERS
+from affpipe.encoders.tiny_weights import make_tiny
 from affpipe.encoders.wavlm import network as wavlm
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}

@@ -13,8 +13,12 @@ from typer.main import get_command
 
 from affpipe.cli import main
 from affpipe.core.section import Section
+from affpipe.encoders.table import ENCODERS
 from affpipe.faces.settings import Faces, Subject
-from affpipe.plan import plan
+from affpipe.models.table import MODELS
+from affpipe.plan.config import load
+from affpipe.plan.plan import Plan
+from affpipe.plan.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -104,13 +108,14 @@ def _commands(text: str) -> Iterator[tuple[str, bool]]:
 
 def test_the_architecture_page_lists_every_stage():
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    for stage, (level, reads, _) in plan.STAGES.items():
+    default = Plan(load([ROOT / "config.yaml"]), [])
+    for stage in STAGES:
         row = next(line for line in text.splitlines() if line.startswith(f"| `{stage}` |"))
-        assert f"| {level} | {', '.join(reads) or 'the video'} |" in row
-    for spec in plan.ENCODERS.values():
+        assert f"| {default.level(stage)} | {', '.join(default.reads(stage)) or 'the video'} |" in row
+    for spec in ENCODERS.values():
         row = next(line for line in text.splitlines() if line.startswith(f"| `{spec.name}` |"))
         assert f"| {spec.level} | {', '.join(spec.reads)} |" in row
-    for kind in plan.MODELS:
+    for kind in MODELS:
         assert f"| `{kind}` |" in text
 
 

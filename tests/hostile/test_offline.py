@@ -57,7 +57,7 @@ def main():
     from affpipe.plan import config
     from affpipe.data.demo.clips import PAL, SQUARE, Clip, manifest_text
     from affpipe.data.demo.render import render
-    from affpipe.data.demo import tiny_weights as tiny
+    from affpipe.encoders import tiny_weights as tiny
 
     clips = (Clip("one", "train", 3, PAL, SQUARE), Clip("two", "validation", 3, PAL, SQUARE))
     Path("data_manifest.csv").write_text(manifest_text(clips))

@@ -118,8 +118,8 @@ SCENARIOS = (
         changed=ALL,
     ),
     Scenario(
-        "the revision of `speech` in `affpipe/plan/plan.py`",
-        edit("plan/plan.py", r'("speech": \(.*), \d+\)', r"\1, 99)"),
+        "the revision of `speech` in `affpipe/faces/stages.py`",
+        edit("faces/stages.py", r'(workers:speech",\n    revision=)\d+', r"\g<1>99"),
         jobs="speech 3, fit voice, voice 3, fit fused, fused 3, publish",
         loads="speech 3, voice 3, fused 3",
         items="speech 6, voice 6, fused 6",

@@ -24,8 +24,8 @@ from typing import Any, NoReturn
 LOADED = (
     *("snakemake.cli", "snakemake.executors.local", "snakemake.report"),
     *("h5py", "soundfile", "safetensors.numpy", "scipy.stats", "jinja2", "matplotlib.figure", "matplotlib.backends.backend_agg"),
-    *("affpipe.cli.main", "affpipe.cli.console", "affpipe.jobs.run", "affpipe.jobs.summary", "affpipe.jobs.resources"),
-    *("affpipe.models.fit", "affpipe.data.workers", "affpipe.store.flac", "affpipe.results.publish"),
+    *("affpipe.cli.main", "affpipe.cli.console", "affpipe.jobs.start", "affpipe.jobs.failures", "affpipe.jobs.resources"),
+    *("affpipe.jobs.fitting", "affpipe.data.workers", "affpipe.store.flac", "affpipe.results.publish"),
 )
 
 

@@ -10,19 +10,10 @@ import annotated_types as limits
 from pydantic.fields import FieldInfo
 
 from affpipe.core.section import Section
-from affpipe.encoders.grada.spec import Grada
-from affpipe.encoders.logmel.spec import LogMel
-from affpipe.encoders.mesh.spec import Mesh
-from affpipe.encoders.qwen3vl.spec import Qwen3VL
-from affpipe.encoders.wavlm.spec import WavLM
+from affpipe.encoders import table as encoders
 from affpipe.faces.settings import Faces, Landmarks, Mouth, Speech, Subject
 from affpipe.media.settings import Audio, Frames, Vad
-from affpipe.models.fusions.cross_attention.spec import CrossAttentionModel
-from affpipe.models.fusions.dcmmoe.spec import DCMMOEModel
-from affpipe.models.fusions.raav.spec import RAAVModel
-from affpipe.models.heads.chunk_asp.spec import ChunkModel
-from affpipe.models.heads.mamba.spec import MambaModel
-from affpipe.models.heads.transformer.spec import TransformerModel
+from affpipe.models import table as models
 from affpipe.models.settings import Decode, SequenceModel
 from affpipe.models.training_settings import Augment, AULoss, ExprLoss, Loss, Smooth, Training, VALoss
 from affpipe.plan.settings import CrossValidation, LateFusion, PublishedRow, Reference, Settings
@@ -51,18 +42,9 @@ SECTIONS = {  # heading -> (model, base whose rows are not repeated, where it st
     "landmarks": (Landmarks, None, ""),
     "mouth": (Mouth, None, ""),
     "speech": (Speech, None, ""),
-    "Feature mesh": (Mesh, None, "`features.NAME` with `encoder: mesh`."),
-    "Feature grada": (Grada, None, "`features.NAME` with `encoder: grada`."),
-    "Feature qwen3vl": (Qwen3VL, None, "`features.NAME` with `encoder: qwen3vl`."),
-    "Feature wavlm": (WavLM, None, "`features.NAME` with `encoder: wavlm`."),
-    "Feature logmel": (LogMel, None, "`features.NAME` with `encoder: logmel`."),
+    **{f"Feature {s.name}": (s.settings, None, f"`features.NAME` with `encoder: {s.name}`.") for s in encoders.PARTS},
     "All models": (SequenceModel, None, "`models.NAME` of every kind; a kind's own defaults follow below."),
-    "Model transformer": (TransformerModel, SequenceModel, "`models.NAME` with `kind: transformer`."),
-    "Model mamba": (MambaModel, SequenceModel, "`models.NAME` with `kind: mamba`."),
-    "Model chunk_asp": (ChunkModel, SequenceModel, "`models.NAME` with `kind: chunk_asp`."),
-    "Model dcmmoe": (DCMMOEModel, SequenceModel, "`models.NAME` with `kind: dcmmoe`."),
-    "Model cross_attention": (CrossAttentionModel, SequenceModel, "`models.NAME` with `kind: cross_attention`."),
-    "Model raav": (RAAVModel, SequenceModel, "`models.NAME` with `kind: raav`."),
+    **{f"Model {p.name}": (p.settings, SequenceModel, f"`models.NAME` with `kind: {p.name}`.") for p in models.PARTS},
     "training": (Training, None, "`models.NAME.training`."),
     "loss": (Loss, None, "`models.NAME.training.loss`."),
     "loss of va": (VALoss, None, "`models.NAME.training.loss.va`."),

@@ -10,11 +10,11 @@ import annotated_types as limits
 from pydantic.fields import FieldInfo
 
 from affpipe.core.section import Section
-from affpipe.encoders.table import ENCODERS
+from affpipe.encoders import table as encoders
 from affpipe.faces.settings import Faces, Landmarks, Mouth, Speech, Subject
 from affpipe.media.settings import Audio, Frames, Vad
+from affpipe.models import table as models
 from affpipe.models.settings import Decode, SequenceModel
-from affpipe.models.table import MODELS
 from affpipe.models.training_settings import Augment, AULoss, ExprLoss, Loss, Smooth, Training, VALoss
 from affpipe.plan.settings import CrossValidation, LateFusion, PublishedRow, Reference, Settings
 
@@ -42,9 +42,9 @@ SECTIONS = {  # heading -> (model, base whose rows are not repeated, where it st
     "landmarks": (Landmarks, None, ""),
     "mouth": (Mouth, None, ""),
     "speech": (Speech, None, ""),
-    **{f"Feature {s.name}": (s.settings, None, f"`features.NAME` with `encoder: {s.name}`.") for s in ENCODERS.values()},
+    **{f"Feature {s.name}": (s.settings, None, f"`features.NAME` with `encoder: {s.name}`.") for s in encoders.PARTS},
     "All models": (SequenceModel, None, "`models.NAME` of every kind; a kind's own defaults follow below."),
-    **{f"Model {m.name}": (m.settings, SequenceModel, f"`models.NAME` with `kind: {m.name}`.") for m in MODELS.values()},
+    **{f"Model {p.name}": (p.settings, SequenceModel, f"`models.NAME` with `kind: {p.name}`.") for p in models.PARTS},
     "training": (Training, None, "`models.NAME.training`."),
     "loss": (Loss, None, "`models.NAME.training.loss`."),
     "loss of va": (VALoss, None, "`models.NAME.training.loss.va`."),

@@ -6,14 +6,17 @@ from typing import Any
 
 from affpipe.core.errors import SettingsError
 
+GROUPS = ENCODERS, MODELS = ("affpipe.encoders", "affpipe.models")  # of entry points
 
-def joined(group: str, own: Iterable[Any], kind: type) -> dict[str, Any]:
+
+def joined(group: str, own: Iterable[Any], kind: type, tag: str) -> dict[str, Any]:
     """Name -> declaration: our own first, then those of installed packages, by name.
 
     Args:
         group: of the entry points, such as "affpipe.encoders". own: declarations of this package. kind: what each declaration is.
+        tag: setting that says the name, in the section of each.
 
-    Raises SettingsError for an entry point that does not load, is no declaration, or has a name that is taken.
+    Raises SettingsError for an entry point that does not load, is no declaration, has a name that is taken, or settings of another name.
     """
     out = {part.name: part for part in own}
     for point in sorted(entry_points(group=group), key=lambda point: point.name):
@@ -26,5 +29,14 @@ def joined(group: str, own: Iterable[Any], kind: type) -> dict[str, Any]:
             raise SettingsError(f"{who}: want a {kind.__name__}, got {type(part).__name__}; mend or remove that package")
         if part.name in out:
             raise SettingsError(f"{who}: the name {part.name} is taken; rename it there, or remove that package")
+        field = getattr(part.settings, "model_fields", {}).get(tag)
+        if field is None or field.default != part.name:
+            got = "no such setting" if field is None else repr(field.default)
+            raise SettingsError(f"{who}: want settings whose {tag} is {part.name!r}, got {got}; mend or remove that package")
         out[part.name] = part
     return out
+
+
+def others() -> bool:
+    """Whether installed packages add parts."""
+    return any(entry_points(group=group) for group in GROUPS)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from affpipe.core import extensions
 from affpipe.core.extensions import joined
 from affpipe.core.stage import Stage
 from affpipe.encoders.grada.spec import GRADA
@@ -14,5 +15,6 @@ from affpipe.encoders.mesh.spec import MESH
 from affpipe.encoders.qwen3vl.spec import QWEN3VL
 from affpipe.encoders.wavlm.spec import WAVLM
 
-ENCODERS: dict[str, Stage] = joined("affpipe.encoders", [MESH, GRADA, QWEN3VL, WAVLM, LOGMEL], Stage)
+PARTS = [MESH, GRADA, QWEN3VL, WAVLM, LOGMEL]
+ENCODERS: dict[str, Stage] = joined(extensions.ENCODERS, PARTS, Stage, "encoder")
 Feature = Annotated[reduce(or_, (stage.settings for stage in ENCODERS.values())), Field(discriminator="encoder")]

@@ -116,8 +116,11 @@ def _levels(stage: str, path: Path) -> tuple[str, ...]:
             return ("stream",) if attributes(path)["spec"].get("source") == "images" else ("video",)
         except (StoreError, KeyError, AttributeError):
             return ("video", "stream")
-    level = STAGES[stage][0] if stage in STAGES else ENCODERS[stage].level if stage in ENCODERS else "stream"
-    return (level,) if level == "video" else ("stream",)
+    part = STAGES.get(stage) or ENCODERS.get(stage)
+    level = part.level if part else "stream"
+    if callable(level):  # by settings that a file does not say
+        return ("video", "stream")
+    return ("video",) if level == "video" else ("stream",)
 
 
 def _indexes(folder: Folder, whom: Person) -> Iterator[tuple[Path, str]]:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from affpipe.core import extensions
 from affpipe.core.extensions import joined
 from affpipe.models.fusions.cross_attention.spec import CROSS_ATTENTION
 from affpipe.models.fusions.dcmmoe.spec import DCMMOE
@@ -15,7 +16,8 @@ from affpipe.models.heads.mamba.spec import MAMBA
 from affpipe.models.heads.transformer.spec import TRANSFORMER
 from affpipe.models.part import ModelPart
 
-MODELS: dict[str, ModelPart] = joined("affpipe.models", [TRANSFORMER, MAMBA, CHUNK_ASP, DCMMOE, CROSS_ATTENTION, RAAV], ModelPart)
+PARTS = [TRANSFORMER, MAMBA, CHUNK_ASP, DCMMOE, CROSS_ATTENTION, RAAV]
+MODELS: dict[str, ModelPart] = joined(extensions.MODELS, PARTS, ModelPart, "kind")
 ModelSettings = Annotated[reduce(or_, (part.settings for part in MODELS.values())), Field(discriminator="kind")]
 
 

@@ -48,7 +48,7 @@ def row_labels(job: Job, sequence: Sequence, settings: ModelSettings, partition:
     at, own, axis = slices(tasks, "columns"), frame_labels(job, tasks), sequence.axis
     start_s, end_s = sequence.start_s.ravel(), sequence.end_s.ravel()
     for task in job.item.row.labelled(tasks, partition):
-        if takes(settings) == "windows" and settings.compat == "ras2026":
+        if takes(settings) == "windows" and getattr(settings, "compat", "none") == "ras2026":
             pooled, there = pooling.between(task, *own[task], *_counted(sequence, settings))
         else:
             pooled, there = pooling.to_rows(task, *own[task], axis.times_s, start_s, end_s)

@@ -159,7 +159,8 @@ class Plan:
         if name == "labels":
             return {"tasks": list(self.settings.tasks)}
         if name in STAGES:
-            return getattr(self.settings, name).spec()
+            section = self._section(name)
+            return section.spec() if section else {}
         if name in self.settings.features:
             return self.settings.features[name].spec()
         model, out = self.settings.models[name], {"seed": self.seed(name), "tasks": list(self.settings.tasks)}

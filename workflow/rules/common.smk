@@ -6,11 +6,12 @@ from pathlib import Path
 
 from affpipe.core.errors import AffpipeError
 from affpipe.core.plain import say
-from affpipe.jobs import failures, resources, start
-from affpipe.plan.config import layered
-from affpipe.results import runs
 
 try:
+    from affpipe.jobs import failures, resources, start  # a part of another package may not load
+    from affpipe.plan.config import layered
+    from affpipe.results import runs
+
     # Snakemake read them by its own rules: of a key that stands twice it took the second. The Snakefile's own file comes first.
     _given = list(workflow.overwrite_configfiles)
     layered(Path(_file).absolute() for _file in [*workflow.configfiles[len(_given) :], *_given])

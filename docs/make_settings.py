@@ -14,6 +14,7 @@ from affpipe.encoders import table as encoders
 from affpipe.faces.settings import Faces, Landmarks, Mouth, Speech, Subject
 from affpipe.media.settings import Audio, Frames, Vad
 from affpipe.models import table as models
+from affpipe.models.terms import table as terms
 from affpipe.models.settings import Decode, SequenceModel
 from affpipe.models.training_settings import Augment, AULoss, ExprLoss, Loss, Smooth, Training, VALoss
 from affpipe.plan.settings import CrossValidation, LateFusion, PublishedRow, Reference, Settings
@@ -50,6 +51,7 @@ SECTIONS = {  # heading -> (model, base whose rows are not repeated, where it st
     "loss of va": (VALoss, None, "`models.NAME.training.loss.va`."),
     "loss of expr": (ExprLoss, None, "`models.NAME.training.loss.expr`."),
     "loss of au": (AULoss, None, "`models.NAME.training.loss.au`."),
+    **{f"Term {p.name}": (p.settings, None, f"One of `models.NAME.training.terms`, with `term: {p.name}`.") for p in terms.PARTS},
     "augment": (Augment, None, "`models.NAME.augment`, of `chunk_asp`."),
     "smooth": (Smooth, None, "`models.NAME.smooth`. Changes what is published, and no model."),
     "decode": (Decode, None, "`models.NAME.decode`. Changes what is published, and no model."),
@@ -89,6 +91,8 @@ MEANING = {
     "Speech.min_coverage": "least part of a window in which the mouth was seen",
     "encoder": "which encoder",
     "kind": "which kind of model",
+    "term": "which term",
+    "task": "whose outputs and labels it takes",
     "weights": "folder below the setting `weights`",
     "weights_revision": "commit of these weights, or first digits, 12 at least, of their digest (`affpipe weights show` has both): others "
     "of that name are refused, and the key tells them apart; none: the first that the cache saw",
@@ -205,11 +209,16 @@ def _type(field: FieldInfo) -> tuple[str, str]:
     kind = next(a for a in get_args(kind) if a is not type(None)) if optional else kind
     word = {str: "text", int: "whole number", float: "number", bool: "true or false"}.get(kind)
     if get_origin(kind) is tuple:
-        word = "list of numbers" if float in get_args(kind) else "list of names"
+        word = "list of numbers" if float in get_args(kind) else "list of sections" if _holds_sections(kind) else "list of names"
     elif isinstance(kind, type) and issubclass(kind, Section):
         word = "section"
     word = word or {dict: "name: section"}.get(get_origin(kind), "name")
     return word + (" or none" if optional else ""), bounds
+
+
+def _holds_sections(kind: Any) -> bool:
+    """Whether a tuple is of sections: of one, or of any of several."""
+    return any(isinstance(part, type) and issubclass(part, Section) for own in get_args(kind) for part in (own, *get_args(own)))
 
 
 def _bounds(metadata: list[Any]) -> str:

@@ -1,12 +1,16 @@
 """Parts that other packages add, by entry points: their declarations stand in the tables beside our own."""
 
 from collections.abc import Iterable
+from functools import reduce
 from importlib.metadata import entry_points
-from typing import Any
+from operator import or_
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from affpipe.core.errors import SettingsError
 
-GROUPS = ENCODERS, MODELS = ("affpipe.encoders", "affpipe.models")  # of entry points
+GROUPS = ENCODERS, MODELS, TERMS = ("affpipe.encoders", "affpipe.models", "affpipe.terms")  # of entry points
 
 
 def joined(group: str, own: Iterable[Any], kind: type, tag: str) -> dict[str, Any]:
@@ -35,6 +39,12 @@ def joined(group: str, own: Iterable[Any], kind: type, tag: str) -> dict[str, An
             raise SettingsError(f"{who}: want settings whose {tag} is {part.name!r}, got {got}; mend or remove that package")
         out[part.name] = part
     return out
+
+
+def tagged(sections: Iterable[type], tag: str) -> Any:
+    """The type of a setting that is any of these sections, told apart by their setting `tag`."""
+    sections = list(sections)
+    return sections[0] if len(sections) == 1 else Annotated[reduce(or_, sections), Field(discriminator=tag)]
 
 
 def others() -> bool:

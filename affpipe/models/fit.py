@@ -247,7 +247,7 @@ def fit(request: FitRequest, progress: Progress | None = None) -> dict[str, Any]
     log.info("%s: %d windows of %d streams, %d validation streams", name, len(packed), len(train), len(validation))
     if not len(packed):
         raise ManifestError(f"{name}: want labelled windows in partition train, got none; check the annotations")
-    loss = training_loss(tasks, settings.training.loss, packed.target, packed.known)
+    loss = training_loss(tasks, settings.training.loss, packed.target, packed.known, settings.training.terms)
     module = Fit(predictor, settings, seed, tasks, loss, name)
     told = Epochs(f"fit {name}", progress) if progress else None
     try:

@@ -1,13 +1,7 @@
 """The kinds of models, listed by hand. Settings, plan, resources and pages read this table."""
 
-from functools import reduce
-from operator import or_
-from typing import Annotated
-
-from pydantic import Field
-
 from affpipe.core import extensions
-from affpipe.core.extensions import joined
+from affpipe.core.extensions import joined, tagged
 from affpipe.models.fusions.cross_attention.spec import CROSS_ATTENTION
 from affpipe.models.fusions.dcmmoe.spec import DCMMOE
 from affpipe.models.fusions.raav.spec import RAAV
@@ -18,7 +12,7 @@ from affpipe.models.part import ModelPart
 
 PARTS = [TRANSFORMER, MAMBA, CHUNK_ASP, DCMMOE, CROSS_ATTENTION, RAAV]
 MODELS: dict[str, ModelPart] = joined(extensions.MODELS, PARTS, ModelPart, "kind")
-ModelSettings = Annotated[reduce(or_, (part.settings for part in MODELS.values())), Field(discriminator="kind")]
+ModelSettings = tagged((part.settings for part in MODELS.values()), "kind")
 
 
 def takes(settings: ModelSettings) -> str:

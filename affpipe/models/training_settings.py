@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from affpipe.core.section import Section, later
+from affpipe.models.terms.table import Term
 
 
 class VALoss(Section):
@@ -111,6 +112,7 @@ class Training(Section):
     seed: int | None = later(None, ge=0, lt=2**32, description="of this model's fits; none: that of the run")
     ema_decay: float | None = Field(None, gt=0, lt=1, description="of the moving average of the weights, a step; it is what is kept")
     loss: Loss = Loss()
+    terms: tuple[Term, ...] = later((), description="added to the loss of the tasks, each by its weight")
 
     @model_validator(mode="after")
     def _warmup(self):

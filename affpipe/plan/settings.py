@@ -151,6 +151,9 @@ class Settings(Section):
             if not model.members:
                 self._check_input(name, model)
             where = f"models.{name}"
+            for term in model.training.terms:
+                if term.task not in self.tasks:
+                    raise ValueError(f"{where}.training.terms: {term.term} is of the task {term.task}, got {list(self.tasks)}; take it out")
             if model.members:
                 model.check_members(where, self.models, self.features)
             if model.by_mouth(True) and (heard := model.heard(self.models)):

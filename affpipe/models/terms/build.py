@@ -6,20 +6,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from affpipe.core.tasks.task import EXPRESSIONS, slices
+from affpipe.models.terms.part import TermSettings
+from affpipe.models.terms.table import TERMS
 from affpipe.models.training_settings import AULoss, ExprLoss, Loss, VALoss
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-def training_loss(tasks: Sequence[str], settings: Loss, target: np.ndarray, known: np.ndarray) -> "nn.Module":
-    """The training loss of the tasks together; weights of classes and units come from the labels (..., K), known (..., tasks)."""
+def training_loss(
+    tasks: Sequence[str], settings: Loss, target: np.ndarray, known: np.ndarray, terms: Sequence[TermSettings] = ()
+) -> "nn.Module":
+    """The training loss of the tasks together; weights of classes and units come from the labels (..., K), known (..., tasks).
+
+    terms: added to it.
+    """
     from affpipe.models.terms import losses
 
     at = slices(tasks, "columns")
     own = {task: target[..., at[task]][known[..., i]] for i, task in enumerate(tasks)}  # (n, K of the task)
     parts = {task: LOSSES[task](getattr(settings, task), own[task]) for task in tasks}
-    return losses.MultiTaskLoss(parts, {task: getattr(settings, f"{task}_weight") for task in tasks})
+    added = [(TERMS[term.term].build(term), term.task, term.weight) for term in terms]
+    return losses.MultiTaskLoss(parts, {task: getattr(settings, f"{task}_weight") for task in tasks}, added)
 
 
 def _va_loss(s: VALoss, labels: np.ndarray) -> "nn.Module":

@@ -11,7 +11,7 @@ since half precision cannot hold sums over a batch; without a valid entry the lo
 Shapes: B windows, T rows, N entries; the last axis is a task's outputs (prediction) or columns (target), as in `tasks`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -223,14 +223,15 @@ class MultiTaskLoss(nn.Module):
 
     Args:
         losses: task -> its loss, called with prediction (..., O), target (..., K) and valid (...) of that task; their order orders every
-            last axis. weights: task -> factor, >= 0.
+            last axis. weights: task -> factor, >= 0. terms: further losses, each with its task and its factor.
     """
 
-    def __init__(self, losses: Mapping[str, nn.Module], weights: Mapping[str, float]):
+    def __init__(self, losses: Mapping[str, nn.Module], weights: Mapping[str, float], terms: Sequence[tuple[nn.Module, str, float]] = ()):
         super().__init__()
         if not losses or set(losses) != set(weights) or not all(weight >= 0 for weight in weights.values()):
             raise InputError(f"MultiTaskLoss: want a weight >= 0 for each loss, got losses {list(losses)} and weights {dict(weights)}")
         self.losses, self.weights = nn.ModuleDict(losses), dict(weights)
+        self.terms, self._of_terms = nn.ModuleList(term for term, *_ in terms), [(task, weight) for _, task, weight in terms]
         self.outputs, self.columns = slices(losses, "outputs"), slices(losses, "columns")
         self.widths = (width(losses, "outputs"), width(losses, "columns"), len(losses))
 
@@ -252,6 +253,9 @@ class MultiTaskLoss(nn.Module):
         for index, (name, loss) in enumerate(self.losses.items()):
             parts = prediction[..., self.outputs[name]], target[..., self.columns[name]], known[..., index]
             total = total + self.weights[name] * loss(*parts)
+        for term, (name, weight) in zip(self.terms, self._of_terms, strict=True):
+            parts = prediction[..., self.outputs[name]], target[..., self.columns[name]], known[..., list(self.losses).index(name)]
+            total = total + weight * term(*parts)
         return total
 
 

@@ -1,0 +1,1 @@
+"""Asymmetric loss of action units."""

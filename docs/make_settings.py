@@ -14,8 +14,8 @@ from affpipe.encoders import table as encoders
 from affpipe.faces.settings import Faces, Landmarks, Mouth, Speech, Subject
 from affpipe.media.settings import Audio, Frames, Vad
 from affpipe.models import table as models
-from affpipe.models.terms import table as terms
 from affpipe.models.settings import Decode, SequenceModel
+from affpipe.models.terms import table as terms
 from affpipe.models.training_settings import Augment, AULoss, ExprLoss, Loss, Smooth, Training, VALoss
 from affpipe.plan.settings import CrossValidation, LateFusion, PublishedRow, Reference, Settings
 

@@ -17,7 +17,7 @@ from affpipe.plan.stages import STAGES
 PACKAGE = Path(affpipe.__file__).parent
 TESTS = Path(__file__).resolve().parents[1]
 ROOMS = ("core", "system", "store", "media", "faces", "encoders", "models", "data", "plan", "results", "jobs", "cli")  # from below
-ROLES = {"settings", "stages", "workers", "spec", "worker", "network", "__init__", "table"}  # mean the same in every room
+ROLES = {"part", "settings", "stages", "workers", "spec", "worker", "network", "__init__", "table"}  # mean the same in every room
 MODULES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
 DECLARED = [*STAGES.values(), *ENCODERS.values()]
 

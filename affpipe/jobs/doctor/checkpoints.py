@@ -37,7 +37,7 @@ def wanted(settings: Settings, stages: list[str]) -> list[Wanted]:
 
 def _within(settings: Settings, feature: str) -> bool:
     """Whether a model runs the feature's encoder itself."""
-    return any(not getattr(m, "cache_frozen", True) and m.reads == feature for m in settings.models.values())
+    return any(model.within == feature for model in settings.models.values())
 
 
 def check(checkpoints: list[Wanted], cache: Path, limit_s: float) -> Iterator[Finding]:

@@ -36,7 +36,10 @@ def serve(listener: socket.socket) -> str:
         ready.register(listener, selectors.EVENT_READ, None)
         while True:
             for key, _ in ready.select():
-                if key.fileobj is sys.stdin.buffer:
+                if key.fileobj is sys.stdin.buffer:  # whoever started the server is gone: nothing of it is left behind
+                    for own in list(ready.get_map().values()):
+                        if isinstance(own.data, int):
+                            os.kill(own.data, signal.SIGKILL)
                     sys.exit()
                 elif key.fileobj is listener:
                     asker, _ = listener.accept()

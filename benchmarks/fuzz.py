@@ -28,6 +28,7 @@ import numpy as np
 from affpipe.core.errors import MediaError
 from affpipe.core.stage import Context
 from affpipe.data.manifest import Row
+from affpipe.faces import workers as face_stages
 from affpipe.jobs import apply
 from affpipe.jobs.doctor.pool import Late, each
 from affpipe.media import workers
@@ -169,7 +170,7 @@ def stages(video: Path, folder: Path) -> tuple[str, str]:
         return OUTCOMES[2], "empty"
     plan = Plan(parse(SETTINGS | {"cache": str(folder / "cache")}), [Row("a", video, "largest", "predict")])
     entries: dict[str, dict[str, Entry]] = {}
-    for name, start in {"frames": workers.frames, "faces": pictures, "audio": workers.audio}.items():
+    for name, start in {"frames": face_stages.frames, "faces": pictures, "audio": workers.audio}.items():
         entries[name] = apply.apply(plan, name, plan.items(name), entries, start, lambda *_: None)
     failed = [entry.reason for of in entries.values() for entry in of.values() if entry.status == "failed"]
     foreign = [reason for reason in failed if "want a file that it gets through" in reason]

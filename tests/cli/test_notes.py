@@ -16,7 +16,6 @@ from affpipe.data.manifest import Row
 from affpipe.faces import workers as faces_stages
 from affpipe.jobs import predict as newvideo
 from affpipe.jobs.predict import Predicted
-from affpipe.media import workers as media_stages
 from affpipe.plan import config
 from affpipe.plan.plan import Plan
 from affpipe.results import notes
@@ -32,7 +31,7 @@ def watched(folder: Path, video: Path, faces: list[tuple[int, int, str]]) -> tup
     settings = config.parse(SETTINGS | {"cache": str(folder / "cache"), "results": str(folder / "results")})
     plan = Plan(settings, [Row("x", video, "largest", "predict")])
     (item,) = plan.items("frames")
-    media_stages.frames(plan.context("frames"))(plan.job("frames", item))
+    faces_stages.frames(plan.context("frames"))(plan.job("frames", item))
     job = plan.job("faces", item)
     axis = job.axis()
     rows = [face for face in faces if face[0] < len(axis)]

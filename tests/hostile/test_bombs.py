@@ -11,6 +11,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -29,6 +30,7 @@ from affpipe.core.errors import InputError, MediaError, SettingsError, StoreErro
 from affpipe.encoders.qwen3vl import network as qwen3vl
 from affpipe.encoders.tiny_weights import make_tiny
 from affpipe.encoders.wavlm import network as wavlm
+from affpipe.encoders.wavlm import within
 from affpipe.faces import crop, images
 from affpipe.jobs.start import frozen
 from affpipe.media import reader
@@ -379,7 +381,7 @@ def test_a_picture_that_declares_gigabytes_is_not_decoded(tmp_path, size):
     (tmp_path / "1.jpg").write_bytes(declare(jpeg(), *size))
     refused(lambda: crop.decode_jpeg((tmp_path / "1.jpg").read_bytes()), StoreError, f"got {size[1]}x{size[0]}")
     with bounded():
-        assert images.read(tmp_path / "1.jpg") is None  # a damaged image: a frame without a face, named in the log
+        assert crop.read_square(tmp_path / "1.jpg") is None  # a damaged image: a frame without a face, named in the log
 
 
 def test_a_png_of_gigabytes_is_refused_by_its_kind(tmp_path):
@@ -388,7 +390,7 @@ def test_a_png_of_gigabytes_is_refused_by_its_kind(tmp_path):
     (tmp_path / "1.jpg").write_bytes(data)
     refused(lambda: crop.decode_jpeg(data), StoreError, "are no image")
     with bounded():
-        assert images.read(tmp_path / "1.jpg") is None
+        assert crop.read_square(tmp_path / "1.jpg") is None
     (tmp_path / "2.png").write_bytes(data)
     refused(lambda: images.numbered(tmp_path), MediaError, "want JPEG images (.jpg, .jpeg), got .png")
 
@@ -398,7 +400,7 @@ def test_an_image_that_never_ends_is_not_read(tmp_path):
     path = tmp_path / "1.jpg"
     for make, said in ((os.mkfifo, "got a pipe"), (lambda path: path.symlink_to("/dev/zero"), "got a device"), (sparse, "got more")):
         make(path)
-        for call in (lambda: images.fingerprint(tmp_path), lambda: images.read(path)):
+        for call in (lambda: images.fingerprint(tmp_path), lambda: crop.read_square(path)):
             refused(call, MediaError, f"{path}: want an image of at most 64 MB", said)
         path.unlink()
 
@@ -499,16 +501,18 @@ BACKBONES = {
 def test_a_model_whose_record_declares_layers_that_it_does_not_have_takes_no_memory(tmp_path, monkeypatch, case):
     """A record of 208 bytes; the layers of the settings have gigabytes."""
     record, said = BACKBONES[case]
-    monkeypatch.setattr(encoder_layers, "_wants", lambda plan, model: (4, True))
+    monkeypatch.setattr(encoder_layers, "_wants", lambda context: (4, True))
+    monkeypatch.setattr(encoder_layers, "_module", lambda context: within)
     settings, path = parse(SETTINGS).models["face"], tmp_path / "model.safetensors"
     predictor.save(path, predictor.Predictor(settings, {"mesh": 6}, outputs=2), {"key": KEY, "backbone": record})
-    encoder_layers.again(None.context("face"), {"config": {"hidden_size": 48}, "layers": 4})  # transformers is imported by now
+    face = SimpleNamespace(name="face", settings=settings)
+    encoder_layers.again(face, {"config": {"hidden_size": 48}, "layers": 4})  # transformers is imported by now
     if said:
-        refused(lambda: encoder_layers.again(None.context("face"), predictor.read_record(path, KEY)["backbone"]), StoreError, said)
+        refused(lambda: encoder_layers.again(face, predictor.read_record(path, KEY)["backbone"]), StoreError, said)
         return
 
     def load() -> None:
-        made = encoder_layers.again(None.context("face"), predictor.read_record(path, KEY)["backbone"])
+        made = encoder_layers.again(face, predictor.read_record(path, KEY)["backbone"])
         predictor.load(path, KEY, settings, torch.device("cpu"), made)
 
     refused(load, StoreError, "want the network of its record, got another")

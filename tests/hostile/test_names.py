@@ -19,7 +19,7 @@ from affpipe.data import manifest
 from affpipe.data.importers import folder
 from affpipe.data.importers.make_manifest import make
 from affpipe.jobs import predict
-from affpipe.media import workers
+from affpipe.jobs.workers import start
 from affpipe.plan import config
 from affpipe.plan.plan import Plan
 from affpipe.results.publish import record
@@ -126,7 +126,7 @@ def test_a_video_of_any_name_is_a_row_whose_streams_can_be_written_and_read(tmp_
     for stage in ("frames", "audio"):
         (item,) = plan.items(stage)
         job = plan.job(stage, item)
-        getattr(workers, stage)(plan.context(stage))(job)
+        start(plan.context(stage))(job)
         assert [path.name for path in job.path.parent.iterdir()] == [job.path.name]
         assert streams.check(job.path, key=plan.key(stage), identity=item.identity, deep=True)["id"] == name
     assert not list(tmp_path.rglob(MARK))

@@ -16,7 +16,6 @@ from affpipe.faces import workers as face_stages
 from affpipe.faces.crop import decode_jpeg
 from affpipe.faces.detect import Detection
 from affpipe.jobs.doctor import videos
-from affpipe.media import workers as stages
 from affpipe.media.declared import declared
 from affpipe.media.picture import decode, hdr, shown
 from affpipe.media.pictures import pictures
@@ -340,7 +339,7 @@ def test_the_stage_says_what_was_done_and_others_see_those_pictures(tmp_path, sm
     plan = type(plan)(plan.settings, plan.rows)
     job = plan.job("frames", plan.items("frames")[0])
     with caplog.at_level("INFO", "affpipe"):
-        stages.frames(plan.context("frames"))(job)
+        face_stages.frames(plan.context("frames"))(job)
     with Stream(job.path) as stream:
         video = stream.attributes["extra"]["video"]
     assert (video["width"], video["height"], video["stored_width"], video["pixel_ratio"], video["interlaced"]) == (128, 72, 96, "4/3", 6)
@@ -358,7 +357,7 @@ def test_stages_see_frames_at_the_times_of_the_axis(tmp_path, small_plan):
     item.row.video.write_bytes(avi.read_bytes())
     plan = type(plan)(plan.settings, plan.rows)
     job = plan.job("frames", plan.items("frames")[0])
-    stages.frames(plan.context("frames"))(job)
+    face_stages.frames(plan.context("frames"))(job)
     got = list(pictures(job, job.axis(), np.array([3, 17])))
     assert [(i, t, clips.number(image)) for i, t, image in got] == [(3, 3 / 25, 3), (17, 17 / 25, 17)]
 
@@ -394,7 +393,7 @@ def test_boxes_and_crops_are_of_the_shown_picture(small_plan, monkeypatch):
     write(plan.items("frames")[0].row.video, [stored] * 4, ratio=F(2))
     plan = type(plan)(plan.settings, plan.rows)
     monkeypatch.setattr(face_stages, "_detector", lambda context: (Bright(), ()))
-    stages.frames(plan.context("frames"))(plan.job("frames", plan.items("frames")[0]))
+    face_stages.frames(plan.context("frames"))(plan.job("frames", plan.items("frames")[0]))
     job = plan.job("faces", plan.items("faces")[0])
     face_stages.faces(plan.context("faces"))(job)
     with Stream(job.path) as stream:

@@ -14,7 +14,6 @@ from affpipe.data.demo.render import render_clip
 from affpipe.data.manifest import Row
 from affpipe.faces import workers as stages
 from affpipe.faces.crop import decode_jpeg, square
-from affpipe.media import workers as media_stages
 from affpipe.media.picture.decode import frames as decode
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan
@@ -37,7 +36,7 @@ class Run:
 def run(video: Path, cache: Path, **faces) -> Run:
     settings = parse(overlay(CONFIG, {"cache": str(cache), "faces": faces}))
     plan = Plan(settings, [Row(f"{video.stem}_{side}", video, side, "predict") for side in SIDES])
-    for name, stage in (("frames", media_stages.frames), ("faces", stages.faces), ("subject", stages.subject)):
+    for name, stage in (("frames", stages.frames), ("faces", stages.faces), ("subject", stages.subject)):
         worker = stage(plan.context(name))
         for item in plan.items(name):
             worker(plan.job(name, item))

@@ -11,8 +11,9 @@ import pytest
 
 from affpipe.core.errors import MediaError
 from affpipe.data.manifest import Row
+from affpipe.faces import workers as face_stages
 from affpipe.media import unfinished
-from affpipe.media import workers as stages
+from affpipe.media import workers as sound_stages
 from affpipe.media.declared import declared
 from affpipe.media.probe import probe
 from affpipe.plan.config import parse
@@ -181,18 +182,19 @@ def test_a_video_that_changes_while_it_is_read_gives_no_stream(tmp_path, monkeyp
         )  # larger than what is read whole
     plan = plan_of(video, tmp_path)
     if stage == "audio":
-        stages.frames(plan.context("frames"))(plan.job("frames", plan.items("frames")[0]))
+        face_stages.frames(plan.context("frames"))(plan.job("frames", plan.items("frames")[0]))
     name = "probe" if stage == "frames" else "extract"
-    real = getattr(stages, name)
+    module = face_stages if stage == "frames" else sound_stages
+    real = getattr(module, name)
 
     def amid(path: Path, *given, **more):
         out = real(path, *given, **more)
         change(path)
         return out
 
-    monkeypatch.setattr(stages, name, amid)
+    monkeypatch.setattr(module, name, amid)
     job = plan.job(stage, plan.items(stage)[0])
     with pytest.raises(MediaError) as caught:
-        getattr(stages, stage)(plan.context(stage))(job)
+        getattr(module, stage)(plan.context(stage))(job)
     assert str(caught.value).startswith(f"{video}: {said}")
     assert list(job.path.parent.iterdir()) == []

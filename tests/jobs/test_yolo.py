@@ -22,7 +22,6 @@ from affpipe.faces import workers as stages
 from affpipe.faces.yolo import network as yolo_file
 from affpipe.faces.yolo.detector import YoloDetector, prepare
 from affpipe.jobs import apply
-from affpipe.media import workers as media_stages
 from affpipe.plan.config import overlay, parse
 from affpipe.plan.plan import Plan
 from affpipe.system.weights.records import record
@@ -370,7 +369,7 @@ def test_the_stage_uses_it_and_says_that_its_weights_are_random(files, media, tm
         parse(overlay(CONFIG, {"cache": str(tmp_path / "cache"), "weights": str(weights), "faces": faces})),
         [Row("a", media / "grid_bbaf2n.mpg", "largest", "predict")],
     )
-    for name, stage in (("frames", media_stages.frames), ("faces", stages.faces)):
+    for name, stage in (("frames", stages.frames), ("faces", stages.faces)):
         stage(plan.context(name))(plan.job(name, plan.items(name)[0]))
     with plan.streams(plan.items("subject")[0]).open("faces") as found:
         assert found.attributes["random"] == ["face.pt"]
@@ -393,7 +392,7 @@ def test_the_stage_makes_the_same_streams_of_several_videos_at_a_time(files, tmp
             write_film(row.video, blots, ticks, Fraction(1, 25), fps=Fraction(25), size=(320, 320), sound=None)
         plan = Plan(plan.settings, plan.rows)  # the videos are others now
         entries: dict = {}
-        for name, stage in (("frames", media_stages.frames), ("faces", stages.faces)):
+        for name, stage in (("frames", stages.frames), ("faces", stages.faces)):
             entries[name] = apply.apply(plan, name, plan.items(name), entries, stage, lambda *_: None, threads=threads)
         with ExitStack() as opened:
             streams = [opened.enter_context(plan.streams(item).open("faces")) for item in plan.items("subject")]

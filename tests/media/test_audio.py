@@ -239,14 +239,14 @@ def test_a_comment_may_be_known_only_in_the_end(tmp_path):
             yield block
 
     def comment() -> str:
-        return json.dumps({"é": sum(map(len, given)), "more": "x" * len(given) * (audio.RESERVED // 2 - 20)})
+        return json.dumps({"é": sum(map(len, given)), "more": "x" * len(given) * (flac.RESERVED // 2 - 20)})
 
     flac.write_flac(tmp_path / "late", blocks(), RATE, comment)
     assert json.loads(flac.flac_comment(tmp_path / "late")) == json.loads(comment())
     flac.write_flac(tmp_path / "plain", [samples], RATE, "{}")
     assert np.array_equal(flac.read_flac(tmp_path / "late"), flac.read_flac(tmp_path / "plain"))
-    longer = iter(("x", "x" * (audio.RESERVED + 2)))
-    with pytest.raises(ValueError, match=f"want a comment of at most {audio.RESERVED + 1} bytes, got {audio.RESERVED + 2}"):
+    longer = iter(("x", "x" * (flac.RESERVED + 2)))
+    with pytest.raises(ValueError, match=f"want a comment of at most {flac.RESERVED + 1} bytes, got {flac.RESERVED + 2}"):
         flac.write_flac(tmp_path / "more", [samples], RATE, lambda: next(longer))
 
 

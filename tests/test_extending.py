@@ -223,6 +223,20 @@ def test_it_is_one_line_of_a_command_and_of_the_workflow(workspace, tmp_path):
         assert "Traceback" not in said
 
 
+def test_an_encoder_may_have_the_name_of_a_kind_of_model(tmp_path, workspace):
+    """What is said of its settings is said by its own section."""
+    code = "class Net(Mesh):\n    encoder: Literal['transformer'] = 'transformer'\n    layers: str = 'all'\n"
+    part = "PART = replace(MESH, name='transformer', settings=Net)\n"
+    (tmp_path / "theirs.py").write_text("from typing import Literal\n" + OTHER + code + part)
+    entry_points(tmp_path, {extensions.ENCODERS: {"theirs": "theirs:PART"}}, "theirs")
+    (tmp_path / "a.yaml").write_text("features: {mesh: {encoder: transformer, layers: top}}\n")
+    (tmp_path / "b.yaml").write_text("features: {mesh: {encoder: transformer, heads: 2}}\n")
+    load = "import sys; from pathlib import Path; from affpipe.plan.config import load; load(map(Path, sys.argv[1:]))"
+    python(workspace, "-c", load, "config.yaml", str(tmp_path / "a.yaml"), paths=(tmp_path, ROOT))
+    said = python(workspace, "-c", load, "config.yaml", str(tmp_path / "b.yaml"), paths=(tmp_path, ROOT), fails=True).stderr
+    assert "features.mesh.heads: unknown key; allowed: encoder, layers" in said
+
+
 # ---- laws -------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from affpipe.core.errors import SettingsError
 from affpipe.core.section import Section
-from affpipe.encoders.table import Feature
-from affpipe.models.table import ModelSettings
+from affpipe.encoders.table import ENCODERS
+from affpipe.models.table import MODELS
 from affpipe.plan.literals import kinds, misread
 from affpipe.plan.settings import Settings
 from affpipe.plan.yaml_file import read_yaml
@@ -64,8 +64,8 @@ def _inside(annotation: Any, value: Mapping[str, Any]) -> dict[str, Any]:
 
 def _named(annotation: Any, own: Mapping[str, Any]) -> Any:
     """The section of what stands under a name of the user's choice."""
-    tag = own.get("encoder", own.get("kind"))
-    return _TAGGED.get(tag) if isinstance(tag, str) else _section(annotation)
+    tag = next(((place, own[key]) for place, key in _TAGS.items() if isinstance(own.get(key), str)), None)
+    return _TAGGED.get(tag) if tag else _section(annotation)
 
 
 def layered(paths: Iterable[Path]) -> dict[str, Any]:
@@ -131,7 +131,9 @@ def _misread(data: Mapping[str, Any], section: Any = Settings, path: str = "") -
 
 def _explain(fault: Mapping[str, Any]) -> tuple[str, str]:
     """Path of a fault, and its line."""
-    loc = [str(p) for i, p in enumerate(fault["loc"]) if not (p in _TAGGED and i == 2) and p != "[key]"]  # the tag of a union is no key
+    loc = [
+        str(p) for i, p in enumerate(fault["loc"]) if not (i == 2 and (fault["loc"][0], p) in _TAGGED) and p != "[key]"
+    ]  # the tag of a union is no key
     path = ".".join(loc)
     given = repr(fault["input"])
     return path, _line(fault, path, given if len(given) <= 80 else f"{given[:77]}...")
@@ -148,7 +150,7 @@ def _line(fault: Mapping[str, Any], path: str, given: str) -> str:
             return f"{path}: {text}" if path else text
         case "union_tag_invalid" | "union_tag_not_found":
             key = fault["ctx"]["discriminator"].strip("'")
-            known = ", ".join(tag for tag, section in _TAGGED.items() if key in section.model_fields)
+            known = ", ".join(tag for place, tag in _TAGGED if _TAGS[place] == key)
             return f"{path}.{key}: want one of {known}, got {fault['input'].get(key)!r}"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"{path}: want settings as `key: value`, got {given}"
@@ -172,7 +174,7 @@ def _allowed(loc: tuple[Any, ...]) -> str:
     section: Any = Settings
     for part in loc[:-1]:
         field = getattr(section, "model_fields", {}).get(part)
-        section = _section(field.annotation) if field else _TAGGED.get(part, section)
+        section = _section(field.annotation) if field else _TAGGED.get((loc[0], part), section)
     return f"allowed: {', '.join(section.model_fields)}" if hasattr(section, "model_fields") else "see docs/settings.md"
 
 
@@ -181,10 +183,9 @@ def _section(annotation: Any) -> Any:
     return next((a for a in get_args(annotation) if hasattr(a, "model_fields")), annotation)
 
 
-_TAGGED: dict[str, type[Section]] = {  # the value of `encoder` or `kind` -> its section
-    section.model_fields["encoder" if union is Feature else "kind"].default: section
-    for union in (Feature, ModelSettings)
-    for section in get_args(get_args(union)[0])
+_TAGS = {"features": "encoder", "models": "kind"}  # place -> the setting that says which section stands there
+_TAGGED: dict[tuple[str, str], type[Section]] = {  # place, and the value of that setting -> the section
+    (place, name): part.settings for place, parts in (("features", ENCODERS), ("models", MODELS)) for name, part in parts.items()
 }
 
 

@@ -1,0 +1,119 @@
+"""What tests/test_extending.py runs in processes of their own, where the parts of docs/extending.md are installed.
+
+`python extending_jobs.py plan|run|own SETTINGS ...`; what is found is printed as JSON.
+"""
+
+import json
+import sys
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+FEATURE, HEAD, FUSION = "brightness", "light", "both"
+
+
+def quiet(*_: object) -> None:
+    """No progress."""
+
+
+def plan(*settings: str) -> dict:
+    """What planning knows of the parts; no network is imported for it."""
+    from affpipe.jobs import estimate, resources, start
+    from affpipe.jobs.durations import Length, Lengths
+    from affpipe.plan import config
+
+    made = start.plan_of([Path(path) for path in settings])
+    heavy = [name for name in ("torch", "cv2", "av", "mediapipe") if name in sys.modules]
+    lengths = Lengths({row.video_id: Length(25, 1.0, True, "given") for row in made.rows})
+    parts = estimate.of(made, lengths)
+    return {
+        "names": made.names,
+        "keys": {name: made.key(name) for name in (FEATURE, HEAD, FUSION)},
+        "needs": {name: resources.of_apply(made, name).mem_mb for name in (FEATURE, HEAD, FUSION)}
+        | {f"fit {name}": resources.of_fit(made, name).mem_mb for name in (HEAD, FUSION)},
+        "estimate": {part.name: [part.items, part.time_basis, part.disk] for part in parts},
+        "schema": sorted(config.schema()["$defs"]),
+        "heavy": heavy,
+    }
+
+
+def run(*settings: str) -> dict:
+    """Every job of the workflow in its order, in this process."""
+    from affpipe.jobs import start, status
+    from affpipe.jobs.apply import apply_shard
+    from affpipe.jobs.fit import fit_model
+    from affpipe.jobs.publish import publish_run
+    from affpipe.results import runs
+
+    made = start.plan_of([Path(path) for path in settings])
+    start.start(made)
+    frozen = runs.frozen_path(made.settings)
+    for name in made.names:
+        for fold in made.fits(name) if name in made.settings.models else ():
+            fit_model(frozen, name, Path(made.fitted(name, fold)), fold=fold, threads=1, progress=quiet)
+        for index in made.indexes(name):
+            apply_shard(frozen, Path(index), threads=1, progress=quiet)
+    publish_run(frozen, Path(made.published()))
+    found = {}
+    for name in (FEATURE, HEAD, FUSION):
+        for item in made.items(name):
+            with made.streams(item).open(name) as stream:
+                names = ("values", "prediction") if name != FEATURE else ("values",)
+                found[f"{name} {item.id}"] = [[n, list(stream.rows(n).shape), bool(np.isfinite(stream.rows(n)).all())] for n in names]
+    stands = status.of(made)
+    return {"streams": found, "published": stands.published, "status": [[s.name, s.missing, s.failed] for s in stands.stages]}
+
+
+def own(settings: str, annotation: str) -> dict:
+    """A stage, a loss and an annotation format, as the copy of the package has them."""
+    import torch
+
+    import affpipe
+    from affpipe.data.annotations import read_labels
+    from affpipe.data.manifest import Row
+    from affpipe.encoders.table import ENCODERS
+    from affpipe.jobs import workers
+    from affpipe.models.terms.build import training_loss
+    from affpipe.models.training_settings import Loss
+    from affpipe.plan import config
+    from affpipe.plan.plan import Plan
+
+    parsed = config.load([Path(settings)])
+    video = Path(settings).with_name("v.mp4")
+    video.write_bytes(b"v" * 99)
+    rows = [Row("v", video, "largest", "predict")]
+    before = Plan(parsed, rows).names
+    ENCODERS["mesh"] = replace(ENCODERS["mesh"], reads=("motion",))
+    made = Plan(parsed, rows)
+    (item,) = made.items("motion")
+    times = np.array([0, 0.5, 1.0, 2.0])
+    ends = {"start_s": times, "end_s": np.append(times[1:], 3.0)}
+    box = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [5, 0, 15, 10], [5, 20, 15, 30]], np.float32)
+    seen = np.array([True, True, False, True])
+    subject = made.job("subject", item)
+    subject.write(subject.header(Fraction(2)), values=box, row=np.arange(4, dtype=np.int32), valid=seen, **ends)
+    workers.start(made.context("motion"))(made.job("motion", item))
+    with made.streams(item).open("motion") as stream:
+        motion, known = stream.rows().tolist(), stream.valid.tolist()
+
+    target, labelled = np.zeros((1, 4, 2), np.float32), np.array([True, True, True, False])[None, :, None]
+    prediction = torch.tensor([[[0.0, 0.0], [0.05, 0.0], [1.0, 0.0], [9.0, 9.0]]], requires_grad=True)
+    weights = {"valence_weight": 0, "arousal_weight": 0, "huber_weight": 2}
+    term = training_loss(("va",), Loss(va=weights), target, labelled)
+    value = term(prediction, torch.from_numpy(target), torch.from_numpy(labelled))
+    value.backward()
+    values, valid = read_labels("va", Path(annotation))
+    return {
+        "package": str(Path(affpipe.__file__).parent),
+        "names": [before, made.names],
+        "motion": [motion, known],
+        "loss": [value.item(), prediction.grad[0, 3].tolist()],
+        "specs": [Loss().va.spec() == {k: v for k, v in Loss().va.model_dump().items() if k != "huber_weight"}, Loss(va=weights).va.spec()],
+        "labels": [values.tolist(), valid.tolist()],
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps({"plan": plan, "run": run, "own": own}[sys.argv[1]](*sys.argv[2:])))

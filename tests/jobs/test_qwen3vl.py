@@ -451,6 +451,7 @@ def test_the_stage_pools_what_the_setting_says(plan: Plan) -> None:
     for tokens in ("video", "marks"):
         plan.settings.features["qwen3vl"] = plan.settings.features["qwen3vl"].model_copy(update={"visual_tokens": tokens})
         plan.key.cache_clear()
+        plan.context.cache_clear()
         with Stream(_worked(plan, batch_size=3).path) as stream:
             streams.append({name: stream.rows(name) for name in QWEN3VL.offers} | {"key": stream.attributes["key"]})
     one, other = streams

@@ -338,8 +338,3 @@ def precision(s: Training, device: torch.device) -> str:
     if s.precision == "float32":
         return "32-true"
     return "16-mixed" if device.type == "cuda" else "bf16-mixed"
-
-
-def write_fit(path: Path, record: Mapping[str, Any]) -> None:
-    """Write the file that tells the workflow that a model is fitted."""
-    disk.write_text(path, json.dumps(record, indent=1, sort_keys=True) + "\n")

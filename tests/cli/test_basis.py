@@ -23,6 +23,7 @@ from affpipe.models.predictor import Output
 from affpipe.plan import config
 from affpipe.plan.plan import Plan
 from affpipe.results import basis, caveats, late_fusion, ledger, publish
+from affpipe.results.frames import frames_of
 from affpipe.results.report import reference, score_tables
 from affpipe.store.index import Entry
 
@@ -71,7 +72,7 @@ def made(tmp_path_factory) -> Plan:
 )
 def test_a_frame_that_any_step_filled_is_not_asked(made, model, nearest, without_lead):
     (item,) = [i for i in made.items(model) if i.id == "c"]
-    _, found = workers.frames_of(made, model, item)
+    _, found = frames_of(made, model, item)
     want = np.full(FRAMES, OBSERVED)
     want[list(nearest)], want[list(without_lead)] = NEAREST, NONE
     np.testing.assert_array_equal(found.source, want)

@@ -81,9 +81,9 @@ def calls() -> list[tuple[str, str, dict[str, object]]]:
 
 def test_nothing_in_the_package_unpickles_but_what_a_person_said_to_trust():
     unguarded = [where for where, name, given in calls() if name == "torch.load" and given.get("weights_only") is not True]
-    assert [where.partition(":")[0] for where in unguarded] == ["weights/convert.py"]
+    assert [where.partition(":")[0] for where in unguarded] == ["system/weights/convert.py"]
     assert [where.partition(":")[0] for where, name, _ in calls() if name == "torch.jit.load"] == [
-        "encoders/silero.py"
+        "media/sound/voice.py"
     ]  # held to a checksum
     assert all(given.get("weights_only") is True for _, name, given in calls() if name == "trainer.fit")
     assert not [where for where, name, _ in calls() if name == "torch_safe_load"]
@@ -103,7 +103,7 @@ def test_nothing_in_the_package_runs_text_or_a_shell():
         "pickle.loads",
         "marshal.loads",
     }
-    asked = {"device.py", "doctor/cluster.py"}  # torch for the number of GPUs, SLURM for what it has; by lists of words
+    asked = {"system/device.py", "jobs/doctor/cluster.py"}  # torch for the number of GPUs, SLURM for what it has; by lists of words
     found = [(where.partition(":")[0], name) for where, name, given in calls() if name in runs or given.get("shell")]
     found += [(where.partition(":")[0], name) for where, name, _ in calls() if name.startswith("subprocess.")]
     assert {where for where, _ in found} == asked

@@ -294,9 +294,12 @@ def finished(tmp_path, monkeypatch) -> tuple[Path, Run]:
     for model in run.plan.settings.models:
         model_path(run.plan.folder(model)).write_bytes(b"")
 
+    plans, real = [], predict.Plan
+    monkeypatch.setattr(predict, "Plan", lambda *args, **more: plans.append(real(*args, **more)) or plans[-1])
+
     def start(context: Context) -> Worker:
         fake = Run.__new__(Run)
-        fake.plan, fake.demo, fake.random, fake.sounds, fake.tracks = context.plan, (), (), {}, {}
+        fake.plan, fake.demo, fake.random, fake.sounds, fake.tracks = plans[-1], (), (), {}, {}
 
         def work(job: Job) -> None:
             if context.name == "mesh" and job.item.id == "strip":

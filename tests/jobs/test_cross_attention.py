@@ -20,6 +20,7 @@ from affpipe.models.table import MODELS as KINDS
 from affpipe.models.targets import row_labels
 from affpipe.plan import config
 from affpipe.results import publish
+from affpipe.results.frames import frames_of
 
 DIMS = {"face": 5, "behaviour": 3, "audio": 4}
 HIDDEN = 8
@@ -179,7 +180,7 @@ def test_it_learns_and_writes_no_gate(plan):
             assert "gate" not in stream.names
             assert stream.attributes["extra"]["experts"] == []
             assert stream.rows().shape[1] == LEARNED["hidden"]
-    _, found = workers.frames_of(plan, "fused", next(i for i in plan.items("fused") if i.id == "c"))
+    _, found = frames_of(plan, "fused", next(i for i in plan.items("fused") if i.id == "c"))
     assert np.corrcoef(found.values["va"][:, 0], truth("c")[:, 0])[0, 1] > 0.9
 
 
@@ -193,7 +194,7 @@ def test_a_frame_without_the_query_has_no_answer_of_its_own(plan):
     sequence.present[50:60, 0] = False
     assert not sequence.usable[50:60].any()
     assert sequence.usable[:50].all()
-    fitted, _ = workers.fitted(plan, "fused", None, device=torch.device("cpu"))
+    fitted, _ = workers.fitted(plan.context("fused"), None, device=torch.device("cpu"))
     rows = predictor.run(fitted, sequence, torch.device("cpu"))
     assert rows.gate is None
     assert (rows.prediction[50:60] == 0).all()

@@ -27,6 +27,7 @@ from affpipe.data import manifest
 from affpipe.plan import config
 from affpipe.plan.plan import Plan
 from affpipe.store import streams
+from affpipe.system import disk
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 
@@ -56,12 +57,12 @@ def work(folder: Path, cache: Path, model: str) -> None:
     from learnable import entries
 
     from affpipe.jobs.fitting import fit
-    from affpipe.models.fit import write_fit
     from affpipe.models.workers import stage
 
     plan = planned(folder, cache)
     print(BEGUN, flush=True)
-    write_fit(Path(plan.fitted(model)), fit(plan, model, entries(plan), progress=lambda *_: print(EPOCH, flush=True)))
+    record = fit(plan, model, entries(plan), progress=lambda *_: print(EPOCH, flush=True))
+    disk.write_text(Path(plan.fitted(model)), json.dumps(record, indent=1, sort_keys=True) + "\n")
     apply = stage(plan.context(model))
     for item in plan.items(model):
         if entries(plan)[model][item.id].status == "done":

@@ -3,21 +3,11 @@
 import numpy as np
 
 from affpipe.core.axis import segments
-from affpipe.core.errors import InputError
 from affpipe.core.stage import Context
 from affpipe.encoders.running import half
 from affpipe.store.item_streams import Job, Worker, blocks
 
 WINDOWS = 16  # between two writes: what is held in memory at once
-
-
-def check_waveforms(who: str, waveforms: np.ndarray, lengths: np.ndarray) -> None:
-    """InputError unless waveforms are float32 (N, S) and lengths (N,) whole numbers of samples from 0 to S."""
-    if waveforms.dtype != np.float32 or waveforms.ndim != 2:
-        raise InputError(f"{who}: want float32 (N, S), got {waveforms.dtype} {waveforms.shape}; decode to mono at the encoder's rate")
-    n, samples = waveforms.shape
-    if lengths.shape != (n,) or lengths.dtype.kind not in "iu" or ((lengths < 0) | (lengths > samples)).any():
-        raise InputError(f"{who}: want ({n},) integer lengths from 0 to {samples}, got {lengths.dtype} {lengths}")
 
 
 def windowed(context: Context, encoder, random: tuple[str, ...]) -> Worker:

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from affpipe.core.errors import InputError, WeightsError
-from affpipe.encoders.grada.spec import GRADA
 from affpipe.system.compat import ensure_torchvision
 from affpipe.system.files import left_by_mac
 from affpipe.system.openvino import compiled
@@ -37,6 +36,8 @@ ensure_torchvision()
 lightly("torchvision", TORCHVISION)
 
 from torchvision.models import efficientnet_b1  # noqa: E402
+
+NAME = "grada"  # in settings and messages
 
 EMOTIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 TRUNK, DIM = 1280, 256  # widths of EfficientNet-B1's pooled features and of the embedding
@@ -106,7 +107,6 @@ def fold(network: GradaNet) -> GradaNet:
 class Grada:
     """The encoder. Several threads may call it at the same time."""
 
-    spec = GRADA
     dim = DIM
 
     def __init__(
@@ -125,7 +125,7 @@ class Grada:
         network = fold(network.eval())
         if backend == "openvino":
             example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
-            self.run = compiled(self.spec.name, Prepared(network, torch.float32), example, dtype=dtype)
+            self.run = compiled(NAME, Prepared(network, torch.float32), example, dtype=dtype)
         else:
             self.run = Prepared(network, dtype).to(device)
 
@@ -136,7 +136,7 @@ class Grada:
         """
         for crop in crops:
             if crop.dtype != np.uint8 or crop.ndim != 3 or crop.shape[2] != 3 or crop.size == 0:
-                raise InputError(f"{self.spec.name}: want crops as uint8 (h, w, 3), got {crop.dtype} {crop.shape}")
+                raise InputError(f"{NAME}: want crops as uint8 (h, w, 3), got {crop.dtype} {crop.shape}")
         out = Embedded(*(np.empty((len(crops), width), np.float32) for width in (DIM, len(EMOTIONS), 2)))
         for i in range(0, len(crops), self.batch_size):
             batch = slice(i, i + self.batch_size)
@@ -183,7 +183,7 @@ def load(path: Path, **options: Any) -> Grada:
         network.load_state_dict(weights, strict=True, assign=True)
     except RuntimeError as error:
         reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3])[:300]
-        raise WeightsError(f"{GRADA.name}: {path} is no GRADA checkpoint: {reason}; correct the path, or get the file again") from None
+        raise WeightsError(f"{NAME}: {path} is no GRADA checkpoint: {reason}; correct the path, or get the file again") from None
     return Grada(network.float(), **options)
 
 
@@ -192,17 +192,17 @@ def _file(path: Path) -> Path:
         return path
     files = sorted(file for file in path.iterdir() if file.suffix in (".pth", SAFE) and not left_by_mac(file.name))
     if len(files) != 1:
-        raise WeightsError(f"{GRADA.name}: {path}: want one .pth or {SAFE} file in it, got {[f.name for f in files]}; name the file itself")
+        raise WeightsError(f"{NAME}: {path}: want one .pth or {SAFE} file in it, got {[f.name for f in files]}; name the file itself")
     return files[0]
 
 
 def _weights(file: Path) -> Mapping[str, Tensor]:
-    found = read_safe(GRADA.name, file) if file.suffix == SAFE else read(GRADA.name, file)
+    found = read_safe(NAME, file) if file.suffix == SAFE else read(NAME, file)
     if isinstance(found, Mapping) and set(found) == {"state_dict"}:
         found = found["state_dict"]
     if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
         what = f"a {type(found).__name__}" + (f" of {sorted(map(str, found))[:5]}" if isinstance(found, Mapping) else "")
-        raise WeightsError(f"{GRADA.name}: {file}: want a state dict of tensors, got {what}; save the network's state_dict() alone")
+        raise WeightsError(f"{NAME}: {file}: want a state dict of tensors, got {what}; save the network's state_dict() alone")
     if all(name.startswith("module.") for name in found):
         found = {name.removeprefix("module."): value for name, value in found.items()}
     return found

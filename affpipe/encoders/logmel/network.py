@@ -8,8 +8,9 @@ frame j covers samples j * hop to j * hop + window, and exists only where the wa
 import numpy as np
 
 from affpipe.core.errors import InputError
-from affpipe.encoders.logmel.spec import LOGMEL
-from affpipe.encoders.sound_windows import check_waveforms
+from affpipe.encoders.waveforms import check_waveforms
+
+NAME = "logmel"  # in settings and messages
 
 OFFSET = 0.01  # keeps silence finite; VGGish's
 
@@ -34,8 +35,6 @@ def filterbank(n_mels: int, frequencies_hz: np.ndarray, *, min_hz: float, max_hz
 class LogMel:
     """The encoder; `dim` is the number of mel bands."""
 
-    spec = LOGMEL
-
     def __init__(
         self,
         *,
@@ -49,7 +48,7 @@ class LogMel:
     ):
         if not 0 <= min_hz < max_hz <= sample_rate_hz / 2 or n_mels < 1 or not 0 < hop_s <= window_s:
             raise InputError(
-                f"{self.spec.name}: want 0 <= min_hz < max_hz <= {sample_rate_hz / 2}, n_mels >= 1 and 0 < hop_s <= window_s, "
+                f"{NAME}: want 0 <= min_hz < max_hz <= {sample_rate_hz / 2}, n_mels >= 1 and 0 < hop_s <= window_s, "
                 f"got {min_hz}, {max_hz}, {n_mels}, {hop_s}, {window_s}"
             )
         self.window, self.hop = round(window_s * sample_rate_hz), round(hop_s * sample_rate_hz)
@@ -72,7 +71,7 @@ class LogMel:
 
         Raises InputError for anything else.
         """
-        check_waveforms(self.spec.name, waveforms, lengths)
+        check_waveforms(NAME, waveforms, lengths)
         n, samples = waveforms.shape
         out = np.zeros((n, self.frame_count(samples), self.dim), np.float32)
         if out.shape[1] == 0:

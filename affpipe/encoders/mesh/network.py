@@ -13,7 +13,8 @@ on them standardises each feature over the training streams.
 import numpy as np
 
 from affpipe.core.errors import InputError
-from affpipe.encoders.mesh.spec import MESH
+
+NAME = "mesh"  # in settings and messages
 
 # Point -> x, y, z in units of the distance between the outer eye corners: the round proportions of an adult head.
 TEMPLATE = {
@@ -75,7 +76,6 @@ _MOVING = np.array([p for points in POINTS.values() for p in points])
 class MeshEncoder:
     """Arrays in, arrays out; there is nothing to load."""
 
-    spec = MESH
     dim = len(FEATURES)
 
     def extract(self, landmarks: np.ndarray) -> np.ndarray:
@@ -99,16 +99,16 @@ class MeshEncoder:
 def aligned(landmarks: np.ndarray) -> np.ndarray:
     """(N, 478, 3) landmarks laid over TEMPLATE, float64."""
     if landmarks.ndim != 3 or landmarks.shape[1:] != (478, 3):
-        raise InputError(f"{MESH.name}: want landmarks (N, 478, 3), got {landmarks.shape}")
+        raise InputError(f"{NAME}: want landmarks (N, 478, 3), got {landmarks.shape}")
     bad = ~np.isfinite(landmarks).all(axis=(1, 2))
     if bad.any():
-        raise InputError(f"{MESH.name}: want finite landmarks, got NaN or infinity in row {int(np.argmax(bad))}; pass found rows only")
+        raise InputError(f"{NAME}: want finite landmarks, got NaN or infinity in row {int(np.argmax(bad))}; pass found rows only")
     points = landmarks.astype(np.float64)
     rigid = points[:, _RIGID]  # (N, 13, 3)
     centre = rigid.mean(axis=1, keepdims=True)
     size = np.linalg.norm(rigid - centre, axis=(1, 2))
     if (size == 0).any():
-        raise InputError(f"{MESH.name}: all points of row {int(np.argmin(size))} coincide; pass found rows only")
+        raise InputError(f"{NAME}: all points of row {int(np.argmin(size))} coincide; pass found rows only")
 
     middle = _MODEL.mean(axis=0)
     model = _MODEL - middle

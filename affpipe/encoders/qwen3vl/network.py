@@ -38,7 +38,6 @@ import torch
 from torch import Tensor
 
 from affpipe.core.errors import InputError, WeightsError
-from affpipe.encoders.qwen3vl.spec import QWEN3VL
 from affpipe.system.compat import ensure_torchvision, quiet_transformers
 from affpipe.system.standins import TRANSFORMERS, lightly
 from affpipe.system.weights.declared_sizes import numbers, stored, unfilled
@@ -50,6 +49,8 @@ lightly("transformers.models.qwen3_vl.modeling_qwen3_vl", TRANSFORMERS)
 from transformers import AutoProcessor, Cache, Qwen3VLConfig, Qwen3VLForConditionalGeneration  # noqa: E402
 from transformers.image_utils import SizeDict  # noqa: E402
 from transformers.video_utils import VideoMetadata  # noqa: E402
+
+NAME = "qwen3vl"  # in settings and messages
 
 VisualTokens = Literal["video", "marks"]
 FRAMES = 16  # in a clip, at most
@@ -122,8 +123,6 @@ def alike(keys: Iterable[Hashable], size: int) -> list[list[int]]:
 class Qwen3VL:
     """The encoder; `dim` is the width of its embeddings. Several threads may call it at the same time."""
 
-    spec = QWEN3VL
-
     def __init__(
         self,
         model: Qwen3VLForConditionalGeneration,
@@ -142,7 +141,7 @@ class Qwen3VL:
         With `description_tokens` above 0, clips are also described, in at most so many tokens.
         """
         if not SIDE**2 <= min_pixels <= max_pixels:
-            raise InputError(f"{self.spec.name}: want {SIDE**2} <= min_pixels <= max_pixels, got {min_pixels} and {max_pixels}")
+            raise InputError(f"{NAME}: want {SIDE**2} <= min_pixels <= max_pixels, got {min_pixels} and {max_pixels}")
         self.model = model.model.eval().to(device)
         # Kept for words only: hidden states do without, and where it is not tied to the input embedding it is a tenth of the weights.
         self.head = model.lm_head.eval().to(device) if description_tokens else None
@@ -168,7 +167,7 @@ class Qwen3VL:
         Raises InputError for anything else.
         """
         if len(clips) != len(times_s):
-            raise InputError(f"{self.spec.name}: want times for every clip, got {len(clips)} clips and {len(times_s)} rows of times")
+            raise InputError(f"{NAME}: want times for every clip, got {len(clips)} clips and {len(times_s)} rows of times")
         for clip, times in zip(clips, times_s, strict=True):
             self._check(clip, times)
         pooled = np.empty((len(EMBEDDINGS), len(clips), self.dim), np.float32)
@@ -217,14 +216,14 @@ class Qwen3VL:
     def _check(self, clip: np.ndarray, times: np.ndarray) -> None:
         if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[3] != 3 or not 1 <= len(clip) <= FRAMES or 0 in clip.shape:
             raise InputError(
-                f"{self.spec.name}: want uint8 (n, H, W, 3) with n from 1 to {FRAMES}, got {clip.dtype} {clip.shape}; thin the frames first"
+                f"{NAME}: want uint8 (n, H, W, 3) with n from 1 to {FRAMES}, got {clip.dtype} {clip.shape}; thin the frames first"
             )
         height, width = clip.shape[1:3]
         if max(height, width) > THINNEST * min(height, width):
             long = f"at most {THINNEST} times as long as wide"
-            raise InputError(f"{self.spec.name}: want pictures {long}, got {width}x{height}; cut the video, or leave behaviour out for it")
+            raise InputError(f"{NAME}: want pictures {long}, got {width}x{height}; cut the video, or leave behaviour out for it")
         if times.shape != (len(clip),) or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
-            raise InputError(f"{self.spec.name}: want {len(clip)} finite, increasing times, got {times.shape} {times}")
+            raise InputError(f"{NAME}: want {len(clip)} finite, increasing times, got {times.shape} {times}")
 
     def _chat(self, prompt: str) -> str:
         """The chat as text, the whole video standing as one pad token without vision marks of its own."""
@@ -292,9 +291,9 @@ def load(
     Raises WeightsError where the folder is no whole Qwen3-VL checkpoint.
     """
     remedy = "fetch the weights again, or correct the path"
-    kind = read_json(QWEN3VL.name, folder / "config.json").get("model_type")
+    kind = read_json(NAME, folder / "config.json").get("model_type")
     if kind != "qwen3_vl":
-        raise WeightsError(f"{QWEN3VL.name}: {folder}: want a Qwen3-VL checkpoint, got model_type {kind!r}; correct the path")
+        raise WeightsError(f"{NAME}: {folder}: want a Qwen3-VL checkpoint, got model_type {kind!r}; correct the path")
     try:
         with quiet_transformers():
             _check_sizes(folder)
@@ -303,10 +302,10 @@ def load(
                 folder, local_files_only=True, use_safetensors=True, dtype=dtype, output_loading_info=True
             )
     except UNREADABLE as error:
-        raise WeightsError(f"{QWEN3VL.name}: {folder} does not load ({first_line(error)}); {remedy}") from error
+        raise WeightsError(f"{NAME}: {folder} does not load ({first_line(error)}); {remedy}") from error
     for fault, keys in report.items():
         if keys:
-            raise WeightsError(f"{QWEN3VL.name}: {folder}: {len(keys)} {fault}, the first {min(map(str, keys))}; {remedy}")
+            raise WeightsError(f"{NAME}: {folder}: {len(keys)} {fault}, the first {min(map(str, keys))}; {remedy}")
     return Qwen3VL(
         model,
         processor,

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 from affpipe.core.errors import WeightsError
 from affpipe.core.tensors import check_stream, keep
-from affpipe.encoders.wavlm.spec import WAVLM
 from affpipe.system.compat import ensure_torchvision
 from affpipe.system.standins import TRANSFORMERS, lightly
 
@@ -35,6 +34,8 @@ from transformers.models.wavlm.modeling_wavlm import (  # noqa: E402
     WavLMEncoderLayer,
     WavLMEncoderLayerStableLayerNorm,
 )
+
+NAME = "wavlm"  # in settings and messages
 
 CONFIG = (  # what the layers are built from
     *("hidden_size", "intermediate_size", "num_attention_heads", "hidden_act", "layer_norm_eps", "do_stable_layer_norm"),
@@ -146,7 +147,7 @@ class Trunk:
         with self.encoder.live() if live else nullcontext():
             states = self.encoder.states(waveforms, lengths).half().float()
         if not states.isfinite().all():
-            raise WeightsError(f"{WAVLM.name}: want hidden states finite and within 65504, got others; fetch the weights again")
+            raise WeightsError(f"{NAME}: want hidden states finite and within 65504, got others; fetch the weights again")
         return states
 
     def frames(self, lengths: Tensor) -> Tensor:

@@ -23,9 +23,8 @@ import torch
 from torch import Tensor
 
 from affpipe.core.errors import InputError, WeightsError
-from affpipe.encoders.sound_windows import check_waveforms
+from affpipe.encoders.waveforms import check_waveforms
 from affpipe.encoders.wavlm.layers import Top, cut
-from affpipe.encoders.wavlm.spec import WAVLM
 from affpipe.system.compat import ensure_torchvision, quiet_transformers
 from affpipe.system.standins import TRANSFORMERS, lightly
 from affpipe.system.weights.checkpoint import read, read_safe
@@ -36,6 +35,8 @@ ensure_torchvision()  # transformers' loss functions import it, whatever the mod
 lightly("transformers.models.wavlm.modeling_wavlm", TRANSFORMERS)
 
 from transformers import WavLMConfig, WavLMModel  # noqa: E402
+
+NAME = "wavlm"  # in settings and messages
 
 Normalise = Literal["checkpoint", "waveform"]
 
@@ -56,8 +57,6 @@ RENAMED = {".conv.weight_g": ".conv.parametrizations.weight.original0", ".conv.w
 class WavLM:
     """The encoder; `dim` is the width of its hidden states."""
 
-    spec = WAVLM
-
     def __init__(
         self,
         model: WavLMModel,
@@ -77,7 +76,7 @@ class WavLM:
         """
         layers = model.config.num_hidden_layers
         if layer is not None and not 0 <= layer <= layers:
-            raise InputError(f"{self.spec.name}: want layer from 0 to {layers}, or none for the last, got {layer}")
+            raise InputError(f"{NAME}: want layer from 0 to {layers}, or none for the last, got {layer}")
         if layer is not None:
             cut(model, layer)
         self.model = model.eval().requires_grad_(False).to(device)
@@ -99,7 +98,7 @@ class WavLM:
 
         Raises InputError for anything else.
         """
-        check_waveforms(self.spec.name, waveforms, lengths)
+        check_waveforms(NAME, waveforms, lengths)
         return self.states(torch.from_numpy(waveforms), torch.from_numpy(lengths)).cpu().numpy()
 
     @torch.no_grad()
@@ -114,7 +113,7 @@ class WavLM:
             for batch in (lengths == length).nonzero().ravel().split(self.batch_size):
                 piece = waveforms[batch.to(waveforms.device), :length].to(self.device)
                 if not piece.isfinite().all():
-                    raise InputError(f"{self.spec.name}: want finite samples, got NaN or infinity; decode the audio again")
+                    raise InputError(f"{NAME}: want finite samples, got NaN or infinity; decode the audio again")
                 # (B, S) -> (B, F, D)
                 sound, masked = self._normalise(piece).to(self.model.dtype), self._unmasked(len(piece), frames)
                 out[batch.to(self.device), :frames] = self.model(sound, mask_time_indices=masked).last_hidden_state.float()
@@ -171,7 +170,7 @@ def load(
     Raises WeightsError where the folder is no WavLM checkpoint, a key is missing, left over or of another shape, or layers are too few.
     """
     weights = _weights(folder)
-    settings = read_json(WAVLM.name, folder / "config.json")
+    settings = read_json(NAME, folder / "config.json")
     odyssey = any(key.startswith(ODYSSEY_PREFIX) for key in weights)
     if odyssey:
         weights = {key.removeprefix(ODYSSEY_PREFIX): value for key, value in weights.items() if not key.startswith(ODYSSEY_HEADS)}
@@ -179,9 +178,7 @@ def load(
     elif settings.get("model_type") == "wavlm":
         config = WavLMConfig.from_dict(settings)
     else:
-        raise WeightsError(
-            f"{WAVLM.name}: {folder}: want a WavLM checkpoint, got model_type {settings.get('model_type')!r}; correct the path"
-        )
+        raise WeightsError(f"{NAME}: {folder}: want a WavLM checkpoint, got model_type {settings.get('model_type')!r}; correct the path")
     scale = _scale(folder, settings, odyssey) if normalise == "checkpoint" else None
     for old, new in RENAMED.items():
         weights = {key.replace(old, new): value for key, value in weights.items()}
@@ -192,13 +189,13 @@ def load(
         model.load_state_dict(weights, strict=True, assign=True)
     except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:  # sizes that make no network, too
         reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3]) or first_line(error)
-        raise WeightsError(f"{WAVLM.name}: {folder} does not fit its config: {reason}; fetch the weights again") from None
+        raise WeightsError(f"{NAME}: {folder} does not fit its config: {reason}; fetch the weights again") from None
     top = None
     if trained_layers:
         layer = config.num_hidden_layers - trained_layers
         if layer < 0:
             have = config.num_hidden_layers
-            raise WeightsError(f"{WAVLM.name}: {folder} has {have} layers, got trained_layers {trained_layers}; set {have} or fewer")
+            raise WeightsError(f"{NAME}: {folder} has {have} layers, got trained_layers {trained_layers}; set {have} or fewer")
         top = Top.take(model, trained_layers)
     return WavLM(model.to(dtype), device=device, scale=scale, layer=layer, top=top, batch_size=batch_size)
 
@@ -206,18 +203,18 @@ def load(
 def _scale(folder: Path, settings: dict, odyssey: bool) -> tuple[float, float] | None:
     if odyssey:
         if not {"mean", "std"} <= settings.keys():
-            raise WeightsError(f"{WAVLM.name}: {folder}/config.json lacks mean and std; fetch it again, or set normalise: waveform")
+            raise WeightsError(f"{NAME}: {folder}/config.json lacks mean and std; fetch it again, or set normalise: waveform")
         return float(settings["mean"]), float(settings["std"]) + 1e-6
-    return None if read_json(WAVLM.name, folder / "preprocessor_config.json").get("do_normalize") else (0.0, 1.0)
+    return None if read_json(NAME, folder / "preprocessor_config.json").get("do_normalize") else (0.0, 1.0)
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
     safe, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
     if safe.is_file():
-        return read_safe(WAVLM.name, safe)
+        return read_safe(NAME, safe)
     if pickled.is_file():
-        found = read(WAVLM.name, pickled)
+        found = read(NAME, pickled)
         if isinstance(found, Mapping) and all(isinstance(value, Tensor) for value in found.values()):
             return dict(found)
-        raise WeightsError(f"{WAVLM.name}: {pickled}: want a state dict of tensors, got a {type(found).__name__}; fetch the weights again")
-    raise WeightsError(f"{WAVLM.name}: {folder} holds neither {safe.name} nor {pickled.name}; fetch the weights, or correct the path")
+        raise WeightsError(f"{NAME}: {pickled}: want a state dict of tensors, got a {type(found).__name__}; fetch the weights again")
+    raise WeightsError(f"{NAME}: {folder} holds neither {safe.name} nor {pickled.name}; fetch the weights, or correct the path")

@@ -49,7 +49,7 @@ CHAIN = """
 import json, socket, sys
 from pathlib import Path
 
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).with_name("jobs"))]
 
 
 def main():

@@ -137,6 +137,7 @@ def test_a_fit_that_saw_a_stream_does_not_predict_it(plan, monkeypatch):
     """Folds hang on the names of videos, which are in no key: after a rename a fit may have learned from a stream of its fold."""
     fold = Plan.fold
     monkeypatch.setattr(Plan, "fold", lambda self, model, item: None if (own := fold(self, model, item)) is None else 1 - own)
+    plan.context.cache_clear()
     (item,) = [i for i in plan.items("face") if i.id == "a"]
     with pytest.raises(
         StoreError, match=r"want the fit without fold \d, got one that learned from a, as its folds were others; run the"

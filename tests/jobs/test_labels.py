@@ -184,7 +184,7 @@ def test_labels_of_a_run_are_those_of_its_tasks(plan):
     own = plan(tasks=["au"])
     run(own)
     item = next(i for i in own.items("face") if i.id == "a")
-    found = frame_labels(own.job("face", item))
+    found = frame_labels(own.streams(item), ("au",))
     assert list(found) == ["au"]
     assert found["au"][0].shape == (10, 12)
     assert own.key("labels") != plan().key("labels")

@@ -345,7 +345,8 @@ def test_the_stage_says_what_was_done_and_others_see_those_pictures(tmp_path, sm
     assert (video["width"], video["height"], video["stored_width"], video["pixel_ratio"], video["interlaced"]) == (128, 72, 96, "4/3", 6)
     assert video["treated"] == ["pixels 4/3 as wide as high: 96x72 resampled to 128x72", "interlaced pictures made whole"]
     assert all(text in caplog.text for text in video["treated"])
-    got = list(pictures(job, job.axis()))
+    other = plan.job("faces", plan.items("faces")[0])
+    got = list(pictures(other, other.axis()))
     assert [(i, t) for i, t, _ in got] == [(i, i / 25) for i in range(6)]
     assert np.array_equal([image for *_, image in got], seen(item.row.video))
 
@@ -358,7 +359,8 @@ def test_stages_see_frames_at_the_times_of_the_axis(tmp_path, small_plan):
     plan = type(plan)(plan.settings, plan.rows)
     job = plan.job("frames", plan.items("frames")[0])
     face_stages.frames(plan.context("frames"))(job)
-    got = list(pictures(job, job.axis(), np.array([3, 17])))
+    other = plan.job("faces", plan.items("faces")[0])
+    got = list(pictures(other, other.axis(), np.array([3, 17])))
     assert [(i, t, clips.number(image)) for i, t, image in got] == [(3, 3 / 25, 3), (17, 17 / 25, 17)]
 
 

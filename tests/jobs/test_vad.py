@@ -191,7 +191,7 @@ def _hear(plan: Plan, sound: np.ndarray) -> Stream:
 def _judge(plan: Plan, open_: np.ndarray) -> Stream:
     """The stream `speech` of a mouth that was seen all the time."""
     job = _job(plan, "mouth")
-    with job.open("frames") as axis:
+    with plan.streams(job.item).open("frames") as axis:
         values = np.stack([0.01 * open_, open_], axis=1).astype(np.float32)
         job.write(job.header(axis.fps), values=values, start_s=axis.start_s, end_s=axis.end_s, valid=axis.valid)
     windows = _job(plan, "speech")

@@ -53,8 +53,9 @@ class SequenceModel(Section):
         return ""
 
     def by_mouth(self, fitting: bool) -> bool:
-        """Whether it leaves out windows by the mouth; fitting: in training."""
-        return False
+        """Whether it leaves out windows by the mouth, as its `speech_only` says where it has one; fitting: in training."""
+        rule = getattr(self, "speech_only", "never")
+        return rule == "always" or (fitting and rule == "training")
 
     def heard(self, models: Mapping[str, Any]) -> str:
         """The feature whose windows the mouth is asked for; "" where it never is. models: those of the run."""

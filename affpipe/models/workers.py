@@ -73,11 +73,12 @@ def nothing_usable(job: Job, settings: ModelSettings, sequence: inputs.Sequence,
     """Why a model has no row of a stream to go on: what it reads, or windows that `speech_only` leaves out; fitting: in training."""
     if takes(settings) == "windows" and settings.by_mouth(fitting):
         with job.open("speech") as windows:
-            kept = windows.rows()[:, windows.attributes["columns"].index("retained")] > 0
+            columns = windows.attributes["columns"]
+            kept = windows.rows()[:, columns.index("retained")] > 0
         if len(kept) and not kept.any():
-            vad = job.context.see("vad").model != "none"
+            who = "the mouth and the voice say" if "voice" in columns else "the mouth says"
             return (
-                f"want windows in which the mouth {'and the voice say' if vad else 'says'} speech, got none of {len(kept)} retained; "
+                f"want windows in which {who} speech, got none of {len(kept)} retained; "
                 "lower speech.min_open_ratio, or set speech_only: never"
             )
     names = [name for name in sequence.inputs if name != "steps"]

@@ -112,7 +112,7 @@ class Plan:
     def context(self, name: str) -> Context:
         """What a stage or model may know."""
         s, stage = self.settings, self.stage(name)
-        sees = stage.sees if stage else ("audio", "vad", *self._streams(name), *filter(None, (s.models[name].within,)))
+        sees = stage.sees if stage else (*self._streams(name), *filter(None, (s.models[name].within,)))
         sections = {seen: self._section(seen) for seen in sees}
         where = tuple(s.tasks), s.device, Path(s.weights), self.cache
         if stage is None:

@@ -93,10 +93,6 @@ class _Name:
         return sys.modules.get(self._standin.__name__, self._standin) is not self._standin
 
 
-def _itself(self) -> Any:
-    return getattr(_itself(self._standin), self._name)
-
-
 def _itself(standin: _Standin) -> ModuleType:
     name = standin.__name__
     while name:

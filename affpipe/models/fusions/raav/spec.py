@@ -41,9 +41,6 @@ class RAAVModel(Fusion):
     def members(self) -> tuple[str, ...]:
         return (*self.reads, self.audio)
 
-    def by_mouth(self, fitting: bool) -> bool:
-        return self.speech_only == "always" or (fitting and self.speech_only == "training")
-
     def heard(self, models: Mapping[str, Any]) -> str:
         return models[self.audio].reads
 

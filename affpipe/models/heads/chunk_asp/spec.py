@@ -52,9 +52,6 @@ class ChunkModel(SequenceModel):
     def within(self) -> str:
         return "" if self.cache_frozen else self.reads
 
-    def by_mouth(self, fitting: bool) -> bool:
-        return self.speech_only == "always" or (fitting and self.speech_only == "training")
-
     def heard(self, models: Mapping[str, Any]) -> str:
         return self.reads
 

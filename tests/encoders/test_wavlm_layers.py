@@ -286,7 +286,8 @@ def test_a_window_with_no_room_for_a_mask_has_none(tiny: Path) -> None:
 
 def test_the_top_keeps_float32_below_a_half_precision_trunk(tiny: Path) -> None:
     half, full = (wavlm.load(tiny, device=CPU, dtype=d, trained_layers=1) for d in (torch.bfloat16, torch.float32))
-    assert {p.dtype for p in half.model.parameters()} == {torch.bfloat16}
+    # But for the positional convolution, which a CPU may get wrong in bfloat16 where groups are as small as here.
+    assert {p.dtype for name, p in half.model.named_parameters() if "pos_conv_embed" not in name} == {torch.bfloat16}
     for name, value in half.top.state_dict().items():
         torch.testing.assert_close(value, full.top.state_dict()[name], atol=0, rtol=0)
     rows, lengths = _sound((SAMPLES, 4321))

@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from affpipe.core.errors import InputError, WeightsError
 from affpipe.encoders.waveforms import check_waveforms
@@ -52,6 +52,10 @@ LARGE = {
 ODYSSEY_PREFIX, ODYSSEY_HEADS = "ssl_model.", ("pool_model.", "ser_model.")
 # torch renamed the two halves of a weight-normed convolution.
 RENAMED = {".conv.weight_g": ".conv.parametrizations.weight.original0", ".conv.weight_v": ".conv.parametrizations.weight.original1"}
+
+# Channels a group from which a bfloat16 convolution in groups is right on any CPU. With fewer, oneDNN's kernel for CPUs with AMX gives
+# values that have nothing to do with the input (torch 2.13: groups of 2 and 8 are wrong, of 16 to 64 right). Published WavLM has 48 or 64.
+RIGHT_GROUP = 16
 
 
 class WavLM:
@@ -197,7 +201,17 @@ def load(
             have = config.num_hidden_layers
             raise WeightsError(f"{NAME}: {folder} has {have} layers, got trained_layers {trained_layers}; set {have} or fewer")
         top = Top.take(model, trained_layers)
-    return WavLM(model.to(dtype), device=device, scale=scale, layer=layer, top=top, batch_size=batch_size)
+    model.to(dtype)
+    if device.type == "cpu" and config.hidden_size // config.num_conv_pos_embedding_groups < RIGHT_GROUP:
+        _in_float32(model.encoder.pos_conv_embed.conv, answers=dtype)
+    return WavLM(model, device=device, scale=scale, layer=layer, top=top, batch_size=batch_size)
+
+
+def _in_float32(part: nn.Module, answers: torch.dtype) -> None:
+    """Let a part of a network compute in float32, whatever it is given, and answer in `answers`."""
+    part.float()
+    part.register_forward_pre_hook(lambda _, given: (given[0].float(),))
+    part.register_forward_hook(lambda _part, _given, out: out.to(answers))
 
 
 def _scale(folder: Path, settings: dict, odyssey: bool) -> tuple[float, float] | None:

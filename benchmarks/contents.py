@@ -16,7 +16,11 @@ import h5py
 import numpy as np
 import soundfile
 
-VARIES = {"created": "when a stream was written", "affpipe": "the version of the package"}  # keys of headers and of run.json
+VARIES = {  # keys of headers and of run.json
+    "created": "when a stream was written",
+    "affpipe": "the version of the package",
+    "settings": "of run.json: compared where they lie, in cache/settings",
+}
 LEFT_OUT = {  # not compared
     r"cache/runs/.*": "where a run was started, and on which machine",
     r"(.*/)?\..*": "hidden files: locks, and what is being written",

@@ -1,6 +1,7 @@
 """A folder with the workflow, a small rendered data set and tiny weights: what tests of whole runs start from."""
 
 import csv
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import av
 import pytest
+from fakes import workspace as fakes
 from shared import made_once
 
 from affpipe.data.demo.clips import PAL, SQUARE, WHOLE, Absence, Clip, manifest_text
@@ -30,16 +32,22 @@ models:
   voice: {speech_only: false, training: {epochs: 2}}
   fused: {training: {epochs: 2}}
 """
+LOADED = (  # besides what jobs of fakes import: networks, and what fits them
+    *("affpipe.faces.follow", "affpipe.faces.landmarks", "mediapipe.python.solutions.face_mesh", "affpipe.media.picture.decode"),
+    *(f"affpipe.encoders.{name}.network" for name in ("mesh", "grada", "qwen3vl", "wavlm", "logmel")),
+    *("affpipe.media.sound.voice", "affpipe.models.fit", "affpipe.models.workers", "affpipe.jobs.predict"),
+)
 
 
 class Workspace:
     """A folder with the workflow, a rendered data set and tiny weights; `recipe` is laid over the demo's settings.
 
-    A folder that has a Snakefile already is taken as it is, a copy of another workspace for instance.
+    A folder that has a Snakefile already is taken as it is, a copy of another workspace for instance. With `forks` affpipe and Snakemake,
+    and the jobs that they start, are forks of a process that has imported what they import, which is most of what they do here.
     """
 
-    def __init__(self, folder: Path, clips: tuple[Clip, ...] = CLIPS, recipe: str = RECIPE):
-        self.folder = folder
+    def __init__(self, folder: Path, clips: tuple[Clip, ...] = CLIPS, recipe: str = RECIPE, *, forks: bool = False):
+        self.folder, self.forks = folder, forks
         if (folder / "Snakefile").exists():
             return
         for name in ("Snakefile", "config.yaml"):
@@ -51,7 +59,13 @@ class Workspace:
         self.run("-m", "affpipe", "weights", "tiny", "weights")
 
     def run(self, *command: str, fails: bool = False, folder: Path | None = None) -> subprocess.CompletedProcess:
-        done = subprocess.run([sys.executable, *command], cwd=folder or self.folder, capture_output=True, text=True, timeout=1200)
+        environment = dict(os.environ)
+        if self.forks:
+            paths = os.pathsep.join(map(str, (fakes.SITE, ROOT)))
+            environment |= {"PYTHONPATH": paths, "AFFPIPE_FORKS": fakes.server(*fakes.LOADED, *LOADED)}
+        done = subprocess.run(
+            [sys.executable, *command], cwd=folder or self.folder, env=environment, capture_output=True, text=True, timeout=1200
+        )
         assert (done.returncode != 0) is fails, done.stdout + done.stderr
         return done
 
@@ -74,14 +88,14 @@ class Workspace:
 
 
 def finished(factory: pytest.TempPathFactory) -> Workspace:
-    """A copy of a workspace whose run is through; the run itself is made once in a test session."""
+    """A copy of a workspace whose run is through, where all further processes are forks; the run itself is made once in a test session."""
 
     def make(folder: Path) -> None:
         Workspace(folder).snakemake()
 
     folder = factory.mktemp("finished") / "workspace"
     subprocess.run(["cp", "-a", made_once(factory, "small", make), folder], check=True)
-    return Workspace(folder)
+    return Workspace(folder, forks=True)
 
 
 def times_of(path: Path) -> list[float]:

@@ -1,7 +1,8 @@
 """Starts `python -m affpipe` and `python -m snakemake` with all that they import there already: forks of this process, which did no work.
 
-`python server.py SOCKET` says "ready" and serves until its standard input ends. site/sitecustomize.py asks it, in the process that would
-have imported everything itself; that process stays as long as the fork does, ends as it ends, and takes it along when it is killed.
+`python server.py SOCKET MODULE...` imports the modules, says "ready" and serves until its standard input ends. site/sitecustomize.py asks
+it, in the process that would have imported everything itself; that process stays as long as the fork does, ends as it ends, and takes it
+along when it is killed.
 """
 
 import atexit
@@ -20,13 +21,6 @@ import threading
 import traceback
 from collections.abc import Mapping
 from typing import Any, NoReturn
-
-LOADED = (
-    *("snakemake.cli", "snakemake.executors.local", "snakemake.report"),
-    *("h5py", "soundfile", "safetensors.numpy", "scipy.stats", "jinja2", "matplotlib.figure", "matplotlib.backends.backend_agg"),
-    *("affpipe.cli.main", "affpipe.cli.console", "affpipe.jobs.start", "affpipe.jobs.failures", "affpipe.jobs.resources"),
-    *("affpipe.jobs.fitting", "affpipe.data.workers", "affpipe.store.flac", "affpipe.results.publish"),
-)
 
 
 def serve(listener: socket.socket) -> str:
@@ -84,6 +78,9 @@ def become(wanted: Mapping[str, Any], streams: list[int]) -> None:
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
+    for name, number, buffering in (("stdout", 1, -1), ("stderr", 2, 1)):  # made anew: they know what they were opened on
+        old = getattr(sys, name)
+        setattr(sys, name, open(number, "w", buffering, encoding=old.encoding, errors=old.errors, closefd=False))  # noqa: SIM115 - for good
     os.umask(wanted["umask"])
     os.chdir(wanted["folder"])
     os.environ.clear()
@@ -104,7 +101,7 @@ def finish(code: int) -> NoReturn:
 
 if __name__ == "__main__":
     sys.path.insert(0, os.getcwd())
-    for name in LOADED:
+    for name in sys.argv[2:]:
         importlib.import_module(name)
     with socket.socket(socket.AF_UNIX) as place:
         place.bind(sys.argv[1])

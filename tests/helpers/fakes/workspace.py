@@ -28,6 +28,12 @@ POLL_S = 0.02
 FRAMES = 24  # of every fake video, as site/fake_workers.py has them
 VIDEOS = {"clip1": "train", "clip2": "train", "clip3": "train", "clip4": "validation", "clip5": "test", "clip6": "predict"}
 RECIPE = "name: run\ndata_root: data\nshards: 2\n"
+LOADED = (  # before a process is forked: what the workflow and jobs of fakes import
+    *("snakemake.cli", "snakemake.executors.local", "snakemake.report"),
+    *("h5py", "soundfile", "safetensors.numpy", "scipy.stats", "jinja2", "matplotlib.figure", "matplotlib.backends.backend_agg"),
+    *("affpipe.cli.main", "affpipe.cli.console", "affpipe.jobs.start", "affpipe.jobs.failures", "affpipe.jobs.resources"),
+    *("affpipe.jobs.fitting", "affpipe.data.workers", "affpipe.store.flac", "affpipe.results.publish"),
+)
 
 
 class Workspace:
@@ -107,7 +113,7 @@ class Workspace:
             "PYTHONDONTWRITEBYTECODE": "",
         }  # a job is a start
         if not fresh:
-            environment["AFFPIPE_FORKS"] = server()
+            environment["AFFPIPE_FORKS"] = server(*LOADED, AFFPIPE_FAKES="")
         with (self.folder / "output.txt").open("w") as out:
             return subprocess.Popen([sys.executable, *command], cwd=self.folder, env=environment, stdout=out, stderr=subprocess.STDOUT)
 
@@ -187,12 +193,15 @@ class Workspace:
 
 
 @cache
-def server() -> str:
-    """The socket of a server of forks, which goes when this process goes."""
+def server(*loaded: str, **environment: str) -> str:
+    """The socket of a server of forks that has imported these modules; it goes when this process goes."""
     place = f"{tempfile.mkdtemp(prefix='forks')}/socket"  # its name has to be short
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (SITE, ROOT))), "AFFPIPE_FAKES": "", "OMP_NUM_THREADS": "1"}
     started = subprocess.Popen(
-        [sys.executable, SITE.with_name("server.py"), place], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        [sys.executable, SITE.with_name("server.py"), place, *loaded],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (SITE, ROOT))), "OMP_NUM_THREADS": "1"} | environment,
     )
     assert started.stdout
     assert started.stdout.readline() == "ready\n"

@@ -245,14 +245,25 @@ def test_closed_streams_are_nobodys_to_tell(scored, tmp_path):
 
 @pytest.fixture
 def small(tmp_path) -> list[str]:
-    """Words before a command, which may write no file above 512 bytes then."""
-    return ["bash", "-c", 'ulimit -f 1; exec "$@"', "-", sys.executable, "-m", "affpipe"]
+    """Words before those of python, which may write no file above 512 bytes then."""
+    return ["bash", "-c", 'ulimit -f 1; exec "$@"', "-", sys.executable]
+
+
+ONE_SECOND = """
+from affpipe.cli.main import main
+from affpipe.data.demo.clips import Clip
+from affpipe.data.demo.render import render
+
+render.__kwdefaults__["clips"] = (Clip("one", "train", 1),)
+main()
+"""
 
 
 @pytest.mark.parametrize("what", ["windows", "figures", "weights", *(pytest.param(x, marks=pytest.mark.slow) for x in ("demo", "tiny"))])
 def test_a_file_that_may_not_grow_is_one_line(scored, small, tmp_path, what):
     out = tmp_path / "out" / "x.safetensors"
     out.parent.mkdir()
+    program = ["-m", "affpipe"] if what != "demo" else ["-c", ONE_SECOND]  # with a whole set to draw it takes a minute
     match what:
         case "windows":
             (tmp_path / "masks").mkdir()
@@ -269,7 +280,7 @@ def test_a_file_that_may_not_grow_is_one_line(scored, small, tmp_path, what):
         case "tiny":
             words = ["weights", "tiny", out]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([*small, *map(str, words)], env=env, text=True, capture_output=True, check=False)
+    done = subprocess.run([*small, *program, *map(str, words)], env=env, text=True, capture_output=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("affpipe: ")
     assert done.stderr.count("\n") == 1

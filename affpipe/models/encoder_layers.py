@@ -5,7 +5,6 @@ Source: "Team RAS in 10th ABAW Competition", sec. 3.3: the top four layers of Wa
 
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from affpipe.core.errors import StoreError
+from affpipe.core.extensions import code
 from affpipe.core.stage import Context
 from affpipe.encoders.table import ENCODERS
 from affpipe.system.weights.reading import first_line
@@ -92,4 +92,5 @@ def _wants(context: Context) -> tuple[int, bool]:
 
 def _module(context: Context) -> ModuleType:
     """The layers of the encoder of a model's feature; it takes seconds to import, and most models need none of it."""
-    return import_module(ENCODERS[context.see(context.settings.reads).encoder].within)
+    encoder = ENCODERS[context.see(context.settings.reads).encoder]
+    return code(encoder.within, encoder.origin)

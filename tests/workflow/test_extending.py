@@ -233,6 +233,39 @@ def test_an_encoder_may_have_the_name_of_a_kind_of_model(tmp_path, workspace):
     assert "features.mesh.heads: unknown key; allowed: encoder, layers" in said
 
 
+TERMS = {
+    "[{term: jerkk}]": "models.light.training.terms.0.term: want one of asymmetric, huber, got 'jerkk'; "
+    "correct it, or install the package that adds it",
+    "[{weight: 2}]": "models.light.training.terms.0.term: want one of asymmetric, huber, got None; name one of them",
+    "[{term: asymmetric}, {term: huber, pwer: 2}]": "models.light.training.terms.1.pwer: unknown key; allowed: weight, term, task, delta",
+    "[{term: huber, delta: many}]": "models.light.training.terms.0.delta: want a valid number, unable to parse string as a number, "
+    "got 'many'; mend it",
+    "[{term: huber, delta: yes}]": "models.light.training.terms.0.delta: want a number, got true",
+    "[{term: huber, delta: null}]": "",
+}
+LOAD = """
+import sys
+from pathlib import Path
+from affpipe.core.errors import SettingsError
+from affpipe.plan.config import layered, parse
+for path in map(Path, sys.argv[3:]):
+    try:
+        parse(layered([*map(Path, sys.argv[1:3]), path]), where="x")
+        print("")
+    except SettingsError as error:
+        print(error)
+"""
+
+
+def test_a_wrong_setting_of_a_term_of_another_package_is_told_by_its_own_place(site, workspace, tmp_path):
+    for number, terms in enumerate(TERMS):
+        (tmp_path / f"{number}.yaml").write_text(f"models: {{light: {{training: {{terms: {terms}}}}}}}\n")
+    files = [str(tmp_path / f"{number}.yaml") for number in range(len(TERMS))]
+    said = python(workspace, "-c", LOAD, "config.yaml", "extra.yaml", *files, paths=(site, ROOT)).stdout.splitlines()
+    wanted = [f"x: {line}" if line else "" for line in TERMS.values()]
+    assert [line[: len(want)] if want else line for line, want in zip(said, wanted, strict=True)] == wanted
+
+
 # ---- laws -------------------------------------------------------------------------------------------------------------------------------
 
 

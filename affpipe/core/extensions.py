@@ -149,5 +149,5 @@ def others() -> bool:
 
 def misspelt() -> list[Origin]:
     """Entry points of groups that begin like ours and are none."""
-    found = [_origin(point) for point in entry_points() if point.group.startswith(PREFIX) and point.group not in GROUPS]
-    return sorted(found, key=lambda origin: (origin.group, origin.name))
+    groups = sorted(group for group in entry_points().groups if group.startswith(PREFIX) and group not in GROUPS)
+    return [_origin(point) for group in groups for point in sorted(entry_points(group=group), key=lambda point: point.name)]

@@ -139,7 +139,9 @@ class Stage:
         reads: stages whose streams it opens; their keys are in its key.
         worker: module and function that make its streams, "affpipe.faces.workers:subject".
         revision: goes up by hand when its code changes values; streams of another revision are then made anew.
-        axis: what a row stands for: a frame, a window of its grid, a sample or a step of sound.
+        axis: what a row stands for, by which the estimate counts rows; their times are what the worker writes. "frames": a frame of the
+            video. "windows": `length_s` seconds, every `hop_s`, by its settings. "steps": `step_s` seconds. "samples": one of the sound.
+        step_s: from row to row of "steps", seconds; a function where settings decide.
         cost: what a row takes; None: not known before it is measured.
         row_bytes: bytes a row of each dataset but times, for a checkpoint of that size; None: not known before it is measured.
         opens: stages that it opens too; each is behind what it reads, so its key is in the key already.
@@ -160,6 +162,7 @@ class Stage:
     worker: str
     revision: int
     axis: Axis = "frames"
+    step_s: float | Callable[[Context], float] | None = None
     cost: Cost | Callable[[Context], Cost] | None = None
     row_bytes: Callable[[Context, Network | None], tuple[int, ...]] | None = None
     opens: tuple[str, ...] = ()
@@ -189,6 +192,10 @@ class Stage:
                 return f"want {name} as a tuple of names, got {value!r}"
         if self.within and (wrong := extensions.path_fault("within", self.within, "module")):
             return wrong
+        if (self.axis == "steps") != (self.step_s is not None):
+            return f"want step_s beside the axis steps and no other, got {self.step_s!r} with {self.axis}"
+        if not (self.step_s is None or callable(self.step_s) or (isinstance(self.step_s, int | float) and self.step_s > 0)):
+            return f"want step_s as seconds beyond 0, or a function that gives them, got {self.step_s!r}"
         needed = {"length_s": "windows", "hop_s": "windows"} if self.axis == "windows" else {}
         needed |= dict.fromkeys(("weights", "batch_size"), "a network") if self.network is not None else {}
         if lost := [name for name in needed if name not in self.settings.model_fields]:

@@ -174,6 +174,27 @@ def test_the_page_says_what_is_there():
         assert len([name for name in blocks("python") if name.startswith(part)]) == 2
 
 
+PAGES = """
+import importlib.util, sys
+from pathlib import Path
+def module(path):
+    spec = importlib.util.spec_from_file_location("of_the_docs", path)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+root = Path(sys.argv[1])
+made = module(root / "docs/make_settings.py")
+print(made.page() == made.PAGE.read_text(encoding="utf-8"))
+tests = module(root / "tests/docs/test_docs.py")
+tests.test_every_section_of_settings_has_its_table(made)
+tests.test_the_architecture_page_lists_every_stage()
+"""
+
+
+def test_the_pages_are_the_same_whatever_is_installed(site, tmp_path):
+    assert python(tmp_path, "-c", PAGES, str(ROOT), paths=(site, ROOT)).stdout.splitlines() == ["True"]
+
+
 # ---- faults -----------------------------------------------------------------------------------------------------------------------------
 
 OTHER = "from affpipe.core.section import Section\nfrom affpipe.encoders.mesh.spec import MESH, Mesh\nfrom dataclasses import replace\n"
@@ -231,6 +252,38 @@ def test_an_encoder_may_have_the_name_of_a_kind_of_model(tmp_path, workspace):
     python(workspace, "-c", load, "config.yaml", str(tmp_path / "a.yaml"), paths=(tmp_path, ROOT))
     said = python(workspace, "-c", load, "config.yaml", str(tmp_path / "b.yaml"), paths=(tmp_path, ROOT), fails=True).stderr
     assert "features.mesh.heads: unknown key; allowed: encoder, layers" in said
+
+
+DOCTOR = "import json, dataclasses; from affpipe.jobs.doctor import extras; print(json.dumps([[f.level, f.found] for f in extras.check()]))"
+
+
+def test_doctor_says_whether_the_code_of_parts_is_there_and_which_group_is_misspelt(site, workspace, tmp_path):
+    assert json.loads(python(workspace, "-c", DOCTOR, paths=(ROOT,)).stdout) == []
+    assert json.loads(python(workspace, "-c", DOCTOR, paths=(site, ROOT)).stdout) == [
+        ["fine", "encoder brightness, of the package affpipe-extra 0.1.0"],
+        ["fine", "kind of model average, of the package affpipe-extra 0.1.0"],
+        ["fine", "kind of model pointwise, of the package affpipe-extra 0.1.0"],
+        ["fine", "term huber, of the package affpipe-extra 0.1.0"],
+    ]
+    code = "class Net(Mesh):\n    encoder: Literal['net'] = 'net'\nPART = replace(MESH, name='net', settings=Net, worker='theirs.gone:net')\n"
+    (tmp_path / "theirs.py").write_text("from typing import Literal\n" + OTHER + code)
+    points = {extensions.ENCODERS: {"net": "theirs:PART"}, "affpipe.encoder": {"loud": "theirs:PART"}, "other.encoders": {"x": "theirs:PART"}}
+    entry_points(tmp_path, points, "theirs")
+    who = "(theirs:PART, of the package theirs 0.1.0)"
+    gone = "got ModuleNotFoundError: No module named 'theirs.gone'; 'theirs' is not a package"
+    groups = "affpipe.encoders, affpipe.models, affpipe.terms"
+    assert json.loads(python(workspace, "-c", DOCTOR, paths=(tmp_path, ROOT)).stdout) == [
+        ["fault", f"entry point net of affpipe.encoders {who}: want theirs.gone:net, {gone}"],
+        [
+            "warning",
+            f"entry point loud of affpipe.encoder {who}: nobody reads that group, so what it offers is not there; want one of {groups}",
+        ],
+    ]
+    (tmp_path / "net.yaml").write_text("features: {mesh: {encoder: net}}\n")
+    files = ("config.yaml", "extra.yaml", str(tmp_path / "net.yaml"))
+    start = "import sys; from pathlib import Path; from affpipe.jobs import start, workers; plan = start.plan_of(map(Path, sys.argv[1:])); "
+    said = python(workspace, "-c", f"{start}workers.start(plan.context('mesh'))", *files, paths=(tmp_path, site, ROOT), fails=True).stderr
+    assert f"SettingsError: entry point net of affpipe.encoders {who}: want theirs.gone:net, {gone}; mend or remove that package" in said
 
 
 TERMS = {

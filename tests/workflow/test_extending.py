@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from other_package import entry_points
@@ -25,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+) (\S+)\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 PACKAGE = "affpipe_extra"
-ALSO = "shards: 1\nmodels:\n  face: {training: {epochs: 2}}\n  light: {training: {epochs: 2}}\n  both: {training: {epochs: 2}}\n"
+ALSO = "shards: 1\nmodels:\n" + "".join(f"  {name}: {{training: {{epochs: 2}}}}\n" for name in ("face", "light", "sound", "both"))
 SMALL = (320, 320)
 CLIPS = (
     Clip("one", "train", 1, PAL, SMALL),
@@ -40,12 +42,14 @@ def blocks(language: str) -> dict[str, str]:
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
+    """Files of a package, with what makes each folder one."""
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-        if not (path.parent / "__init__.py").exists():
-            (path.parent / "__init__.py").write_text('"""Of the page."""\n')
+        for parent in (folder / place for place in Path(name).parents):
+            if not (parent / "__init__.py").exists():
+                (parent / "__init__.py").write_text('"""Of the page."""\n')
 
 
 def changed(text: str, diff: str) -> str:
@@ -112,11 +116,12 @@ SETTINGS = ("config.yaml", "extra.yaml", "also.yaml")
 
 def test_planning_knows_the_parts_of_another_package_and_of_this_one_alike(workspace, site, copy):
     theirs = jobs(workspace, "plan", *SETTINGS, paths=(site, ROOT))
-    assert {"brightness", "light", "both"} <= set(theirs["names"])
-    assert len(set(theirs["keys"].values())) == 3
-    assert theirs["needs"] == {"brightness": 4000, "light": 4000, "both": 4000, "fit light": 16000, "fit both": 16000}
-    assert theirs["estimate"]["brightness"][:2] == [3, "default"]
-    assert theirs["estimate"]["brightness"][2] > 0
+    assert {"brightness", "loudness", "light", "sound", "both"} <= set(theirs["names"])
+    assert len(set(theirs["keys"].values())) == 4
+    needs = dict.fromkeys(("brightness", "loudness", "light", "both"), 4000)
+    assert theirs["needs"] == {**needs, "fit light": 16000, "fit both": 16000}
+    assert [theirs["estimate"][name][:2] for name in ("brightness", "loudness")] == [[3, "default"]] * 2
+    assert theirs["estimate"]["brightness"][2] > theirs["estimate"]["loudness"][2] > 0
     assert theirs["estimate"]["light"][1] == theirs["estimate"]["fit light"][1] == "unknown"
     assert theirs["estimate"]["both"][1] == theirs["estimate"]["fit both"][1] == "default"
     assert {"Brightness", "PointwiseModel", "AverageModel"} <= set(theirs["schema"])
@@ -133,9 +138,11 @@ def test_the_workflow_takes_parts_of_another_package(workspace, site):
 
 def test_parts_of_another_package_predict(workspace, site):
     done = jobs(workspace, "run", *SETTINGS, paths=(site, ROOT))
-    assert set(done["streams"]) == {f"{name} {clip.name}" for name in ("brightness", "light", "both") for clip in CLIPS}
+    heard = {f"loudness {clip.name}" for clip in CLIPS if clip.audio}
+    assert set(done["streams"]) == {f"{name} {clip.name}" for name in ("brightness", "light", "both") for clip in CLIPS} | heard
     assert all(finite for streams in done["streams"].values() for _, _, finite in streams)
     assert done["streams"]["brightness two"][0][1] == [25, 16]
+    assert done["streams"]["loudness two"] == [["values", [5, 1], True]]
     assert done["streams"]["both two"] == [["values", [25, 32], True], ["prediction", [25, 2], True]]
     assert done["published"]
     assert all(missing == failed == 0 for _, missing, failed in done["status"])
@@ -164,13 +171,36 @@ def test_a_stage_a_loss_and_an_annotation_format_run_as_printed(tmp_path, copy):
     assert gradient == [0, 0]
     assert found["specs"][0]
     assert found["specs"][1]["huber_weight"] == 2
+    beside = math.exp(-2)  # of a weight at one frame from the middle, where the deviation is half a frame
+    assert found["smoothed"] == pytest.approx(np.array([0, beside, 1, beside, 0]) / (1 + 2 * beside))
     assert found["labels"] == [[[-1, 0.5], [0, 0], [0.3, 1]], [True] * 3]
+
+
+def test_the_package_tests_itself_as_printed(site, tmp_path):
+    (tmp_path / "test_loudness.py").write_text(blocks("py")["tests/test_loudness.py"])
+    done = python(tmp_path, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-W", "error", ".", paths=(site, ROOT))
+    assert "3 passed" in done.stdout
+
+
+def test_the_package_installs_without_a_network_from_the_tree_as_printed(site, tmp_path):
+    source = shutil.copytree(site / PACKAGE, tmp_path / "affpipe-extra" / PACKAGE, ignore=shutil.ignore_patterns("__pycache__")).parent
+    (source / "pyproject.toml").write_text(blocks("toml")["pyproject.toml"])
+    tree = PAGE[PAGE.index("    affpipe-extra/\n") : PAGE.index("```toml pyproject.toml")]
+    printed = [(Path(line.split(",")[0].strip()).parent, line.count(",") + 1) for line in tree.splitlines() if "__init__" in line]
+    assert dict(printed) == {folder: len(list((source / folder).glob("*.py"))) for folder, _ in printed}
+    assert len(printed) == len(list((source / PACKAGE).rglob("__init__.py")))
+    words = re.search(r"-m (pip install .*) \./affpipe-extra$", PAGE, re.MULTILINE)[1].split()
+    python(tmp_path, "-m", *words, "--quiet", "--target", str(tmp_path / "installed"), str(source), paths=())
+    load = "from affpipe.encoders.table import ENCODERS; print(ENCODERS['loudness'].origin, ENCODERS['loudness'].worker)"
+    said = python(tmp_path, "-c", load, paths=(tmp_path / "installed", ROOT)).stdout.strip()
+    who = "affpipe_extra.encoders.loudness.spec:LOUDNESS, of the package affpipe-extra 0.1.0"
+    assert said == f"entry point loudness of affpipe.encoders ({who}) affpipe_extra.encoders.loudness.worker:loudness"
 
 
 def test_the_page_says_what_is_there():
     """Every file that the page changes is there; the two of a part that it counts are those that it prints."""
     assert all((ROOT / "affpipe" / name.removeprefix("affpipe/")).is_file() for name in blocks("diff"))
-    for part in ("encoders/brightness", "models/heads/pointwise", "models/fusions/average"):
+    for part in ("encoders/brightness", "encoders/loudness", "models/heads/pointwise", "models/fusions/average"):
         assert len([name for name in blocks("python") if name.startswith(part)]) == 2
 
 
@@ -261,6 +291,7 @@ def test_doctor_says_whether_the_code_of_parts_is_there_and_which_group_is_missp
     assert json.loads(python(workspace, "-c", DOCTOR, paths=(ROOT,)).stdout) == []
     assert json.loads(python(workspace, "-c", DOCTOR, paths=(site, ROOT)).stdout) == [
         ["fine", "encoder brightness, of the package affpipe-extra 0.1.0"],
+        ["fine", "encoder loudness, of the package affpipe-extra 0.1.0"],
         ["fine", "kind of model average, of the package affpipe-extra 0.1.0"],
         ["fine", "kind of model pointwise, of the package affpipe-extra 0.1.0"],
         ["fine", "term huber, of the package affpipe-extra 0.1.0"],
@@ -360,8 +391,6 @@ def test_absent_models_change_nothing_of_the_fusion(theirs):
 
 
 def test_the_grid_of_the_encoder(theirs):
-    import numpy as np
-
     grid = theirs("encoders.brightness.worker").grid
     crop = np.zeros((40, 40, 3), np.uint8)
     crop[:20, 20:] = 255

@@ -6,7 +6,7 @@ streams are.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -129,6 +129,10 @@ class Cost:
     seconds: Callable[[Any], float] = lambda settings: 0.0
 
 
+def _width(settings: Any, network: Network | None) -> int:
+    return network.width if network else 0
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage, or one encoder.
@@ -151,7 +155,7 @@ class Stage:
         settings: its section, of an encoder. modality: face, behaviour, audio, text or mouth.
         offers: datasets that a model may read. rows: what such a row is: one vector, or a window of several.
         sample_rate_hz: the one rate that it hears; None: any.
-        width: of the vectors of `values`. steps: vectors of a whole window.
+        width: of the vectors of `values`; by default that of the network. steps: vectors of a whole window.
         within: module with the encoder's layers (`split`, `Top`, `load`), where a model may train the top ones or run the frozen ones.
         origin: entry point and package of an encoder that is not our own; set as it is loaded, and its package is in the key.
     """
@@ -175,7 +179,7 @@ class Stage:
     offers: tuple[str, ...] = ("values",)
     rows: Rows = "vectors"
     sample_rate_hz: int | None = None
-    width: Callable[[Any, Network | None], int] = field(default=lambda settings, network: network.width if network else 0)
+    width: Callable[[Any, Network | None], int] = _width
     steps: Callable[[Context], int] | None = None
     within: str = ""
     origin: Origin | None = None
@@ -200,8 +204,10 @@ class Stage:
         needed |= dict.fromkeys(("weights", "batch_size"), "a network") if self.network is not None else {}
         if lost := [name for name in needed if name not in self.settings.model_fields]:
             return f"want the settings {', '.join(needed)}, as it has {needed[lost[0]]}, got none of the name {lost[0]}"
-        if self.rows == "windows" and self.steps is None:
-            return "want steps, as its rows are windows, got none"
+        if self.rows == "windows" and (self.steps is None or self.axis != "windows"):
+            return f"want steps and the axis windows, as its rows are windows, got {'steps' if self.steps else 'none'} and {self.axis}"
+        if self.width is _width and self.network is None and self.cost is not None:
+            return "want width, as it has no network, got none"
         return extensions.path_fault("worker", self.worker, "module:function")
 
 

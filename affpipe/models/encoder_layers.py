@@ -46,7 +46,7 @@ def load(context: Context) -> Backbone | None:
     layers = _module(context)
     encoder, random = layers.load(context.of(context.settings.reads), trained)
     trunk, top = layers.split(encoder, trained)
-    if top is not None and context.settings.closing_norm == "frozen":
+    if top is not None and getattr(context.settings, "closing_norm", "trained") == "frozen":
         top.layer_norm.requires_grad_(False)
     return Backbone(top, None if cached else trunk, encoder.dim, random)
 

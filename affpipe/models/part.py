@@ -54,6 +54,9 @@ class ModelPart:
             return wrong
         if lost := [name for name in SETTINGS[self.reads] if name not in self.settings.model_fields]:
             return f"want the setting {lost[0]}, as it reads {self.reads}, got none of the name"
+        loose = [name for name in ("window", "stride") if get_args(self.settings.model_fields[name].annotation) != (1,)]
+        if self.reads == "windows" and loose:
+            return f"want {loose[0]} declared as Literal[1], as a row that it reads is a window of its own, got other lengths too"
         return "" if callable(self.network) else extensions.path_fault("network", self.network, "module:class")
 
     def build(self, settings: Any, dims: Mapping[str, int], outputs: int) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from affpipe.core.errors import SettingsError
 from affpipe.core.extensions import MEND
-from affpipe.core.stage import Stage
+from affpipe.core.stage import Context, Stage
 from affpipe.plan.stages import STAGES
 
 
@@ -13,6 +13,15 @@ def check(encoders: Iterable[Stage]) -> None:
     for encoder in encoders:
         if encoder.origin and (wrong := _fault(encoder)):
             raise SettingsError(f"{encoder.origin}: {wrong}; {MEND}")
+
+
+def reads(stage: Stage, context: Context) -> tuple[str, ...]:
+    """Stages that a stage reads by its settings. SettingsError where a function of another package names one that is not there."""
+    found = stage.reads(context) if callable(stage.reads) else stage.reads
+    for name in found if stage.origin else ():
+        if name not in STAGES:
+            raise SettingsError(f"{stage.origin}: want reads of {', '.join(STAGES)}, got {name!r}; {MEND}")
+    return found
 
 
 def _fault(encoder: Stage) -> str:

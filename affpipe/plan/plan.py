@@ -28,6 +28,7 @@ from affpipe.models.part import ModelPart
 from affpipe.models.table import MODELS
 from affpipe.models.terms.part import TermPart
 from affpipe.models.terms.table import TERMS
+from affpipe.plan import added
 from affpipe.plan.settings import Settings
 from affpipe.plan.stages import STAGES
 from affpipe.store.item_streams import ItemStreams, Job, Place
@@ -122,7 +123,7 @@ class Plan:
         if stage is None:
             return Context(name, s.models[name], self.reads(name), sections, *where, APPLY, fits=self._fits(name))
         context = Context(name, self._section(name), (), sections, *where, stage.worker, stage.origin)
-        return replace(context, reads=stage.reads(context) if callable(stage.reads) else stage.reads)
+        return replace(context, reads=added.reads(stage, context))
 
     def _section(self, name: str) -> Any:
         """Settings of a stage, feature or model; None for labels, which have none."""

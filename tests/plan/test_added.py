@@ -22,6 +22,7 @@ from affpipe.models.terms.part import TermPart
 from affpipe.models.terms.table import TERMS
 from affpipe.plan import added, config
 from affpipe.plan.plan import Plan
+from affpipe.plan.stages import STAGES
 from affpipe.store.cache import OWN
 
 TABLES = {
@@ -37,7 +38,7 @@ from dataclasses import replace
 from typing import Literal
 from pydantic import BaseModel
 from affpipe.core.section import Section
-from affpipe.core.stage import Network
+from affpipe.core.stage import Network, Stage
 from affpipe.encoders.mesh.spec import MESH
 def part(name="loud", base=Section, word=None, settings=None, **more):
     fields = {"encoder": word or Literal[name]}
@@ -82,7 +83,9 @@ FAULTS = {
         "part(axis='seconds')": "want axis one of frames, windows, samples, steps, got 'seconds'",
         "part(modality='smell')": "want modality one of face, behaviour, audio, text, mouth, got 'smell'",
         "part(rows='many')": "want rows one of vectors, windows, got 'many'",
-        "part(rows='windows')": "want steps, as its rows are windows, got none",
+        "part(rows='windows')": "want steps and the axis windows, as its rows are windows, got none and frames",
+        "part(rows='windows', steps=len)": "want steps and the axis windows, as its rows are windows, got steps and frames",
+        "replace(part(), width=Stage.width)": "want width, as it has no network, got none",
         "part(reads='audio')": "want reads as a tuple of names, got 'audio'",
         "part(reads=['audio'])": "want reads as a tuple of names, got ['audio']",
         "part(opens='frames')": "want opens as a tuple of names, got 'frames'",
@@ -105,6 +108,8 @@ FAULTS = {
         "part(fields=('dataset',))": "want the setting reads, as it reads rows, got none of the name",
         "part(fields=('reads',))": "want the setting dataset, as it reads rows, got none of the name",
         "part(reads='windows')": "want the setting chunks, as it reads windows, got none of the name",
+        "part(reads='windows', fields=('reads', 'chunks'))": "want window declared as Literal[1], as a row that it reads is a "
+        "window of its own, got other lengths too",
         "part(network='flat')": "want network as 'module:class', got 'flat'",
     },
     extensions.TERMS: {
@@ -195,6 +200,15 @@ def test_an_encoder_stands_among_the_stages_that_there_are(more, said):
     added.check(
         [replace(ENCODERS["wavlm"], name="loud", origin=theirs), replace(ENCODERS["mesh"], reads=lambda context: (), origin=theirs)]
     )
+
+
+def test_what_a_function_says_that_an_encoder_reads_is_a_stage_too():
+    theirs = Origin(extensions.ENCODERS, "loud", "mylab:LOUD", "mylab", "0.1")
+    encoder = replace(ENCODERS["mesh"], reads=lambda context: (context,), origin=theirs)
+    assert added.reads(encoder, "audio") == ("audio",)
+    with pytest.raises(SettingsError) as error:
+        added.reads(encoder, "mood")
+    assert str(error.value) == f"{theirs}: want reads of {', '.join(STAGES)}, got 'mood'; mend or remove that package"
 
 
 @pytest.mark.parametrize("name", OWN)

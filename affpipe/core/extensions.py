@@ -4,6 +4,7 @@ What a declaration must be is asked as it is loaded, and told in one line that n
 """
 
 import re
+import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -114,10 +115,8 @@ def path_fault(what: str, path: Any, form: str = "module:name") -> str:
     """What is wrong with a string that names code, as far as it can be told without importing it; "" where nothing is."""
     if not (isinstance(path, str) and re.fullmatch(r"[\w.]+:\w+" if ":" in form else r"[\w.]+", path)):
         return f"want {what} as {form!r}, got {path!r}"
-    try:
-        found = find_spec(re.split("[.:]", path)[0]) is not None
-    except (ImportError, ValueError):  # of a module that was made by hand
-        found = False
+    top = re.split("[.:]", path)[0]
+    found = top in sys.modules or (top and find_spec(top))
     return "" if found else f"want {what} in a package that is installed, got {path!r}"
 
 

@@ -48,7 +48,7 @@ class ModelPart:
 
     def fault(self) -> str:
         """What is wrong with the declaration, as far as it stands alone; "" where nothing is."""
-        if self.reads not in SETTINGS:
+        if self.reads not in get_args(Reads):
             return f"want reads one of {', '.join(get_args(Reads))}, got {self.reads!r}"
         if wrong := extensions.base_fault(self.settings, Fusion if self.reads == "members" else SequenceModel):
             return wrong

@@ -99,9 +99,12 @@ FAULTS = {
         "part(network=Network(3))": "want the settings weights, batch_size, as it has a network, got none of the name weights",
         "part(worker='mylab.worker')": "want worker as 'module:function', got 'mylab.worker'",
         "part(worker='no_such_package.worker:loud')": "want worker in a package that is installed, got 'no_such_package.worker:loud'",
+        "part(worker='.worker:loud')": "want worker in a package that is installed, got '.worker:loud'",
+        "part(worker=len)": "want worker as 'module:function', got <built-in function len>",
         "part(within='no such')": "want within as 'module', got 'no such'",
     },
     extensions.MODELS: {
+        "part(reads=['rows'])": "want reads one of rows, windows, members, got ['rows']",
         "part(reads='rowz')": "want reads one of rows, windows, members, got 'rowz'",
         "part(base=Section)": "want settings that are a subclass of SequenceModel, got Flat",
         "part(reads='members')": "want settings that are a subclass of Fusion, got Flat",

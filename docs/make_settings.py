@@ -217,8 +217,8 @@ def _type(field: FieldInfo) -> tuple[str, str]:
 
 
 def _holds_sections(kind: Any) -> bool:
-    """Whether a tuple is of sections: of one, or of any of several."""
-    return any(isinstance(part, type) and issubclass(part, Section) for own in get_args(kind) for part in (own, *get_args(own)))
+    """Whether a tuple is of sections: of one, or of any of several, whatever parts other packages add."""
+    return any((isinstance(part, type) and issubclass(part, Section)) or _holds_sections(part) for part in get_args(kind))
 
 
 def _bounds(metadata: list[Any]) -> str:

@@ -91,8 +91,7 @@ def estimate(
     print_table(f"{plan.settings.name}: {len(long.videos)} videos, {long.hours:.2f} hours", head, rows)
     for fault in long.faults:
         say(fault)
-    unknown = [p.name for p in parts if estimates.UNKNOWN in (p.time_basis, p.disk_basis)]
-    if unknown:
+    if unknown := [f"{p.name}{what}" for p in parts if (what := _unknown(p.time_basis, p.disk_basis))]:
         say(f"new to the tables, so not known and not in the sums: {', '.join(unknown)}")
     for name in plan.unread:
         say(f"features.{name}: no model reads it, so it is not made")
@@ -113,6 +112,14 @@ def _held(gpu: float | None, disk: float, left: float) -> tuple[str, str, str]:
     from affpipe.core.progress import size
 
     return f"{gpu / 1e9:.1f} GB" if gpu else "", size(disk), size(left) if left else ""
+
+
+def _unknown(*bases: str) -> str:
+    """What of a part is not known, as its name is followed by: " (time and disk)", or one of them; "" where both are."""
+    from affpipe.jobs.estimate import UNKNOWN
+
+    what = [word for word, basis in zip(("time", "disk"), bases, strict=True) if basis == UNKNOWN]
+    return f" ({' and '.join(what)})" if what else ""
 
 
 def _basis(part) -> str:

@@ -6,16 +6,20 @@ streams are.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from affpipe.core import extensions
+from affpipe.core.extensions import Origin
 from affpipe.core.item import Item
 from affpipe.core.section import Section
 
 RETRY = 1.5  # a job that is tried again gets this many times the memory and time of the try before
 Level = Literal["video", "stream", "label"]
 Axis = Literal["frames", "windows", "samples", "steps"]
+Rows = Literal["vectors", "windows"]
+MODALITIES = ("face", "behaviour", "audio", "text", "mouth")
 
 
 class UndeclaredError(Exception):
@@ -66,7 +70,7 @@ class Context:
         sections: name of a stage -> its section, of those that it declares.
         tasks: of the run.
         device: "cpu" or "cuda". weights: folder of the weights. cache: folder of the store.
-        worker: module and function that make its streams. fits: of a model that is applied.
+        worker: module and function that make its streams, origin: of the part, where it is not our own. fits: of a model that is applied.
     """
 
     name: str
@@ -78,6 +82,7 @@ class Context:
     weights: Path
     cache: Path
     worker: str = ""
+    origin: Origin | None = None
     fits: "Fits | None" = None
 
     def see(self, stage: str) -> Any:
@@ -88,7 +93,7 @@ class Context:
 
     def of(self, stage: str) -> "Context":
         """The context of a stage that runs within this one."""
-        return replace(self, name=stage, settings=self.see(stage), reads=(), worker="", fits=None)
+        return replace(self, name=stage, settings=self.see(stage), reads=(), worker="", origin=None, fits=None)
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,10 @@ class Cost:
     seconds: Callable[[Any], float] = lambda settings: 0.0
 
 
+def _width(settings: Any, network: Network | None) -> int:
+    return network.width if network else 0
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage, or one encoder.
@@ -134,7 +143,9 @@ class Stage:
         reads: stages whose streams it opens; their keys are in its key.
         worker: module and function that make its streams, "affpipe.faces.workers:subject".
         revision: goes up by hand when its code changes values; streams of another revision are then made anew.
-        axis: what a row stands for: a frame, a window of its grid, a sample or a step of sound.
+        axis: what a row stands for, by which the estimate counts rows; their times are what the worker writes. "frames": a frame of the
+            video. "windows": `length_s` seconds, every `hop_s`, by its settings. "steps": `step_s` seconds. "samples": one of the sound.
+        step_s: from row to row of "steps", seconds; a function where settings decide.
         cost: what a row takes; None: not known before it is measured.
         row_bytes: bytes a row of each dataset but times, for a checkpoint of that size; None: not known before it is measured.
         opens: stages that it opens too; each is behind what it reads, so its key is in the key already.
@@ -144,8 +155,9 @@ class Stage:
         settings: its section, of an encoder. modality: face, behaviour, audio, text or mouth.
         offers: datasets that a model may read. rows: what such a row is: one vector, or a window of several.
         sample_rate_hz: the one rate that it hears; None: any.
-        width: of the vectors of `values`. steps: vectors of a whole window.
+        width: of the vectors of `values`; by default that of the network. steps: vectors of a whole window.
         within: module with the encoder's layers (`split`, `Top`, `load`), where a model may train the top ones or run the frozen ones.
+        origin: entry point and package of an encoder that is not our own; set as it is loaded, and its package is in the key.
     """
 
     name: str
@@ -154,6 +166,7 @@ class Stage:
     worker: str
     revision: int
     axis: Axis = "frames"
+    step_s: float | Callable[[Context], float] | None = None
     cost: Cost | Callable[[Context], Cost] | None = None
     row_bytes: Callable[[Context, Network | None], tuple[int, ...]] | None = None
     opens: tuple[str, ...] = ()
@@ -164,8 +177,39 @@ class Stage:
     settings: type[Section] | None = None
     modality: str = ""
     offers: tuple[str, ...] = ("values",)
-    rows: Literal["vectors", "windows"] = "vectors"
+    rows: Rows = "vectors"
     sample_rate_hz: int | None = None
-    width: Callable[[Any, Network | None], int] = field(default=lambda settings, network: network.width if network else 0)
+    width: Callable[[Any, Network | None], int] = _width
     steps: Callable[[Context], int] | None = None
     within: str = ""
+    origin: Origin | None = None
+
+    def fault(self) -> str:
+        """What is wrong with the declaration of an encoder, as far as it stands alone; "" where nothing is."""
+        for name, known in (("level", get_args(Level)), ("axis", get_args(Axis)), ("modality", MODALITIES), ("rows", get_args(Rows))):
+            value = getattr(self, name)
+            if value not in known and not (name == "level" and callable(value)) and not (name == "modality" and value == ""):
+                return f"want {name} one of {', '.join(known)}, got {value!r}"
+        for name in ("reads", "opens", "sees", "offers"):
+            value = getattr(self, name)
+            if not (_names(value) or (name == "reads" and callable(value))):
+                return f"want {name} as a tuple of names, got {value!r}"
+        if self.within and (wrong := extensions.path_fault("within", self.within, "module")):
+            return wrong
+        if (self.axis == "steps") != (self.step_s is not None):
+            return f"want step_s beside the axis steps and no other, got {self.step_s!r} with {self.axis}"
+        if not (self.step_s is None or callable(self.step_s) or (isinstance(self.step_s, int | float) and self.step_s > 0)):
+            return f"want step_s as seconds beyond 0, or a function that gives them, got {self.step_s!r}"
+        needed = {"length_s": "windows", "hop_s": "windows"} if self.axis == "windows" else {}
+        needed |= dict.fromkeys(("weights", "batch_size"), "a network") if self.network is not None else {}
+        if lost := [name for name in needed if name not in self.settings.model_fields]:
+            return f"want the settings {', '.join(needed)}, as it has {needed[lost[0]]}, got none of the name {lost[0]}"
+        if self.rows == "windows" and (self.steps is None or self.axis != "windows"):
+            return f"want steps and the axis windows, as its rows are windows, got {'steps' if self.steps else 'none'} and {self.axis}"
+        if self.width is _width and self.network is None and self.cost is not None:
+            return "want width, as it has no network, got none"
+        return extensions.path_fault("worker", self.worker, "module:function")
+
+
+def _names(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(name, str) for name in value)

@@ -82,7 +82,7 @@ def is_new(plan: Plan, name: str) -> bool:
     if stage is None:
         model = plan.settings.models[name]
         return MODELS[model.kind].row_s is None or (not model.members and is_new(plan, model.reads))
-    return stage.cost is None or (stage.row_bytes is None and stage.axis != "samples")
+    return stage.cost is None or (stage.row_bytes is None and name != "audio")
 
 
 def _new_stage(plan: Plan, name: str, records: Iterable[JobRecord]) -> Part:

@@ -40,9 +40,9 @@ def fit(plan: Plan, name: str, entries: Entries, fold: int | None = None, progre
     outside = examples(plan, name, entries, "validation")
     validation = examples(plan, name, entries, "train", lambda item: plan.fold(name, item) == fold) if held_out else outside
     whole = fold is not None and plan.fused(name)
-    made_of = {"spec": plan.spec(name), "inputs": plan.inputs(name), "seed": plan.seed(name)}
+    made_of = {"spec": plan.spec(name), "code": plan.code(name), "inputs": plan.inputs(name), "seed": plan.seed(name)}
     streams = {"train": train, "validation": validation, "outside": outside}
-    return models.fit(models.FitRequest(context, fold, **made_of, **streams, whole=whole), progress)
+    return models.fit(models.FitRequest(context, fold, **made_of, packages=plan.packages(name), **streams, whole=whole), progress)
 
 
 def examples(

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from affpipe.core.errors import InputError, StoreError
 from affpipe.encoders.table import ENCODERS
@@ -110,17 +111,20 @@ def _streams(folder: Folder, whom: Person) -> Iterator[tuple[Path, str]]:
 
 
 def _levels(stage: str, path: Path) -> tuple[str, ...]:
-    """What the id of a file is of: a video or a stream. Faces may be of either, and a file that does not read does not say."""
-    if stage == "faces":
+    """What the id of a file is of: a video or a stream. Faces may be of either, and a file that does not read does not say.
+
+    A folder that is no stage's is a model's, or that of an encoder, which may be of a package that is not installed any more.
+    """
+    level: Any = getattr(STAGES.get(stage), "level", None)
+    if level is None or stage == "faces":
         try:
-            return ("stream",) if attributes(path)["spec"].get("source") == "images" else ("video",)
+            spec = attributes(path)["spec"]
+            if stage == "faces":
+                return ("stream",) if spec.get("source") == "images" else ("video",)
+            level = getattr(ENCODERS.get(stage), "level", None) if isinstance(spec.get("encoder"), str) else "stream"
         except (StoreError, KeyError, AttributeError):
             return ("video", "stream")
-    part = STAGES.get(stage) or ENCODERS.get(stage)
-    level = part.level if part else "stream"
-    if callable(level):  # by settings that a file does not say
-        return ("video", "stream")
-    return ("video",) if level == "video" else ("stream",)
+    return {"video": ("video",), "stream": ("stream",), "label": ("stream",)}.get(level, ("video", "stream"))
 
 
 def _indexes(folder: Folder, whom: Person) -> Iterator[tuple[Path, str]]:

@@ -14,7 +14,6 @@ from affpipe.core.stage import Cost, Network
 from affpipe.core.tasks.task import width
 from affpipe.faces.stages import LANDMARK_BYTES
 from affpipe.jobs.durations import Length
-from affpipe.media.stages import VAD_STEP
 from affpipe.models.table import MODELS, takes
 from affpipe.plan.plan import Plan
 from affpipe.store.streams import CHUNK_BLOB, CHUNK_BYTES, CHUNK_ROWS
@@ -48,11 +47,13 @@ def rows(plan: Plan, name: str, length: Length) -> int:
         if model.members:
             return length.frames
         return rows(plan, model.reads, length) * getattr(model, "chunks", 1)
-    match plan.stage(name).axis:
+    stage = plan.stage(name)
+    match stage.axis:
         case "samples":
             return round(length.seconds * rate)
         case "steps":
-            return math.ceil(length.seconds * rate / VAD_STEP)
+            step_s = stage.step_s(plan.context(name)) if callable(stage.step_s) else stage.step_s
+            return math.ceil(length.seconds / step_s - 1e-9)
         case "windows":
             grid = plan.context(name).settings
             return 1 + max(0, math.ceil((length.seconds - grid.length_s) / grid.hop_s - 1e-9))

@@ -31,6 +31,7 @@ VAD = Stage(
     worker="affpipe.media.workers:vad",
     revision=1,
     axis="steps",
+    step_s=lambda context: VAD_STEP / context.see("audio").sample_rate_hz,
     cost=Cost(2.7e-5),  # a step of 32 ms: a minute of sound in a twentieth of a second
     row_bytes=lambda context, network: (4,),
 )

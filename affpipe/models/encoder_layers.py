@@ -5,7 +5,6 @@ Source: "Team RAS in 10th ABAW Competition", sec. 3.3: the top four layers of Wa
 
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from affpipe.core.errors import StoreError
+from affpipe.core.extensions import code
 from affpipe.core.stage import Context
 from affpipe.encoders.table import ENCODERS
 from affpipe.system.weights.reading import first_line
@@ -46,7 +46,7 @@ def load(context: Context) -> Backbone | None:
     layers = _module(context)
     encoder, random = layers.load(context.of(context.settings.reads), trained)
     trunk, top = layers.split(encoder, trained)
-    if top is not None and context.settings.closing_norm == "frozen":
+    if top is not None and getattr(context.settings, "closing_norm", "trained") == "frozen":
         top.layer_norm.requires_grad_(False)
     return Backbone(top, None if cached else trunk, encoder.dim, random)
 
@@ -92,4 +92,5 @@ def _wants(context: Context) -> tuple[int, bool]:
 
 def _module(context: Context) -> ModuleType:
     """The layers of the encoder of a model's feature; it takes seconds to import, and most models need none of it."""
-    return import_module(ENCODERS[context.see(context.settings.reads).encoder].within)
+    encoder = ENCODERS[context.see(context.settings.reads).encoder]
+    return code(encoder.within, encoder.origin)

@@ -193,7 +193,8 @@ class FitRequest:
 
     Attributes:
         context: of the model; its fits say where this one goes. fold: the training streams that it leaves out, None for none.
-        seed: of its random numbers. spec, inputs: for its record, what its key was made of.
+        seed: of its random numbers. spec, code, inputs: for its record, what its key was made of.
+        packages: whose code has a part in it beside this one, with their versions; for its record.
         train, validation: streams to fit on and to choose the epoch by. outside: of partition validation, by which folds are compared.
         whole: whether its embedding is brought into the space of the fit on all training streams, which must be there.
     """
@@ -202,7 +203,9 @@ class FitRequest:
     fold: int | None
     seed: int
     spec: Mapping[str, Any]
+    code: list[Any]
     inputs: Mapping[str, str]
+    packages: Mapping[str, str]
     train: list[Labelled]
     validation: list[Labelled]
     outside: list[Labelled]
@@ -260,7 +263,9 @@ def fit(request: FitRequest, progress: Progress | None = None) -> dict[str, Any]
         "key": context.fits.key,
         "fold": fold,
         "spec": request.spec,
+        "code": request.code,
         "inputs": request.inputs,
+        "packages": dict(request.packages),
         "random": sorted({r for s, *_ in train for r in s.random} | set(backbone.random if backbone else ())),
         "backbone": backbone.record if backbone else None,
         "parameters": sum(p.numel() for p in predictor.parameters()),

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from affpipe.core.section import Section
+from affpipe.core import extensions
+from affpipe.core.extensions import Origin
 from affpipe.core.stage import LIGHT, Need
+from affpipe.models.settings import Fusion, SequenceModel
+
+Reads = Literal["rows", "windows", "members"]
+SETTINGS = {"rows": ("reads", "dataset"), "windows": ("reads", "chunks"), "members": ("reads", "inputs")}  # that are asked for
 
 FIT = Need(1, 16000, 720)
 LARGE_FIT = Need(1, 32000, 720)  # 50,000 audio windows of 199 x 1024 are 20 GB, 3 million frames of three models of width 256 are 9 GB
@@ -26,24 +30,39 @@ class ModelPart:
         row_s: seconds that it takes to apply it to a row, beside its matrices; None: not known before it is measured.
         kept: numbers that backpropagation keeps of a window of so many rows.
         needs, fit_needs: of a job that applies or fits it.
+        origin: entry point and package of a kind that is not our own; set as it is loaded, and its package is in the key.
     """
 
     name: str
-    settings: type[Section]
+    settings: type[SequenceModel]
     revision: int
     network: str | Callable[[Any], str]
     arguments: Callable[[Any, Mapping[str, int]], dict[str, Any]]
-    reads: Literal["rows", "windows", "members"] = "rows"
+    reads: Reads = "rows"
     gates: Callable[[Any], int] = lambda settings: 0
     row_s: float | None = None
     kept: Callable[[Any, int], float] = lambda settings, long: 12.0 * long * settings.hidden
     needs: Need = LIGHT
     fit_needs: Need = FIT
+    origin: Origin | None = None
+
+    def fault(self) -> str:
+        """What is wrong with the declaration, as far as it stands alone; "" where nothing is."""
+        if self.reads not in get_args(Reads):
+            return f"want reads one of {', '.join(get_args(Reads))}, got {self.reads!r}"
+        if wrong := extensions.base_fault(self.settings, Fusion if self.reads == "members" else SequenceModel):
+            return wrong
+        if lost := [name for name in SETTINGS[self.reads] if name not in self.settings.model_fields]:
+            return f"want the setting {lost[0]}, as it reads {self.reads}, got none of the name"
+        loose = [name for name in ("window", "stride") if get_args(self.settings.model_fields[name].annotation) != (1,)]
+        if self.reads == "windows" and loose:
+            return f"want {loose[0]} declared as Literal[1], as a row that it reads is a window of its own, got other lengths too"
+        return "" if callable(self.network) else extensions.path_fault("network", self.network, "module:class")
 
     def build(self, settings: Any, dims: Mapping[str, int], outputs: int) -> Any:
         """The network (nn.Module) of `settings` for inputs of width `dims`, with so many outputs a row."""
-        module, kind = (self.network if isinstance(self.network, str) else self.network(settings)).split(":")
-        return getattr(import_module(module), kind)(**self.arguments(settings, dims), outputs=outputs)
+        network = extensions.code(self.network if isinstance(self.network, str) else self.network(settings), self.origin)
+        return network(**self.arguments(settings, dims), outputs=outputs)
 
 
 def attention_numbers(settings: Any, long: int) -> float:

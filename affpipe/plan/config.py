@@ -7,7 +7,7 @@ null is as if it had never been set, so a recipe can take out what the files bel
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -15,6 +15,7 @@ from affpipe.core.errors import SettingsError
 from affpipe.core.section import Section
 from affpipe.encoders.table import ENCODERS
 from affpipe.models.table import MODELS
+from affpipe.models.terms.table import TERMS
 from affpipe.plan.literals import kinds, misread
 from affpipe.plan.settings import Settings
 from affpipe.plan.yaml_file import read_yaml
@@ -40,7 +41,7 @@ def without_null(data: Mapping[str, Any], section: Any = Settings) -> dict[str, 
         field = getattr(section, "model_fields", {}).get(key)
         if value is None and field is not None and (not _off(field) or field.default is None):
             continue
-        out[key] = _inside(field.annotation, value) if field is not None and isinstance(value, Mapping) else value
+        out[key] = _inside(field.annotation, value) if field is not None else value
     return out
 
 
@@ -49,8 +50,12 @@ def _off(field: Any) -> bool:
     return type(None) in get_args(field.annotation)
 
 
-def _inside(annotation: Any, value: Mapping[str, Any]) -> dict[str, Any]:
-    """`without_null` for what a field holds: a section, or sections by name, of which those that are null are taken out."""
+def _inside(annotation: Any, value: Any) -> Any:
+    """`without_null` for what a field holds: a section, a list of them, or sections by name, of which those that are null are taken out."""
+    if _is_list(annotation, value):
+        return [without_null(own, _named(annotation, own)) if isinstance(own, Mapping) else own for own in value]
+    if not isinstance(value, Mapping):
+        return value
     if get_origin(annotation) is not dict:
         return without_null(value, _section(annotation))
     out = {}
@@ -62,10 +67,16 @@ def _inside(annotation: Any, value: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def _is_list(annotation: Any, value: Any) -> bool:
+    return get_origin(annotation) is tuple and isinstance(value, list | tuple)
+
+
 def _named(annotation: Any, own: Mapping[str, Any]) -> Any:
-    """The section of what stands under a name of the user's choice."""
-    tag = next(((place, own[key]) for place, key in _TAGS.items() if isinstance(own.get(key), str)), None)
-    return _TAGGED.get(tag) if tag else _section(annotation)
+    """The section of what stands under a name of the user's choice, or in a list: of several, the one whose tag it has."""
+    kind = get_args(annotation)[0 if get_origin(annotation) is tuple else 1]
+    sections, *about = get_args(kind) if get_origin(kind) is Annotated else (kind,)
+    tag = next((found.discriminator for found in about if getattr(found, "discriminator", None)), None)
+    return next((section for section in get_args(sections) if section.model_fields[tag].default == own.get(tag)), None) if tag else kind
 
 
 def layered(paths: Iterable[Path]) -> dict[str, Any]:
@@ -123,6 +134,10 @@ def _misread(data: Mapping[str, Any], section: Any = Settings, path: str = "") -
             for name, own in value.items():
                 if isinstance(own, Mapping):
                     yield from _misread(own, _named(field.annotation, own), f"{here}.{name}.")
+        elif _is_list(field.annotation, value) and any(isinstance(own, Mapping) for own in value):
+            for number, own in enumerate(value):
+                if isinstance(own, Mapping):
+                    yield from _misread(own, _named(field.annotation, own), f"{here}.{number}.")
         elif isinstance(value, Mapping):
             yield from _misread(value, _section(field.annotation), f"{here}.")
         elif why := misread(value, kinds(field.annotation)):
@@ -131,10 +146,7 @@ def _misread(data: Mapping[str, Any], section: Any = Settings, path: str = "") -
 
 def _explain(fault: Mapping[str, Any]) -> tuple[str, str]:
     """Path of a fault, and its line."""
-    loc = [
-        str(p) for i, p in enumerate(fault["loc"]) if not (i == 2 and (fault["loc"][0], p) in _TAGGED) and p != "[key]"
-    ]  # the tag of a union is no key
-    path = ".".join(loc)
+    path = ".".join(str(p) for i, p in enumerate(fault["loc"]) if not _tag(fault["loc"], i) and p != "[key]")  # a tag is no key
     given = repr(fault["input"])
     return path, _line(fault, path, given if len(given) <= 80 else f"{given[:77]}...")
 
@@ -151,7 +163,10 @@ def _line(fault: Mapping[str, Any], path: str, given: str) -> str:
         case "union_tag_invalid" | "union_tag_not_found":
             key = fault["ctx"]["discriminator"].strip("'")
             known = ", ".join(tag for place, tag in _TAGGED if _TAGS[place] == key)
-            return f"{path}.{key}: want one of {known}, got {fault['input'].get(key)!r}"
+            remedy = "correct it, or install the package that adds it" if key in fault["input"] else "name one of them"
+            return f"{path}.{key}: want one of {known}, got {fault['input'].get(key)!r}; {remedy}"
+        case "literal_error" if fault["loc"][-1] == "term":  # there is one kind alone, so nothing is told apart
+            return f"{path}: want one of {', '.join(TERMS)}, got {given}; correct it, or install the package that adds it"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"{path}: want settings as `key: value`, got {given}"
         case _:
@@ -172,9 +187,9 @@ def _wanted(message: str) -> str:
 
 def _allowed(loc: tuple[Any, ...]) -> str:
     section: Any = Settings
-    for part in loc[:-1]:
+    for i, part in enumerate(loc[:-1]):
         field = getattr(section, "model_fields", {}).get(part)
-        section = _section(field.annotation) if field else _TAGGED.get((loc[0], part), section)
+        section = _section(field.annotation) if field else _tag(loc, i) or section
     return f"allowed: {', '.join(section.model_fields)}" if hasattr(section, "model_fields") else "see docs/settings.md"
 
 
@@ -183,9 +198,16 @@ def _section(annotation: Any) -> Any:
     return next((a for a in get_args(annotation) if hasattr(a, "model_fields")), annotation)
 
 
-_TAGS = {"features": "encoder", "models": "kind"}  # place -> the setting that says which section stands there
+def _tag(loc: tuple[Any, ...], i: int) -> type[Section] | None:
+    """The section of which the i-th part of a place is the tag, as pydantic has it behind the name, or the number, of a section."""
+    return _TAGGED.get((loc[i - 2], loc[i])) if i == 2 or (i > 2 and isinstance(loc[i - 1], int)) else None
+
+
+_TAGS = {"features": "encoder", "models": "kind", "terms": "term"}  # place -> the setting that says which section stands there
 _TAGGED: dict[tuple[str, str], type[Section]] = {  # place, and the value of that setting -> the section
-    (place, name): part.settings for place, parts in (("features", ENCODERS), ("models", MODELS)) for name, part in parts.items()
+    (place, name): part.settings
+    for place, parts in (("features", ENCODERS), ("models", MODELS), ("terms", TERMS))
+    for name, part in parts.items()
 }
 
 

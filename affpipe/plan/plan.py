@@ -1,8 +1,9 @@
 """Names for everything: keys from settings, members from the manifest. Imported by the Snakefile; no heavy imports.
 
 Two kinds of job: *apply* (media or streams -> streams, one job a stage and shard, the network loaded once) and *fit* (streams and labels
--> a model). A stage's key hashes its spec, its revision and the keys that it reads; a model's key also hashes the labels and streams it is
-fitted on. Shards are made within two groups, `fit` (train and validation) and `rest`, so a video to predict never touches training.
+-> a model). A stage's key hashes its spec, its code (a revision, and the package of a part that is not our own) and the keys that it
+reads; a model's key also hashes the labels and streams it is fitted on. Shards are made within two groups, `fit` (train and validation)
+and `rest`, so a video to predict never touches training.
 """
 
 import hashlib
@@ -23,7 +24,11 @@ from affpipe.data.overlaps import OFFICIAL, Member, Overlap
 from affpipe.encoders.table import ENCODERS
 from affpipe.faces import images
 from affpipe.media.identity import fingerprint
+from affpipe.models.part import ModelPart
 from affpipe.models.table import MODELS
+from affpipe.models.terms.part import TermPart
+from affpipe.models.terms.table import TERMS
+from affpipe.plan import added
 from affpipe.plan.settings import Settings
 from affpipe.plan.stages import STAGES
 from affpipe.store.item_streams import ItemStreams, Job, Place
@@ -116,9 +121,9 @@ class Plan:
         sections = {seen: self._section(seen) for seen in sees}
         where = tuple(s.tasks), s.device, Path(s.weights), self.cache
         if stage is None:
-            return Context(name, s.models[name], self.reads(name), sections, *where, APPLY, self._fits(name))
-        context = Context(name, self._section(name), (), sections, *where, stage.worker)
-        return replace(context, reads=stage.reads(context) if callable(stage.reads) else stage.reads)
+            return Context(name, s.models[name], self.reads(name), sections, *where, APPLY, fits=self._fits(name))
+        context = Context(name, self._section(name), (), sections, *where, stage.worker, stage.origin)
+        return replace(context, reads=added.reads(stage, context))
 
     def _section(self, name: str) -> Any:
         """Settings of a stage, feature or model; None for labels, which have none."""
@@ -167,7 +172,7 @@ class Plan:
         if self.folds(name):
             out["cross_validation" if self.settings.cross_validation else "cross_fit"] = self.folds(name)
         if model.within:  # it runs the encoder itself
-            out["encoder"] = [self.settings.features[model.within].spec(), self.revision(model.within)]
+            out["encoder"] = [self.settings.features[model.within].spec(), *self.code(model.within)]
         return model.spec() | out
 
     def kind(self, name: str) -> str:
@@ -176,8 +181,25 @@ class Plan:
 
     def revision(self, name: str) -> int:
         """The integer bumped by hand when code changes values."""
-        stage = self.stage(name)
-        return stage.revision if stage else MODELS[self.settings.models[name].kind].revision
+        return self._parts(name)[0].revision
+
+    def _parts(self, name: str) -> list[Stage | ModelPart | TermPart]:
+        """Declarations of the code behind a stage, feature or model: its own, then those of the terms of its loss."""
+        if name not in self.settings.models:
+            return [self.stage(name)]
+        model = self.settings.models[name]
+        return [MODELS[model.kind], *(TERMS[term.term] for term in model.training.terms)]
+
+    def code(self, name: str) -> list[Any]:
+        """What a key hashes of code: revision and, of a part that is not our own, package; of a model also those of its terms, in order."""
+        own, *terms = ([part.revision, *([part.origin.package] if part.origin else [])] for part in self._parts(name))
+        return [*own, *([terms] if terms else [])]
+
+    def packages(self, name: str) -> dict[str, str]:
+        """Packages beside this one whose code has a part in what a stage, feature or model makes, with their versions."""
+        within = self.settings.models[name].within if name in self.settings.models else ""
+        parts = [*self._parts(name), *(self._parts(within) if within else [])]
+        return {part.origin.package: part.origin.version for part in parts if part.origin}
 
     @cache  # noqa: B019 - a plan lives as long as its process
     def key(self, name: str) -> str:
@@ -185,9 +207,9 @@ class Plan:
         if name in self.model_keys:
             return self.model_keys[name]
         if name not in self.settings.models:
-            return digest([self.kind(name), self.spec(name), self.revision(name), self.inputs(name)])
+            return digest([self.kind(name), self.spec(name), *self.code(name), self.inputs(name)])
         copies = _copies(self._training, self._sources(self._training)) if self.folds(name) else {}  # they share a fold
-        return digest(["", self.spec(name), self.revision(name), self.inputs(name), self.labels, *([copies] if copies else [])])
+        return digest(["", self.spec(name), *self.code(name), self.inputs(name), self.labels, *([copies] if copies else [])])
 
     def inputs(self, name: str) -> dict[str, str]:
         """Keys of the streams that `name`, or the fit of a model, reads, by kind; where it reads several of one kind, by kind and name."""
@@ -394,6 +416,7 @@ class Plan:
             return self._place(read, item)
 
         facts = {"stage": self.kind(name), "spec": self.spec(name), "revision": self.revision(name), "inputs": self.inputs(name)}
+        facts["packages"] = self.packages(name)
         own = Place(self.stream(name, item), self.key(name), item.identity)
         return Job(self.context(name), item, place, own, facts, lambda: self.identity_now(name, item) == item.identity, stop)
 

@@ -13,7 +13,11 @@ from affpipe.media.settings import Audio, Frames, Vad
 from affpipe.media.stages import VAD_RATE_HZ
 from affpipe.models.settings import SequenceModel
 from affpipe.models.table import MODELS, ModelSettings
+from affpipe.plan import added
 from affpipe.plan.stages import STAGES
+from affpipe.store import cache
+
+added.check(ENCODERS.values())
 
 
 class CrossValidation(Section):
@@ -141,6 +145,8 @@ class Settings(Section):
         for name, model in self.models.items():
             if name in (*STAGES, *self.features):
                 raise ValueError(f"models.{name}: the name is that of a stage or feature; choose another")
+            if name in cache.OWN:
+                raise ValueError(f"models.{name}: the name is that of a folder of the store; choose another")
             known = heads if model.members else list(self.features)
             for read in model.members or (model.reads,):
                 if read not in known:

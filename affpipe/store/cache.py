@@ -14,6 +14,7 @@ from affpipe.store.streams import FIT, KEY, MODEL, REPAIR, attributes, check, fi
 from affpipe.system import disk
 
 log = logging.getLogger("affpipe")
+OWN = ("runs", "settings", "weights")  # folders of a cache without streams: runs that use it, their settings, the weights it began with
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ class Header:
         id: stream id, or video id for a stage that works per video.
         identity: digest of the video's content (and, per stream, of the choice of subject).
         spec, revision, inputs: what the key was made of; inputs maps the stages read to their keys.
+        packages: beside this one, whose code made it, and their versions.
         fps: nominal frame rate of the video.
         random: checkpoints with random weights that had a part in the values.
         columns: names of the columns of 2-D values, where they have names.
@@ -69,11 +70,14 @@ class Header:
     random: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
 
     def attributes(self) -> dict[str, Any]:
         """Plain JSON form, with versions and creation time added."""
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        return {**asdict(self), "fps": str(self.fps), "format": FORMAT, "affpipe": __version__, "versions": _versions(), "created": made}
+        own = {name: value for name, value in asdict(self).items() if name != "packages"}
+        versions = {**_versions(), **self.packages}
+        return {**own, "fps": str(self.fps), "format": FORMAT, "affpipe": __version__, "versions": versions, "created": made}
 
 
 @cache

@@ -410,6 +410,44 @@ def test_what_a_new_stage_took_is_measured_by_its_own_jobs(tmp_path, monkeypatch
     assert (part.time_basis, part.disk_basis) == (estimate.MEASURED, estimate.MEASURED)
 
 
+def test_what_is_measured_of_a_new_model_is_not_called_unknown(tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS, "transformer", replace(MODELS["transformer"], row_s=None))
+    features, models = {"mesh": {"encoder": "mesh"}}, {"face": {"kind": "transformer", "reads": "mesh"}}
+    settings = {"features": features, "models": models, "publish": "face", "cache": str(tmp_path / "cache")}
+    plan = plan_of(config.parse(settings), tmp_path, 4)
+    monkeypatch.setattr("affpipe.jobs.start.plan_of", lambda paths: plan)
+    monkeypatch.setattr(durations, "of", lambda plan, hours: same(plan))
+    line = "new to the tables, so not known and not in the sums: "
+    assert f"{line}fit face (time and disk), face (time and disk)" in " ".join(said_of("estimate").split())
+    record = JobRecord("fit_face", "", plan.key("face"), state="done", unit="epochs", done=3, seconds=42.0)
+    record.write(plan.record_of_fit("face"))
+    assert f"{line}fit face (disk), face (time and disk)" in " ".join(said_of("estimate").split())
+
+
+def said_of(*words: str) -> str:
+    return CliRunner().invoke(main.app, words, catch_exceptions=False).output
+
+
+@pytest.mark.parametrize(
+    ("declared", "count"),
+    [
+        ({"axis": "steps", "step_s": 0.2}, 1500),
+        ({"axis": "steps", "step_s": lambda context: 1 / len(context.name)}, 1200),
+        ({"axis": "samples"}, 4_800_000),
+        ({"axis": "frames"}, 9000),
+    ],
+)
+def test_an_encoder_has_rows_by_the_axis_that_it_declares(tmp_path, monkeypatch, declared, count):
+    monkeypatch.setitem(ENCODERS, "mesh", replace(ENCODERS["mesh"], **declared))
+    features, models = {"mesh": {"encoder": "mesh"}}, {"face": {"kind": "transformer", "reads": "mesh"}}
+    settings = {"features": features, "models": models, "publish": "face", "cache": str(tmp_path / "cache")}
+    plan = plan_of(config.parse(settings), tmp_path, 2)
+    assert sizes.rows(plan, "mesh", Length(9000, 300.0, True, "given")) == count
+    monkeypatch.setitem(ENCODERS, "mesh", replace(ENCODERS["mesh"], row_bytes=None))
+    plan = plan_of(config.parse(settings), tmp_path, 2)
+    assert parts(plan, same(plan))["mesh"].disk_basis == estimate.UNKNOWN
+
+
 def test_a_doctor_asks_the_estimate_and_ends_well(tmp_path, monkeypatch):
     monkeypatch.setitem(ENCODERS, "wavlm", replace(ENCODERS["wavlm"], cost=None))
     plan = plan_of(ras(tmp_path), tmp_path, 2)

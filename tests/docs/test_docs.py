@@ -13,9 +13,9 @@ from typer.main import get_command
 
 from affpipe.cli import main
 from affpipe.core.section import Section
-from affpipe.encoders.table import ENCODERS
+from affpipe.encoders import table as encoders
 from affpipe.faces.settings import Faces, Subject
-from affpipe.models.table import MODELS
+from affpipe.models import table as models
 from affpipe.plan.config import load
 from affpipe.plan.plan import Plan
 from affpipe.plan.stages import STAGES
@@ -112,11 +112,11 @@ def test_the_architecture_page_lists_every_stage():
     for stage in STAGES:
         row = next(line for line in text.splitlines() if line.startswith(f"| `{stage}` |"))
         assert f"| {default.level(stage)} | {', '.join(default.reads(stage)) or 'the video'} |" in row
-    for spec in ENCODERS.values():
+    for spec in encoders.PARTS:
         row = next(line for line in text.splitlines() if line.startswith(f"| `{spec.name}` |"))
         assert f"| {spec.level} | {', '.join(spec.reads)} |" in row
-    for kind in MODELS:
-        assert f"| `{kind}` |" in text
+    for part in models.PARTS:
+        assert f"| `{part.name}` |" in text
 
 
 def test_the_table_of_team_ras_names_files_that_are_there_and_marks_what_departs():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-FEATURE, HEAD, FUSION = "brightness", "light", "both"
+FEATURE, SOUND, HEAD, FUSION = "brightness", "loudness", "light", "both"
 
 
 def quiet(*_: object) -> None:
@@ -30,8 +30,8 @@ def plan(*settings: str) -> dict:
     parts = estimate.of(made, lengths)
     return {
         "names": made.names,
-        "keys": {name: made.key(name) for name in (FEATURE, HEAD, FUSION)},
-        "needs": {name: resources.of_apply(made, name).mem_mb for name in (FEATURE, HEAD, FUSION)}
+        "keys": {name: made.key(name) for name in (FEATURE, SOUND, HEAD, FUSION)},
+        "needs": {name: resources.of_apply(made, name).mem_mb for name in (FEATURE, SOUND, HEAD, FUSION)}
         | {f"fit {name}": resources.of_fit(made, name).mem_mb for name in (HEAD, FUSION)},
         "estimate": {part.name: [part.items, part.time_basis, part.disk] for part in parts},
         "schema": sorted(config.schema()["$defs"]),
@@ -57,10 +57,12 @@ def run(*settings: str) -> dict:
             apply_shard(frozen, Path(index), threads=1, progress=quiet)
     publish_run(frozen, Path(made.published()))
     found = {}
-    for name in (FEATURE, HEAD, FUSION):
+    for name in (FEATURE, SOUND, HEAD, FUSION):
         for item in made.items(name):
+            if not made.stream(name, item).exists():  # of what is not heard there is none
+                continue
             with made.streams(item).open(name) as stream:
-                names = ("values", "prediction") if name != FEATURE else ("values",)
+                names = ("values", "prediction") if name in (HEAD, FUSION) else ("values",)
                 found[f"{name} {item.id}"] = [[n, list(stream.rows(n).shape), bool(np.isfinite(stream.rows(n)).all())] for n in names]
     stands = status.of(made)
     return {"streams": found, "published": stands.published, "status": [[s.name, s.missing, s.failed] for s in stands.stages]}
@@ -100,6 +102,10 @@ def own(settings: str, annotation: str) -> dict:
 
     target, labelled = np.zeros((1, 4, 2), np.float32), np.array([True, True, True, False])[None, :, None]
     prediction = torch.tensor([[[0.0, 0.0], [0.05, 0.0], [1.0, 0.0], [9.0, 9.0]]], requires_grad=True)
+    from affpipe.core.tasks.smoothing import smooth
+    from affpipe.models.training_settings import Smooth
+
+    impulse, frames = np.array([[0.0], [0], [1], [0], [0]]), Smooth(filter="gaussian", valence_frames=3).valence_frames
     weights = {"valence_weight": 0, "arousal_weight": 0, "huber_weight": 2}
     term = training_loss(("va",), Loss(va=weights), target, labelled)
     value = term(prediction, torch.from_numpy(target), torch.from_numpy(labelled))
@@ -111,6 +117,7 @@ def own(settings: str, annotation: str) -> dict:
         "motion": [motion, known],
         "loss": [value.item(), prediction.grad[0, 3].tolist()],
         "specs": [Loss().va.spec() == {k: v for k, v in Loss().va.model_dump().items() if k != "huber_weight"}, Loss(va=weights).va.spec()],
+        "smoothed": smooth(impulse, np.ones(5, bool), filter="gaussian", frames=(frames,))[:, 0].tolist(),
         "labels": [values.tolist(), valid.tolist()],
     }
 

@@ -16,6 +16,7 @@ from affpipe.models import inputs, predictor
 from affpipe.models.fit import Callback, Fit, Windows, _train, precision
 from affpipe.models.predictor import Predictor, model_path
 from affpipe.models.terms.build import training_loss
+from affpipe.models.terms.losses import MultiTaskLoss, VALoss
 from affpipe.models.training_settings import Training
 from affpipe.models.windows import Packed
 from affpipe.plan.config import parse
@@ -100,6 +101,30 @@ def test_null_switches_clipping_off_and_nothing_said_leaves_it_on():
     assert parse(off.model_dump(mode="json")) == off
     assert parse(data | {"models": {"face": model}}).models["face"].training.clip_norm == 1.0
     assert off.models["face"].spec()["training"]["clip_norm"] is None
+
+
+# ---- terms ------------------------------------------------------------------------------------------------------------------------------
+
+
+class Spy(torch.nn.Module):
+    """A term that keeps the shapes that it is given."""
+
+    def forward(self, *parts: torch.Tensor) -> torch.Tensor:
+        self.shapes = [tuple(part.shape[1:]) for part in parts]
+        return parts[0].sum() * 0
+
+
+@pytest.mark.parametrize(("name", "rows", "each"), [("face", 50, 1), ("behaviour", 3, 1), ("voice", 1, 4)])
+def test_a_term_gets_windows_of_rows_with_the_predictions_of_each(tmp_path, name, rows, each):
+    """As docs/extending.md says: (B, L, C, O); of a head of windows of sound a row is a window, and C its chunks."""
+    plan, spy = plan_with(tmp_path, name), Spy()
+    settings, train = plan.settings.models[name], examples(plan, name, entries(plan), "train")
+    packed = Packed([s.sequence for s in train], [(s.target, s.known) for s in train], settings)
+    batch = packed[list(range(len(packed)))]
+    output = Predictor(settings, inputs.widths([s.sequence for s in train]), outputs=2)(batch["inputs"], batch["present"])
+    loss = MultiTaskLoss({"va": VALoss()}, {"va": 1.0}, [(spy, "va", 1.0)])
+    assert torch.isfinite(loss(output.prediction, batch["target"], batch["known"]))
+    assert spy.shapes == [(rows, each, 2), (rows, each, 2), (rows, each)]
 
 
 # ---- rates ------------------------------------------------------------------------------------------------------------------------------

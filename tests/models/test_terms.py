@@ -10,7 +10,7 @@ from affpipe.core.errors import InputError
 from affpipe.models.terms.asymmetric.network import AsymmetricLoss
 from affpipe.models.terms.asymmetric.spec import Asymmetric
 from affpipe.models.terms.build import training_loss
-from affpipe.models.terms.table import TERMS, Term
+from affpipe.models.terms.table import PARTS, Term
 from affpipe.models.training_settings import Loss, Training
 
 SIZES = {"gamma_present": 1.0, "gamma_absent": 4.0, "margin": 0.05}
@@ -38,9 +38,9 @@ def test_the_asymmetric_loss_is_that_of_the_paper():
         AsymmetricLoss(gamma_present=-1, gamma_absent=0, margin=0)
 
 
-@pytest.mark.parametrize("name", TERMS)
-def test_an_entry_without_a_label_changes_nothing_and_none_at_all_gives_zero(name):
-    term = TERMS[name].build(TERMS[name].settings())
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
+def test_an_entry_without_a_label_changes_nothing_and_none_at_all_gives_zero(part):
+    term = part.build(part.settings())
     torch.manual_seed(1)
     logits, target = torch.randn(2, 5, 12, requires_grad=True), torch.randint(0, 2, (2, 5, 12)).float()
     known = torch.rand(2, 5) > 0.4

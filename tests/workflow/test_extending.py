@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import os
 import re
 import shutil
@@ -10,8 +11,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from other_package import entry_points
 
 from affpipe.core import extensions
 from affpipe.core.errors import SettingsError
@@ -24,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+) (\S+)\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 PACKAGE = "affpipe_extra"
-ALSO = "shards: 1\nmodels:\n  face: {training: {epochs: 2}}\n  light: {training: {epochs: 2}}\n  both: {training: {epochs: 2}}\n"
+ALSO = "shards: 1\nmodels:\n" + "".join(f"  {name}: {{training: {{epochs: 2}}}}\n" for name in ("face", "light", "sound", "both"))
 SMALL = (320, 320)
 CLIPS = (
     Clip("one", "train", 1, PAL, SMALL),
@@ -39,21 +42,14 @@ def blocks(language: str) -> dict[str, str]:
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
+    """Files of a package, with what makes each folder one."""
     for name, text in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-        if not (path.parent / "__init__.py").exists():
-            (path.parent / "__init__.py").write_text('"""Of the page."""\n')
-
-
-def entry_points(site: Path, groups: dict[str, dict[str, str]], name: str = PACKAGE) -> None:
-    """As an installer leaves them."""
-    info = site / f"{name}-0.1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1.0\n")
-    lines = [line for group, points in groups.items() for line in (f"[{group}]", *(f"{k} = {v}" for k, v in points.items()))]
-    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+        for parent in (folder / place for place in Path(name).parents):
+            if not (parent / "__init__.py").exists():
+                (parent / "__init__.py").write_text('"""Of the page."""\n')
 
 
 def changed(text: str, diff: str) -> str:
@@ -84,7 +80,7 @@ def site(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     write(folder / PACKAGE, {name: text for name, text in blocks("python").items() if not name.startswith("affpipe/")})
     project = tomllib.loads(blocks("toml")["pyproject.toml"])["project"]
-    entry_points(folder, project["entry-points"])
+    entry_points(folder, project["entry-points"], project["name"])
     return folder
 
 
@@ -120,16 +116,19 @@ SETTINGS = ("config.yaml", "extra.yaml", "also.yaml")
 
 def test_planning_knows_the_parts_of_another_package_and_of_this_one_alike(workspace, site, copy):
     theirs = jobs(workspace, "plan", *SETTINGS, paths=(site, ROOT))
-    assert {"brightness", "light", "both"} <= set(theirs["names"])
-    assert len(set(theirs["keys"].values())) == 3
-    assert theirs["needs"] == {"brightness": 4000, "light": 4000, "both": 4000, "fit light": 16000, "fit both": 16000}
-    assert theirs["estimate"]["brightness"][:2] == [3, "default"]
-    assert theirs["estimate"]["brightness"][2] > 0
+    assert {"brightness", "loudness", "light", "sound", "both"} <= set(theirs["names"])
+    assert len(set(theirs["keys"].values())) == 4
+    needs = dict.fromkeys(("brightness", "loudness", "light", "both"), 4000)
+    assert theirs["needs"] == {**needs, "fit light": 16000, "fit both": 16000}
+    assert [theirs["estimate"][name][:2] for name in ("brightness", "loudness")] == [[3, "default"]] * 2
+    assert theirs["estimate"]["brightness"][2] > theirs["estimate"]["loudness"][2] > 0
     assert theirs["estimate"]["light"][1] == theirs["estimate"]["fit light"][1] == "unknown"
     assert theirs["estimate"]["both"][1] == theirs["estimate"]["fit both"][1] == "default"
     assert {"Brightness", "PointwiseModel", "AverageModel"} <= set(theirs["schema"])
     assert theirs["heavy"] == []
-    assert jobs(workspace, "plan", *SETTINGS, paths=(copy,)) == theirs  # keys too
+    own = jobs(workspace, "plan", *SETTINGS, paths=(copy,))
+    assert not set(own["keys"].items()) & set(theirs["keys"].items())  # whose code it is, is in the key
+    assert own | {"keys": theirs["keys"]} == theirs
 
 
 def test_the_workflow_takes_parts_of_another_package(workspace, site):
@@ -139,9 +138,11 @@ def test_the_workflow_takes_parts_of_another_package(workspace, site):
 
 def test_parts_of_another_package_predict(workspace, site):
     done = jobs(workspace, "run", *SETTINGS, paths=(site, ROOT))
-    assert set(done["streams"]) == {f"{name} {clip.name}" for name in ("brightness", "light", "both") for clip in CLIPS}
+    heard = {f"loudness {clip.name}" for clip in CLIPS if clip.audio}
+    assert set(done["streams"]) == {f"{name} {clip.name}" for name in ("brightness", "light", "both") for clip in CLIPS} | heard
     assert all(finite for streams in done["streams"].values() for _, _, finite in streams)
     assert done["streams"]["brightness two"][0][1] == [25, 16]
+    assert done["streams"]["loudness two"] == [["values", [5, 1], True]]
     assert done["streams"]["both two"] == [["values", [25, 32], True], ["prediction", [25, 2], True]]
     assert done["published"]
     assert all(missing == failed == 0 for _, missing, failed in done["status"])
@@ -170,14 +171,58 @@ def test_a_stage_a_loss_and_an_annotation_format_run_as_printed(tmp_path, copy):
     assert gradient == [0, 0]
     assert found["specs"][0]
     assert found["specs"][1]["huber_weight"] == 2
+    beside = math.exp(-2)  # of a weight at one frame from the middle, where the deviation is half a frame
+    assert found["smoothed"] == pytest.approx(np.array([0, beside, 1, beside, 0]) / (1 + 2 * beside))
     assert found["labels"] == [[[-1, 0.5], [0, 0], [0.3, 1]], [True] * 3]
+
+
+def test_the_package_tests_itself_as_printed(site, tmp_path):
+    (tmp_path / "test_loudness.py").write_text(blocks("py")["tests/test_loudness.py"])
+    done = python(tmp_path, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-W", "error", ".", paths=(site, ROOT))
+    assert "3 passed" in done.stdout
+
+
+def test_the_package_installs_without_a_network_from_the_tree_as_printed(site, tmp_path):
+    source = shutil.copytree(site / PACKAGE, tmp_path / "affpipe-extra" / PACKAGE, ignore=shutil.ignore_patterns("__pycache__")).parent
+    (source / "pyproject.toml").write_text(blocks("toml")["pyproject.toml"])
+    tree = PAGE[PAGE.index("    affpipe-extra/\n") : PAGE.index("```toml pyproject.toml")]
+    printed = [(Path(line.split(",")[0].strip()).parent, line.count(",") + 1) for line in tree.splitlines() if "__init__" in line]
+    assert dict(printed) == {folder: len(list((source / folder).glob("*.py"))) for folder, _ in printed}
+    assert len(printed) == len(list((source / PACKAGE).rglob("__init__.py")))
+    words = re.search(r"-m (pip install .*) \./affpipe-extra$", PAGE, re.MULTILINE)[1].split()
+    python(tmp_path, "-m", *words, "--quiet", "--target", str(tmp_path / "installed"), str(source), paths=())
+    load = "from affpipe.encoders.table import ENCODERS; print(ENCODERS['loudness'].origin, ENCODERS['loudness'].worker)"
+    said = python(tmp_path, "-c", load, paths=(tmp_path / "installed", ROOT)).stdout.strip()
+    who = "affpipe_extra.encoders.loudness.spec:LOUDNESS, of the package affpipe-extra 0.1.0"
+    assert said == f"entry point loudness of affpipe.encoders ({who}) affpipe_extra.encoders.loudness.worker:loudness"
 
 
 def test_the_page_says_what_is_there():
     """Every file that the page changes is there; the two of a part that it counts are those that it prints."""
     assert all((ROOT / "affpipe" / name.removeprefix("affpipe/")).is_file() for name in blocks("diff"))
-    for part in ("encoders/brightness", "models/heads/pointwise", "models/fusions/average"):
+    for part in ("encoders/brightness", "encoders/loudness", "models/heads/pointwise", "models/fusions/average"):
         assert len([name for name in blocks("python") if name.startswith(part)]) == 2
+
+
+PAGES = """
+import importlib.util, sys
+from pathlib import Path
+def module(path):
+    spec = importlib.util.spec_from_file_location("of_the_docs", path)
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+root = Path(sys.argv[1])
+made = module(root / "docs/make_settings.py")
+print(made.page() == made.PAGE.read_text(encoding="utf-8"))
+tests = module(root / "tests/docs/test_docs.py")
+tests.test_every_section_of_settings_has_its_table(made)
+tests.test_the_architecture_page_lists_every_stage()
+"""
+
+
+def test_the_pages_are_the_same_whatever_is_installed(site, tmp_path):
+    assert python(tmp_path, "-c", PAGES, str(ROOT), paths=(site, ROOT)).stdout.splitlines() == ["True"]
 
 
 # ---- faults -----------------------------------------------------------------------------------------------------------------------------
@@ -190,8 +235,9 @@ FAULTS = {
     "wrong type": ("PART = 3\n", "want a Stage, got int"),
     "taken": (OTHER + "PART = MESH\n", "the name mesh is taken"),
     "settings of another name": (OTHER + "PART = replace(MESH, name='net')\n", "want settings whose encoder is 'net', got 'mesh'"),
-    "no settings": (
-        OTHER + "PART = replace(MESH, name='net', settings=None)\n",
+    "no settings": (OTHER + "PART = replace(MESH, name='net', settings=None)\n", "want settings that are a subclass of Section, got None"),
+    "no name in the settings": (
+        OTHER + "PART = replace(MESH, name='net', settings=type('Net', (Section,), {}))\n",
         "want settings whose encoder is 'net', got no such setting",
     ),
 }
@@ -206,7 +252,7 @@ def test_a_fault_of_another_package_is_one_error(case, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SettingsError) as error:
         extensions.joined(extensions.ENCODERS, PARTS, Stage, "encoder")
-    assert str(error.value).startswith(f"entry point theirs of affpipe.encoders ({module}:PART): {said}")
+    assert str(error.value).startswith(f"entry point theirs of affpipe.encoders ({module}:PART, of the package faulty 0.1.0): {said}")
     assert "\n" not in str(error.value)
     assert extensions.others()
 
@@ -215,7 +261,8 @@ def test_it_is_one_line_of_a_command_and_of_the_workflow(workspace, tmp_path):
     (tmp_path / "faulty.py").write_text("import no_such_module\n")
     entry_points(tmp_path, {extensions.MODELS: {"theirs": "faulty:PART"}}, "faulty")
     line = (
-        "affpipe: entry point theirs of affpipe.models (faulty:PART): does not load: ModuleNotFoundError: No module named 'no_such_module'"
+        "affpipe: entry point theirs of affpipe.models (faulty:PART, of the package faulty 0.1.0): does not load: "
+        "ModuleNotFoundError: No module named 'no_such_module'"
     )
     for command in (("-m", "affpipe", "schema"), ("-m", "snakemake", "-n", "--cores", "1")):
         said = python(workspace, *command, paths=(tmp_path, ROOT), fails=True).stderr
@@ -235,6 +282,72 @@ def test_an_encoder_may_have_the_name_of_a_kind_of_model(tmp_path, workspace):
     python(workspace, "-c", load, "config.yaml", str(tmp_path / "a.yaml"), paths=(tmp_path, ROOT))
     said = python(workspace, "-c", load, "config.yaml", str(tmp_path / "b.yaml"), paths=(tmp_path, ROOT), fails=True).stderr
     assert "features.mesh.heads: unknown key; allowed: encoder, layers" in said
+
+
+DOCTOR = "import json, dataclasses; from affpipe.jobs.doctor import extras; print(json.dumps([[f.level, f.found] for f in extras.check()]))"
+
+
+def test_doctor_says_whether_the_code_of_parts_is_there_and_which_group_is_misspelt(site, workspace, tmp_path):
+    assert json.loads(python(workspace, "-c", DOCTOR, paths=(ROOT,)).stdout) == []
+    assert json.loads(python(workspace, "-c", DOCTOR, paths=(site, ROOT)).stdout) == [
+        ["fine", "encoder brightness, of the package affpipe-extra 0.1.0"],
+        ["fine", "encoder loudness, of the package affpipe-extra 0.1.0"],
+        ["fine", "kind of model average, of the package affpipe-extra 0.1.0"],
+        ["fine", "kind of model pointwise, of the package affpipe-extra 0.1.0"],
+        ["fine", "term huber, of the package affpipe-extra 0.1.0"],
+    ]
+    code = "class Net(Mesh):\n    encoder: Literal['net'] = 'net'\nPART = replace(MESH, name='net', settings=Net, worker='theirs.gone:net')\n"
+    (tmp_path / "theirs.py").write_text("from typing import Literal\n" + OTHER + code)
+    points = {extensions.ENCODERS: {"net": "theirs:PART"}, "affpipe.encoder": {"loud": "theirs:PART"}, "other.encoders": {"x": "theirs:PART"}}
+    entry_points(tmp_path, points, "theirs")
+    who = "(theirs:PART, of the package theirs 0.1.0)"
+    gone = "got ModuleNotFoundError: No module named 'theirs.gone'; 'theirs' is not a package"
+    groups = "affpipe.encoders, affpipe.models, affpipe.terms"
+    assert json.loads(python(workspace, "-c", DOCTOR, paths=(tmp_path, ROOT)).stdout) == [
+        ["fault", f"entry point net of affpipe.encoders {who}: want theirs.gone:net, {gone}"],
+        [
+            "warning",
+            f"entry point loud of affpipe.encoder {who}: nobody reads that group, so what it offers is not there; want one of {groups}",
+        ],
+    ]
+    (tmp_path / "net.yaml").write_text("features: {mesh: {encoder: net}}\n")
+    files = ("config.yaml", "extra.yaml", str(tmp_path / "net.yaml"))
+    start = "import sys; from pathlib import Path; from affpipe.jobs import start, workers; plan = start.plan_of(map(Path, sys.argv[1:])); "
+    said = python(workspace, "-c", f"{start}workers.start(plan.context('mesh'))", *files, paths=(tmp_path, site, ROOT), fails=True).stderr
+    assert f"SettingsError: entry point net of affpipe.encoders {who}: want theirs.gone:net, {gone}; mend or remove that package" in said
+
+
+TERMS = {
+    "[{term: jerkk}]": "models.light.training.terms.0.term: want one of asymmetric, huber, got 'jerkk'; "
+    "correct it, or install the package that adds it",
+    "[{weight: 2}]": "models.light.training.terms.0.term: want one of asymmetric, huber, got None; name one of them",
+    "[{term: asymmetric}, {term: huber, pwer: 2}]": "models.light.training.terms.1.pwer: unknown key; allowed: weight, term, task, delta",
+    "[{term: huber, delta: many}]": "models.light.training.terms.0.delta: want a valid number, unable to parse string as a number, "
+    "got 'many'; mend it",
+    "[{term: huber, delta: yes}]": "models.light.training.terms.0.delta: want a number, got true",
+    "[{term: huber, delta: null}]": "",
+}
+LOAD = """
+import sys
+from pathlib import Path
+from affpipe.core.errors import SettingsError
+from affpipe.plan.config import layered, parse
+for path in map(Path, sys.argv[3:]):
+    try:
+        parse(layered([*map(Path, sys.argv[1:3]), path]), where="x")
+        print("")
+    except SettingsError as error:
+        print(error)
+"""
+
+
+def test_a_wrong_setting_of_a_term_of_another_package_is_told_by_its_own_place(site, workspace, tmp_path):
+    for number, terms in enumerate(TERMS):
+        (tmp_path / f"{number}.yaml").write_text(f"models: {{light: {{training: {{terms: {terms}}}}}}}\n")
+    files = [str(tmp_path / f"{number}.yaml") for number in range(len(TERMS))]
+    said = python(workspace, "-c", LOAD, "config.yaml", "extra.yaml", *files, paths=(site, ROOT)).stdout.splitlines()
+    wanted = [f"x: {line}" if line else "" for line in TERMS.values()]
+    assert [line[: len(want)] if want else line for line, want in zip(said, wanted, strict=True)] == wanted
 
 
 # ---- laws -------------------------------------------------------------------------------------------------------------------------------
@@ -278,8 +391,6 @@ def test_absent_models_change_nothing_of_the_fusion(theirs):
 
 
 def test_the_grid_of_the_encoder(theirs):
-    import numpy as np
-
     grid = theirs("encoders.brightness.worker").grid
     crop = np.zeros((40, 40, 3), np.uint8)
     crop[:20, 20:] = 255

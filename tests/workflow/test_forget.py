@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from affpipe.cli import main
 from affpipe.core.errors import InputError
+from affpipe.encoders.table import ENCODERS
 from affpipe.jobs import forget
 from affpipe.results import published
 from affpipe.results.publish import publish
@@ -147,6 +148,15 @@ def test_a_video_of_two_people_stays_as_long_as_one_of_them_does(run):
     command("a_left", "a_right")
     assert streams_of(run, "a") == set() == streams_of(run, "a_right")
     assert "mesh" in streams_of(run, "v1")
+
+
+def test_streams_of_an_encoder_whose_package_is_gone_go_too(run, monkeypatch):
+    """And those of a model that has the name of an encoder of videos: what a file is of, it says itself."""
+    assert "wavlm" in streams_of(run, "a")
+    assert "face" in streams_of(run, "a_left")
+    monkeypatch.setattr(forget, "ENCODERS", {"face": ENCODERS["wavlm"]})
+    command("a_left", "a_right")
+    assert [streams_of(run, id) for id in ("a", "a_left", "a_right")] == [set()] * 3
 
 
 def test_an_id_is_no_other_that_begins_or_ends_so(run):

@@ -9,7 +9,7 @@ from affpipe.data import manifest
 from affpipe.data.manifest import Row
 from affpipe.data.overlaps import Overlap
 from affpipe.jobs import durations, estimate, start
-from affpipe.jobs.doctor import checkpoints, cluster, content, disks, machine, packages, videos
+from affpipe.jobs.doctor import checkpoints, cluster, content, disks, extras, machine, packages, videos
 from affpipe.jobs.doctor.finding import FINE, Finding, fault, fine, of_error, warning
 from affpipe.jobs.estimate import Part
 from affpipe.media.declared import Declared
@@ -34,10 +34,12 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
     except SettingsError as error:
         yield of_error("settings", error)
         yield from packages.check("cpu")
+        yield from extras.check()
         yield from machine.check(Path())
         return
     yield fine("settings", f"{', '.join(map(str, files))}: run {settings.name}, device {settings.device}")
     yield from packages.check(settings.device)
+    yield from extras.check()
     yield from machine.check(Path())
     yield from cluster.slurm(settings.device)
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import Field
 
+from affpipe.core import extensions
+from affpipe.core.extensions import Origin
 from affpipe.core.section import Section
+from affpipe.core.tasks.task import TASKS
 
 
 class TermSettings(Section):
@@ -22,16 +24,28 @@ class TermPart:
 
     Attributes:
         name: the word for it in settings, their `term`. settings: its section.
+        revision: goes up by hand when its code changes values; models with the term are then fitted anew.
         network: module and class: forward(prediction (..., O), target (..., K), valid (...)) -> scalar, all of its task.
         arguments: keywords of that class by the settings.
+        origin: entry point and package of a term that is not our own; set as it is loaded, and its package is in the key.
     """
 
     name: str
     settings: type[TermSettings]
+    revision: int
     network: str
     arguments: Callable[[Any], dict[str, Any]] = lambda settings: {}
+    origin: Origin | None = None
+
+    def fault(self) -> str:
+        """What is wrong with the declaration, as far as it stands alone; "" where nothing is."""
+        if wrong := extensions.base_fault(self.settings, TermSettings):
+            return wrong
+        task = self.settings.model_fields.get("task")
+        if task is None or get_origin(task.annotation) is not Literal or not set(get_args(task.annotation)) <= set(TASKS):
+            return f"want the setting task as a Literal of {', '.join(TASKS)}, got {'none' if task is None else task.annotation}"
+        return extensions.path_fault("network", self.network, "module:class")
 
     def build(self, settings: Any) -> Any:
         """The module (nn.Module) of `settings`."""
-        module, kind = self.network.split(":")
-        return getattr(import_module(module), kind)(**self.arguments(settings))
+        return extensions.code(self.network, self.origin)(**self.arguments(settings))

@@ -20,6 +20,7 @@ class Asymmetric(TermSettings):
 ASYMMETRIC = TermPart(
     name="asymmetric",
     settings=Asymmetric,
+    revision=1,
     network="affpipe.models.terms.asymmetric.network:AsymmetricLoss",
     arguments=lambda s: {"gamma_present": s.gamma_present, "gamma_absent": s.gamma_absent, "margin": s.margin},
 )

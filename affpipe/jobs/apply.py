@@ -137,7 +137,7 @@ def apply(
     """Apply a stage to items and return what became of each, in their order; faults of one item never lose another.
 
     An exception of a library counts as a fault of its item too. At once raised are StoreError, where a stream that is read has to be made
-    again or the disk takes no more, other faults of the machine (memory, a GPU), and an exception in which the first items all end.
+    the disk takes no more, other faults of the machine (memory, a GPU), PartError, and an exception in which the first items all end.
 
     Args:
         entries: for each stage that this one reads, its items' entries.
@@ -179,7 +179,7 @@ def apply(
     def make(item: Item) -> tuple[Entry, Exception | None]:
         return _make(plan, plan.job(name, item, stop), worker)
 
-    with closing(each(make, missing(), threads, stop)) as made:
+    with faults.told(), closing(each(make, missing(), threads, stop)) as made:
         for item, (entry, error), seconds in made:
             if beginning.is_bug(error):
                 error.add_note(
@@ -205,7 +205,7 @@ def _make(plan: Plan, job: Job, worker: Worker) -> tuple[Entry, Exception | None
         return Entry("done", job.path.name, _rows(job.path, streams.attributes(job.path))), None
     except AbsentError as error:
         return Entry("absent", reason=str(error)), None
-    except (StoreError, StoppedError):  # no fault of the item: what it reads must be made again, or the disk mended; or the job stops
+    except (StoreError, StoppedError, *faults.OF_CODE):  # no fault of the item: what it reads, the disk or code is to be mended; or a stop
         raise
     except AffpipeError as error:
         return Entry("failed", reason=str(error)), None

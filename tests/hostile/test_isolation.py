@@ -19,7 +19,7 @@ from one_stage import Stage, apply, rows
 from small_run import Run
 
 from affpipe.cli import main
-from affpipe.core.errors import AbsentError, InputError, MediaError, StoreError
+from affpipe.core.errors import AbsentError, InputError, MediaError, PartError, StoreError
 from affpipe.core.stage import Context
 from affpipe.data.importers import facts
 from affpipe.jobs import apply as jobs
@@ -32,7 +32,7 @@ from affpipe.store import streams
 from affpipe.store.index import Entry
 from affpipe.store.item_streams import Job, Worker
 from affpipe.system import disk, faults
-from affpipe.system.job_record import JobRecord
+from affpipe.system.job_record import JobRecord, recording
 
 
 @pytest.fixture
@@ -193,6 +193,25 @@ def test_a_job_of_three_marks_its_items_and_goes_on(small_plan, names):
     made = apply(small_plan(names), "frames", Broken(dict.fromkeys(names, of_python)))
     assert {entry.status for entry in made.values()} == {"failed"}
     assert len(made) == len(names)
+
+
+def test_a_bug_of_a_part_ends_a_command_in_its_traceback_and_a_line(monkeypatch, capsys, caplog):
+    def app() -> None:
+        raise PartError("mesh: want this,\ngot that; mend it")
+
+    monkeypatch.setattr(main, "app", app)
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "affpipe: mesh: want this,\\ngot that; mend it\n"
+    assert caplog.records[0].exc_info[0] is PartError
+
+
+def test_a_bug_of_a_part_is_the_reason_in_the_record_of_its_job(tmp_path):
+    record = JobRecord("apply_mesh")
+    with pytest.raises(PartError), recording(tmp_path / "x.json", record):
+        raise PartError("mesh: want this, got that; mend it")
+    assert JobRecord.read(tmp_path / "x.json").reason == "mesh: want this, got that; mend it"
 
 
 # ---- disks -----------------------------------------------------------------------------------------------------------------------------

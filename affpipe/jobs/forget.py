@@ -25,6 +25,7 @@ from affpipe.system.job_record import JobRecord
 
 STREAM = re.compile(r"\.?(?P<id>.+)\.[0-9a-f]{8}\.(h5|flac)(\..+\.part)?")  # file of the store, or one that was half written
 OF_STREAMS = ("predictions/*.csv", "official/*/*.txt", "models/*/*/*.txt", "late_fusion/predictions/*.txt")
+EITHER = ("video", "stream")  # levels that an id may be of
 LOGS = (".log", ".json", ".tsv")
 
 
@@ -103,24 +104,29 @@ def _go(path: Path, what: str, really: bool) -> Iterator[tuple[Path, str]]:
 def _streams(folder: Folder, whom: Person) -> Iterator[tuple[Path, str]]:
     for path in sorted(folder.path.iterdir()):
         found = STREAM.fullmatch(path.name)
-        if found and any(whom.has(found["id"], level) for level in _levels(folder.stage, path)):
+        levels = [level for level in EITHER if found and whom.has(found["id"], level)]
+        if levels and not set(levels).isdisjoint(_levels(folder.stage, path)):
             yield path, "a stream"
         elif path.suffix == ".part" and not found and any(disk.abandoned([path])):
             yield path, "a file half written, whose name was cut short and does not say whose it is"
 
 
 def _levels(stage: str, path: Path) -> tuple[str, ...]:
-    """What the id of a file is of: a video or a stream. Faces may be of either, and a file that does not read does not say."""
-    if stage == "faces":
-        try:
-            return ("stream",) if attributes(path)["spec"].get("source") == "images" else ("video",)
-        except (StoreError, KeyError, AttributeError):
-            return ("video", "stream")
+    """What the id of a file is of: a video or a stream; either, where neither a table nor the file says.
+
+    Faces may be of both, and a file that does not read does not say. Of a model it is a stream, as the `kind` in its settings tells. What
+    is of neither is of an encoder whose package is not installed any more.
+    """
     part = STAGES.get(stage) or ENCODERS.get(stage)
-    level = part.level if part else "stream"
-    if callable(level):  # by settings that a file does not say
-        return ("video", "stream")
-    return ("video",) if level == "video" else ("stream",)
+    if part is not None and stage != "faces":
+        return EITHER if callable(part.level) else ("video",) if part.level == "video" else ("stream",)
+    try:
+        spec = attributes(path)["spec"]
+        if stage == "faces":
+            return ("stream",) if spec.get("source") == "images" else ("video",)
+        return ("stream",) if "kind" in spec else EITHER
+    except (StoreError, KeyError, AttributeError, TypeError):
+        return EITHER
 
 
 def _indexes(folder: Folder, whom: Person) -> Iterator[tuple[Path, str]]:

@@ -11,12 +11,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from affpipe.core.errors import AbsentError, AffpipeError, StoreError
+from affpipe.core.errors import AbsentError, AffpipeError, PartError, StoreError
 from affpipe.core.item import Item
 from affpipe.core.progress import Progress
 from affpipe.core.stage import Context
 from affpipe.jobs import resources, workers
-from affpipe.jobs.failures import check_failures
+from affpipe.jobs.failures import OF_CODE, check_failures, told
 from affpipe.jobs.start import frozen
 from affpipe.plan.plan import Plan
 from affpipe.store import cache, streams
@@ -179,7 +179,7 @@ def apply(
     def make(item: Item) -> tuple[Entry, Exception | None]:
         return _make(plan, plan.job(name, item, stop), worker)
 
-    with faults.told(), closing(each(make, missing(), threads, stop)) as made:
+    with told(), closing(each(make, missing(), threads, stop)) as made:
         for item, (entry, error), seconds in made:
             if beginning.is_bug(error):
                 error.add_note(
@@ -202,10 +202,15 @@ def _make(plan: Plan, job: Job, worker: Worker) -> tuple[Entry, Exception | None
     """What became of an item, and the exception of a library that ended it."""
     try:
         worker(job)
+        if not job.path.exists():
+            code = job.context.worker
+            raise PartError(
+                f"{job.name}: {job.item.id}: want a stream, got none as the worker returned; write it in {code}, or raise AbsentError"
+            )
         return Entry("done", job.path.name, _rows(job.path, streams.attributes(job.path))), None
     except AbsentError as error:
         return Entry("absent", reason=str(error)), None
-    except (StoreError, StoppedError, *faults.OF_CODE):  # no fault of the item: what it reads, the disk or code is to be mended; or a stop
+    except (StoreError, StoppedError, *OF_CODE):  # no fault of the item: what it reads, the disk or code is to be mended; or a stop
         raise
     except AffpipeError as error:
         return Entry("failed", reason=str(error)), None

@@ -1,15 +1,32 @@
-"""What a failed video does: it stops its job or is skipped; and what a run says of it at its end, to the person who started it."""
+"""What a failed video does: it stops its job or is skipped; and what a run says of it at its end, to the person who started it.
+
+A part whose code is at fault stops its job always.
+"""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from affpipe.core.errors import InputError
+from affpipe.core.errors import InputError, PartError
 from affpipe.core.plain import say
+from affpipe.core.stage import UndeclaredError
 from affpipe.core.tasks.task import TASKS
 from affpipe.plan.plan import Plan
 from affpipe.results import caveats, ledger
 from affpipe.store.index import Entry
 from affpipe.system import jsonfile
+
+OF_CODE = (PartError, UndeclaredError)  # of the code, whichever item it is
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What a part asks for and does not declare leaves the block as a PartError, which says where to declare it."""
+    try:
+        yield
+    except UndeclaredError as error:
+        raise PartError(f"{error}; declare it in its `reads` or `opens`, if a stream, or in its `sees`, if settings") from error
 
 
 def check_failures(plan: Plan, stage: str, made: dict[str, Entry]) -> None:

@@ -8,10 +8,10 @@ from affpipe.core.errors import ManifestError
 from affpipe.core.item import Item
 from affpipe.core.progress import Progress
 from affpipe.jobs.apply import inherited
+from affpipe.jobs.failures import told
 from affpipe.models.table import takes
 from affpipe.plan.plan import Plan
 from affpipe.store.index import Entry
-from affpipe.system import faults
 
 if TYPE_CHECKING:
     from affpipe.models.targets import Labelled
@@ -20,7 +20,7 @@ Entries = Mapping[str, Mapping[str, Entry]]
 log = logging.getLogger("affpipe")
 
 
-@faults.told()
+@told()
 def fit(plan: Plan, name: str, entries: Entries, fold: int | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Fit model `name` on the streams of partitions train and validation; return its record.
 

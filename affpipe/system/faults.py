@@ -6,30 +6,16 @@ end at one line with one type it is the code's: going on would only mark every i
 """
 
 import errno
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-
-from affpipe.core.errors import PartError
-from affpipe.core.stage import UndeclaredError
 
 FIRST = 3  # items of a job that may not all end in one way
 TEXT = 300  # characters of an exception's text that a reason holds
 ANYWHERE = (errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)  # of the machine, whichever file is worked on
 OF_A_DISK = (errno.EIO, errno.ESTALE, errno.EROFS)  # of the machine, unless the file that is named is the user's own
 MEMORY = ("can't allocate memory", "Insufficient memory", "std::bad_alloc")  # what torch, OpenCV and C++ say of main memory
-OF_CODE = (PartError, UndeclaredError)  # of the code, whichever item it is
 GPU = ("CUDA error", "CUDA out of memory", "CUDA driver", "cuDNN error", "CUBLAS_STATUS", "CUDNN_STATUS", "NCCL error")
-
-
-@contextmanager
-def told() -> Iterator[None]:
-    """What a part asks for and does not declare leaves the block as a PartError, which says where to declare it."""
-    try:
-        yield
-    except UndeclaredError as error:
-        raise PartError(f"{error}; declare it in its `reads` or `opens`, if a stream, or in its `sees`, if settings") from error
 
 
 def wants_memory(error: BaseException) -> bool:

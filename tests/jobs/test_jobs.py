@@ -137,8 +137,10 @@ def test_a_stage_that_does_not_load_stops_the_job(plan):
 
 
 def test_a_stage_that_writes_nothing_stops_the_job(plan):
-    with pytest.raises(StoreError, match="got no file"):
+    said = "frames: a: want a stream, got none as the worker returned; write it in affpipe.faces.workers:frames, or raise AbsentError"
+    with pytest.raises(PartError) as caught:
         apply(plan, "frames", lambda context: lambda job: None)
+    assert str(caught.value) == said
 
 
 def test_a_damaged_input_stops_the_job_and_is_no_fault_of_the_item(plan):

@@ -135,7 +135,7 @@ def test_a_block_follows_the_one_before(plan):
 
 
 def test_no_block_at_all_is_no_stream(plan):
-    with pytest.raises(PartError, match="^subject: a: rows: want some, or at least a block of none, got no `append` at all; mend "):
+    with pytest.raises(PartError, match=r"^subject: a: rows: want some, or at least a block of none, got no `append` at all; mend "):
         written(plan, "subject")()
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import importlib
 import json
 import logging
 import multiprocessing
@@ -82,8 +83,8 @@ def test_an_exception_of_a_library_is_a_failure_of_its_item_and_the_others_are_m
     assert stage.seen == list("abcdef")
     assert [entry.status for entry in made.values()] == ["done", "failed", "done", "failed", "failed", "done"]
     assert "b.mp4: frames: want a file that it gets through, got cv2.error: OpenCV(" in made["b"].reason
-    assert "got ValueError: cannot reshape array of size 3 into shape (2,2) (test_isolation.py:" in made["d"].reason
-    assert "got ZeroDivisionError: one, two three (test_isolation.py:" in made["e"].reason
+    assert "got ValueError: cannot reshape array of size 3 into shape (2,2) (test_isolation:" in made["d"].reason
+    assert "got ZeroDivisionError: one, two three (test_isolation:" in made["e"].reason
     for entry in made.values():
         assert "\n" not in entry.reason
         assert entry.reason.count("; ") == (entry.status == "failed")  # before the remedy, where the ledger cuts
@@ -103,6 +104,19 @@ def test_threads_lose_no_other_item_either(plan, threads):
     made = jobs.apply(plan, "frames", plan.items("frames"), {}, stage, lambda *_: None, threads=threads)
     assert [entry.status for entry in made.values()] == ["failed", "done", "done", "failed", "done", "done"]
     assert sorted(stage.seen) == list("abcdef")
+
+
+def test_the_place_of_an_exception_is_its_module_and_not_one_of_many_files_of_a_name(tmp_path, monkeypatch):
+    package = tmp_path / "their_package/loud"
+    package.mkdir(parents=True)
+    (package / "worker.py").write_text("def work(job):\n    raise RuntimeError('my code broke here')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RuntimeError) as caught:
+        importlib.import_module("their_package.loud.worker").work(None)
+    assert faults.words(caught.value) == "RuntimeError: my code broke here (their_package.loud.worker:2)"
+    with pytest.raises(ZeroDivisionError) as caught:
+        exec(compile("1 / 0", "/somewhere/made_up.py", "exec"), {})
+    assert faults.words(caught.value) == "ZeroDivisionError: division by zero (made_up.py:1)"
 
 
 def test_a_long_text_is_cut_and_no_reason_has_more_than_one_line():
@@ -168,7 +182,7 @@ def test_three_like_ends_at_the_beginning_of_a_larger_job_are_a_bug_and_stop_it(
         jobs.apply(plan, "frames", plan.items("frames"), {}, stage, lambda *_: None, threads=threads)
     assert 3 <= len(stage.seen) < 3 + threads
     (note,) = caught.value.__notes__
-    assert "the first 3 items all ended so, and no file is at fault: ZeroDivisionError: one, two three (test_isolation.py:" in note
+    assert "the first 3 items all ended so, and no file is at fault: ZeroDivisionError: one, two three (test_isolation:" in note
 
 
 @pytest.mark.parametrize(

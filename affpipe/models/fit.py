@@ -36,6 +36,7 @@ from affpipe.models.predictor import Predictor
 from affpipe.models.table import ModelSettings
 from affpipe.models.targets import Labelled
 from affpipe.models.terms.build import training_loss
+from affpipe.models.terms.losses import MultiTaskLoss
 from affpipe.models.training_settings import Training
 from affpipe.models.windows import Packed
 from affpipe.models.workers import fitted
@@ -58,7 +59,9 @@ log = logging.getLogger("affpipe")
 class Fit(pl.LightningModule):
     """Predictor, loss and optimiser."""
 
-    def __init__(self, predictor: Predictor, settings: ModelSettings, seed: int, tasks: tuple[str, ...], loss: nn.Module, name: str = ""):
+    def __init__(
+        self, predictor: Predictor, settings: ModelSettings, seed: int, tasks: tuple[str, ...], loss: MultiTaskLoss, name: str = ""
+    ):
         super().__init__()
         self.name = name
         self.predictor, self.settings, self.seed = predictor, settings.training, seed

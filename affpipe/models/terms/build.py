@@ -16,7 +16,7 @@ from affpipe.models.training_settings import AULoss, ExprLoss, Loss, VALoss
 
 def training_loss(
     tasks: Sequence[str], settings: Loss, target: np.ndarray, known: np.ndarray, terms: Sequence[TermSettings] = (), name: str = ""
-) -> nn.Module:
+) -> losses.MultiTaskLoss:
     """The training loss of the tasks together; weights of classes and units come from the labels (..., K), known (..., tasks).
 
     terms: added to it. name: of the model.

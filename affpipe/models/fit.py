@@ -8,14 +8,15 @@ import logging
 import math
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 from affpipe.core.errors import ManifestError, PartError, SettingsError, StoreError
@@ -40,7 +41,7 @@ from affpipe.models.terms.losses import MultiTaskLoss
 from affpipe.models.training_settings import Training
 from affpipe.models.windows import Packed
 from affpipe.models.workers import fitted
-from affpipe.store.streams import STATE
+from affpipe.store.streams import REPAIR, STATE
 from affpipe.system import disk, jsonfile
 from affpipe.system.compat import ensure_torchvision
 from affpipe.system.device import pick
@@ -88,9 +89,10 @@ class Fit(pl.LightningModule):
         output = self.predictor(self._augment(batch["inputs"]), batch["present"], batch.get("heard"))
         loss = self.loss(output.prediction, batch["target"], batch["known"])
         if self.global_step == 0 and not torch.is_autocast_enabled(self.device.type):  # half precision has reasons of its own
-            checks.finite(self.predictor.who, output._asdict())
-            for who, *_ in self.loss.of_terms:
-                checks.finite(who, {"loss": self.loss.given[who]})
+            with self._sound_inputs():
+                checks.finite(self.predictor.who, output._asdict())
+                for who, *_ in self.loss.of_terms:
+                    checks.finite(who, {"loss": self.loss.given[who]})
         self._trace.add({f"the {name} of the network": value for name, value in output._asdict().items()} | self.loss.given)
         self._losses.append(loss.detach())
         return loss
@@ -106,7 +108,8 @@ class Fit(pl.LightningModule):
     def validation_step(self, batch: Any, _: int) -> None:
         """Predict every validation stream whole; the score is the mean of the tasks' measures on its rows, or on its frames."""
         found, rate = self.outputs(self.trainer.datamodule.validation), self.trainer.optimizers[0].param_groups[0]["lr"]
-        divergence.check(self.name, self.current_epoch, rate, torch.stack(self._losses), found[0], self._trace)
+        with self._sound_inputs():
+            divergence.check(self.name, self.current_epoch, rate, torch.stack(self._losses), found[0], self._trace)
         own = selection.scores(self.tasks, *found)
         score = float(np.float32(np.mean(list(own.values()))))  # as Lightning keeps it: nobody else may see an epoch that is better by less
         self.log(MONITOR, score, batch_size=1)
@@ -115,6 +118,18 @@ class Fit(pl.LightningModule):
             each = {f"validation_{task}": value for task, value in own.items()}
             self.curves.append({"epoch": self.current_epoch, "training_loss": loss, MONITOR: score, **each, "learning_rate": rate})
             log.info("epoch %d: training loss %.4f, validation score %.4f, learning rate %.1e", self.current_epoch, loss, score, rate)
+
+    @contextmanager
+    def _sound_inputs(self) -> Iterator[None]:
+        """Where the block fails and a stream holds numbers that are none, it is that stream that is blamed, and not model or settings."""
+        try:
+            yield
+        except (PartError, SettingsError):
+            data = self.trainer.datamodule
+            for inputs, present in [(data.packed.inputs, data.packed.present), *((s.inputs, s.present) for s, *_ in data.validation)]:
+                if bad := sequences.unsound(inputs, present):
+                    raise StoreError(f"{self.name}: want finite numbers in valid rows of {bad}, got nan or inf; {REPAIR}") from None
+            raise
 
     def outputs(self, streams: list[Labelled]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Raw outputs (N, O), target (N, K) and known (N, tasks) of all rows, or frames, of labelled streams."""

@@ -49,6 +49,8 @@ class Written:
         """PartError unless a block of rows may follow those before it."""
         arrays = {name: np.asarray(data) for name, data in rows.items() if not _ragged(data) or name in (*ROWS, *self._form.offers)}
         for name, data in arrays.items():
+            if isinstance(rows[name], list) and name not in ROWS[1:]:
+                self._fail(name, "an array, or of ragged data bytes a row", "a list")
             self._check_array(name, data)
         valid = arrays["valid"].astype(bool)
         for name, data in rows.items():

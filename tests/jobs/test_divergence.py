@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from learnable import MODELS, entries, make_plan
 
-from affpipe.core.errors import AbsentError, SettingsError, WeightsError
+from affpipe.core.errors import AbsentError, SettingsError, StoreError, WeightsError
 from affpipe.core.item import Item
 from affpipe.jobs.fitting import fit
 from affpipe.models import predictor, workers
@@ -15,6 +16,7 @@ from affpipe.models.checks import divergence
 from affpipe.models.fit import Fit
 from affpipe.models.predictor import Rows, model_path
 from affpipe.plan.plan import Plan
+from affpipe.store import cache
 
 
 def behaviour(tmp_path: Path, **training: object) -> Plan:
@@ -77,6 +79,20 @@ def test_numbers_that_are_none_are_counted(bad):
         layer.bias[0] = bad
     with pytest.raises(SettingsError, match="want finite weights, got 1 tensors with others, the first bias"):
         divergence.check_weights("face", 0, 1e-3, layer)
+
+
+@pytest.mark.parametrize("partition", ["train", "validation"])
+def test_a_stream_with_numbers_that_are_none_is_blamed_and_not_the_learning_rate_or_the_network(tmp_path, partition):
+    """One of before: a worker's rows are checked as they are written."""
+    plan = behaviour(tmp_path)
+    item = next(item for item in plan.items("behaviour") if item.row.partition == partition)
+    with h5py.File(plan.stream("qwen3vl", item), "r+") as file:
+        file["values"][1, 2] = np.nan
+    with pytest.raises(StoreError) as caught:
+        fit(plan, "behaviour", entries(plan))
+    want = "behaviour: want finite numbers in valid rows of qwen3vl, got nan or inf; run `affpipe cache verify`, then the workflow again"
+    assert str(caught.value) == want
+    assert [fault.split(": ")[2] for _, fault in cache.verify(plan.cache) if "deleted" in fault] == ["values"]
 
 
 # ---- applied ---------------------------------------------------------------------------------------------------------------------------

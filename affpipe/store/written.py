@@ -42,7 +42,7 @@ class Written:
 
     def __init__(self, stage: str, item: str, code: str, form: Form, columns: tuple[str, ...]):
         self._who, self._code, self._form, self._columns = f"{stage}: {item}", code, form, columns
-        self._first: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
+        self._first: dict[str, tuple[np.dtype | None, tuple[int, ...]]] = {}
         self._rows, self._begun = 0, -np.inf
 
     def check(self, rows: Mapping[str, Any]) -> None:
@@ -68,10 +68,9 @@ class Written:
 
     def end(self, frames: int | None) -> None:
         """PartError where something is missing at the end. frames: of the video, if each has a row; else None."""
-        missing = [name for name in self._form.offers if name not in self._first]
         if not self._first:
             self._fail("rows", "some, or at least a block of none", "no `append` at all")
-        if missing:
+        if missing := [name for name in self._form.offers if name not in self._first]:
             self._fail(missing[0], "what the stage `offers`", f"{', '.join(self._first)} alone")
         if self._form.read_as == "windows" and STEPS not in self._first:
             self._fail(STEPS, "how many vectors of each window are real", "no such dataset")
@@ -94,7 +93,7 @@ class Written:
             self._fail(name, kind, f"the shape {data.shape}")
         if name == "values" and self._columns and data.shape[-1] != len(self._columns):
             self._fail(name, f"the {len(self._columns)} columns {', '.join(self._columns)}", f"{data.shape[-1]} of them")
-        own = data.dtype, data.shape[1:]
+        own = (data.dtype if name not in ROWS[1:] else None), data.shape[1:]  # times and `valid` are stored as one type
         if (first := self._first.setdefault(name, own)) != own:
             self._fail(name, f"rows as the first ones, {first[0]} {first[1]}", f"{own[0]} {own[1]}")
 

@@ -140,6 +140,13 @@ def test_no_block_at_all_is_no_stream(plan):
         written(plan, "subject")()
 
 
+def test_times_may_come_as_numbers_of_any_type(plan):
+    first, second = block(1), block(2, np.float32)
+    first["start_s"], second["valid"] = [1], [1]
+    name = plan.stream("subject", plan.items("subject")[0]).name
+    assert written(plan, "subject", first, second)()["a"] == Entry("done", name, 2)
+
+
 def test_what_is_not_valid_may_hold_anything(plan):
     valid = np.array([True, False, True])
     entries = made(plan, "mesh", values=cell(np.nan), end_s=[0.1, -9, 0.1], valid=valid)

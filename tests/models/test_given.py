@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from affpipe.core.errors import InputError, PartError
+from affpipe.core.errors import InputError, PartError, WeightsError
 from affpipe.models.checks import given
 from affpipe.models.checks.divergence import Trace
 from affpipe.models.fusions.interface import Fused
@@ -76,7 +76,9 @@ def test_an_exception_of_the_code_is_named_and_others_are_let_be():
     ):
         raise KeyError("x")
     assert isinstance(caught.value.__cause__, KeyError)
-    for other in (InputError("x"), MemoryError(), RuntimeError("CUDA error: x"), PartError("x"), KeyboardInterrupt()):
+    with pytest.raises(InputError, match=r"^models\.light \(kind mine\): Mine: want x, got y$"), given.by(WHO):
+        raise InputError("Mine: want x, got y")
+    for other in (WeightsError("x"), MemoryError(), RuntimeError("CUDA error: x"), PartError("x"), KeyboardInterrupt()):
         with pytest.raises(type(other)) as caught, given.by(WHO):
             raise other
         assert caught.value is other

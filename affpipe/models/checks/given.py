@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from affpipe.core.errors import AffpipeError, PartError
+from affpipe.core.errors import AffpipeError, InputError, PartError
 from affpipe.system import faults
 
 NEAR = 1e-3  # how far the sum of a gate may be from 1
@@ -21,10 +21,14 @@ NEAR = 1e-3  # how far the sum of a gate may be from 1
 def by(who: str) -> Iterator[None]:
     """An exception of a part's code leaves the block as a PartError that names it; one of affpipe's own, or of the machine, as it is.
 
+    An InputError, which a network's own checks raise, keeps its words and is one that names it too.
+
     who: "models.light (kind pointwise)", or "models.light (term huber)".
     """
     try:
         yield
+    except InputError as error:
+        raise InputError(f"{who}: {error}") from error
     except (AffpipeError, PartError):
         raise
     except Exception as error:

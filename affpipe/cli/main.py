@@ -11,7 +11,7 @@ import typer
 
 from affpipe import __version__
 from affpipe.cli import cache, check, data, job, manifest, results
-from affpipe.core.errors import AffpipeError, StoreError
+from affpipe.core.errors import AffpipeError, PartError, StoreError
 from affpipe.core.plain import say, say_text
 from affpipe.system import disk, faults
 
@@ -37,7 +37,7 @@ for name, sub in {
 
 
 def main() -> None:
-    """Run the command line; an error that the user can mend is one line and exit status 2."""
+    """Run the command line; an error that the user can mend is one line and exit status 2, a bug of a part its traceback, a line and 1."""
     sys.stdout, sys.stderr = (open(os.devnull, "w") if s is None else s for s in (sys.stdout, sys.stderr))  # noqa: SIM115 - `>&-`
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without a character gets its number, and not a traceback
@@ -54,6 +54,10 @@ def main() -> None:
             logging.shutdown()
             os._exit(code)
         sys.exit(_undelivered() or code)
+    except PartError as error:
+        logging.getLogger("affpipe").error("what ended it:", exc_info=error)
+        _fail(error)
+        sys.exit(_undelivered() or 1)
     except OSError as error:
         if code := _undelivered():
             sys.exit(code)
@@ -73,7 +77,7 @@ def main() -> None:
         sys.exit(130)
 
 
-def _fail(error: AffpipeError) -> int:
+def _fail(error: AffpipeError | PartError) -> int:
     try:
         say(f"affpipe: {error}", file=sys.stderr)
     except OSError:  # nobody is left to be told

@@ -10,6 +10,7 @@ AffpipeError            anything that the user can mend: the command line prints
 └── AbsentError         nothing is wrong, yet there is nothing to make: a video without audio, say
 
 Messages read "who: want X, got Y; do Z", on one line whatever the names in them hold. A bug keeps its traceback: it is no AffpipeError.
+One of the code of a part (a stage, an encoder, a model, a term), which may be another package's, is a PartError: traceback, then that line.
 """
 
 from pathlib import Path
@@ -19,6 +20,13 @@ from affpipe.core.plain import plain
 
 class AffpipeError(Exception):
     """Base of every error that the user can mend."""
+
+    def __str__(self) -> str:
+        return plain(super().__str__())
+
+
+class PartError(Exception):
+    """A bug in the code of a part: no file is at fault, and the job stops at once, whatever `on_error` says."""
 
     def __str__(self) -> str:
         return plain(super().__str__())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from affpipe.core import extensions
+from affpipe.core.errors import PartError
 from affpipe.core.extensions import Origin
 from affpipe.core.item import Item
 from affpipe.core.section import Section
@@ -22,8 +23,8 @@ Rows = Literal["vectors", "windows"]
 MODALITIES = ("face", "behaviour", "audio", "text", "mouth")
 
 
-class UndeclaredError(Exception):
-    """A stage asks for what it does not declare: a bug, since its key would not know of it."""
+class UndeclaredError(PartError):
+    """A stage asks for what it does not declare, of which its key would not know."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Context:
     def see(self, stage: str) -> Any:
         """Settings of another stage. UndeclaredError for one that this stage does not declare."""
         if stage not in self.sections:
-            raise UndeclaredError(f"{self.name}: sees the settings of {stage}, which it does not declare")
+            raise UndeclaredError(f"{self.name}: sees the settings of {stage}, which it does not declare; declare it in its `sees`")
         return self.sections[stage]
 
     def of(self, stage: str) -> "Context":

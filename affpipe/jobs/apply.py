@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from affpipe.core.errors import AbsentError, AffpipeError, StoreError
+from affpipe.core.errors import AbsentError, AffpipeError, PartError, StoreError
 from affpipe.core.item import Item
 from affpipe.core.progress import Progress
 from affpipe.core.stage import Context
@@ -137,7 +137,7 @@ def apply(
     """Apply a stage to items and return what became of each, in their order; faults of one item never lose another.
 
     An exception of a library counts as a fault of its item too. At once raised are StoreError, where a stream that is read has to be made
-    again or the disk takes no more, other faults of the machine (memory, a GPU), and an exception in which the first items all end.
+    again or the disk takes no more, other faults of the machine (memory, a GPU), PartError, and an exception in which all first items end.
 
     Args:
         entries: for each stage that this one reads, its items' entries.
@@ -202,10 +202,15 @@ def _make(plan: Plan, job: Job, worker: Worker) -> tuple[Entry, Exception | None
     """What became of an item, and the exception of a library that ended it."""
     try:
         worker(job)
+        if not job.path.exists():
+            code = job.context.worker
+            raise PartError(
+                f"{job.name}: {job.item.id}: want a stream, got none as the worker returned; write it in {code}, or raise AbsentError"
+            )
         return Entry("done", job.path.name, _rows(job.path, streams.attributes(job.path))), None
     except AbsentError as error:
         return Entry("absent", reason=str(error)), None
-    except (StoreError, StoppedError):  # no fault of the item: what it reads must be made again, or the disk mended; or the job stops
+    except (StoreError, StoppedError, PartError):  # no fault of the item: what it reads, the disk or code is to be mended; or a stop
         raise
     except AffpipeError as error:
         return Entry("failed", reason=str(error)), None

@@ -1,4 +1,7 @@
-"""What a failed video does: it stops its job or is skipped; and what a run says of it at its end, to the person who started it."""
+"""What a failed video does: it stops its job or is skipped; and what a run says of it at its end, to the person who started it.
+
+A part whose code is at fault stops its job always.
+"""
 
 import sys
 from pathlib import Path

@@ -26,6 +26,7 @@ from affpipe.system.job_record import JobRecord
 
 STREAM = re.compile(r"\.?(?P<id>.+)\.[0-9a-f]{8}\.(h5|flac)(\..+\.part)?")  # file of the store, or one that was half written
 OF_STREAMS = ("predictions/*.csv", "official/*/*.txt", "models/*/*/*.txt", "late_fusion/predictions/*.txt")
+EITHER = ("video", "stream")  # levels that an id may be of
 LOGS = (".log", ".json", ".tsv")
 
 
@@ -104,16 +105,18 @@ def _go(path: Path, what: str, really: bool) -> Iterator[tuple[Path, str]]:
 def _streams(folder: Folder, whom: Person) -> Iterator[tuple[Path, str]]:
     for path in sorted(folder.path.iterdir()):
         found = STREAM.fullmatch(path.name)
-        if found and any(whom.has(found["id"], level) for level in _levels(folder.stage, path)):
+        levels = [level for level in EITHER if found and whom.has(found["id"], level)]
+        if levels and not set(levels).isdisjoint(_levels(folder.stage, path)):
             yield path, "a stream"
         elif path.suffix == ".part" and not found and any(disk.abandoned([path])):
             yield path, "a file half written, whose name was cut short and does not say whose it is"
 
 
 def _levels(stage: str, path: Path) -> tuple[str, ...]:
-    """What the id of a file is of: a video or a stream. Faces may be of either, and a file that does not read does not say.
+    """What the id of a file is of: a video or a stream; either, where neither a table nor the file says.
 
-    A folder that is no stage's is a model's, or that of an encoder, which may be of a package that is not installed any more.
+    Faces may be of both. A folder that is no stage's is a model's or an encoder's, as settings in the file tell; the encoder may be of a
+    package that is not installed any more. A file that does not read says nothing.
     """
     level: Any = getattr(STAGES.get(stage), "level", None)
     if level is None or stage == "faces":
@@ -121,10 +124,13 @@ def _levels(stage: str, path: Path) -> tuple[str, ...]:
             spec = attributes(path)["spec"]
             if stage == "faces":
                 return ("stream",) if spec.get("source") == "images" else ("video",)
-            level = getattr(ENCODERS.get(stage), "level", None) if isinstance(spec.get("encoder"), str) else "stream"
-        except (StoreError, KeyError, AttributeError):
-            return ("video", "stream")
-    return {"video": ("video",), "stream": ("stream",), "label": ("stream",)}.get(level, ("video", "stream"))
+            if "encoder" not in spec:
+                level = "stream" if "kind" in spec else None
+            elif "kind" not in spec:
+                level = getattr(ENCODERS.get(stage), "level", None)
+        except (StoreError, KeyError, AttributeError, TypeError):
+            return EITHER
+    return {"video": ("video",), "stream": ("stream",), "label": ("stream",)}.get(level, EITHER)
 
 
 def _indexes(folder: Folder, whom: Person) -> Iterator[tuple[Path, str]]:

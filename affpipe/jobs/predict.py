@@ -9,7 +9,7 @@ import numpy as np
 
 from affpipe import __version__
 from affpipe.core.axis import SOURCE_NAMES
-from affpipe.core.errors import AffpipeError, InputError, MediaError, StoreError
+from affpipe.core.errors import AffpipeError, InputError, MediaError, PartError, StoreError
 from affpipe.core.item import Item
 from affpipe.core.progress import Progress
 from affpipe.data import annotations
@@ -75,7 +75,7 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
                 without = {model: entries[model][item.id].reason for model in settings.models if entries[model][item.id].status != "done"}
                 try:
                     done.append(_write(plan, item, out, without))
-                except StoreError:  # of the store or of the folder `out`: others would meet it too
+                except (StoreError, PartError):  # of the store, of the folder `out` or of code: others would meet it too
                     raise
                 except Exception as error:
                     own = isinstance(error, AffpipeError)

@@ -8,36 +8,40 @@ import logging
 import math
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
-from affpipe.core.errors import ManifestError, SettingsError, StoreError
+from affpipe.core.errors import ManifestError, PartError, SettingsError, StoreError
 from affpipe.core.progress import Progress
 from affpipe.core.stage import Context
 from affpipe.core.tasks import smoothing
 from affpipe.core.tasks.task import slices, width
-from affpipe.models import crossfit, divergence, epochs, selection
+from affpipe.models import crossfit, epochs, selection
 from affpipe.models import encoder_layers as backbones
 from affpipe.models import inputs as sequences
 from affpipe.models import predictor as models
 from affpipe.models.augment import augment
+from affpipe.models.checks import divergence
+from affpipe.models.checks import given as checks
 from affpipe.models.epochs import MONITOR
 from affpipe.models.inputs import FULL_SCALE
 from affpipe.models.predictor import Predictor
 from affpipe.models.table import ModelSettings
 from affpipe.models.targets import Labelled
 from affpipe.models.terms.build import training_loss
+from affpipe.models.terms.losses import MultiTaskLoss
 from affpipe.models.training_settings import Training
 from affpipe.models.windows import Packed
 from affpipe.models.workers import fitted
-from affpipe.store.streams import STATE
+from affpipe.store.streams import REPAIR, STATE
 from affpipe.system import disk, jsonfile
 from affpipe.system.compat import ensure_torchvision
 from affpipe.system.device import pick
@@ -56,7 +60,9 @@ log = logging.getLogger("affpipe")
 class Fit(pl.LightningModule):
     """Predictor, loss and optimiser."""
 
-    def __init__(self, predictor: Predictor, settings: ModelSettings, seed: int, tasks: tuple[str, ...], loss: nn.Module, name: str = ""):
+    def __init__(
+        self, predictor: Predictor, settings: ModelSettings, seed: int, tasks: tuple[str, ...], loss: MultiTaskLoss, name: str = ""
+    ):
         super().__init__()
         self.name = name
         self.predictor, self.settings, self.seed = predictor, settings.training, seed
@@ -64,6 +70,7 @@ class Fit(pl.LightningModule):
         self.tasks, self.loss = tasks, loss
         self.curves: list[dict[str, float]] = []
         self._losses: list[Tensor] = []
+        self._trace = divergence.Trace()
 
     def on_train_start(self) -> None:
         """Lightning writes a checkpoint before a plateau's scheduler hears of the epoch's score: after a stop it is told here."""
@@ -72,7 +79,7 @@ class Fit(pl.LightningModule):
             plan.step(self.curves[-1][MONITOR])
 
     def on_train_epoch_start(self) -> None:
-        self._losses = []
+        self._losses, self._trace = [], divergence.Trace()
 
     def on_train_batch_start(self, batch: dict[str, Any], index: int) -> None:
         if index == 0:  # not when the epoch starts: loaders draw after that, and in the first epoch of a process more than in others
@@ -81,6 +88,12 @@ class Fit(pl.LightningModule):
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         output = self.predictor(self._augment(batch["inputs"]), batch["present"], batch.get("heard"))
         loss = self.loss(output.prediction, batch["target"], batch["known"])
+        if self.global_step == 0 and not torch.is_autocast_enabled(self.device.type):  # half precision has reasons of its own
+            with self._sound_inputs():
+                checks.finite(self.predictor.who, output._asdict())
+                for who, *_ in self.loss.of_terms:
+                    checks.finite(who, {"loss": self.loss.given[who]})
+        self._trace.add({f"the {name} of the network": value for name, value in output._asdict().items()} | self.loss.given)
         self._losses.append(loss.detach())
         return loss
 
@@ -95,7 +108,8 @@ class Fit(pl.LightningModule):
     def validation_step(self, batch: Any, _: int) -> None:
         """Predict every validation stream whole; the score is the mean of the tasks' measures on its rows, or on its frames."""
         found, rate = self.outputs(self.trainer.datamodule.validation), self.trainer.optimizers[0].param_groups[0]["lr"]
-        divergence.check(self.name, self.current_epoch, rate, torch.stack(self._losses), found[0])
+        with self._sound_inputs():
+            divergence.check(self.name, self.current_epoch, rate, torch.stack(self._losses), found[0], self._trace)
         own = selection.scores(self.tasks, *found)
         score = float(np.float32(np.mean(list(own.values()))))  # as Lightning keeps it: nobody else may see an epoch that is better by less
         self.log(MONITOR, score, batch_size=1)
@@ -104,6 +118,18 @@ class Fit(pl.LightningModule):
             each = {f"validation_{task}": value for task, value in own.items()}
             self.curves.append({"epoch": self.current_epoch, "training_loss": loss, MONITOR: score, **each, "learning_rate": rate})
             log.info("epoch %d: training loss %.4f, validation score %.4f, learning rate %.1e", self.current_epoch, loss, score, rate)
+
+    @contextmanager
+    def _sound_inputs(self) -> Iterator[None]:
+        """Where the block fails and a stream holds numbers that are none, it is that stream that is blamed, and not model or settings."""
+        try:
+            yield
+        except (PartError, SettingsError):
+            data = self.trainer.datamodule
+            for inputs, present in [(data.packed.inputs, data.packed.present), *((s.inputs, s.present) for s, *_ in data.validation)]:
+                if bad := sequences.unsound(inputs, present):
+                    raise StoreError(f"{self.name}: want finite numbers in valid rows of {bad}, got nan or inf; {REPAIR}") from None
+            raise
 
     def outputs(self, streams: list[Labelled]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Raw outputs (N, O), target (N, K) and known (N, tasks) of all rows, or frames, of labelled streams."""
@@ -243,19 +269,20 @@ def fit(request: FitRequest, progress: Progress | None = None) -> dict[str, Any]
         raise ManifestError(f"{name}: want a training stream with {read}, got none; take {read} out of models.{name}.reads")
     for sequence, *_ in [*train, *validation, *outside]:
         sequences.widen(sequence, dims)
-    predictor = Predictor(settings, dims, backbone, outputs=width(tasks))
+    with checks.by(f"models.{name} (kind {settings.kind})"):
+        predictor = Predictor(settings, dims, backbone, outputs=width(tasks), name=name)
     if settings.standardise:
         predictor.measure([s for s, *_ in train])
     packed = Packed([s.sequence for s in train], [(s.target, s.known) for s in train], settings)
     log.info("%s: %d windows of %d streams, %d validation streams", name, len(packed), len(train), len(validation))
     if not len(packed):
         raise ManifestError(f"{name}: want labelled windows in partition train, got none; check the annotations")
-    loss = training_loss(tasks, settings.training.loss, packed.target, packed.known, settings.training.terms)
+    loss = training_loss(tasks, settings.training.loss, packed.target, packed.known, settings.training.terms, name)
     module = Fit(predictor, settings, seed, tasks, loss, name)
     told = Epochs(f"fit {name}", progress) if progress else None
     try:
         best = _train(module, Windows(packed, validation, settings.training.batch_size, seed), folder, device, told)
-    except SettingsError:  # it diverged: the same again would end so too
+    except (SettingsError, PartError):  # it diverged, or its code is to be mended: the same again would end so too
         shutil.rmtree(folder / STATE, ignore_errors=True)
         raise
     record = {

@@ -3,6 +3,7 @@
 Shapes: R rows of the stream that leads, M inputs, C outputs a row (1, or the chunks of an audio window), W windows.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Many
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +14,7 @@ from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis, frames_in, seg
 from affpipe.faces.mouth import SLACK_S
 from affpipe.models.settings import Fusion
 from affpipe.models.table import ModelSettings, takes
-from affpipe.store.item_streams import Job
+from affpipe.store.item_streams import Job, blocks
 
 FULL_SCALE = 32768  # of 16-bit samples
 
@@ -214,6 +215,16 @@ def widen(sequence: Sequence, dims: dict[str, int]) -> Sequence:
             if values.shape[-1] == 0 and name in dims:
                 part[name] = np.zeros((*values.shape[:-1], dims[name]), np.float16)  # widens nothing that it is packed with
     return sequence
+
+
+def unsound(inputs: Mapping[str, np.ndarray], present: np.ndarray) -> str:
+    """The first input with a number that is none where it is present; "" where all are finite."""
+    for m, name in enumerate(name for name in inputs if name != "steps"):
+        for block in blocks(len(present), 1024):  # rows of sound are large
+            values = inputs[name][block][present[block, m]]
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                return name
+    return ""
 
 
 def widths(sequences: Many[Sequence]) -> dict[str, int]:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from affpipe.core.errors import StoreError
+from affpipe.models.checks import given as checks
 from affpipe.models.encoder_layers import Backbone
 from affpipe.models.inputs import FULL_SCALE, Sequence, widen
 from affpipe.models.table import MODELS, ModelSettings, takes
@@ -43,16 +44,17 @@ class Predictor(nn.Module):
 
     Args:
         dims: width of each input, in the order of `present`. outputs: O, of all tasks one after another.
-        backbone: encoder layers within the model, where it has any.
+        backbone: encoder layers within the model, where it has any. name: of the model.
 
     Attributes:
+        who: the word for its network in a fault.
         top: layers of an encoder that are trained with the model, or None.
     """
 
-    def __init__(self, settings: ModelSettings, dims: Mapping[str, int], backbone: Backbone | None = None, *, outputs: int):
+    def __init__(self, settings: ModelSettings, dims: Mapping[str, int], backbone: Backbone | None = None, *, outputs: int, name: str = ""):
         super().__init__()
         self.settings, self.dims = settings, dict(dims)
-        self.outputs = outputs
+        self.outputs, self.who = outputs, f"models.{name} (kind {settings.kind})"
         self.model = MODELS[settings.kind].build(settings, dims, outputs)
         self.top = backbone.top if backbone else None
         self._trunk = Frozen(backbone.trunk if backbone else None)
@@ -86,15 +88,23 @@ class Predictor(nn.Module):
         """Inputs name -> (B, L, ...) and present (B, L, M) bool to an Output; `heard` (B, K) bool where the last input is (B, K, D)."""
         x = {name: self._scale(name, inputs[name]) for name in self.dims}
         if self.settings.members:
-            fused = self.model(x, present) if heard is None else self.model(x, present, heard)
-            return Output(fused.prediction.unsqueeze(2), fused.embedding.unsqueeze(2), fused.gate)
+            prediction, embedding, gate = self._ask(present.shape[1], x, present, *([] if heard is None else [heard]))
+            return Output(prediction.unsqueeze(2), embedding.unsqueeze(2), gate)
         (rows,) = x.values()
         if takes(self.settings) == "windows":
             rows, real = self._states(rows.squeeze(1), inputs["steps"].squeeze(1), present.squeeze(1))
-            prediction, embedding = self.model(rows, real)  # (B, C, ...)
+            prediction, embedding, _ = self._ask(self.settings.chunks, rows, real)  # (B, C, ...)
             return Output(prediction.unsqueeze(1), self._join(embedding.unsqueeze(1)), None)
-        prediction, embedding = self.model(rows, present.squeeze(-1))
+        prediction, embedding, _ = self._ask(present.shape[1], rows, present.squeeze(-1))
         return Output(prediction.unsqueeze(2), self._join(embedding.unsqueeze(2)), None)
+
+    def _ask(self, rows: int, *given: Any) -> list[Tensor | None]:
+        """Prediction, embedding and gate of the network, of so many rows a window."""
+        with checks.by(self.who):
+            found = self.model(*given)
+        fused = bool(self.settings.members)
+        sizes = self.outputs, self.settings.hidden
+        return checks.answer(self.who, found, (len(given[1]), rows), sizes, fused=fused, gates=self.experts)
 
     def _states(self, rows: Tensor, steps: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden states (B, F, D) of windows and which are real (B, F) bool.
@@ -156,6 +166,8 @@ def run(predictor: Predictor, sequence: Sequence, device: torch.device) -> Rows:
         heard = None if sequence.heard is None else tensor(sequence.heard[i : i + len(at)]).to(device)
         output = predictor(inputs, cut(sequence.present, at).to(device), heard)
         parts.append([t.float().cpu().numpy() for t in output if t is not None])
+        if output.gate is not None:
+            checks.weights(predictor.who, parts[-1][2])
     starts, counts = cuts.T.tolist()
     merged = []
     for part in zip(*parts, strict=True):
@@ -232,7 +244,7 @@ def _check_shapes(path: Path, record: Mapping[str, Any], settings: ModelSettings
 
 
 def load(
-    path: Path, key: str, settings: ModelSettings, device: torch.device, backbone: Backbone | None = None
+    path: Path, key: str, settings: ModelSettings, device: torch.device, backbone: Backbone | None = None, name: str = ""
 ) -> tuple[Predictor, dict[str, Any]]:
     """A fitted model, ready to predict, and its record; `backbone` as it was when the model was fitted, its top without values as yet.
 
@@ -240,7 +252,7 @@ def load(
     """
     record = read_record(path, key)
     _check_shapes(path, record, settings, backbone)
-    predictor = Predictor(settings, record["dims"], backbone, outputs=record["outputs"])
+    predictor = Predictor(settings, record["dims"], backbone, outputs=record["outputs"], name=name)
     with safe_open(path, framework="pt") as file:
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     if _digest(state) != record.get("sha256"):

@@ -24,7 +24,7 @@ def fitted(context: Context, fold: int | None, *, device: torch.device) -> tuple
         backbone = backbones.again(context, models.read_record(path, key).get("backbone"))
     except StoreError as error:
         raise StoreError(f"{path}: {error}", damaged=error.damaged or path) from None
-    return models.load(path, key, context.settings, device, backbone)
+    return models.load(path, key, context.settings, device, backbone, context.name)
 
 
 def stage(context: Context) -> Worker:
@@ -89,8 +89,8 @@ def _finite(job: Job, rows: models.Rows) -> np.ndarray:
     """Embeddings as float16; WeightsError, naming the stream, where a number is none or does not fit: no sound fit gives one."""
     with np.errstate(over="ignore"):
         half = rows.embedding.astype(np.float16)
-    for what, values in (("predictions", rows.prediction), ("embeddings within 65504", half)):
-        if not np.isfinite(values).all():
+    for what, values in (("predictions", rows.prediction), ("embeddings within 65504", half), ("gate weights", rows.gate)):
+        if values is not None and not np.isfinite(values).all():
             bad = int((~np.isfinite(values)).reshape(len(values), -1).any(axis=1).sum())
             got = f"{bad} of {len(values)} rows without"
             raise WeightsError(f"{job.name}: {job.item.id}: want finite {what}, got {got}; fit the model again, or look at its input")

@@ -33,6 +33,7 @@ from affpipe.plan.settings import Settings
 from affpipe.plan.stages import STAGES
 from affpipe.store.item_streams import ItemStreams, Job, Place
 from affpipe.store.streams import FIT, MODEL, file_name
+from affpipe.store.written import Form
 from affpipe.system.files import read_bytes
 
 # Bumped by hand, as revisions of stages and models are, when code changes what a run publishes: files, or how values come of streams.
@@ -412,13 +413,17 @@ class Plan:
 
         def place(read: str) -> Place:
             if read not in may:
-                raise UndeclaredError(f"{name}: opens the stream of {read}, which it does not declare")
+                where = "declare it in its `reads` or `opens`"
+                raise UndeclaredError(f"{name}: opens the stream of {read}, which it does not declare; {where}")
             return self._place(read, item)
 
         facts = {"stage": self.kind(name), "spec": self.spec(name), "revision": self.revision(name), "inputs": self.inputs(name)}
         facts["packages"] = self.packages(name)
         own = Place(self.stream(name, item), self.key(name), item.identity)
-        return Job(self.context(name), item, place, own, facts, lambda: self.identity_now(name, item) == item.identity, stop)
+        encoder = name in self.settings.features
+        form = Form(stage.offers, stage.rows) if encoder else Form(ordered=stage is not None)
+        frames = self._place("frames", item) if encoder and stage.axis == "frames" else None
+        return Job(self.context(name), item, place, own, facts, lambda: self.identity_now(name, item) == item.identity, form, frames, stop)
 
     def _place(self, name: str, item: Item) -> Place:
         return Place(self.stream(name, item), self.key(name), self.item(name, item).identity)

@@ -16,6 +16,7 @@ from affpipe.core.item import Item
 from affpipe.core.stage import Context
 from affpipe.store import streams
 from affpipe.store.streams import Stream
+from affpipe.store.written import Form, Written
 from affpipe.system import disk, files
 from affpipe.system.threads import StoppedError
 
@@ -83,6 +84,7 @@ class Job(ItemStreams):
         context: of the stage. own: where its stream goes.
         facts: what the header says of the stage: `stage`, `spec`, `revision`, `inputs`.
         unchanged: whether the item's files are still those that it was planned with.
+        form: of its rows. frames: where the frame axis lies, if it has a row for each.
         stop: once it is set, what is being written is dropped at the next rows with StoppedError.
     """
 
@@ -94,12 +96,15 @@ class Job(ItemStreams):
         own: Place,
         facts: Mapping[str, Any],
         unchanged: Callable[[], bool],
+        form: Form,
+        frames: Place | None,
         stop: threading.Event | None = None,
     ):
         super().__init__(item, place)
         self.context, self.name, self.stop = context, context.name, stop or threading.Event()
         self.path = own.path
         self._own, self._facts, self._unchanged = own, facts, unchanged
+        self._form, self._frames = form, frames
         self._state: files.State | None = None
 
     @property
@@ -130,15 +135,30 @@ class Job(ItemStreams):
 
     @contextmanager
     def writing(self, header: streams.Header) -> Iterator[streams.Writer]:
-        """Write the stream in pieces; MediaError as for `atomic`."""
-        with streams.writing(self.path, header, before_rows=self._check_going_on) as out:
+        """Write the stream in pieces; MediaError as for `atomic`, PartError for rows that are not what the stage declares."""
+        written = Written(self.name, self.item.id, self.context.worker, self._form, header.columns)
+
+        def check(rows: Mapping[str, Any]) -> None:
+            self._check_going_on()
+            written.check(rows)
+
+        with streams.writing(self.path, header, before_rows=check) as out:
             yield out
+            written.end(self._frame_count())
             self._check_unchanged()
 
     def write(self, header: streams.Header, **rows: Any) -> None:
         """Write the stream at once."""
         with self.writing(header) as out:
             out.append(**rows)
+
+    def _frame_count(self) -> int | None:
+        """Frames of the video, where each has a row and a stream tells; else None."""
+        place = self._frames
+        if place is None or not place.path.exists():
+            return None
+        with Stream(place.path, key=place.key, identity=place.identity) as frames:
+            return len(frames)
 
     def _check_going_on(self) -> None:
         if self.stop.is_set():

@@ -27,6 +27,7 @@ from affpipe import __version__
 from affpipe.core.axis import rate
 from affpipe.core.errors import AffpipeError, StoreError
 from affpipe.store import layout
+from affpipe.store.written import ROWS, times_fault, values_fault
 from affpipe.system import disk, jsonfile
 from affpipe.system.files import instead_of_file, waits
 
@@ -39,7 +40,6 @@ CHUNK_BYTES = 1 << 18  # of one HDF5 chunk at most: small enough for a window, l
 CHUNK_ROWS = 256  # of one at least, bytes permitting
 CHUNK_BLOB = 1 << 16  # bytes of one of ragged data that is written in blocks
 SOUND, CHECKED = 1 << 20, 1 << 14  # samples, and rows of a dataset, that are checked at once
-ROWS = ("values", "start_s", "end_s", "valid")
 REPAIR = "run `affpipe cache verify`, then the workflow again"
 
 
@@ -109,7 +109,7 @@ class Writer:
         extra: plain JSON that is known only when all rows are; it goes into the header's `extra`.
     """
 
-    def __init__(self, file: h5py.File, before_rows: Callable[[], None]):
+    def __init__(self, file: h5py.File, before_rows: Callable[[Mapping[str, Any]], None]):
         self.extra: dict[str, Any] = {}
         self._file, self._before_rows = file, before_rows
         self._rows = 0
@@ -119,7 +119,7 @@ class Writer:
         self, *, values: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, valid: np.ndarray, **more: np.ndarray | list[bytes]
     ) -> None:
         """Add n rows; every array has n along its first axis. A list of bytes becomes ragged data."""
-        self._before_rows()
+        self._before_rows({"values": values, "start_s": start_s, "end_s": end_s, "valid": valid, **more})
         rows: dict[str, Any] = {"values": values, "start_s": np.asarray(start_s, np.float64), "end_s": np.asarray(end_s, np.float64)}
         rows |= {"valid": np.asarray(valid, bool), **more}
         lengths = {name: len(data) for name, data in rows.items()}
@@ -181,11 +181,11 @@ class Writer:
 
 
 @contextmanager
-def writing(path: Path, header: Header, *, before_rows: Callable[[], None] = lambda: None) -> Iterator[Writer]:
+def writing(path: Path, header: Header, *, before_rows: Callable[[Mapping[str, Any]], None] = lambda rows: None) -> Iterator[Writer]:
     """Write a stream in pieces: `with writing(path, header) as out: out.append(...)`. Nothing is left if the block fails.
 
     Args:
-        before_rows: called before rows are added; it may raise, to give the stream up.
+        before_rows: called with rows before they are added; it may raise, to give the stream up.
     """
     # v110: metadata have checksums. In the oldest form, h5py's default, one flipped bit can send HDF5 into an endless loop.
     # Its lock is held already; the environment says so too, but too late where h5py was imported before affpipe.
@@ -261,6 +261,18 @@ class Stream:
         with self._faults():
             layout.check_written(self._file)
 
+    def check_rows(self) -> None:
+        """StoreError unless every byte reads, and valid rows are of use; takes longer still."""
+        faults = [("times", times_fault(self.start_s, self.end_s, self.valid))]
+        for name in self.names:
+            for start in range(0, self.shape_of(name)[0], CHECKED):
+                rows = self.rows(name, start, start + CHECKED)
+                if name not in ROWS[1:] and self.shape_of(name)[0] == len(self):
+                    faults.append((name, values_fault(rows, self.valid[start : start + CHECKED])))
+        for name, fault in faults:
+            if fault:
+                raise StoreError(f"{self.path}: {name}: want finite ones of valid rows, got {fault}; {REPAIR}", damaged=self.path)
+
     @property
     def names(self) -> list[str]:
         """Datasets of the file."""
@@ -330,9 +342,7 @@ def check(path: Path, *, key: str, identity: str, deep: bool = False) -> dict[st
     if deep and path.suffix == ".h5":
         with Stream(path, key=key, identity=identity) as stream:
             stream.check_written()
-            for name in stream.names:
-                for start in range(0, stream.shape_of(name)[0], CHECKED):
-                    stream.rows(name, start, start + CHECKED)
+            stream.check_rows()
     elif deep:
         track = Sound(path)
         for start in range(0, len(track), SOUND):

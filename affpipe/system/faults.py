@@ -2,7 +2,7 @@
 
 An exception of a library is taken for the item's: a file that no decoder, network or array code was ready for must not end the others.
 It is the machine's where the next item would meet it too (memory, a GPU, a disk, file handles). And where the first items of a job all
-end at one line with one type it is the code's: going on would only mark every item.
+end at one line with one type it is the code's: going on would only mark every item. What is the code's for certain is a PartError.
 """
 
 import errno
@@ -53,12 +53,12 @@ def _module(error: BaseException) -> str:
 
 
 def words(error: BaseException) -> str:
-    """Type, text and place of an exception in one line: "cv2.error: OpenCV(4.11) ... (crop.py:60)". No ";", which begins a remedy."""
+    """Type, text and place of an exception in one line: "cv2.error: OpenCV(4.11) ... (affpipe.faces.crop:60)". No ";", for the remedy."""
     name = type(error).__qualname__ if _module(error) == "builtins" else f"{_module(error)}.{type(error).__qualname__}"
     text = " ".join(str(error).replace(";", ",").split())
     text = text if len(text) <= TEXT else f"{text[:TEXT]} ..."
-    file, line = _place(error.__traceback__)
-    return f"{name}{': ' if text else ''}{text} ({Path(file).name}:{line})"
+    module, line = _place(error.__traceback__)
+    return f"{name}{': ' if text else ''}{text} ({module}:{line})"
 
 
 def reason(who: str, error: Exception) -> str:
@@ -67,10 +67,11 @@ def reason(who: str, error: Exception) -> str:
 
 
 def _place(traceback: TracebackType | None) -> tuple[str, int]:
-    """File and line that raised, the innermost ones."""
+    """Module and line that raised, the innermost ones: many encoders have a worker.py, and the package says whose code it is."""
     at = ("unknown", 0)
     while traceback is not None:
-        at, traceback = (traceback.tb_frame.f_code.co_filename, traceback.tb_lineno), traceback.tb_next
+        frame, line, traceback = traceback.tb_frame, traceback.tb_lineno, traceback.tb_next
+        at = str(frame.f_globals.get("__name__") or Path(frame.f_code.co_filename).name), line
     return at
 
 

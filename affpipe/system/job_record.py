@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from affpipe.core.errors import AffpipeError, StoreError
+from affpipe.core.errors import AffpipeError, PartError, StoreError
 from affpipe.system import disk, jsonfile
 
 log = logging.getLogger("affpipe")
@@ -113,7 +113,7 @@ def recording(path: Path, record: JobRecord) -> Iterator[JobRecord]:
         record.state = "done"
     except BaseException as error:
         record.state = "failed"
-        record.reason = str(error) if isinstance(error, AffpipeError) else f"{type(error).__name__}: {error}"
+        record.reason = str(error) if isinstance(error, AffpipeError | PartError) else f"{type(error).__name__}: {error}"
         raise
     finally:
         over.set()

@@ -34,7 +34,7 @@ def watched(folder: Path, video: Path, faces: list[tuple[int, int, str]]) -> tup
     faces_stages.frames(plan.context("frames"))(plan.job("frames", item))
     job = plan.job("faces", item)
     axis = job.axis()
-    rows = [face for face in faces if face[0] < len(axis)]
+    rows = sorted(face for face in faces if face[0] < len(axis))
     frame = np.array([f for f, _, _ in rows], np.int64)
     job.write(
         job.header(Fraction(25), columns=("left", "top", "right", "bottom")),

@@ -13,6 +13,7 @@ from affpipe.core.item import Item
 from affpipe.data.annotations import write_labels
 from affpipe.data.manifest import read
 from affpipe.data.workers import labels
+from affpipe.encoders.table import ENCODERS
 from affpipe.jobs.fitting import fit
 from affpipe.models.workers import stage
 from affpipe.plan.config import parse
@@ -100,6 +101,7 @@ def write_streams(plan: Plan, item: Item, mix: np.ndarray) -> None:
     def put(name: str, values: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, valid: np.ndarray, **more: np.ndarray) -> None:
         job = plan.job(name, plan.item(name, item))
         columns = ("open_s", "coverage", "retained") if name == "speech" else ()
+        more |= dict.fromkeys(ENCODERS[name].offers[1:] if name in ENCODERS else (), values)
         job.write(job.header(FPS, columns=columns), values=values, start_s=start_s, end_s=end_s, valid=valid, **more)
 
     put("frames", np.zeros((FRAMES, 1), np.float32), times, axis.ends_s, every)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from affpipe.core.stage import Context
+from affpipe.encoders.table import ENCODERS
 from affpipe.jobs import apply as jobs
 from affpipe.plan.plan import Plan
 from affpipe.store.index import Entry
@@ -30,8 +31,16 @@ class Stage:
 
 
 def rows(job: Job, random: tuple[str, ...] = ()) -> None:
-    times = np.arange(3) / 25
-    job.write(job.header(25, random=random), values=np.ones((3, 1), np.float32), start_s=times, end_s=times + 0.04, valid=np.ones(3, bool))
+    header, times = job.header(25, random=random), np.arange(3) / 25
+    job.write(header, start_s=times, end_s=times + 0.04, valid=np.ones(3, bool), **offered(header.stage))
+
+
+def offered(stage: str) -> dict[str, np.ndarray]:
+    """Three rows of all that a stage, or an encoder, must write."""
+    encoder = ENCODERS.get(stage)
+    if encoder is None or encoder.rows == "vectors":
+        return dict.fromkeys(encoder.offers if encoder else ("values",), np.ones((3, 1), np.float32))
+    return {"values": np.ones((3, 1, 1), np.float32), "steps": np.ones(3, np.int32)}
 
 
 def apply(plan: Plan, name: str, stage: Callable, entries: dict | None = None) -> dict[str, Entry]:

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import importlib
 import json
 import logging
 import multiprocessing
@@ -19,7 +20,7 @@ from one_stage import Stage, apply, rows
 from small_run import Run
 
 from affpipe.cli import main
-from affpipe.core.errors import AbsentError, InputError, MediaError, StoreError
+from affpipe.core.errors import AbsentError, InputError, MediaError, PartError, StoreError
 from affpipe.core.stage import Context
 from affpipe.data.importers import facts
 from affpipe.jobs import apply as jobs
@@ -32,7 +33,7 @@ from affpipe.store import streams
 from affpipe.store.index import Entry
 from affpipe.store.item_streams import Job, Worker
 from affpipe.system import disk, faults
-from affpipe.system.job_record import JobRecord
+from affpipe.system.job_record import JobRecord, recording
 
 
 @pytest.fixture
@@ -82,8 +83,8 @@ def test_an_exception_of_a_library_is_a_failure_of_its_item_and_the_others_are_m
     assert stage.seen == list("abcdef")
     assert [entry.status for entry in made.values()] == ["done", "failed", "done", "failed", "failed", "done"]
     assert "b.mp4: frames: want a file that it gets through, got cv2.error: OpenCV(" in made["b"].reason
-    assert "got ValueError: cannot reshape array of size 3 into shape (2,2) (test_isolation.py:" in made["d"].reason
-    assert "got ZeroDivisionError: one, two three (test_isolation.py:" in made["e"].reason
+    assert "got ValueError: cannot reshape array of size 3 into shape (2,2) (test_isolation:" in made["d"].reason
+    assert "got ZeroDivisionError: one, two three (test_isolation:" in made["e"].reason
     for entry in made.values():
         assert "\n" not in entry.reason
         assert entry.reason.count("; ") == (entry.status == "failed")  # before the remedy, where the ledger cuts
@@ -103,6 +104,19 @@ def test_threads_lose_no_other_item_either(plan, threads):
     made = jobs.apply(plan, "frames", plan.items("frames"), {}, stage, lambda *_: None, threads=threads)
     assert [entry.status for entry in made.values()] == ["failed", "done", "done", "failed", "done", "done"]
     assert sorted(stage.seen) == list("abcdef")
+
+
+def test_the_place_of_an_exception_is_its_module_and_not_one_of_many_files_of_a_name(tmp_path, monkeypatch):
+    package = tmp_path / "their_package/loud"
+    package.mkdir(parents=True)
+    (package / "worker.py").write_text("def work(job):\n    raise RuntimeError('my code broke here')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(RuntimeError) as caught:
+        importlib.import_module("their_package.loud.worker").work(None)
+    assert faults.words(caught.value) == "RuntimeError: my code broke here (their_package.loud.worker:2)"
+    with pytest.raises(ZeroDivisionError) as caught:
+        exec(compile("1 / 0", "/somewhere/made_up.py", "exec"), {})
+    assert faults.words(caught.value) == "ZeroDivisionError: division by zero (made_up.py:1)"
 
 
 def test_a_long_text_is_cut_and_no_reason_has_more_than_one_line():
@@ -168,7 +182,7 @@ def test_three_like_ends_at_the_beginning_of_a_larger_job_are_a_bug_and_stop_it(
         jobs.apply(plan, "frames", plan.items("frames"), {}, stage, lambda *_: None, threads=threads)
     assert 3 <= len(stage.seen) < 3 + threads
     (note,) = caught.value.__notes__
-    assert "the first 3 items all ended so, and no file is at fault: ZeroDivisionError: one, two three (test_isolation.py:" in note
+    assert "the first 3 items all ended so, and no file is at fault: ZeroDivisionError: one, two three (test_isolation:" in note
 
 
 @pytest.mark.parametrize(
@@ -193,6 +207,25 @@ def test_a_job_of_three_marks_its_items_and_goes_on(small_plan, names):
     made = apply(small_plan(names), "frames", Broken(dict.fromkeys(names, of_python)))
     assert {entry.status for entry in made.values()} == {"failed"}
     assert len(made) == len(names)
+
+
+def test_a_bug_of_a_part_ends_a_command_in_its_traceback_and_a_line(monkeypatch, capsys, caplog):
+    def app() -> None:
+        raise PartError("mesh: want this,\ngot that; mend it")
+
+    monkeypatch.setattr(main, "app", app)
+    with pytest.raises(SystemExit) as caught:
+        main.main()
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "affpipe: mesh: want this,\\ngot that; mend it\n"
+    assert caplog.records[0].exc_info[0] is PartError
+
+
+def test_a_bug_of_a_part_is_the_reason_in_the_record_of_its_job(tmp_path):
+    record = JobRecord("apply_mesh")
+    with pytest.raises(PartError), recording(tmp_path / "x.json", record):
+        raise PartError("mesh: want this, got that; mend it")
+    assert JobRecord.read(tmp_path / "x.json").reason == "mesh: want this, got that; mend it"
 
 
 # ---- disks -----------------------------------------------------------------------------------------------------------------------------

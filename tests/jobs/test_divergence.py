@@ -2,18 +2,21 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from learnable import MODELS, entries, make_plan
 
-from affpipe.core.errors import AbsentError, SettingsError, WeightsError
+from affpipe.core.errors import AbsentError, SettingsError, StoreError, WeightsError
 from affpipe.core.item import Item
 from affpipe.jobs.fitting import fit
-from affpipe.models import divergence, predictor, workers
+from affpipe.models import predictor, workers
+from affpipe.models.checks import divergence
 from affpipe.models.fit import Fit
 from affpipe.models.predictor import Rows, model_path
 from affpipe.plan.plan import Plan
+from affpipe.store import cache
 
 
 def behaviour(tmp_path: Path, **training: object) -> Plan:
@@ -49,7 +52,9 @@ def test_a_fit_that_diverges_later_leaves_no_checkpoint_of_the_epochs_before(tmp
 
     monkeypatch.setattr(Fit, "on_train_batch_start", spoil)
     with pytest.raises(
-        SettingsError, match=r"diverged in epoch 2 at learning rate 1\.0e-02: want finite losses, got \d+ of \d+ batches without"
+        SettingsError,
+        match=r"diverged in epoch 2 at learning rate 1\.0e-02: want finite losses, got (\d+) of \1 batches without, "
+        "the prediction of the network first, in batch 1; lower ",
     ):
         fit(plan, "behaviour", entries(plan))
     assert kept(plan) == []
@@ -60,20 +65,34 @@ def test_a_fit_that_diverges_later_leaves_no_checkpoint_of_the_epochs_before(tmp
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_numbers_that_are_none_are_counted(bad):
-    losses, raw = torch.ones(4), np.ones((5, 2))
-    divergence.check("face", 0, 1e-3, losses, raw)
+    losses, raw, trace = torch.ones(4), np.ones((5, 2)), divergence.Trace()
+    divergence.check("face", 0, 1e-3, losses, raw, trace)
     losses[1] = bad
     with pytest.raises(SettingsError, match=r"face: the fit diverged in epoch 3 at learning rate 1\.0e-03: want finite losses, got 1 of 4"):
-        divergence.check("face", 2, 1e-3, losses, raw)
+        divergence.check("face", 2, 1e-3, losses, raw, trace)
     raw[2:4, 1] = bad
     with pytest.raises(SettingsError, match="want finite predictions, got 2 of 5 validation rows without"):
-        divergence.check("face", 2, 1e-3, torch.ones(4), raw)
+        divergence.check("face", 2, 1e-3, torch.ones(4), raw, trace)
     layer = torch.nn.Linear(2, 2)
     divergence.check_weights("face", 0, 1e-3, layer)
     with torch.no_grad():
         layer.bias[0] = bad
     with pytest.raises(SettingsError, match="want finite weights, got 1 tensors with others, the first bias"):
         divergence.check_weights("face", 0, 1e-3, layer)
+
+
+@pytest.mark.parametrize("partition", ["train", "validation"])
+def test_a_stream_with_numbers_that_are_none_is_blamed_and_not_the_learning_rate_or_the_network(tmp_path, partition):
+    """One of before: a worker's rows are checked as they are written."""
+    plan = behaviour(tmp_path)
+    item = next(item for item in plan.items("behaviour") if item.row.partition == partition)
+    with h5py.File(plan.stream("qwen3vl", item), "r+") as file:
+        file["values"][1, 2] = np.nan
+    with pytest.raises(StoreError) as caught:
+        fit(plan, "behaviour", entries(plan))
+    want = "behaviour: want finite numbers in valid rows of qwen3vl, got nan or inf; run `affpipe cache verify`, then the workflow again"
+    assert str(caught.value) == want
+    assert [fault.split(": ")[2] for _, fault in cache.verify(plan.cache) if "deleted" in fault] == ["values"]
 
 
 # ---- applied ---------------------------------------------------------------------------------------------------------------------------

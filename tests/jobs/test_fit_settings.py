@@ -71,7 +71,7 @@ def watched(plan: Plan, name: str, scale: float = 1.0) -> tuple[Watch, Fit, Pack
 class Scaled(torch.nn.Module):
     def __init__(self, loss: torch.nn.Module, scale: float):
         super().__init__()
-        self.loss, self.scale = loss, scale
+        self.loss, self.scale, self.given, self.of_terms = loss, scale, loss.given, loss.of_terms
 
     def forward(self, *parts: torch.Tensor) -> torch.Tensor:
         return self.scale * self.loss(*parts)

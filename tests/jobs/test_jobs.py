@@ -7,7 +7,7 @@ import pytest
 import yaml
 from one_stage import Stage, apply, rows
 
-from affpipe.core.errors import AbsentError, MediaError, StoreError
+from affpipe.core.errors import AbsentError, MediaError, PartError, StoreError
 from affpipe.core.item import Item
 from affpipe.core.stage import Context, UndeclaredError
 from affpipe.data.manifest import Row
@@ -17,6 +17,7 @@ from affpipe.plan.plan import Plan
 from affpipe.store import streams
 from affpipe.store.index import Entry
 from affpipe.store.item_streams import Job, Worker, blank
+from affpipe.system.job_record import JobRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -136,8 +137,10 @@ def test_a_stage_that_does_not_load_stops_the_job(plan):
 
 
 def test_a_stage_that_writes_nothing_stops_the_job(plan):
-    with pytest.raises(StoreError, match="got no file"):
+    said = "frames: a: want a stream, got none as the worker returned; write it in affpipe.faces.workers:frames, or raise AbsentError"
+    with pytest.raises(PartError) as caught:
         apply(plan, "frames", lambda context: lambda job: None)
+    assert str(caught.value) == said
 
 
 def test_a_damaged_input_stops_the_job_and_is_no_fault_of_the_item(plan):
@@ -146,6 +149,30 @@ def test_a_damaged_input_stops_the_job_and_is_no_fault_of_the_item(plan):
 
     with pytest.raises(StoreError, match="got half"):
         apply(plan, "frames", lambda context: work)
+
+
+@pytest.mark.parametrize("names", ["a", "ab", "abc", "abcdef"])
+@pytest.mark.parametrize(
+    ("ask", "what"),
+    [
+        (lambda job: job.open("faces"), "opens the stream of faces, which it does not declare; declare it in its `reads` or `opens`"),
+        (lambda job: job.has("faces"), "opens the stream of faces, which it does not declare; declare it in its `reads` or `opens`"),
+        (lambda job: job.context.see("faces"), "sees the settings of faces, which it does not declare; declare it in its `sees`"),
+    ],
+)
+def test_what_a_stage_does_not_declare_is_its_codes_fault_and_no_videos(small_plan, names, ask, what):
+    record = JobRecord("apply_audio")
+    plan = small_plan(names, on_error="skip")
+    frames = {"frames": {name: Entry("done", f"{name}.h5", 3) for name in names}}
+    with pytest.raises(PartError) as caught:
+        jobs.apply(plan, "audio", plan.items("audio"), frames, lambda context: ask, lambda *_: None, record, threads=min(2, len(names)))
+    assert str(caught.value) == f"audio: {what}"
+    assert (record.failed, record.done, record.faults) == (0, 0, {})
+
+
+def test_what_a_stage_does_not_declare_as_it_loads_is_its_codes_fault_too(plan):
+    with pytest.raises(PartError, match=r"frames: sees the settings of mouth, which it does not declare; declare it in its "):
+        apply(plan, "frames", lambda context: context.see("mouth"))
 
 
 def test_a_video_replaced_while_it_is_read_gives_nothing_to_the_name_of_the_old_one(plan):

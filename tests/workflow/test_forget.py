@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 import soundfile
 from fakes.workspace import Workspace
@@ -18,6 +20,7 @@ from affpipe.encoders.table import ENCODERS
 from affpipe.jobs import forget
 from affpipe.results import published
 from affpipe.results.publish import publish
+from affpipe.store import cache, streams
 from affpipe.store.index import Entry
 from affpipe.system import disk
 from affpipe.system.job_record import JobRecord
@@ -157,6 +160,45 @@ def test_streams_of_an_encoder_whose_package_is_gone_go_too(run, monkeypatch):
     monkeypatch.setattr(forget, "ENCODERS", {"face": ENCODERS["wavlm"]})
     command("a_left", "a_right")
     assert [streams_of(run, id) for id in ("a", "a_left", "a_right")] == [set()] * 3
+
+
+@pytest.fixture
+def gone(run) -> Path:
+    """A stream of video a, by an encoder whose package is not installed any more; beside it one of video v1."""
+    folder = run.plan.cache / "loudness" / "0123456789ab"
+    for video in ("a", "v1"):
+        item = next(item for item in run.plan.items("frames") if item.id == video)
+        named = streams.Header("loudness", folder.name, video, item.identity, {"encoder": "loudness"}, 1, {}, Fraction(25))
+        times = np.arange(3) / 25
+        path = folder / streams.file_name(video, item.identity)
+        streams.write(path, named, values=np.ones((3, 1)), start_s=times, end_s=times + 0.04, valid=np.ones(3, bool))
+    return folder
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_streams_of_an_encoder_that_is_not_installed_any_more_go_too(run, gone, damaged):
+    (own,) = gone.glob("a.*")
+    if damaged:
+        own.write_bytes(own.read_bytes()[:500])
+    command("a_left")
+    assert own.exists(), "a_right is in that video too"
+    said = command("a_left", "a_right")
+    assert f"{own}: a stream" in said
+    assert [path.name.split(".")[0] for path in gone.iterdir()] == ["v1"]
+
+
+def test_a_stream_of_a_model_is_none_of_a_video_of_that_name(tmp_path):
+    """Somebody else's video has the name of this stream."""
+    made = Run(tmp_path, streams={"a_left": "train", "v1": "validation"})
+    (item,) = (item for item in made.plan.items("face") if item.id == "a_left")
+    path = made.plan.stream("face", item)
+    named = streams.attributes(path)
+    assert named["spec"]["kind"]
+    whom = forget.Person(frozenset({"x"}), frozenset({"a_left"}), {}, True, ())
+    (folder,) = (folder for folder in cache.folders(made.plan.cache) if folder.stage == "face")
+    assert list(forget._streams(folder, whom)) == []
+    whom = forget.Person(frozenset({"a_left"}), frozenset(), {}, True, ())
+    assert list(forget._streams(folder, whom)) == [(path, "a stream")]
 
 
 def test_an_id_is_no_other_that_begins_or_ends_so(run):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from affpipe.core.tasks.task import EXPRESSIONS, slices
+from affpipe.models.checks import given as checks
 from affpipe.models.terms import losses
 from affpipe.models.terms.part import TermSettings
 from affpipe.models.terms.table import TERMS
@@ -14,16 +15,20 @@ from affpipe.models.training_settings import AULoss, ExprLoss, Loss, VALoss
 
 
 def training_loss(
-    tasks: Sequence[str], settings: Loss, target: np.ndarray, known: np.ndarray, terms: Sequence[TermSettings] = ()
-) -> nn.Module:
+    tasks: Sequence[str], settings: Loss, target: np.ndarray, known: np.ndarray, terms: Sequence[TermSettings] = (), name: str = ""
+) -> losses.MultiTaskLoss:
     """The training loss of the tasks together; weights of classes and units come from the labels (..., K), known (..., tasks).
 
-    terms: added to it.
+    terms: added to it. name: of the model.
     """
     at = slices(tasks, "columns")
     own = {task: target[..., at[task]][known[..., i]] for i, task in enumerate(tasks)}  # (n, K of the task)
     parts = {task: LOSSES[task](getattr(settings, task), own[task]) for task in tasks}
-    added = [(TERMS[term.term].build(term), term.task, term.weight) for term in terms]
+    added = []
+    for term in terms:
+        who = f"models.{name} (term {term.term})"
+        with checks.by(who):
+            added.append((TERMS[term.term].build(term), who, term.task, term.weight))
     return losses.MultiTaskLoss(parts, {task: getattr(settings, f"{task}_weight") for task in tasks}, added)
 
 

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from affpipe.core.errors import InputError
 from affpipe.core.tasks.task import AU, EXPR, VA, Task, slices, width
+from affpipe.models.checks import given as checks
 
 EPS = 1e-8  # keeps the quotient and its gradient finite where prediction and target are constant and equal
 
@@ -223,15 +224,21 @@ class MultiTaskLoss(nn.Module):
 
     Args:
         losses: task -> its loss, called with prediction (..., O), target (..., K) and valid (...) of that task; their order orders every
-            last axis. weights: task -> factor, >= 0. terms: further losses, each with its task and its factor.
+            last axis. weights: task -> factor, >= 0. terms: further losses, each with the word for it in a fault, its task, its factor.
+
+    Attributes:
+        given: what each loss and term gave for the last batch, by its name.
     """
 
-    def __init__(self, losses: Mapping[str, nn.Module], weights: Mapping[str, float], terms: Sequence[tuple[nn.Module, str, float]] = ()):
+    def __init__(
+        self, losses: Mapping[str, nn.Module], weights: Mapping[str, float], terms: Sequence[tuple[nn.Module, str, str, float]] = ()
+    ):
         super().__init__()
         if not losses or set(losses) != set(weights) or not all(weight >= 0 for weight in weights.values()):
             raise InputError(f"MultiTaskLoss: want a weight >= 0 for each loss, got losses {list(losses)} and weights {dict(weights)}")
         self.losses, self.weights = nn.ModuleDict(losses), dict(weights)
-        self.terms, self._of_terms = nn.ModuleList(term for term, *_ in terms), [(task, weight) for _, task, weight in terms]
+        self.terms, self.of_terms = nn.ModuleList(term for term, *_ in terms), [tuple(of) for _, *of in terms]
+        self.given: dict[str, Tensor] = {}
         self.outputs, self.columns = slices(losses, "outputs"), slices(losses, "columns")
         self.widths = (width(losses, "outputs"), width(losses, "columns"), len(losses))
 
@@ -252,10 +259,12 @@ class MultiTaskLoss(nn.Module):
         total = prediction.new_zeros((), dtype=torch.promote_types(prediction.dtype, torch.float32))
         for index, (name, loss) in enumerate(self.losses.items()):
             parts = prediction[..., self.outputs[name]], target[..., self.columns[name]], known[..., index]
-            total = total + self.weights[name] * loss(*parts)
-        for term, (name, weight) in zip(self.terms, self._of_terms, strict=True):
+            self.given[f"the loss of {name}"] = value = loss(*parts)
+            total = total + self.weights[name] * value
+        for term, (who, name, weight) in zip(self.terms, self.of_terms, strict=True):
             parts = prediction[..., self.outputs[name]], target[..., self.columns[name]], known[..., list(self.losses).index(name)]
-            total = total + weight * term(*parts)
+            self.given[who] = value = checks.term(who, term, *parts)
+            total = total + weight * value
         return total
 
 

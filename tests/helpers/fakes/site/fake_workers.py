@@ -15,6 +15,7 @@ import numpy as np
 from affpipe.core.axis import OBSERVED
 from affpipe.core.stage import Context
 from affpipe.core.tasks.task import width
+from affpipe.encoders.table import ENCODERS
 from affpipe.store import streams
 from affpipe.store.item_streams import Job, Worker
 
@@ -62,7 +63,13 @@ def _stage(job: Job) -> None:
         return _audio(job, seed.digest())
     columns = COLUMNS.get(kind, ())
     extra = {"video": {"synthetic": True}} if kind == "frames" else {}
-    _write(job, job.header(Fraction(FPS), columns=columns, **extra), values=numbers(seed.digest(), FRAMES, len(columns) or WIDTH))
+    values, encoder = numbers(seed.digest(), FRAMES, len(columns) or WIDTH), ENCODERS.get(kind)
+    rows = {"values": values}
+    if encoder is not None:  # whatever a model may read of it
+        windows = encoder.rows == "windows"
+        rows = dict.fromkeys(encoder.offers, values[:, None] if windows else values)
+        rows |= {"steps": np.ones(FRAMES, np.int32)} if windows else {}
+    _write(job, job.header(Fraction(FPS), columns=columns, **extra), **rows)
 
 
 def _audio(job: Job, seed: bytes) -> None:

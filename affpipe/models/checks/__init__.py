@@ -1,0 +1,1 @@
+"""What a fit, and what networks and terms give, must be."""

@@ -122,7 +122,7 @@ def test_a_term_gets_windows_of_rows_with_the_predictions_of_each(tmp_path, name
     packed = Packed([s.sequence for s in train], [(s.target, s.known) for s in train], settings)
     batch = packed[list(range(len(packed)))]
     output = Predictor(settings, inputs.widths([s.sequence for s in train]), outputs=2)(batch["inputs"], batch["present"])
-    loss = MultiTaskLoss({"va": VALoss()}, {"va": 1.0}, [(spy, "va", 1.0)])
+    loss = MultiTaskLoss({"va": VALoss()}, {"va": 1.0}, [(spy, "spy", "va", 1.0)])
     assert torch.isfinite(loss(output.prediction, batch["target"], batch["known"]))
     assert spy.shapes == [(rows, each, 2), (rows, each, 2), (rows, each)]
 

@@ -75,7 +75,7 @@ def parts(path: Path) -> Parts:
             return _model(path.read_bytes())
         case ".csv" | ".json" | ".txt":
             data = path.read_bytes()
-            if path.name == "run.json":
+            if path.name in ("run.json", "fit.json"):
                 return _told("", data.decode())
             return {f"line {number}": _digest(line) for number, line in enumerate(data.split(b"\n"), 1)}
     return {"bytes": _digest(path.read_bytes())}

@@ -10,6 +10,12 @@ from affpipe.encoders.qwen3vl.spec import QWEN3VL
 from affpipe.encoders.wavlm.spec import WAVLM
 from affpipe.store import cache
 
-PARTS = [MESH, GRADA, QWEN3VL, WAVLM, LOGMEL]
+PARTS = [
+    MESH,
+    GRADA,
+    QWEN3VL,
+    WAVLM,
+    LOGMEL,
+]
 ENCODERS: dict[str, Stage] = joined(extensions.ENCODERS, PARTS, Stage, "encoder", taken=cache.OWN)
 Feature = tagged((stage.settings for stage in ENCODERS.values()), "encoder")

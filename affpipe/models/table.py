@@ -10,7 +10,14 @@ from affpipe.models.heads.mamba.spec import MAMBA
 from affpipe.models.heads.transformer.spec import TRANSFORMER
 from affpipe.models.part import ModelPart
 
-PARTS = [TRANSFORMER, MAMBA, CHUNK_ASP, DCMMOE, CROSS_ATTENTION, RAAV]
+PARTS = [
+    TRANSFORMER,
+    MAMBA,
+    CHUNK_ASP,
+    DCMMOE,
+    CROSS_ATTENTION,
+    RAAV,
+]
 MODELS: dict[str, ModelPart] = joined(extensions.MODELS, PARTS, ModelPart, "kind")
 ModelSettings = tagged((part.settings for part in MODELS.values()), "kind")
 

@@ -164,7 +164,9 @@ def _model(data: bytes) -> Parts:
     """Tensors and notes of a safetensors file: eight bytes with the length of a JSON header, the header, the data."""
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
-    out = {f"note {key}": _digest(value.encode()) for key, value in header.pop("__metadata__", {}).items()}
+    out: Parts = {}
+    for key, value in header.pop("__metadata__", {}).items():
+        out |= _told(f"note {key}", value)
     for name, tensor in header.items():
         begin, end = tensor["data_offsets"]
         out[name] = _digest(f"{tensor['dtype']} {tensor['shape']} ".encode() + data[start + begin : start + end])

@@ -92,20 +92,16 @@ def kept(plan: Plan) -> list[Path]:
     return [path for path in plan.folder("behaviour").rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("case", NETWORKS)
-def test_a_network_at_fault_stops_its_fit(plan, monkeypatch, case):
-    bad, said = NETWORKS[case]
-    monkeypatch.setattr(Network, "bad", staticmethod(bad))
-    with pytest.raises(PartError, match=rf"^models\.behaviour \(kind mamba\): {said}; mend the code of that kind$"):
-        fit(plan, "behaviour", entries(plan))
-    assert kept(plan) == []
-
-
-@pytest.mark.parametrize("case", LOSSES)
-def test_a_term_at_fault_stops_its_fit(plan, monkeypatch, case):
-    bad, said = LOSSES[case]
-    monkeypatch.setattr(Term, "bad", staticmethod(bad))
-    with pytest.raises(PartError, match=rf"^models\.behaviour \(term asymmetric\): {said}; mend the code of that term$"):
+@pytest.mark.parametrize(
+    ("code", "who", "bad", "said"),
+    [
+        *(pytest.param(Network, "kind mamba", *case, id=name) for name, case in NETWORKS.items()),
+        *(pytest.param(Term, "term asymmetric", *case, id=name) for name, case in LOSSES.items()),
+    ],
+)
+def test_a_network_or_a_term_at_fault_stops_its_fit(plan, monkeypatch, code, who, bad, said):
+    monkeypatch.setattr(code, "bad", staticmethod(bad))
+    with pytest.raises(PartError, match=rf"^models\.behaviour \({who}\): {said}; mend the code of that {who.split()[0]}$"):
         fit(plan, "behaviour", entries(plan))
     assert kept(plan) == []
 

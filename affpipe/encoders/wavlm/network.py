@@ -203,15 +203,20 @@ def load(
         top = Top.take(model, trained_layers)
     model.to(dtype)
     if device.type == "cpu" and config.hidden_size // config.num_conv_pos_embedding_groups < RIGHT_GROUP:
-        _in_float32(model.encoder.pos_conv_embed.conv, answers=dtype)
+        model.encoder.pos_conv_embed.conv = _Float32(model.encoder.pos_conv_embed.conv, dtype)
     return WavLM(model, device=device, scale=scale, layer=layer, top=top, batch_size=batch_size)
 
 
-def _in_float32(part: nn.Module, answers: torch.dtype) -> None:
-    """Let a part of a network compute in float32, whatever it is given, and answer in `answers`."""
-    part.float()
-    part.register_forward_pre_hook(lambda _, given: (given[0].float(),))
-    part.register_forward_hook(lambda _part, _given, out: out.to(answers))
+class _Float32(nn.Module):
+    """A part of a network that computes in float32, whatever it is given and under autocast too, and answers in `answers`."""
+
+    def __init__(self, part: nn.Module, answers: torch.dtype):
+        super().__init__()
+        self.part, self.answers = part.float(), answers
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return self.part(x.float()).to(self.answers)
 
 
 def _scale(folder: Path, settings: dict, odyssey: bool) -> tuple[float, float] | None:

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 
 from affpipe.core.stage import Context
-from affpipe.core.tasks.task import TASKS, slices, width
+from affpipe.core.tasks.task import slices, width
 from affpipe.data import annotations
 from affpipe.store.item_streams import Job, Worker
 
@@ -20,21 +20,21 @@ def labels(context: Context) -> Worker:
     of each file and how many have a label; the log says where that is odd.
     """
     tasks = context.tasks
-    at, columns = slices(tasks, "columns"), tuple(c for task in tasks for c in TASKS[task].columns)
+    at, columns = slices(tasks, "columns"), tuple(c for task in tasks.values() for c in task.columns)
 
     def work(job: Job) -> None:
         axis = job.axis()
         values, known, files = np.zeros((len(axis), width(tasks, "columns"))), np.zeros((len(axis), len(tasks)), bool), {}
-        for i, task in enumerate(tasks):
-            if task in job.item.row.labels:
-                path = job.item.row.labels[task]
+        for i, (name, task) in enumerate(tasks.items()):
+            if name in job.item.row.labels:
+                path = job.item.row.labels[name]
                 own, valid = annotations.read_labels(task, path)
                 if odd := annotations.surplus_fault(len(own), len(axis)):
                     log.warning("labels: %s: %s", path, odd)
                 if not valid.any():
                     log.warning("labels: %s: want a label of some frame, got none in %d lines; look whether that is right", path, len(own))
-                values[:, at[task]], known[:, i] = annotations.fit_length(own, valid, len(axis))
-                files[task] = {"rows": len(own), "labelled": int(valid.sum())}
+                values[:, at[name]], known[:, i] = annotations.fit_length(own, valid, len(axis))
+                files[name] = {"rows": len(own), "labelled": int(valid.sum())}
         header = job.header(axis.fps, columns=columns, files=files)
         job.write(header, values=values, start_s=axis.times_s, end_s=axis.ends_s, valid=known.any(axis=1), known=known)
 

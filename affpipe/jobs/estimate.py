@@ -167,7 +167,7 @@ def _model_speed(plan: Plan, model: str) -> float:
 
 def _fits(plan: Plan, model: str, lengths: Lengths, records: Iterable[JobRecord]) -> Part:
     """All fits of a model, by all their epochs: one that stops early takes less."""
-    settings, device, tasks = plan.settings.models[model], plan.settings.device, plan.settings.tasks
+    settings, device, tasks = plan.settings.models[model], plan.settings.device, plan.tasks
     folds = plan.fits(model)
     missing = sum(not Path(plan.fitted(model, fold)).exists() for fold in folds)
     took = [r.seconds for r in records if r.unit == "epochs" and r.state == "done" and r.done]  # one that found its model has no epochs
@@ -192,6 +192,6 @@ def _fits(plan: Plan, model: str, lengths: Lengths, records: Iterable[JobRecord]
 
 def _publish(plan: Plan, lengths: Lengths) -> Part:
     frames = sum(lengths.videos[row.video_id].frames for row in plan.rows)
-    seconds, disk = frames * PUBLISH_S, float(frames * RESULT_BYTES * len(plan.settings.tasks))
+    seconds, disk = frames * PUBLISH_S, float(frames * RESULT_BYTES * len(plan.tasks))
     left = not Path(plan.published()).exists()
     return Part("publish", len(plan.rows), seconds, seconds * left, None, disk, disk * left, DEFAULT, DEFAULT)

@@ -11,7 +11,7 @@ import pytest
 from affwild2_tree import AUDIT, FINDINGS, FRAMES, MANIFEST, SHORT
 
 from affpipe.core.errors import ManifestError, SettingsError
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 from affpipe.data import manifest
 from affpipe.data.demo.clips import HEADER
 from affpipe.data.importers import affwild2, duplicates, facts

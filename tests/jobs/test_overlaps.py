@@ -12,7 +12,7 @@ from small_run import Run
 
 from affpipe.core.alike import told
 from affpipe.core.errors import ManifestError
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 from affpipe.data import manifest, overlaps
 from affpipe.data.importers import affwild2
 from affpipe.data.importers.make_manifest import make

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 from affpipe.data import overlaps as shared
 from affpipe.data.importers.facts import LabelFacts
 from affpipe.data.manifest import PARTITIONS

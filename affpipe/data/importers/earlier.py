@@ -7,7 +7,7 @@ by six decimals in every row.
 import re
 from pathlib import Path, PurePosixPath
 
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 from affpipe.system import jsonfile
 
 RECORD = "run.json"

@@ -14,6 +14,7 @@ import numpy as np
 
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import AbsentError, AffpipeError, ManifestError, MediaError
+from affpipe.core.tasks.table import TASKS
 from affpipe.data.annotations import read_labels
 from affpipe.data.importers.listing import IMAGES
 from affpipe.faces.which import share_with_face
@@ -169,7 +170,7 @@ def _quick(path: Path, track: int | None, told: tuple[str, ...]) -> VideoFacts:
 def label(task: str, path: Path) -> LabelFacts:
     """Facts of an annotation file; one that has no row below its header has a fault."""
     try:
-        _, valid = read_labels(task, path)
+        _, valid = read_labels(TASKS[task], path)
     except ManifestError as error:
         return LabelFacts(error=str(error))
     if not len(valid):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from affpipe.core.errors import ManifestError, MediaError, SettingsError
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 from affpipe.data import manifest
 from affpipe.data.annotations import surplus_fault
 from affpipe.data.importers import contradictions, facts

@@ -9,7 +9,7 @@ from pathlib import Path
 from affpipe.core.errors import ManifestError
 from affpipe.data import manifest
 from affpipe.data.importers.collection import Collection, Finding, Stream, partition_columns
-from affpipe.data.manifest import ID_BYTES, NEEDED, OWN_PARTITION, STREAM_ID
+from affpipe.data.manifest import ID_BYTES, NEEDED, STREAM_ID, own_partitions
 from affpipe.data.overlaps import OFFICIAL
 from affpipe.system import disk
 from affpipe.system.files import folded
@@ -70,9 +70,7 @@ def text(streams: Sequence[Stream], tasks: Sequence[str], folders: set[str], off
     marks = ["overlap"] if official else []
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
-    table.writerow(
-        [*NEEDED[:2], "subject", NEEDED[2], *tasks, *(["images"] if images else []), *(OWN_PARTITION[task] for task in own), *marks]
-    )
+    table.writerow([*NEEDED[:2], "subject", NEEDED[2], *tasks, *(["images"] if images else []), *own_partitions(own).values(), *marks])
     for stream in sorted(streams, key=lambda stream: stream.id):
         partition, columns = cells[stream.id]
         row = [stream.id, stream.video, stream.subject, partition, *(stream.labels.get(task, "") for task in tasks)]

@@ -172,6 +172,7 @@ ONE = (slots(ts1=400, ts2=1200), tier("x", aligned("a1", "ts1", "ts2", "yes")))
         (MEDIA.format(' TIME_ORIGIN="-500"', ""), "another.mp4", -0.1),
         (MEDIA.format(' TIME_ORIGIN="1500"', '<MEDIA_DESCRIPTOR MEDIA_URL="clip.wav"/>'), "clip.wav", 0.4),
         (MEDIA.format(' TIME_ORIGIN="1500"', '<MEDIA_DESCRIPTOR RELATIVE_MEDIA_URL="./clip.wav"/>'), "clip.mp4", 1.9),
+        (MEDIA.format(' TIME_ORIGIN="1500"', '<MEDIA_DESCRIPTOR MEDIA_URL="room.wav"/>'), "clip.mkv", 1.9),
     ],
 )
 def test_times_of_elan_are_those_of_the_media_that_was_shifted(tmp_path, descriptors, media, start_s):
@@ -223,7 +224,10 @@ def test_several_tiers_of_one_file(tmp_path):
     table = file(tmp_path, "a.csv", "start,end,value,tier\n0,1,1,au12\n0,1,1,AU4\n0,1,x,notes\n0,2,y,notes\n")
     own = read_tiers(table, ("AU1", "AU4", "AU12"))
     assert {name: told(tier) for name, tier in own.items()} == {"AU4": [(0, 1, "1")], "AU12": [(0, 1, "1")]}
-    with pytest.raises(ManifestError, match=r"a\.csv: want a tier of AU1, AU2, got 'au12', 'AU4', 'notes'; name one of them"):
+    with pytest.raises(ManifestError, match=r"a\.csv: want one tier Au4, got AU4 and au4; rename one"):
+        read_tiers(file(tmp_path, "b.csv", "start,end,value,tier\n0,1,1,AU4\n0,1,1,au4\n").rename(table), ("Au4",))
+    assert list(read_tiers(table, ("AU4",))) == ["AU4"]
+    with pytest.raises(ManifestError, match=r"a\.csv: want a tier of AU1, AU2, got 'AU4', 'au4'; name one of them"):
         read_tiers(table, ("AU1", "AU2"))
 
 

@@ -82,8 +82,9 @@ class _Document:
             self.text.append(text)
 
     def end(self, tag: str) -> None:
-        if tag == "ANNOTATION_VALUE" and self.tier and self.text is not None:
-            self.tier[-1].value = "".join(self.text)
+        if tag == "ANNOTATION_VALUE":
+            if self.tier and self.text is not None:
+                self.tier[-1].value = "".join(self.text)
             self.text = None
         elif tag == "TIER":
             self.tier = None
@@ -155,10 +156,15 @@ def _span(document: _Document, annotation: _Annotation, shift_s: float) -> Span:
 
 
 def _shift_s(document: _Document, media: str) -> float:
-    """What a time of the annotations lacks to that of the media: ELAN shows the media TIME_ORIGIN milliseconds ahead."""
-    own = [origin for name, origin in document.origins if media and composed(name) == composed(media)]
-    found = set(own or [origin for _, origin in document.origins])
+    """What a time of the annotations lacks to that of the media, of which ELAN shows second t + TIME_ORIGIN at its own second t.
+
+    Of several media those named as the video count, or else those named so but for the suffix, or else all.
+    """
+    name = composed(media)
+    same = [origin for other, origin in document.origins if composed(other) == name]
+    alike = [origin for other, origin in document.origins if composed(PurePosixPath(other).stem) == PurePosixPath(name).stem]
+    found = set(same or alike or [origin for _, origin in document.origins])
     if len(found) > 1:
-        told = ", ".join(f"{name} {origin:g} s" for name, origin in document.origins)[: 4 * SHOWN]
+        told = ", ".join(f"{other} {origin:g} s" for other, origin in document.origins)[: 4 * SHOWN]
         raise document.fault("one TIME_ORIGIN", told, "name its media as the video")
     return found.pop() if found else 0.0

@@ -31,8 +31,8 @@ def read(
     ManifestError, one line, where the file, or this part of it, is not as it must be.
     """
     _look(path)
-    if path.suffix.lower() == TABLE and tables.kind(path) != tables.INTERVALS:
-        if tables.kind(path) == "":
+    if path.suffix.lower() == TABLE and (kind := tables.kind(path)) != tables.INTERVALS:
+        if not kind:
             raise ManifestError(
                 f"{path}: line 1: want the header {tables.INTERVALS}, or {tables.TIMED}, got neither; name the columns there"
             )
@@ -47,7 +47,13 @@ def read_tiers(path: Path, wanted: Collection[str], *, media: str = "") -> dict[
     """Of the wanted tiers those that a file has, in letters of any case: one a unit, say. ManifestError where it has none of them."""
     _look(path)
     tiers = _spans(path, media)
-    own = {name: found[0] for name in wanted if (found := [t for t in tiers if t.casefold() == name.casefold()])}
+    own = {}
+    for name in wanted:
+        found = [name] if name in tiers else [tier for tier in tiers if tier.casefold() == name.casefold()]
+        if len(found) > 1:
+            raise ManifestError(f"{path}: want one tier {name}, got {' and '.join(found)}; rename one")
+        if found:
+            own[name] = found[0]
     if not own:
         raise ManifestError(f"{path}: want a tier of {', '.join(wanted)}, got {listed(tiers)}")
     return {name: checked(path, tiers, tier) for name, tier in own.items()}
@@ -60,11 +66,11 @@ def _look(path: Path) -> None:
 
 
 def _spans(path: Path, media: str) -> dict[str, list[Span]]:
-    match path.suffix.lower():
-        case ".eaf":
-            return elan.read_spans(path, media)
-        case ".textgrid":
-            return textgrid.read_spans(path)
-        case ".csv":
-            return tables.read_spans(path)
+    suffix = path.suffix.lower()
+    if suffix == ELAN:
+        return elan.read_spans(path, media)
+    if suffix == PRAAT:
+        return textgrid.read_spans(path)
+    if suffix == TABLE:
+        return tables.read_spans(path)
     raise ManifestError(f"{path}: want .eaf, .TextGrid or .csv, got {path.suffix or 'no suffix'!r}; save it in one of these forms")

@@ -22,6 +22,11 @@ class OwnTask(Section):
     tier: str = later("", description="of annotation files with tiers, the one to read; not given: the one of the task's name")
     gap_s: float = later(1.0, gt=0, description="between two values of a time series, over which nothing is interpolated")
 
+    @property
+    def files(self) -> dict[str, Any]:
+        """How label files of the task are read."""
+        return {"tier": self.tier, "gap_s": self.gap_s}
+
     def task(self) -> Task:
         """Make the task."""
         raise NotImplementedError
@@ -43,7 +48,7 @@ class OwnDimensions(OwnTask):
         return self
 
     def task(self) -> Dimensions:
-        return Dimensions(self.name, self.title or self.name, self.invalid, ranges=dict(self.dimensions))
+        return Dimensions(self.name, self.title or self.name, self.invalid, **self.files, ranges=dict(self.dimensions))
 
 
 class OwnClasses(OwnTask):
@@ -58,7 +63,7 @@ class OwnClasses(OwnTask):
         return self
 
     def task(self) -> Classes:
-        return Classes(self.name, self.title or self.name, self.invalid, column=self.name, names=self.classes)
+        return Classes(self.name, self.title or self.name, self.invalid, **self.files, column=self.name, names=self.classes)
 
 
 class OwnUnits(OwnTask):
@@ -73,7 +78,7 @@ class OwnUnits(OwnTask):
         return self
 
     def task(self) -> Units:
-        return Units(self.name, self.title or self.name, self.invalid, names=self.units)
+        return Units(self.name, self.title or self.name, self.invalid, **self.files, names=self.units)
 
 
 def _once(where: str, names: tuple[str, ...]) -> None:

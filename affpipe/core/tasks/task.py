@@ -39,6 +39,8 @@ class Task(ABC):
         name: the word for it in settings, manifest and folders. title: for people.
         invalid: mark in every column of a frame that has no label, in files.
         folder: of its annotations in Aff-Wild2; "" for a task of one's own.
+        tier: of label files with several tiers, the one to read; "" for the one of the task's name.
+        gap_s: between two timed labels at most, for a line between them.
 
     Of its kind:
         measure: the figure by which systems are ranked, a key of `figures`; the greater, the better. measure_title: for people.
@@ -54,6 +56,8 @@ class Task(ABC):
     title: str
     invalid: float
     folder: str = ""
+    tier: str = ""
+    gap_s: float = 1.0
 
     kind: ClassVar[Kind]
     measure: ClassVar[str]

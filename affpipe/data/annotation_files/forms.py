@@ -1,6 +1,6 @@
 """Annotation files that tell times, of whatever form: `.eaf` of ELAN, `.TextGrid` of Praat, `.csv` of intervals or of timed values."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from affpipe.core.errors import ManifestError
@@ -19,14 +19,25 @@ def tells_times(path: Path) -> bool:
     return suffix in (ELAN, PRAAT) or (suffix == TABLE and tables.kind(path) != "")
 
 
+def holds_samples(path: Path) -> bool:
+    """Tell whether a file that `tells_times` holds timed values, and no intervals."""
+    return path.suffix.lower() == TABLE and tables.kind(path) == tables.TIMED
+
+
 def read(
-    path: Path, tier: str | None = None, *, prefer: str = "", media: str = "", columns: Sequence[str] | None = None
+    path: Path,
+    tier: str | None = None,
+    *,
+    prefer: str = "",
+    media: str = "",
+    columns: Sequence[str] | None = None,
+    words: Mapping[str, float] | None = None,
 ) -> Intervals | Timed:
-    """Labels of a file: those of a tier, or timed values.
+    """Read the labels of a file: those of a tier, or timed values.
 
     Args:
         tier: which one; None: the only one, or else the one named `prefer`, in letters of any case. Timed values have none.
-        media: file name of the video, see `elan.read_spans`. columns: of timed values, see `tables.read_timed`.
+        media: file name of the video, see `elan.read_spans`. columns, words: of timed values, see `tables.read_timed`.
 
     ManifestError, one line, where the file, or this part of it, is not as it must be.
     """
@@ -38,7 +49,7 @@ def read(
             )
         if tier is not None:
             raise ManifestError(f"{path}: want the tier {tier!r}, got timed values, which have none; name no tier")
-        return tables.read_timed(path, columns)
+        return tables.read_timed(path, columns, words)
     tiers = _spans(path, media)
     return checked(path, tiers, chosen(path, tiers, tier, prefer))
 

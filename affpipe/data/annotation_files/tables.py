@@ -5,7 +5,7 @@ Times are seconds with a decimal point, from the beginning of the media. Columns
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +47,12 @@ def read_spans(path: Path) -> dict[str, list[Span]]:
     return tiers or ({} if tier else {"": []})
 
 
-def read_timed(path: Path, columns: Sequence[str] | None = None) -> Timed:
-    """Samples of a table; an empty cell, or `nan`, is no label.
+def read_timed(path: Path, columns: Sequence[str] | None = None, words: Mapping[str, float] | None = None) -> Timed:
+    """Read the samples of a table; an empty cell, or `nan`, is no label.
 
     Args:
-        columns: which to read and in what order, in any letters; None: all but the time.
+        columns: which to read and in what order, in any letters; None: all but the time. A single one may be named `value` there.
+        words: casefolded words that may stand for numbers.
 
     ManifestError names the line of a cell that is no number, or of a time that is not after the one before it.
     """
@@ -60,7 +61,8 @@ def read_timed(path: Path, columns: Sequence[str] | None = None) -> Timed:
     names = [name for name in head if name.strip() and name != time] if columns is None else columns
     if not names:
         raise ManifestError(f"{path}: line 1: want {TIMED}, got {time} alone; add a column of values")
-    found = [_column(path, head, (name,), f"{time} and {', '.join(names)}") for name in names]
+    others = ("value",) if len(names) == 1 else ()
+    found = [_column(path, head, (name, *others), f"{time} and {', '.join(names)}") for name in names]
     times, values, before = [], [], -np.inf
     for line, cells in rows:
         time_s = _seconds(path, line, time, cells[time])
@@ -70,7 +72,7 @@ def read_timed(path: Path, columns: Sequence[str] | None = None) -> Timed:
             )
         before = time_s
         times.append(time_s)
-        values.append([_value(path, line, column, cells[column]) for column in found])
+        values.append([_value(path, line, column, cells[column], words or {}) for column in found])
     return Timed(np.array(times, np.float64), tuple(map(str.strip, names)), np.array(values, np.float64).reshape(-1, len(names)))
 
 
@@ -119,23 +121,26 @@ def _column(path: Path, head: list[str], names: Sequence[str], want: str) -> str
     return found[0]
 
 
-def _number(text: str) -> float | None:
-    number = float(text) if NUMBER.fullmatch(text.strip()) else None
-    return None if number is None or not np.isfinite(number) else number
+def number(text: str) -> float | None:
+    """Return what a text says in plain digits, with a decimal point; None for anything else."""
+    found = float(text) if NUMBER.fullmatch(text.strip()) else None
+    return None if found is None or not np.isfinite(found) else found
 
 
 def _seconds(path: Path, line: int, column: str, cell: str) -> float:
-    number = _number(cell)
-    if number is None or number < 0:
+    found = number(cell)
+    if found is None or found < 0:
         raise ManifestError(f"{path}: line {line}: {column}: want seconds from 0, got {cell[:SHOWN]!r}; {_remedy(cell)}")
-    return number
+    return found
 
 
-def _value(path: Path, line: int, column: str, cell: str) -> float:
-    number = np.nan if cell.strip().lower() in NO_LABEL else _number(cell)
-    if number is None:
-        raise ManifestError(f"{path}: line {line}: {column}: want a number or an empty cell, got {cell[:SHOWN]!r}; {_remedy(cell)}")
-    return number
+def _value(path: Path, line: int, column: str, cell: str, words: Mapping[str, float]) -> float:
+    text = cell.strip().casefold()
+    found = np.nan if text in NO_LABEL else words.get(text, number(cell))
+    if found is None:
+        want = f"{', '.join(words)}, their number" if words else "a number"
+        raise ManifestError(f"{path}: line {line}: {column}: want {want} or an empty cell, got {cell[:SHOWN]!r}; {_remedy(cell)}")
+    return found
 
 
 def _remedy(cell: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import AbsentError, AffpipeError, ManifestError, MediaError
 from affpipe.core.tasks.table import TASKS
-from affpipe.data.annotations import read_labels
+from affpipe.data import labels
 from affpipe.data.importers.listing import IMAGES
 from affpipe.faces.which import share_with_face
 from affpipe.media.probe import probe
@@ -170,12 +170,12 @@ def _quick(path: Path, track: int | None, told: tuple[str, ...]) -> VideoFacts:
 def label(task: str, path: Path) -> LabelFacts:
     """Facts of an annotation file; one that has no row below its header has a fault."""
     try:
-        _, valid = read_labels(TASKS[task], path)
+        found = labels.read(TASKS[task], path)
     except ManifestError as error:
         return LabelFacts(error=str(error))
-    if not len(valid):
+    if not found.rows:
         return LabelFacts(error=f"{path}: line 2: want a line a frame, got the header alone; fetch the file again or remove it")
-    return LabelFacts(len(valid), int((~valid).sum()))
+    return LabelFacts(found.rows, found.rows - found.labelled)
 
 
 def images(folder: Path) -> ImageFacts:

@@ -120,8 +120,9 @@ def _column(path: Path, head: list[str], names: Sequence[str], want: str) -> str
 
 
 def _number(text: str) -> float | None:
-    number = float(text) if NUMBER.fullmatch(text.strip()) else None
-    return None if number is None or not np.isfinite(number) else number
+    found = NUMBER.fullmatch(text.strip())
+    number = float(found[0]) if found else np.inf
+    return number if np.isfinite(number) else None
 
 
 def _seconds(path: Path, line: int, column: str, cell: str) -> float:

@@ -98,7 +98,7 @@ class SequenceModel(Section):
                     known = [task for task in tasks if task not in OFFICIAL]
                     raise ValueError(f"{where}.{part}.tasks: want a task of the run among {known}, got {name!r}; rename it, or take it out")
                 kind = tasks[name].kind
-                if other := section.model_fields_set - fields[kind] - {"weight"}:
+                if other := section.changed() - fields[kind] - {"weight"}:
                     raise ValueError(
                         f"{where}.{part}.tasks.{name}: want settings of {kind} ({', '.join(sorted(fields[kind])) or 'none'}), "
                         f"got {', '.join(sorted(other))}; take it out"

@@ -477,6 +477,59 @@ def test_a_file_larger_than_any_is_not_read(tmp_path):
         read(path)
 
 
+SOUND = [
+    ("a.eaf", WHOLE.encode()),
+    ("a.eaf", WHOLE.replace("UTF-8", "UTF-16").encode("utf-16")),
+    ("a.TextGrid", LONG.encode()),
+    ("a.TextGrid", SHORT.encode("utf-16")),
+    *(("a.csv", content.encode()) for content in TABLES.values()),
+    ("a.csv", b"time,v\n0,1\n0.1,nan\n0.2,3\n"),
+]
+PIECES = [
+    *b'"&<>,;\n\r\0\x1d\xff-',
+    b"nan",
+    b"1e999",
+    b"ts1",
+    b"a1",
+    b"<exists>",
+    b"size = 9",
+    b"<TIER>",
+    b"</TIER>",
+    b"<ANNOTATION_VALUE>",
+]
+
+
+def outcome(path: Path) -> Intervals | Timed | str:
+    """What is read, or the line that refuses it."""
+    try:
+        return read(path, prefer="expr")
+    except ManifestError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize(("name", "content"), SOUND, ids=range(len(SOUND)))
+def test_whatever_a_file_is_changed_to_it_is_read_whole_or_refused_in_one_line(tmp_path, name, content):
+    rng, path, kinds = np.random.default_rng(0), tmp_path / name, set()
+    for _ in range(200):
+        data = bytearray(content)
+        for at in rng.integers(len(data), size=rng.integers(1, 4)):
+            piece = PIECES[rng.integers(len(PIECES))]
+            data[at : at + rng.integers(0, 12)] = bytes([piece]) if isinstance(piece, int) else piece
+        path.write_bytes(data)
+        found = outcome(path)
+        kinds.add(type(found))
+        if isinstance(found, Intervals):
+            assert (found.end_s > found.start_s).all()
+            assert (found.start_s[1:] >= found.end_s[:-1] - 0.001).all()
+        elif isinstance(found, Timed):
+            assert (np.diff(found.times_s) > 0).all()
+            assert not np.isinf(found.values).any()
+        else:
+            assert found.startswith(f"{path}: ")
+            assert "\n" not in found
+    assert len(kinds) == 2
+
+
 def test_timed_values_have_no_tiers(tmp_path):
     with pytest.raises(ManifestError, match="want the tier 'x', got timed values, which have none; name no tier"):
         read(file(tmp_path, "a.csv", "time,v\n0,1\n"), "x")
@@ -607,7 +660,7 @@ def test_a_line_is_drawn_between_samples_that_are_there_and_near():
 
 
 @pytest.mark.parametrize(("gap_s", "known"), [(0.99, False), (1.0, True), (1.5, True)])
-@pytest.mark.parametrize("start_s", [0.1, 1.1, 2.2])  # 1 s apart to the last bit, or a bit more
+@pytest.mark.parametrize("start_s", [0.1, 1.2, 3.9])  # 1 s apart to the last bit, or a bit more
 def test_samples_further_apart_than_a_gap_are_not_joined(start_s, gap_s, known):
     video = FrameAxis(np.array([0, start_s + 0.25]), Fraction(25))
     found = on(column([start_s, start_s + 1], [0, 1]), video, gap_s=gap_s)[1, 0]

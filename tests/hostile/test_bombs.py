@@ -368,6 +368,7 @@ LARGE = {  # name -> file name, content, what the line says
         "want the start of interval 2 of tier 'x', got the end of the file",
     ),
     "quotes": ("a.TextGrid", b'"ooTextFile" "TextGrid" 0 1 <exists> ' + b'"' * 2_000_001, "want the number of tiers, got"),
+    "a text without end": ("a.TextGrid", b'"ooTextFile" "TextGrid" 0 1 <exists> 1 "' + b"a" * 10_000_000, "want the class of tier 1, got"),
     "a cell": ("a.csv", b"start,end,value\n0,1," + b"x" * 10_000_000, "got field larger than field limit"),
     "columns": ("a.csv", b"start,end," + b"x," * 1_000_000 + b"\n", "want start,end,value, got no value in"),
 }

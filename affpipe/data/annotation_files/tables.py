@@ -123,8 +123,9 @@ def _column(path: Path, head: list[str], names: Sequence[str], want: str) -> str
 
 def number(text: str) -> float | None:
     """Return what a text says in plain digits, with a decimal point; None for anything else."""
-    found = float(text) if NUMBER.fullmatch(text.strip()) else None
-    return None if found is None or not np.isfinite(found) else found
+    digits = NUMBER.fullmatch(text.strip())
+    found = float(digits[0]) if digits else np.inf
+    return found if np.isfinite(found) else None
 
 
 def _seconds(path: Path, line: int, column: str, cell: str) -> float:

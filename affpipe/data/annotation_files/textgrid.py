@@ -18,7 +18,7 @@ from affpipe.system.files import lines, read_bytes, read_text
 
 HEADS = ("ooTextFile", "ooTextFile short")
 TOKEN = re.compile(
-    r'"(?P<text>(?:[^"]|"")*+)"|(?<!\S)(?:(?P<number>[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)|(?P<flag><\w+>)|![^\r\n]*)(?!\S)', re.ASCII
+    r'"(?P<text>[^"]*+(?:""[^"]*+)*+)"|(?<!\S)(?:(?P<number>[-+]?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?)|(?P<flag><\w+>)|![^\r\n]*)(?!\S)', re.ASCII
 )
 _AGAIN = "save it in Praat again, as a text file"
 

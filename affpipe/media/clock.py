@@ -42,7 +42,7 @@ class Stamps:
 
     @property
     def sound(self) -> bool:
-        """Whether the pts are the times: every frame has one, and they rise."""
+        """True if every frame has a pts and they rise: then pts are the times."""
         return not self.numbers and None not in self.pts and all(a < b for a, b in pairwise(self.pts))
 
 

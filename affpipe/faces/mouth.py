@@ -4,10 +4,10 @@ Source: Team RAS, sec. 3.3, and its public code (SMIL-SPCRAS/CVPRW-26), which ta
 the last 30 rows, exceeds the stream's mean. `compat="ras2026"` is that rule, to the frame. Our own default differs in three ways:
 
 - It asks that the lip area varies, not that it is large: lips parted at rest and a still smile are no speech. On two GRID clips with a
-quiet background the spread marks all frames in which there is sound; the trailing mean marks 52 and 69 % of them.
+  quiet background the spread marks all frames in which there is sound; the trailing mean marks 52 and 69 % of them.
 - The window of frames is centred, so an open stretch does not lag half a second behind the speech.
 - The threshold is the stream's mean spread kept within fixed limits: a mouth that never moves is never open, one that always moves is
-always open.
+  always open.
 """
 
 from dataclasses import dataclass

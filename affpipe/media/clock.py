@@ -7,9 +7,9 @@ the bit. Otherwise:
 - A clock that starts again (joined files) goes on one frame after the last time of the old one.
 - Of the remaining stamps the longest rising series is kept. If several frames in a row have the same stamp, one of them keeps it.
 - Frames between kept ones are placed in proportion to their dts if all dts rise, else evenly. Before the first kept frame and after the
-last one the clock runs on.
+  last one the clock runs on.
 - If more than MANY of the stamps do not fit into the series and the dts rise, dts are the sounder clock. They become the times of all
-frames.
+  frames.
 
 AVI has no pts, so FFmpeg guesses them. AVI numbers its packets in the order of decoding. So the numbers of those packets that gave a frame,
 sorted, are the times.

@@ -14,7 +14,7 @@ VIDEOS = (  # suffixes, in upper or lower case
     *(".mxf", ".gxf", ".dv", ".dif", ".ogv", ".ogm", ".nut", ".ivf", ".amv", ".dav", ".y4m", ".mjpeg", ".mjpg"),
     *(".h264", ".264", ".h265", ".265", ".hevc", ".vc1"),
 )
-OTHERS = (  # never opened: there may be millions of them, or their container is a video's but holds a photograph
+OTHERS = (  # not looked into: there may be millions of them, or their container is a video's but holds a photograph
     *(".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".heic", ".heif", ".avif"),
     *(".csv", ".json", ".npy", ".npz", ".h5", ".pt", ".pth", ".zip", ".tar", ".gz"),
 )

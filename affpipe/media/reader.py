@@ -9,7 +9,7 @@ Damage is handled as follows:
 - A read error of the container, or a change of frame size, pixel shape or orientation mid-way: MediaError that says where.
 - Encrypted data, wherever they begin: MediaError, since some decoders make pictures of them.
 - A file that ends too early (a broken download whose index stands in front): decoded as far as it goes; `probe` reports the missing seconds
-(`missing_s`).
+  (`missing_s`).
 """
 
 import struct

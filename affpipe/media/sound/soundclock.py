@@ -5,7 +5,7 @@ decide between three cases:
 - Stray timestamps: some that follow within LOOK_S deviate no more than the stretch's first ones (jitter). The sound goes on.
 - A gap, an overlap or drift: all that follow deviate further to the same side than any of those. A new stretch begins, at its own time.
 - A clock that starts again (joined files): all that follow lie over JUMP_S further back. The sound is joined where the video's clock is
-joined, or at the end of the frame before if the video's clock goes on.
+  joined, or at the end of the frame before if the video's clock goes on.
 A timestamp that only repeats the one before it (bursts) counts as none. The samples within a stretch are never torn apart.
 """
 

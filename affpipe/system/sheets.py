@@ -1,17 +1,19 @@
-"""Rows of a CSV as spreadsheets save it: a row whose cells are all empty is none, and empty cells beyond the header are none either."""
+"""Rows of a CSV as spreadsheets save it. Rows whose cells are all empty, and empty cells beyond the header, are ignored."""
 
 import csv
 import io
 from collections.abc import Collection, Iterator
 
-Cells = dict[str | None, str | list[str] | None]  # column -> cell; None -> cells beyond the header; None for a cell that is not there
+Cells = dict[str | None, str | list[str] | None]  # column -> cell, None if missing; the key None -> cells beyond the header
 
 
 def rows(text: str, known: Collection[str] = ()) -> tuple[list[str], Iterator[tuple[int, Cells]]]:
-    """Header, and each row with the number of its last line, the header being line 1; csv.Error where the text is no CSV.
+    """Return the header, and each row with the number of its last line, where the header is line 1.
+
+    Raises csv.Error if the text is no CSV.
 
     Args:
-        known: columns, in small letters, that are meant whatever letters and blanks round them the header has them in.
+        known: column names in lower case. The header may write them in any case and with blanks around them.
     """
     table = csv.DictReader(io.StringIO(text, newline=""))
     head = [name if (plain := name.strip().lower()) not in known else plain for name in table.fieldnames or []]

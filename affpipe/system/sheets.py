@@ -1,8 +1,12 @@
-"""Rows of a CSV as spreadsheets save it: a row whose cells are all empty is none, and empty cells beyond the header are none either."""
+"""Tables as CSV: read as spreadsheets save them, written with a line feed after each row.
+
+In a table that is read a row whose cells are all empty is none, and empty cells beyond the header are none either.
+"""
 
 import csv
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
 Cells = dict[str | None, str | list[str] | None]  # column -> cell; None -> cells beyond the header; None for a cell that is not there
 
@@ -27,3 +31,12 @@ def _rows(table: csv.DictReader) -> Iterator[tuple[int, Cells]]:
         if not any(cell.strip() for cell in beyond):
             cells.pop(None, None)
         yield table.line_num, cells
+
+
+def table_text(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
+    """A table as CSV: the header, then the rows, each with a cell for each column. None is an empty cell."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(head)
+    table.writerows(rows)
+    return out.getvalue()

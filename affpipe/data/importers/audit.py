@@ -1,7 +1,5 @@
 """The audit of what an importer found: a table with a row a stream, numbers beside the official ones, and findings."""
 
-import csv
-import io
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from affpipe.data.importers.collection import Collection, Finding, Stream
 from affpipe.data.importers.counts import HEAD, Count, count
 from affpipe.data.importers.facts import Progress
 from affpipe.data.importers.findings import Measured, entries, findings
+from affpipe.system.sheets import table_text
 
 TOLD = 5  # findings of a kind that are told at a terminal; all are in the files
 UNKNOWN = "not known"
@@ -60,13 +59,8 @@ class Audit:
 
     def csv(self) -> str:
         """The table: see `row`."""
-        text = io.StringIO()
-        table = csv.DictWriter(text, [], lineterminator="\n")
         rows = [self.row(stream) for stream in self.collection.streams]
-        table.fieldnames = list(rows[0])
-        table.writeheader()
-        table.writerows(rows)
-        return text.getvalue()
+        return table_text(rows[0], (row.values() for row in rows))
 
     def row(self, stream: Stream) -> dict[str, Any]:
         """A stream's row: partition a task, facts of video, annotations and images ("" where there are none), and its findings."""

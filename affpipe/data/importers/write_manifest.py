@@ -1,7 +1,5 @@
 """Write data_manifest.csv: the streams of a collection that it can hold, and never over a file that says something else."""
 
-import csv
-import io
 import itertools
 from collections.abc import Container, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ from affpipe.data.manifest import ID_BYTES, NEEDED, OWN_PARTITION, STREAM_ID
 from affpipe.data.overlaps import OFFICIAL
 from affpipe.system import disk
 from affpipe.system.files import folded
+from affpipe.system.sheets import table_text
 
 
 def sift(collection: Collection) -> tuple[list[Stream], list[Finding]]:
@@ -68,18 +67,15 @@ def text(streams: Sequence[Stream], tasks: Sequence[str], folders: set[str], off
     own = [task for task in tasks if any(task in columns for _, columns in cells.values())]
     images = any(stream.images in folders for stream in streams)
     marks = ["overlap"] if official else []
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(
-        [*NEEDED[:2], "subject", NEEDED[2], *tasks, *(["images"] if images else []), *(OWN_PARTITION[task] for task in own), *marks]
-    )
+    head = [*NEEDED[:2], "subject", NEEDED[2], *tasks, *(["images"] if images else []), *(OWN_PARTITION[task] for task in own), *marks]
+    rows = []
     for stream in sorted(streams, key=lambda stream: stream.id):
         partition, columns = cells[stream.id]
         row = [stream.id, stream.video, stream.subject, partition, *(stream.labels.get(task, "") for task in tasks)]
         row += [stream.images if stream.images in folders else ""] if images else []
         row += [columns.get(task, "") for task in own]
-        table.writerow([*row, *(OFFICIAL if stream.id in official else "" for _ in marks)])
-    return out.getvalue()
+        rows.append([*row, *(OFFICIAL if stream.id in official else "" for _ in marks)])
+    return table_text(head, rows)
 
 
 def write(path: Path, content: str, data_root: Path, *, force: bool) -> Path | None:

@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 import time
@@ -21,7 +20,6 @@ from affpipe.cli import main
 from affpipe.jobs.doctor import checkpoints, cluster, disks, machine, packages, videos
 from affpipe.jobs.doctor.examine import examine
 from affpipe.jobs.doctor.finding import FAULT, FINE, WARNING, Finding
-from affpipe.jobs.doctor.pool import Late, each
 from affpipe.system import disk
 from affpipe.system.weights import records
 
@@ -372,36 +370,3 @@ def test_videos_that_time_does_not_suffice_for_are_said(project):
     assert opened == {}
     assert only(found).level == WARNING
     assert only(found).found.endswith("3 not reached within 0 s")
-
-
-def test_work_that_hangs_is_killed_and_the_rest_goes_on():
-    begun = time.monotonic()
-    found = dict(each(time.sleep, [600, 0.01, 0.02], processes=2, limit_s=60, each_s=5))
-    assert found.pop(600) == Late(gone=False)
-    assert found == {0.01: None, 0.02: None}
-    assert time.monotonic() - begun < 60
-
-
-def test_a_process_that_dies_loses_its_item_alone():
-    found = list(each(os._exit, [1, 2, 3], processes=1, limit_s=60, each_s=30))
-    assert found == [(item, Late(gone=True)) for item in (1, 2, 3)]
-
-
-def test_a_process_that_goes_while_it_has_nothing_to_do_loses_nothing():
-    """Killed from without, between two items."""
-    found = []
-    for item, result in each(own_id, range(4), processes=1, limit_s=60, each_s=30):
-        found.append(item)
-        os.kill(result, signal.SIGKILL)
-        while disk.is_running(result):
-            time.sleep(0.001)
-    assert found == [0, 1, 2, 3]
-
-
-def own_id(_: int) -> int:
-    return os.getpid()
-
-
-def test_what_is_not_reached_in_time_is_not_given():
-    assert dict(each(time.sleep, [30, 31], processes=1, limit_s=0.5, each_s=60)) == {}
-    assert list(each(time.sleep, [], processes=4, limit_s=1, each_s=1)) == []

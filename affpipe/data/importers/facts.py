@@ -3,8 +3,6 @@
 import multiprocessing
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +21,7 @@ from affpipe.media.sound.audio import extract
 from affpipe.media.sound.heard import Heard
 from affpipe.media.tracks import Wanted, audio_track, video_track
 from affpipe.system import faults
+from affpipe.system.processes import Late, in_processes
 
 Progress = Callable[[str, int, int], None]  # what, done, in all
 Tracks = tuple[Wanted, Wanted]  # of video and of sound
@@ -82,38 +81,24 @@ def videos(
     paths: Sequence[Path], *, quick: bool, jobs: int, progress: Progress, tracks: Mapping[Path, Tracks] | None = None
 ) -> dict[Path, VideoFacts]:
     """Facts of each video, by `jobs` processes; tracks: those that a manifest names."""
+    wanted = [(path, quick, (tracks or {}).get(path, BY_THEMSELVES)) for path in paths]
+    multiprocessing.set_forkserver_preload(["__main__", __name__])
     out: dict[Path, VideoFacts] = {}
-    named = {path: (tracks or {}).get(path, BY_THEMSELVES) for path in paths}
     progress("videos", 0, len(paths))
-    if jobs == 1 or len(paths) < 2:
-        for done, path in enumerate(paths, 1):
-            out[path] = video(path, quick, named[path])
-            progress("videos", done, len(paths))
-        return out
-    # spawn: the parent may hold threads that a fork would break
-    with ProcessPoolExecutor(min(jobs, len(paths)), mp_context=multiprocessing.get_context("spawn")) as pool:
-        tasks: dict[Future[VideoFacts], Path] = {pool.submit(video, path, quick, named[path]): path for path in paths}
-        broken: list[Path] = []
-        try:
-            for done, task in enumerate(as_completed(tasks), 1):
-                try:
-                    out[tasks[task]] = task.result()
-                except BrokenProcessPool:
-                    broken.append(tasks[task])
-                progress("videos", done, len(paths))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return out | {path: _alone(path, quick, named[path]) for path in broken}
+    for done, ((path, *_), found) in enumerate(in_processes(_looked_at, wanted, processes=jobs), 1):
+        if isinstance(found, Exception):
+            raise found
+        gone = f"{path}: want a readable video, got one that ends the process that decodes it; take it out"
+        out[path] = VideoFacts(error=gone) if isinstance(found, Late) else found
+        progress("videos", done, len(paths))
+    return out
 
 
-def _alone(path: Path, quick: bool, tracks: Tracks) -> VideoFacts:
-    """Facts of a video that was under way, or waited, when a process went: a decoder may take its process with it."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(video, path, quick, tracks).result()
-        except BrokenProcessPool:
-            return VideoFacts(error=f"{path}: want a readable video, got one that ends the process that decodes it; take it out")
+def _looked_at(wanted: tuple[Path, bool, Tracks]) -> VideoFacts | Exception:
+    try:
+        return video(*wanted)
+    except Exception as error:  # of the machine: it ends the audit, and no video's facts say so
+        return error
 
 
 def video(path: Path, quick: bool, tracks: Tracks = BY_THEMSELVES) -> VideoFacts:

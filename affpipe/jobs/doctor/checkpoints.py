@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from affpipe.core.errors import WeightsError
 from affpipe.jobs.doctor.finding import Finding, fault, fine, of_error, warning
-from affpipe.jobs.doctor.pool import Late, each
 from affpipe.plan.settings import Settings
+from affpipe.system.processes import Late, in_processes
 from affpipe.system.weights import records
 from affpipe.system.weights.catalog import CATALOG
 from affpipe.system.weights.pin import begun_with
@@ -43,7 +43,7 @@ def _within(settings: Settings, feature: str) -> bool:
 def check(checkpoints: list[Wanted], cache: Path, limit_s: float) -> Iterator[Finding]:
     """Findings on checkpoints. limit_s: seconds in which their checksums must be computed; large ones take about a second a gigabyte."""
     late = {path: None for path, _ in checkpoints}
-    for path, found in each(verified, list(late), processes=PROCESSES, limit_s=limit_s, each_s=limit_s):
+    for path, found in in_processes(verified, list(late), processes=PROCESSES, limit_s=limit_s, each_s=limit_s):
         if not isinstance(found, Late):
             del late[path]
             yield from (_judged(path, revision, found, cache) for other, revision in checkpoints if other == path)

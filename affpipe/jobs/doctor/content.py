@@ -6,8 +6,8 @@ from pathlib import Path
 from affpipe.core.errors import MediaError
 from affpipe.jobs import stale
 from affpipe.jobs.doctor.finding import Finding, fault, fine, of_error, warning
-from affpipe.jobs.doctor.pool import Late, each
 from affpipe.plan.plan import Plan
+from affpipe.system.processes import Late, in_processes
 
 PROCESSES = 2  # the disk is what takes its time
 
@@ -17,7 +17,7 @@ def check(plan: Plan, limit_s: float) -> Iterator[Finding]:
     streams = {item.row.video: plan.stream("frames", item) for item in plan.items("frames")}
     items = [(video, then) for video, stream in streams.items() if stream.is_file() and (then := stale.read_then(stream))]
     reached = changed = 0
-    for (video, _), found in each(_compared, items, processes=PROCESSES, limit_s=limit_s, each_s=limit_s):
+    for (video, _), found in in_processes(_compared, items, processes=PROCESSES, limit_s=limit_s, each_s=limit_s):
         if isinstance(found, Late):
             continue
         reached += 1

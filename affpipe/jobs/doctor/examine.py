@@ -1,5 +1,6 @@
 """All checks of a run, in an order in which later ones can use what earlier ones found."""
 
+import multiprocessing
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
         media: open the videos too. limit_s: seconds in all for checksums of weights and for videos.
     """
     end_s = time.monotonic() + limit_s
+    multiprocessing.set_forkserver_preload(["__main__", __name__])  # what opens files and may hang is then forked with all of it imported
     try:
         settings = config.load(files)
     except SettingsError as error:

@@ -7,9 +7,9 @@ from pathlib import Path
 from affpipe.core import alike
 from affpipe.core.errors import MediaError
 from affpipe.jobs.doctor.finding import Finding, fault, fine, of_error, warning
-from affpipe.jobs.doctor.pool import Late, each
 from affpipe.media.declared import Declared, declared
 from affpipe.system import faults
+from affpipe.system.processes import Late, in_processes
 
 FILE_S = 10.0  # in which a file must open
 PROCESSES = min(8, os.cpu_count() or 1)
@@ -20,7 +20,7 @@ def check(paths: list[Path], limit_s: float, *, file_s: float = FILE_S) -> tuple
     """What the sound videos declare that were reached within `limit_s`; and findings: each fault, then one line on all."""
     found: dict[Path, Declared] = {}
     faults = []
-    for path, result in each(look, paths, processes=PROCESSES, limit_s=limit_s, each_s=file_s):
+    for path, result in in_processes(look, paths, processes=PROCESSES, limit_s=limit_s, each_s=file_s):
         if isinstance(result, Declared):
             found[path] = result
         elif isinstance(result, Late) and result.gone:

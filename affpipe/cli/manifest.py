@@ -54,7 +54,7 @@ def manifest_folder(
 
 def _make(collection: "Collection", out: Path, *, quick: bool, jobs: int, force: bool) -> None:
     from affpipe.cli.console import progress
-    from affpipe.data.importers.make_manifest import make
+    from affpipe.data.importers.write_manifest import make
 
     with progress() as show:
         made = make(collection, out, quick=quick, jobs=jobs, force=force, progress=show)

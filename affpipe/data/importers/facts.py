@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,7 +11,8 @@ import av
 import numpy as np
 
 from affpipe.core.axis import FrameAxis
-from affpipe.core.errors import AbsentError, AffpipeError, ManifestError, MediaError
+from affpipe.core.errors import AbsentError, ManifestError, MediaError
+from affpipe.core.progress import Progress
 from affpipe.data.annotations import read_labels
 from affpipe.data.importers.listing import IMAGES
 from affpipe.faces.which import share_with_face
@@ -23,7 +24,6 @@ from affpipe.media.tracks import Wanted, audio_track, video_track
 from affpipe.system import faults
 from affpipe.system.processes import Late, in_processes
 
-Progress = Callable[[str, int, int], None]  # what, done, in all
 Tracks = tuple[Wanted, Wanted]  # of video and of sound
 BY_THEMSELVES: Tracks = ("auto", "auto")
 
@@ -111,12 +111,8 @@ def video(path: Path, quick: bool, tracks: Tracks = BY_THEMSELVES) -> VideoFacts
             return _quick(path, track, tuple(choice.said for choice in (picture, sound) if choice and choice.said))
         found = probe(path, track=track)
         told = (*([picture.said] if picture.said else ()), *_sound(path, found.axis, tracks[1], track))
-    except AffpipeError as error:
-        return VideoFacts(error=str(error))
     except Exception as error:
-        if faults.of_machine(error):
-            raise
-        return VideoFacts(error=faults.reason(str(path), error))
+        return VideoFacts(error=faults.said(str(path), error))
     facts = VideoFacts(len(found.axis), found.fps, found.width, found.height, found.variable_rate)
     return replace(facts, faults=found.faults, treated=found.treated, told=told)
 
@@ -149,6 +145,15 @@ def _quick(path: Path, track: int | None, told: tuple[str, ...]) -> VideoFacts:
         varies = bool((np.abs(steps - usual) > max(1.5 * tick, 0.02 * usual)).any())
         rate = (not varies and stream.guessed_rate) or stream.average_rate or Fraction(0)
     return VideoFacts(len(found), rate, *size, varies, treated=treated, told=told)
+
+
+def labels(files: Iterable[tuple[str, Path]], progress: Progress) -> dict[tuple[str, Path], LabelFacts]:
+    """Facts of annotations by task and file, each read once."""
+    wanted, out = sorted(set(files)), {}
+    for done, own in enumerate(wanted, 1):
+        out[own] = label(*own)
+        progress("annotations", done, len(wanted))
+    return out
 
 
 def label(task: str, path: Path) -> LabelFacts:

@@ -47,12 +47,8 @@ def look(path: Path) -> Declared | str:
     """What a video declares, its first frame decoded; else what is wrong with it."""
     try:
         return declared(path, first_frame=True)
-    except MediaError as error:
-        return str(error)
     except Exception as error:
-        if faults.of_machine(error):
-            raise
-        return faults.reason(str(path), error)
+        return faults.said(str(path), error)
 
 
 def _whole(found: dict[Path, Declared], faults: int, wanted: int, limit_s: float) -> Finding:

@@ -194,37 +194,41 @@ def test_free_inodes_are_counted_too(project, monkeypatch):
 
 
 def test_a_folder_that_takes_no_file_is_found(project, monkeypatch):
-    assert disks.writable("cache", project / "new/deep").level == FINE
+    assert [f.level for f in disks.written("cache", project / "new/deep")] == [FINE, FINE, FINE]
     assert not (project / "new").exists()
     (project / "way").write_text("")
-    assert disks.writable("cache", project / "way/cache").level == FAULT
+    assert only(disks.written("cache", project / "way/cache")).level == FAULT
 
     def refuse(_: int) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(os, "fsync", refuse)
-    found = disks.writable("logs", project)
+    found = only(disks.written("logs", project))
     assert (found.level, found.remedy) == (FAULT, "make it writable, or set another folder")
     assert "Read-only file system" in found.found
     assert not [name for name in os.listdir(project) if "doctor" in name]
+
+
+def about(check: str, cache: Path) -> Finding:
+    return only(f for f in disks.written("cache", cache) if f.check == check)
 
 
 @pytest.mark.parametrize(("apart_s", "level"), [(0, FINE), (20, WARNING), (-20, WARNING), (500, FAULT)])
 def test_clocks_that_are_apart(project, monkeypatch, apart_s, level):
     now = time.time
     monkeypatch.setattr(disks.time, "time", lambda: now() + apart_s)
-    assert disks.clock(project).level == level
+    assert about("clock", project).level == level
 
 
 def test_a_file_system_without_locks(project, monkeypatch):
     def refuse(*_) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    assert disks.locking(project).level == FINE
+    assert about("file locks", project).level == FINE
     monkeypatch.setattr(disks, "kind", lambda _: "lustre")
-    assert disks.locking(project).level == WARNING
+    assert about("file locks", project).level == WARNING
     monkeypatch.setattr(fcntl, "flock", refuse)
-    found = disks.locking(project)
+    found = about("file locks", project)
     assert (found.level, found.remedy) == (WARNING, "run one workflow at a time on this cache")
     assert os.strerror(errno.ENOLCK) in found.found
 

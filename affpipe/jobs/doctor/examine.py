@@ -10,7 +10,7 @@ from affpipe.data import manifest
 from affpipe.data.manifest import Row
 from affpipe.data.overlaps import Overlap
 from affpipe.jobs import durations, estimate, start
-from affpipe.jobs.doctor import checkpoints, cluster, content, disks, extras, machine, packages, videos
+from affpipe.jobs.doctor import checkpoints, cluster, disks, machine, packages, videos
 from affpipe.jobs.doctor.finding import FINE, Finding, fault, fine, of_error, warning
 from affpipe.jobs.estimate import Part
 from affpipe.media.declared import Declared
@@ -36,12 +36,12 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
     except SettingsError as error:
         yield of_error("settings", error)
         yield from packages.check("cpu")
-        yield from extras.check()
+        yield from packages.added()
         yield from machine.check(Path())
         return
     yield fine("settings", f"{', '.join(map(str, files))}: run {settings.name}, device {settings.device}")
     yield from packages.check(settings.device)
-    yield from extras.check()
+    yield from packages.added()
     yield from machine.check(Path())
     yield from cluster.slurm(settings.device)
 
@@ -49,14 +49,11 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
     yield from told
     plan: Plan | None = None
     try:
-        plan = start.plan_from(settings) if all(f.level == FINE for f in told) else None
-    except AffpipeError as error:
-        yield of_error("manifest", error)
-    try:
-        yield from [(fault if found.refused else warning)("manifest", *_told(found)) for found in (plan.overlaps[:LISTED] if plan else ())]
-        if plan:
+        if all(f.level == FINE for f in told):
+            plan = start.plan_from(settings)
+            yield from [(fault if found.refused else warning)("manifest", *_told(found)) for found in plan.overlaps[:LISTED]]
             plan.check_folds()
-    except AffpipeError as error:  # a video that cannot be read, too few for the folds
+    except AffpipeError as error:  # also a video that cannot be read, or too few for the folds
         yield of_error("manifest", error)
     stages = plan.names if plan else [*STAGES, *settings.features]
     for name in plan.unread if plan else ():
@@ -67,7 +64,10 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
     if media:
         opened, told = videos.check(sorted({row.video for row in rows}), max(1.0, end_s - time.monotonic()))
         yield from told
-        yield from _content(plan, max(1.0, end_s - time.monotonic()))
+        try:
+            yield from videos.unchanged(plan, max(1.0, end_s - time.monotonic())) if plan else ()
+        except AffpipeError as error:  # a video or a file of the store that cannot be read
+            yield of_error("content", error)
     parts, told = _parts(plan, opened)
     yield from told
     yield cluster.gpu(settings.device, max((p.gpu for p in parts if p.gpu), default=None))
@@ -86,13 +86,6 @@ def _rows(settings: Settings) -> tuple[list[Row], list[Finding]]:
     if len(faults) > LISTED:
         told.append(fault("manifest", f"{len(faults) - LISTED} more faults", "`affpipe manifest check` lists them all"))
     return sound, told or [fine("manifest", f"{path}: {len(sound)} streams of {len({row.video for row in sound})} videos")]
-
-
-def _content(plan: Plan | None, limit_s: float) -> Iterator[Finding]:
-    try:
-        yield from content.check(plan, limit_s) if plan else ()
-    except AffpipeError as error:  # a video or a file of the store that cannot be read
-        yield of_error("content", error)
 
 
 def _told(found: Overlap) -> tuple[str, str]:

@@ -1,17 +1,23 @@
-"""Python and its packages: those that the project asks for, in builds that fit each other."""
+"""Python and its packages: those that the project asks for, in builds that fit each other, and the parts that others add."""
 
 import importlib.metadata
-import importlib.util
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from affpipe.core import extensions
+from affpipe.core.errors import SettingsError
+from affpipe.encoders.table import ENCODERS
 from affpipe.jobs.doctor.finding import Finding, fault, fine, of_error, warning
+from affpipe.models.table import MODELS
+from affpipe.models.terms.table import TERMS
 
+TABLES: dict[str, Mapping[str, Any]] = {"encoder": ENCODERS, "kind of model": MODELS, "term": TERMS}
 LOCK = Path(__file__).resolve().parents[2] / "envs" / "lock.txt"  # there in a checkout; an installed package has none
 ALTER = ("torch", "torchvision", "transformers", "mediapipe", "av", "numpy", "scipy", "scikit-image", "opencv-contrib-python-headless")
 INSTALL = "install from envs/lock.txt (`make install`)"
@@ -101,14 +107,31 @@ def torch_builds(device: str) -> Finding:
 def mamba() -> Finding:
     """The fused scan, without which a Mamba head on a GPU goes through time step by step."""
     try:
-        found = importlib.util.find_spec("mamba_ssm") is not None
-        if found:
-            from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # noqa: F401
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # noqa: F401
+    except ModuleNotFoundError:
+        remedy = "pip install --no-build-isolation mamba-ssm causal-conv1d"
+        return warning("mamba-ssm", "not installed: Mamba heads on a GPU take a slow loop over time, with the same values", remedy)
     except (ImportError, OSError, RuntimeError) as error:
-        return of_error(
-            "mamba-ssm", ImportError(f"does not import: {' '.join(str(error).split())}; build it against this torch"), "warning"
-        )
-    if found:
-        return fine("mamba-ssm", f"{_installed('mamba-ssm')}")
-    remedy = "pip install --no-build-isolation mamba-ssm causal-conv1d"
-    return warning("mamba-ssm", "not installed: Mamba heads on a GPU take a slow loop over time, with the same values", remedy)
+        return warning("mamba-ssm", f"does not import: {' '.join(str(error).split())}", "build it against this torch")
+    return fine("mamba-ssm", f"{_installed('mamba-ssm')}")
+
+
+def added() -> Iterator[Finding]:
+    """Findings on every part that another package adds, whether the run names it or not. Imports its code, heavy as it may be."""
+    for what, table in TABLES.items():
+        for part in table.values():
+            if part.origin:
+                yield _part(what, part)
+    for origin in extensions.misspelt():
+        found = f"{origin}: nobody reads that group, so what it offers is not there; want one of {', '.join(extensions.GROUPS)}"
+        yield warning("parts", found, "correct the group in that package")
+
+
+def _part(what: str, part: Any) -> Finding:
+    try:
+        for path in filter(None, (getattr(part, name, None) for name in ("worker", "network", "within"))):
+            if isinstance(path, str):  # else it is a size, or settings decide which code it is
+                extensions.code(path, part.origin)
+    except SettingsError as error:
+        return of_error("parts", error)
+    return fine("parts", f"{what} {part.name}, of the package {part.origin.package} {part.origin.version}")

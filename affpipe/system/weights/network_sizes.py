@@ -1,26 +1,17 @@
 """How large a network is, without loading it: from the headers of its checkpoint, or as published where it is not there yet."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from affpipe.core.errors import WeightsError
+from affpipe.core.stage import Network
 from affpipe.system.files import left_by_mac
 from affpipe.system.weights.catalog import PUBLISHED
 from affpipe.system.weights.reading import read_json
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".task")
-
-
-@dataclass(frozen=True)
-class Network:
-    """Size of a network. parameters: numbers in it. width: of its hidden states, 0 where nobody asks. known: read from a checkpoint."""
-
-    parameters: int
-    width: int = 0
-    known: bool = True
 
 
 def network(weights: Path, usual: Network) -> Network:

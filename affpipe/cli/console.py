@@ -8,13 +8,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from affpipe.core.plain import plain
-from affpipe.core.progress import duration
-
-if TYPE_CHECKING:
-    from affpipe.core.progress import Progress
+from affpipe.core.progress import Progress, duration
 
 LINE_S = 30.0  # between two lines of progress in a log
 log = logging.getLogger("affpipe")
@@ -59,7 +55,7 @@ def quiet_log() -> None:
 
 
 @contextmanager
-def progress() -> Iterator["Progress"]:
+def progress() -> Iterator[Progress]:
     """A bar per stage on a terminal; in a log a line now and then, so that a long job shows that it lives."""
     if not sys.stderr.isatty():
         yield _lines()
@@ -80,7 +76,7 @@ def progress() -> Iterator["Progress"]:
         yield show
 
 
-def _lines() -> "Progress":
+def _lines() -> Progress:
     begun: dict[str, tuple[float, int]] = {}  # stage -> when it was first told of, and how many were done then
     told = time.monotonic()
 

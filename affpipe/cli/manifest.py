@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from affpipe.cli.console import progress
 from affpipe.cli.show import print_table
+from affpipe.core.alike import told
 from affpipe.core.plain import say
 
 if TYPE_CHECKING:
@@ -53,7 +55,6 @@ def manifest_folder(
 
 
 def _make(collection: "Collection", out: Path, *, quick: bool, jobs: int, force: bool) -> None:
-    from affpipe.cli.console import progress
     from affpipe.data.importers.write_manifest import make
 
     with progress() as show:
@@ -74,8 +75,6 @@ def manifest_check(
     every: Annotated[bool, typer.Option("--all", help="a line for each fault, however many are alike")] = False,
 ) -> None:
     """Find all faults of a manifest and of the annotations that it names; exit status 2 if there are any."""
-    from affpipe.cli.console import progress
-    from affpipe.core.alike import told
     from affpipe.data.importers.counts import HEAD
     from affpipe.data.importers.manifest_check import check
 

@@ -7,31 +7,34 @@ from typing import Annotated, Any
 
 import typer
 
+from affpipe.cli.console import progress, quiet_log
 from affpipe.cli.show import print_table
 from affpipe.core.errors import InputError
 from affpipe.core.plain import say
+from affpipe.core.tasks.task import TASKS
+from affpipe.results import caveats, published
+from affpipe.system import outputs
+from affpipe.system.files import waits
 
 app = typer.Typer()
 NAMED = 3  # videos that a line names
 
 
-@app.command()
-def predict(
+@app.command("predict")
+def predict_command(
     videos: Annotated[list[Path], typer.Argument(help="video files")],
     run: Annotated[Path, typer.Option(help="folder of a finished run, results/<name>")],
     out: Annotated[Path, typer.Option(help="folder for the predictions")],
     subject: Annotated[str, typer.Option(help="which face: largest, left or right")] = "largest",
 ) -> None:
     """Predict new videos with the models of a run: a table, a picture, and what is to be known of them, each."""
-    from affpipe.cli.console import progress, quiet_log
-    from affpipe.jobs.predict import Predicted
-    from affpipe.jobs.predict import predict as go
+    from affpipe.jobs.predict import Predicted, predict
 
     quiet_log()
     done: list[Predicted] = []
     try:
         with progress() as show:
-            go(videos, run, out, subject=subject, progress=show, done=done)
+            predict(videos, run, out, subject=subject, progress=show, done=done)
     finally:
         for video in done:
             say(video.table)
@@ -43,8 +46,8 @@ def predict(
             say(f"random weights had a part, so the predictions mean nothing: {name}")
 
 
-@app.command()
-def evaluate(
+@app.command("evaluate")
+def evaluate_command(
     task: Annotated[str | None, typer.Option(help="va (the default), expr or au; of a run: only this one")] = None,
     truth: Annotated[Path | None, typer.Option(help="folder of official text files")] = None,
     pred: Annotated[list[Path] | None, typer.Option(help="folder of official text files of the same names; two are compared")] = None,
@@ -53,12 +56,8 @@ def evaluate(
     csv: Annotated[Path | None, typer.Option(help="write figures and intervals here, a row each")] = None,
 ) -> None:
     """Score predictions by the rules of the challenge, pooled and within video, with intervals, beside constants."""
-    from affpipe.core.tasks.task import TASKS
-    from affpipe.results import caveats, published
-    from affpipe.results import evaluate as scoring
+    from affpipe.results import evaluate
     from affpipe.results.publish import TABLE_HEAD, read_scores, read_table
-    from affpipe.system import outputs
-    from affpipe.system.files import waits
 
     if task is not None and task not in TASKS:
         raise InputError(f"evaluate: want --task one of {', '.join(TASKS)}, got {task!r}")
@@ -74,18 +73,18 @@ def evaluate(
         found = {name: {t: own for t, own in tasks.items() if task in (None, t)} for name, tasks in read_scores(run).items()}
         beside = read_table(run) if task in (None, "va") else []
         steady()
-        scores = scoring.scored(found)
+        scores = evaluate.scored(found)
         title = f"{run}: validation streams"
     else:
         task = task or "va"
         beyond: dict[str, dict[str, int]] = {str(folder): {} for folder in pred}
-        videos = {name: scoring.folders(task, truth, Path(name), beyond=own) for name, own in beyond.items()}
-        found = scores = {name: {task: {**scoring.score(task, own), "beyond": beyond[name]}} for name, own in videos.items()}
+        videos = {name: evaluate.folders(task, truth, Path(name), beyond=own) for name, own in beyond.items()}
+        found = scores = {name: {task: {**evaluate.score(task, own), "beyond": beyond[name]}} for name, own in videos.items()}
         title, beside = f"against {truth}", []
     for name in TASKS:
         systems = {system: own[name] for system, own in scores.items() if name in own}
         if systems:
-            head, rows = scoring.TABLE_HEAD[name], scoring.table(name, systems)
+            head, rows = evaluate.TABLE_HEAD[name], evaluate.table(name, systems)
             if run is not None:
                 head, rows = (*head, "asked"), _with_asked(rows, systems)
             print_table(f"{TASKS[name].title}, {title}", head, rows)
@@ -97,13 +96,13 @@ def evaluate(
     if not scores:
         raise InputError(f"evaluate: want a scored system, got none{f' of task {task}' if task else ''} in {run}; see its failures.csv")
     if run is None and len(pred) == 2:
-        _print_difference(scoring.compare(task, *videos.values()), task, *videos)
+        _print_difference(evaluate.compare(task, *videos.values()), task, *videos)
     if beside:
         print_table(f"{run}: beside the published table", TABLE_HEAD, beside)
     if json is not None:
-        outputs.write_text(json, scoring.to_json(found))
+        outputs.write_text(json, evaluate.to_json(found))
     if csv is not None:
-        outputs.write_text(csv, scoring.to_csv(scores))
+        outputs.write_text(csv, evaluate.to_csv(scores))
 
 
 @app.command()
@@ -117,7 +116,6 @@ def submit(
     constant: Annotated[list[str] | None, typer.Option(help="a video that may have one value throughout; may be repeated")] = None,
 ) -> None:
     """Make the files that go to the organisers: predictions in the order of their template, checked and zipped."""
-    from affpipe.results import published
     from affpipe.results.submission import make_submission
     from affpipe.results.submission.template import task_of
 
@@ -159,7 +157,6 @@ def submit_check(
 
 def _with_asked(rows: list[tuple[str, ...]], systems: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Rows of a table with the share of labelled frames that each system was asked at; rows after the systems are baselines."""
-    from affpipe.results import caveats
 
     shares = [caveats.share(own["basis"]["asked"]) if "basis" in own else "-" for own in systems.values()]
     return [(*row, share) for row, share in zip(rows, shares + ["-"] * (len(rows) - len(shares)), strict=True)]
@@ -176,7 +173,6 @@ def _tell_beyond(beyond: Mapping[str, Mapping[str, int]]) -> None:
 
 def _print_difference(found: dict, task: str, first: str, second: str) -> None:
     """One line: which of two systems is better on the same videos, and how sure that is."""
-    from affpipe.core.tasks.task import TASKS
 
     own = found["pooled"][TASKS[task].measure]
     sure = "no interval with fewer than two videos" if own["low"] is None else f"95 % interval {own['low']:z.3f} to {own['high']:z.3f}"

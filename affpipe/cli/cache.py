@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from affpipe.cli.console import print_table
 from affpipe.cli.options import DEFAULT_CONFIG, ConfigOption, Recipes, planned
-from affpipe.cli.show import print_table
 from affpipe.core.errors import ManifestError, MediaError, SettingsError
 from affpipe.core.plain import say, say_text
 

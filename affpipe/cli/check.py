@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
+from affpipe.cli.console import print_table
 from affpipe.cli.options import DEFAULT_CONFIG, ConfigOption, Recipes, planned
-from affpipe.cli.show import print_table
 from affpipe.core.alike import told
 from affpipe.core.plain import say, say_text
 from affpipe.core.progress import duration, size
@@ -115,7 +115,7 @@ def _unknown(*bases: str) -> str:
 
 
 def _basis(part) -> str:
-    return part.time_basis if part.time_basis == part.disk_basis else f"{part.time_basis}, {part.disk_basis}"
+    return ", ".join(dict.fromkeys((part.time_basis, part.disk_basis)))
 
 
 @app.command()

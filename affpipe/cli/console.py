@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-from affpipe.core.plain import plain
+from affpipe.core.plain import heard, plain
 from affpipe.core.progress import Progress, duration
 
 LINE_S = 30.0  # between two lines of progress in a log
@@ -90,3 +90,18 @@ def _lines() -> Progress:
             log.info("%s: %d of %d, about %s left", stage, done, total, duration(left_s))
 
     return show
+
+
+def print_table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]], *, left: bool = False) -> None:
+    """Print a table; columns after the first are numbers, or with `left` words."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(plain(title)))
+    for i, column in enumerate(head):
+        table.add_column(Text(plain(column)), justify="left" if left or i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))  # not as markup: names may hold brackets
+    with heard():
+        Console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affpipe.cli.console import progress
-from affpipe.cli.show import print_table
+from affpipe.cli.console import print_table, progress
 from affpipe.core.alike import told
 from affpipe.core.plain import say
 

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from affpipe.cli.console import progress, quiet_log
-from affpipe.cli.show import print_table
+from affpipe.cli.console import print_table, progress, quiet_log
 from affpipe.core.errors import InputError
 from affpipe.core.plain import say
 from affpipe.core.tasks.task import TASKS

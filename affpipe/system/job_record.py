@@ -77,12 +77,18 @@ class JobRecord:
         disk.write_text(path, json.dumps(asdict(self), sort_keys=True) + "\n")
 
     @classmethod
-    def read(cls, path: Path) -> Self | None:
-        """The record at a path, its state `killed` where the job is gone without a word; None where there is none that can be read."""
+    def read(cls, path: Path, key: str | None = None) -> Self | None:
+        """The record at a path, its state `killed` where the job is gone without a word; None where there is none that can be read.
+
+        Args:
+            key: that it must have; None: any.
+        """
         try:
             found: Mapping[str, Any] = jsonfile.read(path)
             record = cls(**found)
         except (OSError, ValueError, TypeError):  # none yet, or of another version: it only informs
+            return None
+        if key not in (None, record.key):
             return None
         if record.state == "running" and not record.alive():
             record.state = "killed"

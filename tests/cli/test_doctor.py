@@ -17,7 +17,7 @@ import yaml
 from typer.testing import CliRunner
 
 from affpipe.cli import main
-from affpipe.jobs.doctor import checkpoints, cluster, disks, machine, packages, videos
+from affpipe.jobs.doctor import checkpoints, disks, machine, packages, videos
 from affpipe.jobs.doctor.examine import examine
 from affpipe.jobs.doctor.finding import FAULT, FINE, WARNING, Finding
 from affpipe.system import disk
@@ -325,33 +325,33 @@ def test_a_gpu_that_is_not_there_or_too_small(tmp_path, monkeypatch):
     import torch
 
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert cluster.gpu("cpu", None).level == FINE
+    assert machine.gpu("cpu", None).level == FINE
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert cluster.gpu("cuda", 1e9).level == FAULT
+    assert machine.gpu("cuda", 1e9).level == FAULT
     commands(tmp_path, monkeypatch, sinfo="echo main gpu:2")
-    assert cluster.gpu("cuda", 1e9).level == WARNING  # its jobs run on other nodes
+    assert machine.gpu("cuda", 1e9).level == WARNING  # its jobs run on other nodes
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(name="Small", total_memory=8e9))
-    assert cluster.gpu("cuda", 7e9).level == FINE
-    small = cluster.gpu("cuda", 12e9)
+    assert machine.gpu("cuda", 7e9).level == FINE
+    small = machine.gpu("cuda", 12e9)
     assert (small.level, small.found) == (FAULT, "want 13.2 GB (arithmetic), got 1 x Small of 8 GB")
 
 
 def test_slurm_is_asked_for_partitions_gpus_and_accounting(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert [f.found for f in cluster.slurm("cuda")] == ["none here"]
+    assert [f.found for f in machine.slurm("cuda")] == ["none here"]
     age = "echo MinJobAge = {} sec".format
     commands(tmp_path, monkeypatch, sinfo="echo 'main* gpu:2'; echo 'long (null)'", sacct="exit 1", scontrol=age(30))
-    first, _, last = cluster.slurm("cuda")
+    first, _, last = machine.slurm("cuda")
     assert first.found == "partitions long, main, with GPUs"
     assert (last.level, "forgotten after 30 s" in last.found) == (FAULT, True)
     commands(tmp_path, monkeypatch, scontrol=age(300))
-    assert list(cluster.slurm("cuda"))[-1].level == WARNING
+    assert list(machine.slurm("cuda"))[-1].level == WARNING
     commands(tmp_path, monkeypatch, sacct="exit 0", sinfo="echo 'gpu* (null)'")
-    first, *_, last = cluster.slurm("cuda")
+    first, *_, last = machine.slurm("cuda")
     assert (first.level, last.level) == (FAULT, FINE)  # a partition of that name that has none
-    assert next(iter(cluster.slurm("cpu"))).level == FINE
+    assert next(iter(machine.slurm("cpu"))).level == FINE
 
 
 # ---- media ------------------------------------------------------------------------------------------------------------------------------

@@ -26,18 +26,14 @@ class Wanted(NamedTuple):
 def wanted(settings: Settings, stages: list[str]) -> list[Wanted]:
     """Checkpoints that the stages of a run load, each once."""
     folder, landmarks = Path(settings.weights), settings.landmarks
-    sections = [settings.features[name] for name in settings.features if name in stages or _within(settings, name)]
+    within = {model.within for model in settings.models.values()}  # encoders that a model runs itself
+    sections = [section for name, section in settings.features.items() if name in stages or name in within]
     if "faces" in stages and settings.faces.source == "video" and settings.faces.detector == "yolo":
         sections.append(settings.faces)
     found = [Wanted(folder / s.weights, s.weights_revision) for s in sections if hasattr(s, "weights")]
     if landmarks.model != "bundled" and "landmarks" in stages:
         found.append(Wanted(Path(landmarks.model), landmarks.weights_revision))
     return list(dict.fromkeys(found))
-
-
-def _within(settings: Settings, feature: str) -> bool:
-    """Whether a model runs the feature's encoder itself."""
-    return any(model.within == feature for model in settings.models.values())
 
 
 def check(checkpoints: list[Wanted], cache: Path, limit_s: float) -> Iterator[Finding]:

@@ -8,10 +8,9 @@ from pathlib import Path
 from affpipe.core.errors import AffpipeError, InputError, ManifestError, SettingsError
 from affpipe.data import manifest
 from affpipe.data.manifest import Row
-from affpipe.data.overlaps import Overlap
 from affpipe.jobs import durations, estimate, start
-from affpipe.jobs.doctor import checkpoints, cluster, disks, machine, packages, videos
-from affpipe.jobs.doctor.finding import FINE, Finding, fault, fine, of_error, warning
+from affpipe.jobs.doctor import checkpoints, disks, machine, packages, videos
+from affpipe.jobs.doctor.finding import FAULT, FINE, WARNING, Finding, fault, fine, of_error, warning
 from affpipe.jobs.estimate import Part
 from affpipe.media.declared import Declared
 from affpipe.plan import config
@@ -43,7 +42,7 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
     yield from packages.check(settings.device)
     yield from packages.added()
     yield from machine.check(Path())
-    yield from cluster.slurm(settings.device)
+    yield from machine.slurm(settings.device)
 
     rows, told = _rows(settings)
     yield from told
@@ -51,7 +50,8 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
     try:
         if all(f.level == FINE for f in told):
             plan = start.plan_from(settings)
-            yield from [(fault if found.refused else warning)("manifest", *_told(found)) for found in plan.overlaps[:LISTED]]
+            for found in plan.overlaps[:LISTED]:
+                yield of_error("manifest", f"{found.where}: {found.text}", FAULT if found.refused else WARNING)
             plan.check_folds()
     except AffpipeError as error:  # also a video that cannot be read, or too few for the folds
         yield of_error("manifest", error)
@@ -70,7 +70,7 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
             yield of_error("content", error)
     parts, told = _parts(plan, opened)
     yield from told
-    yield cluster.gpu(settings.device, max((p.gpu for p in parts if p.gpu), default=None))
+    yield machine.gpu(settings.device, max((p.gpu for p in parts if p.gpu), default=None))
     yield from disks.check(*_folders(settings, parts))
 
 
@@ -86,12 +86,6 @@ def _rows(settings: Settings) -> tuple[list[Row], list[Finding]]:
     if len(faults) > LISTED:
         told.append(fault("manifest", f"{len(faults) - LISTED} more faults", "`affpipe manifest check` lists them all"))
     return sound, told or [fine("manifest", f"{path}: {len(sound)} streams of {len({row.video for row in sound})} videos")]
-
-
-def _told(found: Overlap) -> tuple[str, str]:
-    """What is found, and what to do."""
-    what, _, remedy = f"{found.where}: {found.text}".rpartition("; ")
-    return what, remedy
 
 
 def _parts(plan: Plan | None, opened: Mapping[Path, Declared]) -> tuple[list[Part], list[Finding]]:

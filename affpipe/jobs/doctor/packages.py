@@ -55,9 +55,10 @@ def versions(wanted: list[str], pins: dict[str, str]) -> Finding:
     """
     asked = [r for r in map(Requirement, wanted) if r.marker is None or r.marker.evaluate({"extra": ""})]
     found = {r.name: _installed(r.name) for r in asked} | {name: _installed(name) for name in pins}
-    bad = [f"{r.name} {found[r.name] or 'none'} (want {r.specifier})" for r in asked if not _meets(r, found[r.name])]
-    if bad:
-        return fault("packages", f"want the versions of pyproject.toml, got {', '.join(bad)}", INSTALL)
+    lacking = [r for r in asked if found[r.name] is None or not r.specifier.contains(found[r.name], prereleases=True)]
+    if lacking:
+        got = ", ".join(f"{r.name} {found[r.name] or 'none'} (want {r.specifier})" for r in lacking)
+        return fault("packages", f"want the versions of pyproject.toml, got {got}", INSTALL)
     other = [f"{name} {found[name]} (lock: {pin})" for name, pin in pins.items() if (found[name] or "").split("+")[0] != pin]
     if other:
         return warning("packages", f"other versions than the lock's, which may give other values: {', '.join(other)}", INSTALL)
@@ -69,10 +70,6 @@ def _installed(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _meets(wanted: Requirement, version: str | None) -> bool:
-    return version is not None and wanted.specifier.contains(version, prereleases=True)
 
 
 def opencv(names: list[str]) -> Finding:

@@ -30,13 +30,13 @@ from affpipe.core.stage import Context
 from affpipe.data.manifest import Row
 from affpipe.faces import workers as face_stages
 from affpipe.jobs import apply
-from affpipe.jobs.doctor.pool import Late, each
 from affpipe.media import workers
 from affpipe.media.picture.decode import frames as decode
 from affpipe.plan.config import parse
 from affpipe.plan.plan import Plan
 from affpipe.store.index import Entry
 from affpipe.store.item_streams import Job, Worker
+from affpipe.system.processes import Late, in_processes
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 import clips
@@ -201,12 +201,12 @@ def pictures(_: Context) -> Worker:
 def trials(tasks: list[Task], processes: int, limit_s: float, hang_s: float) -> Iterator[tuple[Task, object]]:
     """Tasks and their lines. One that took too long is tried again at the end, alone, with ten times the time: a machine may be busy."""
     late, end_s = [], time.monotonic() + limit_s
-    for task, found in each(attempt, tasks, processes=processes, limit_s=limit_s, each_s=hang_s):
+    for task, found in in_processes(attempt, tasks, processes=processes, limit_s=limit_s, each_s=hang_s):
         if found == Late():
             late.append(task)
         else:
             yield task, found
-    yield from each(attempt, late, processes=1, limit_s=max(0.0, end_s - time.monotonic()), each_s=10 * hang_s)
+    yield from in_processes(attempt, late, processes=1, limit_s=max(0.0, end_s - time.monotonic()), each_s=10 * hang_s)
 
 
 def lost(task: Task, how: Late) -> dict[str, object]:

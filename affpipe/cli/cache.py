@@ -1,13 +1,15 @@
 """The store."""
 
+import json
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from affpipe.cli.options import DEFAULT_CONFIG, ConfigOption
-from affpipe.cli.show import print_table
+from affpipe.cli.console import print_table
+from affpipe.cli.options import DEFAULT_CONFIG, ConfigOption, Recipes, planned
 from affpipe.core.errors import ManifestError, MediaError, SettingsError
 from affpipe.core.plain import say, say_text
 
@@ -21,17 +23,15 @@ cache_app = typer.Typer(no_args_is_help=True, help="The store of streams and mod
 @cache_app.command("ls")
 def cache_ls(cache: Path = Path("cache")) -> None:
     """List stages, keys, streams and sizes."""
-    from affpipe.store import cache as caches
+    from affpipe.store.cache import folders
 
-    rows = [(f.stage, f.key, str(len(f.files)), str(len(f.indexes)), f"{f.bytes / 1e6:.1f} MB") for f in caches.folders(cache)]
+    rows = [(f.stage, f.key, str(len(f.files)), str(len(f.indexes)), f"{f.bytes / 1e6:.1f} MB") for f in folders(cache)]
     print_table(str(cache), ("stage", "key", "streams", "indexes", "size"), rows)
 
 
 @cache_app.command("show")
 def cache_show(file: Path) -> None:
     """Print what a stored stream says of itself."""
-    import json
-
     from affpipe.store.streams import Stream, attributes
 
     say_text(json.dumps(attributes(file), indent=1, sort_keys=True))
@@ -48,28 +48,25 @@ def cache_verify(
     cache: Path = Path("cache"),
 ) -> None:
     """Read all streams, and the videos of a run; delete what is damaged or of a video that has changed, so that the next run makes it."""
-    from affpipe.store import cache as caches
+    from affpipe.store.cache import folders, links, verify
 
-    faults = [*_changed(cache, [*config, *(recipes or [])]), *caches.verify(cache)]
-    _tell_links(caches.links(cache))
+    faults = [*_changed(cache, [*config, *(recipes or [])]), *verify(cache)]
+    _tell_links(links(cache))
     for path, what in faults:
         say(f"{path}: {what}")
-    say(
-        f"{sum(len(f.files) for f in caches.folders(cache))} streams read, {len(faults)} faults"
-        + ("; run the workflow again" if faults else "")
-    )
+    say(f"{sum(len(f.files) for f in folders(cache))} streams read, {len(faults)} faults" + ("; run the workflow again" if faults else ""))
     raise typer.Exit(1 if faults else 0)
 
 
 def _changed(cache: Path, settings: list[Path]) -> list[tuple[Path, str]]:
     """Delete what was made of videos that have changed since; say how many were compared, or why none could be."""
     from affpipe.jobs import stale
-    from affpipe.plan import config as configs
+    from affpipe.plan.config import load
 
     deleted: list[tuple[Path, str]] = []
     compared: set[Path] = set()
     try:
-        for made, then in stale.read_videos(cache, stale.videos(configs.load(settings))):
+        for made, then in stale.read_videos(cache, stale.videos(load(settings))):
             try:
                 if stale.changed(made.video, then):
                     deleted += stale.forget(cache, made)
@@ -84,15 +81,12 @@ def _changed(cache: Path, settings: list[Path]) -> list[tuple[Path, str]]:
 
 
 @cache_app.command("retry")
-def cache_retry(
-    recipes: Annotated[list[Path] | None, typer.Argument(help="settings laid over --config")] = None, config: ConfigOption = DEFAULT_CONFIG
-) -> None:
+def cache_retry(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Forget the faults that a run skipped, so that the next run tries those streams again."""
-    from affpipe.jobs.start import plan_of
-    from affpipe.store import cache as caches
+    from affpipe.store.cache import retry
 
-    plan = plan_of([*config, *(recipes or [])])
-    dropped = caches.retry(Path(index) for name in plan.names for index in plan.indexes(name))
+    plan = planned(config, recipes)
+    dropped = retry(Path(index) for name in plan.names for index in plan.indexes(name))
     for index in dropped:
         say(f"{index}: dropped")
     say(f"{len(dropped)} indexes with faults" + ("; run the workflow again" if dropped else ""))
@@ -100,36 +94,33 @@ def cache_retry(
 
 @cache_app.command("gc")
 def cache_gc(
-    recipes: Annotated[list[Path] | None, typer.Argument(help="settings laid over --config")] = None,
+    recipes: Recipes = None,
     config: ConfigOption = DEFAULT_CONFIG,
     yes: Annotated[bool, typer.Option("--yes", help="delete; otherwise only list")] = False,
     days: Annotated[float, typer.Option(min=0, help="spare what changed within so many days")] = SPARE_DAYS,
 ) -> None:
     """Free what no run uses: neither these settings, nor a published run, nor one that was started on this cache."""
-    from contextlib import nullcontext
-
-    from affpipe.jobs.start import plan_of
     from affpipe.results import runs
-    from affpipe.store import cache as caches
+    from affpipe.store.cache import folders, free, garbage, links
 
-    plan = plan_of([*config, *(recipes or [])])
+    plan = planned(config, recipes)
     known = (plan.cache / "runs").is_dir()  # where no run is known there is none to wait for, and a full disk takes no lock
     with runs.alone(plan.cache) if yes and known else nullcontext():
         claims, gone = runs.claims(plan)
-        folders = caches.folders(plan.cache)
-        rubbish, young = caches.garbage(folders, lambda folder: any(claim.keeps(folder.stage, folder.key) for claim in claims), days)
-        _tell_links(caches.links(plan.cache))
+        every = folders(plan.cache)
+        rubbish, young = garbage(every, lambda folder: any(claim.keeps(folder.stage, folder.key) for claim in claims), days)
+        _tell_links(links(plan.cache))
         for path, reason in gone.items():
             say(f"{path}: counts no more: {reason}")
         for folder in rubbish:
             say(f"{folder.path}: {_megabytes([folder])}")
             if yes:
-                caches.free(folder)
+                free(folder)
         for path in gone if yes else ():
             path.unlink(missing_ok=True)
     own, *others = claims
     for claim in others:
-        kept = [f for f in folders if claim.keeps(f.stage, f.key) and not own.keeps(f.stage, f.key)]
+        kept = [f for f in every if claim.keeps(f.stage, f.key) and not own.keeps(f.stage, f.key)]
         if kept:
             say(f"spared {_megabytes(kept)} of {claim.who}; to free what it alone uses, delete {claim.give_up}")
     if young:
@@ -145,10 +136,9 @@ def cache_forget(
 ) -> None:
     """Remove all that cache and results hold of a person: streams, face crops, predictions, models that learned from them."""
     from affpipe.jobs import forget
-    from affpipe.jobs.start import plan_of
-    from affpipe.store import cache as caches
+    from affpipe.store.cache import links
 
-    plan = plan_of(config)
+    plan = planned(config)
     whom = forget.person(plan, streams)
     count = 0
     for path, what in forget.forget(plan, whom, really=yes):
@@ -158,7 +148,7 @@ def cache_forget(
         say(f"pictures and sound of {video} stay: {other} is in that video too; take it out as well, or cut the video")
     if whom.listed:
         say(f"{', '.join(whom.listed)}: still in {plan.settings.manifest}: take the rows out, or the next run makes all of it again")
-    _tell_links(caches.links(plan.cache))
+    _tell_links(links(plan.cache))
     say("not looked into: videos, annotations and tables of yours; what submit, predict and faces review wrote; .snakemake/log; copies")
     say(f"{count} files and folders {'deleted' if yes else 'can be deleted with --yes'}")
 

@@ -2,32 +2,29 @@
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from affpipe.cli.options import DEFAULT_CONFIG, ConfigOption
-from affpipe.cli.show import print_table
+from affpipe.cli.console import print_table
+from affpipe.cli.options import DEFAULT_CONFIG, ConfigOption, Recipes, planned
+from affpipe.core.alike import told
 from affpipe.core.plain import say, say_text
+from affpipe.core.progress import duration, size
 
 app = typer.Typer()
 
-Recipes = Annotated[list[Path] | None, typer.Argument(help="settings laid over --config")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
 SHOWN = 10  # stopped jobs that are told of one by one
 NAMED = 3  # stages that a line names
 
 
-@app.command()
-def status(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
+@app.command("status")
+def status_command(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """How a run stands and how long the rest may take; exit status 0 finished, 3 finished with faults skipped, 1 not finished."""
-    from affpipe.core.alike import told
-    from affpipe.core.progress import duration
-    from affpipe.jobs import status as statuses
-    from affpipe.jobs.start import plan_of
+    from affpipe.jobs import status
 
-    found = statuses.of(plan_of([*config, *(recipes or [])]))
+    found = status.of(planned(config, recipes))
     if as_json:
         say_text(json.dumps(found.plain(), indent=1))
         raise typer.Exit(found.exit_status)
@@ -52,7 +49,6 @@ def status(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG, as_js
 
 
 def _status_cells(stage) -> tuple[str, ...]:
-    from affpipe.core.progress import duration
 
     running = str(stage.running or "")
     if stage.epochs:
@@ -62,21 +58,19 @@ def _status_cells(stage) -> tuple[str, ...]:
     return (stage.name, f"{stage.done} of {stage.total}", *counts, running, left)
 
 
-@app.command()
-def estimate(
+@app.command("estimate")
+def estimate_command(
     recipes: Recipes = None,
     config: ConfigOption = DEFAULT_CONFIG,
     hours: Annotated[float | None, typer.Option(min=0.0, help="of all videos together, in place of opening them")] = None,
     as_json: AsJson = False,
 ) -> None:
     """What a run takes: hours, GPU memory and disk of each stage, in all and what is left."""
-    from affpipe.jobs import durations
-    from affpipe.jobs import estimate as estimates
-    from affpipe.jobs.start import plan_of
+    from affpipe.jobs import durations, estimate
 
-    plan = plan_of([*config, *(recipes or [])])
+    plan = planned(config, recipes)
     long = durations.of(plan, hours)
-    parts = estimates.of(plan, long)
+    parts = estimate.of(plan, long)
     if as_json:
         media = {"hours": long.hours, "videos": len(long.videos), "sources": long.sources, "faults": list(long.faults)}
         whole = {"run": plan.settings.name, "device": plan.settings.device, "media": media}
@@ -103,13 +97,11 @@ def estimate(
 
 
 def _taken(seconds: float, left_s: float) -> tuple[str, str]:
-    from affpipe.core.progress import duration
 
     return duration(seconds), duration(left_s) if left_s else ""
 
 
 def _held(gpu: float | None, disk: float, left: float) -> tuple[str, str, str]:
-    from affpipe.core.progress import size
 
     return f"{gpu / 1e9:.1f} GB" if gpu else "", size(disk), size(left) if left else ""
 
@@ -123,7 +115,7 @@ def _unknown(*bases: str) -> str:
 
 
 def _basis(part) -> str:
-    return part.time_basis if part.time_basis == part.disk_basis else f"{part.time_basis}, {part.disk_basis}"
+    return ", ".join(dict.fromkeys((part.time_basis, part.disk_basis)))
 
 
 @app.command()

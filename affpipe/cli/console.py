@@ -8,13 +8,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING
 
-from affpipe.core.plain import plain
-from affpipe.core.progress import duration
-
-if TYPE_CHECKING:
-    from affpipe.core.progress import Progress
+from affpipe.core.plain import heard, plain
+from affpipe.core.progress import Progress, duration
 
 LINE_S = 30.0  # between two lines of progress in a log
 log = logging.getLogger("affpipe")
@@ -59,7 +55,7 @@ def quiet_log() -> None:
 
 
 @contextmanager
-def progress() -> Iterator["Progress"]:
+def progress() -> Iterator[Progress]:
     """A bar per stage on a terminal; in a log a line now and then, so that a long job shows that it lives."""
     if not sys.stderr.isatty():
         yield _lines()
@@ -80,7 +76,7 @@ def progress() -> Iterator["Progress"]:
         yield show
 
 
-def _lines() -> "Progress":
+def _lines() -> Progress:
     begun: dict[str, tuple[float, int]] = {}  # stage -> when it was first told of, and how many were done then
     told = time.monotonic()
 
@@ -94,3 +90,18 @@ def _lines() -> "Progress":
             log.info("%s: %d of %d, about %s left", stage, done, total, duration(left_s))
 
     return show
+
+
+def print_table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]], *, left: bool = False) -> None:
+    """Print a table; columns after the first are numbers, or with `left` words."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(plain(title)))
+    for i, column in enumerate(head):
+        table.add_column(Text(plain(column)), justify="left" if left or i == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(plain(cell)) for cell in row))  # not as markup: names may hold brackets
+    with heard():
+        Console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -1,15 +1,16 @@
 """What a run begins with: demo data, weights, faces to decide on, mouth masks made elsewhere."""
 
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from affpipe.cli.options import DEFAULT_CONFIG, ConfigOption
+from affpipe.cli.console import progress
+from affpipe.cli.options import DEFAULT_CONFIG, ConfigOption, Recipes
 from affpipe.core.plain import say
-
-if TYPE_CHECKING:
-    from affpipe.system.weights.records import WeightsRecord
+from affpipe.system import disk, outputs
+from affpipe.system.weights.records import WeightsRecord, used
 
 demo = typer.Typer(no_args_is_help=True, help="Data for a first run.")
 weights_app = typer.Typer(no_args_is_help=True, help="Checkpoints: tiny random ones, or the published ones.")
@@ -24,9 +25,7 @@ def demo_render(
     jobs: Annotated[int, typer.Option(min=1, help="processes")] = 2,
 ) -> None:
     """Render the demo data: an Aff-Wild2-shaped folder of animated faces with sound and labels."""
-    from affpipe.cli.console import progress
     from affpipe.data.demo.render import render
-    from affpipe.system import disk
 
     with disk.telling(out), progress() as show:
         render(out, seed=seed, jobs=jobs, progress=lambda done, total: show("render", done, total))
@@ -36,7 +35,6 @@ def demo_render(
 def weights_tiny(out: Annotated[Path, typer.Argument(help="folder of checkpoints")], seed: int = 0) -> None:
     """Make tiny random checkpoints of the real architectures."""
     from affpipe.encoders.tiny_weights import make_tiny
-    from affpipe.system import disk
 
     with disk.telling(out):
         make_tiny(out, seed=seed)
@@ -49,7 +47,6 @@ def weights_fetch(
     revision: Annotated[str | None, typer.Option(help="commit; default: the pinned one")] = None,
 ) -> None:
     """Download a published checkpoint: pinned revision, checksums, resumable."""
-    from affpipe.system import disk
     from affpipe.system.weights.fetch import fetch
 
     with disk.telling(out / name):
@@ -63,12 +60,11 @@ def weights_show(
     weights: Annotated[Path, typer.Option(help="folder of checkpoints")] = Path("weights"),
 ) -> None:
     """Check a checkpoint's checksums, and say what it is and what in the settings means it alone."""
-    from affpipe.system.weights.records import used
 
     _tell(weights / name, used(weights, name, "weights"))
 
 
-def _tell(path: Path, found: "WeightsRecord") -> None:
+def _tell(path: Path, found: WeightsRecord) -> None:
     what = f"{found.name}, {'random, ' if found.random else ''}from {found.source}{f', {found.revision}' if found.revision else ''}"
     say(f"{path}: as recorded: {what}; digest {found.digest}")
     say(f'in the settings, beside their name: weights_revision: "{found.pinned}"')
@@ -93,15 +89,12 @@ def weights_convert(
 
 @faces_app.command("review")
 def faces_review(
-    recipes: Annotated[list[Path] | None, typer.Argument(help="settings laid over --config")] = None,
+    recipes: Recipes = None,
     config: ConfigOption = DEFAULT_CONFIG,
     out: Annotated[Path, typer.Option(help="folder for review.html and curation.csv")] = Path("review"),
     stream: Annotated[list[str] | None, typer.Option(help="only this stream and those of its video; may be repeated")] = None,
 ) -> None:
     """Write a sheet of all face tracks, ambiguous streams first, and the file in which to decide."""
-    import shlex
-
-    from affpipe.cli.console import progress
     from affpipe.plan.config import load
     from affpipe.results.review.review import review
 
@@ -128,6 +121,5 @@ def mouth_windows(
 ) -> None:
     """Filter windows by mouth opening, from masks computed elsewhere."""
     from affpipe.faces.mouth_files import parity_windows, to_csv
-    from affpipe.system import outputs
 
     outputs.write_text(out, to_csv(parity_windows(openmouth, windows, compat)))

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from affpipe.cli.console import progress
+
 work = typer.Typer(no_args_is_help=True, help="Jobs that the workflow starts.")
 
 SettingsOption = Annotated[Path, typer.Option("--settings", help="resolved settings, JSON")]
@@ -13,7 +15,6 @@ SettingsOption = Annotated[Path, typer.Option("--settings", help="resolved setti
 @work.command("apply")
 def job_apply(settings: SettingsOption, index: Annotated[Path, typer.Option()], threads: Annotated[int, typer.Option(min=1)] = 1) -> None:
     """Apply a stage to a shard; the index that is to be written names both."""
-    from affpipe.cli.console import progress
     from affpipe.jobs.apply import apply_shard
 
     with progress() as show:
@@ -29,7 +30,6 @@ def job_fit(
     threads: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
     """Fit a model."""
-    from affpipe.cli.console import progress
     from affpipe.jobs.fit import fit_model
 
     with progress() as show:

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import logging
 import os
 import sys
@@ -11,6 +12,7 @@ import typer
 
 from affpipe import __version__
 from affpipe.cli import cache, check, data, job, manifest, results
+from affpipe.cli.console import start_log
 from affpipe.core.errors import AffpipeError, PartError, StoreError
 from affpipe.core.plain import say, say_text
 from affpipe.system import disk, faults
@@ -106,7 +108,6 @@ def _drop(stream: TextIO) -> None:
 
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
-    from affpipe.cli.console import start_log
 
     if version:
         say(__version__)
@@ -117,8 +118,6 @@ def _root(version: Annotated[bool, typer.Option("--version", help="print the ver
 @app.command("schema")
 def schema_command() -> None:
     """Print the JSON schema of the settings."""
-    import json
-
     from affpipe.plan.config import schema
 
     say_text(json.dumps(schema(), indent=1, sort_keys=True))

@@ -7,31 +7,32 @@ from typing import Annotated, Any
 
 import typer
 
-from affpipe.cli.show import print_table
+from affpipe.cli.console import print_table, progress, quiet_log
 from affpipe.core.errors import InputError
 from affpipe.core.plain import say
+from affpipe.results import caveats, published
+from affpipe.system import outputs
+from affpipe.system.files import waits
 
 app = typer.Typer()
 NAMED = 3  # videos that a line names
 
 
-@app.command()
-def predict(
+@app.command("predict")
+def predict_command(
     videos: Annotated[list[Path], typer.Argument(help="video files")],
     run: Annotated[Path, typer.Option(help="folder of a finished run, results/<name>")],
     out: Annotated[Path, typer.Option(help="folder for the predictions")],
     subject: Annotated[str, typer.Option(help="which face: largest, left or right")] = "largest",
 ) -> None:
     """Predict new videos with the models of a run: a table, a picture, and what is to be known of them, each."""
-    from affpipe.cli.console import progress, quiet_log
-    from affpipe.jobs.predict import Predicted
-    from affpipe.jobs.predict import predict as go
+    from affpipe.jobs.predict import Predicted, predict
 
     quiet_log()
     done: list[Predicted] = []
     try:
         with progress() as show:
-            go(videos, run, out, subject=subject, progress=show, done=done)
+            predict(videos, run, out, subject=subject, progress=show, done=done)
     finally:
         for video in done:
             say(video.table)
@@ -43,8 +44,8 @@ def predict(
             say(f"random weights had a part, so the predictions mean nothing: {name}")
 
 
-@app.command()
-def evaluate(
+@app.command("evaluate")
+def evaluate_command(
     task: Annotated[str | None, typer.Option(help="va (the default), expr, au or one of your own; of a run: only this one")] = None,
     truth: Annotated[Path | None, typer.Option(help="folder of official text files")] = None,
     pred: Annotated[list[Path] | None, typer.Option(help="folder of official text files of the same names; two are compared")] = None,
@@ -55,11 +56,8 @@ def evaluate(
 ) -> None:
     """Score predictions by the rules of the challenge, pooled and within video, with intervals, beside constants."""
     from affpipe.plan.config import known_tasks
-    from affpipe.results import caveats, published
-    from affpipe.results import evaluate as scoring
+    from affpipe.results import evaluate
     from affpipe.results.publish import TABLE_HEAD, read_scores, read_table
-    from affpipe.system import outputs
-    from affpipe.system.files import waits
 
     if (run is None) == (truth is None and not pred) or (truth is None) != (not pred):
         raise InputError("evaluate: want either --truth and --pred, or --run")
@@ -77,17 +75,17 @@ def evaluate(
         found = {name: {t: own for t, own in scores.items() if task in (None, t)} for name, scores in read_scores(run).items()}
         beside = read_table(run) if task in (None, next(iter(tasks))) else []
         steady()
-        scores = scoring.scored(found)
+        scores = evaluate.scored(found)
         title = f"{run}: validation streams"
     else:
         beyond: dict[str, dict[str, int]] = {str(folder): {} for folder in pred}
-        videos = {name: scoring.folders(tasks[task], truth, Path(name), beyond=own) for name, own in beyond.items()}
-        found = scores = {name: {task: {**scoring.score(tasks[task], own), "beyond": beyond[name]}} for name, own in videos.items()}
+        videos = {name: evaluate.folders(tasks[task], truth, Path(name), beyond=own) for name, own in beyond.items()}
+        found = scores = {name: {task: {**evaluate.score(tasks[task], own), "beyond": beyond[name]}} for name, own in videos.items()}
         title, beside = f"against {truth}", []
     for name, told in tasks.items():
         systems = {system: own[name] for system, own in scores.items() if name in own}
         if systems:
-            head, rows = told.table_head, scoring.table(told, systems)
+            head, rows = told.table_head, evaluate.table(told, systems)
             if run is not None:
                 head, rows = (*head, "asked"), _with_asked(rows, systems)
             print_table(f"{told.title}, {title}", head, rows)
@@ -99,13 +97,13 @@ def evaluate(
     if not scores:
         raise InputError(f"evaluate: want a scored system, got none{f' of task {task}' if task else ''} in {run}; see its failures.csv")
     if run is None and len(pred) == 2:
-        _print_difference(scoring.compare(tasks[task], *videos.values()), tasks[task].measure, *videos)
+        _print_difference(evaluate.compare(tasks[task], *videos.values()), tasks[task].measure, *videos)
     if beside:
         print_table(f"{run}: beside the published table", TABLE_HEAD, beside)
     if json is not None:
-        outputs.write_text(json, scoring.to_json(found))
+        outputs.write_text(json, evaluate.to_json(found))
     if csv is not None:
-        outputs.write_text(csv, scoring.to_csv(scores, tasks))
+        outputs.write_text(csv, evaluate.to_csv(scores, tasks))
 
 
 @app.command()
@@ -121,7 +119,6 @@ def submit(
 ) -> None:
     """Make the files that go to the organisers: predictions in the order of their template, checked and zipped."""
     from affpipe.plan.config import known_tasks
-    from affpipe.results import published
     from affpipe.results.submission import make_submission
     from affpipe.results.submission.template import task_of
 
@@ -165,7 +162,6 @@ def submit_check(
 
 def _with_asked(rows: list[tuple[str, ...]], systems: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
     """Rows of a table with the share of labelled frames that each system was asked at; rows after the systems are baselines."""
-    from affpipe.results import caveats
 
     shares = [caveats.share(own["basis"]["asked"]) if "basis" in own else "-" for own in systems.values()]
     return [(*row, share) for row, share in zip(rows, shares + ["-"] * (len(rows) - len(shares)), strict=True)]

@@ -86,3 +86,8 @@ def segments(start_s: float, end_s: float, *, length_s: float, hop_s: float) -> 
 def frames_in(times_s: np.ndarray, start_s: np.ndarray, end_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First and past-the-last frame index of each interval [start_s, end_s); times_s must be sorted."""
     return np.searchsorted(times_s, start_s, side="left"), np.searchsorted(times_s, end_s, side="left")
+
+
+def runs(flags: np.ndarray) -> np.ndarray:
+    """(R, 2) int64: first and past-the-last index of each run of True in (T,) bool."""
+    return np.flatnonzero(np.diff(flags, prepend=False, append=False)).reshape(-1, 2)

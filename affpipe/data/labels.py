@@ -31,12 +31,14 @@ class Labels:
     Attributes:
         rows: its lines, intervals or samples. labelled: those of them that say something.
         on_frames: lays them on a frame axis.
+        timed: whether they say times, and not a line a frame.
         odd: what is odd about it for a video of so many frames; "" where nothing is.
     """
 
     rows: int
     labelled: int
     on_frames: Callable[[FrameAxis], Laid]
+    timed: bool = True
     odd: Callable[[int], str] = lambda frames: ""
 
 
@@ -51,6 +53,7 @@ def read(task: Task, path: Path, *, media: str = "") -> Labels:
             len(values),
             int(valid.sum()),
             lambda axis: annotations.fit_length(values, valid, len(axis)),
+            False,
             lambda frames: annotations.surplus_fault(len(values), frames),
         )
     if forms.holds_samples(path):

@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from affpipe.core.axis import FrameAxis
+from affpipe.core.axis import FrameAxis, runs
 from affpipe.core.errors import InputError, SettingsError
 
 # FaceMesh points in their order round the ring.
@@ -109,12 +109,6 @@ def _spread(area: np.ndarray, present: np.ndarray, frames: int) -> np.ndarray:
     n = np.maximum(count[stop] - count[first], 1)
     mean = (one[stop] - one[first]) / n
     return np.sqrt(np.maximum((two[stop] - two[first]) / n - mean**2, 0))
-
-
-def runs(flags: np.ndarray) -> np.ndarray:
-    """Return the runs of True in (T,) bool as (R, 2) int [start, end)."""
-    edge = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return edge.reshape(-1, 2)
 
 
 def smooth(open_: np.ndarray, fps: float, *, gap_s: float = 0.15, burst_s: float = 0.20) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from affpipe.core.errors import InputError, MediaError, StoreError
+from affpipe.core.errors import InputError, StoreError
 from affpipe.core.item import Item
 from affpipe.plan.plan import Plan
 from affpipe.store import streams
@@ -95,13 +95,8 @@ def _open(items: list[Item], said: list[str]) -> "dict[Path, Declared]":
     def one(item: Item) -> "Declared | None":
         try:
             return declared(item.row.video)
-        except MediaError as error:
-            said.append(str(error))
-            return None
         except Exception as error:
-            if faults.of_machine(error):
-                raise
-            said.append(faults.reason(str(item.row.video), error))
+            said.append(faults.said(str(item.row.video), error))
             return None
 
     with ThreadPoolExecutor(READERS) as pool:

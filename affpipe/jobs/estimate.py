@@ -85,37 +85,30 @@ def is_new(plan: Plan, name: str) -> bool:
     return stage.cost is None or (stage.row_bytes is None and name != "audio")
 
 
-def _new_stage(plan: Plan, name: str, records: Iterable[JobRecord]) -> Part:
-    """Of a stage that declares no cost: what its own jobs took and its own streams take, an item; else nothing is known."""
-    items, there, entries = plan.items(name), _there(plan, name, plan.items(name)), _entries(plan, name)
-    left = [i for i in items if i.id not in there and (i.id not in entries or entries[i.id].status == "done")]
-    made, worked = sum(r.made for r in records), sum(r.working_s for r in records)
-    each_s, each = worked / made if made else 0.0, sum(there.values()) / len(there) if there else 0.0
-    basis = (MEASURED if made else UNKNOWN), (MEASURED if there else UNKNOWN)
-    return Part(name, len(items), each_s * len(items), each_s * len(left), None, each * len(items), each * len(left), *basis)
-
-
 def _stage(plan: Plan, name: str, lengths: Lengths, records: Iterable[JobRecord]) -> Part:
-    if is_new(plan, name):
-        return _new_stage(plan, name, records)
-    items = plan.items(name)
-    rows = {item.id: sizes.rows(plan, name, lengths.videos[item.row.video_id]) for item in items}
-    disk = {item.id: float(sizes.disk(plan, name, item, lengths.videos[item.row.video_id])) for item in items}
-    there, entries, time_basis, disk_basis = _there(plan, name, items), _entries(plan, name), DEFAULT, ARITHMETIC
+    """Of a stage or a model that is applied. One that declares no cost is measured by the item, if it is measured."""
+    new, items = is_new(plan, name), plan.items(name)
+    there, entries = _there(plan, name, items), _entries(plan, name)
     settled = {id for id, entry in entries.items() if entry.status != "done"}  # absent, or a fault that was skipped
     left = [item.id for item in items if item.id not in there and item.id not in settled]
-    expected = sum(disk[id] for id in there)
-    if expected:  # what is there says how far the arithmetic is off for the rest
-        factor = sum(there.values()) / expected
-        disk, disk_basis = {id: there.get(id, size * factor) for id, size in disk.items()}, MEASURED
-    worked, counted = sum(r.working_s for r in records), sum(r.rows for r in records)
-    row_s = _row_s(plan, name)
+
+    rows = {item.id: 1 if new else sizes.rows(plan, name, lengths.videos[item.row.video_id]) for item in items}
+    worked, counted = sum(r.working_s for r in records), sum(r.made if new else r.rows for r in records)
     if counted:
-        row_s, time_basis = worked / counted * _density(entries, rows), MEASURED
-    gpu = sizes.gpu(plan, name) if plan.settings.device == "cuda" else None
-    total, missing = sum(rows.values()), sum(rows[id] for id in left)
-    sized = sum(disk.values()), sum(disk[id] for id in left)
-    return Part(name, len(items), row_s * total, row_s * missing, gpu, *sized, time_basis, disk_basis)
+        row_s, time_basis = worked / counted * (1.0 if new else _density(entries, rows)), MEASURED
+    else:
+        row_s, time_basis = (0.0, UNKNOWN) if new else (_row_s(plan, name), DEFAULT)
+
+    disk = {item.id: 1.0 if new else float(sizes.disk(plan, name, item, lengths.videos[item.row.video_id])) for item in items}
+    if expected := sum(disk[id] for id in there):  # what is there says how far the arithmetic is off for the rest
+        factor, disk_basis = sum(there.values()) / expected, MEASURED
+    else:
+        factor, disk_basis = (0.0, UNKNOWN) if new else (1.0, ARITHMETIC)
+    disk = {id: there.get(id, size * factor) for id, size in disk.items()}
+
+    gpu = sizes.gpu(plan, name) if plan.settings.device == "cuda" and not new else None
+    times = row_s * sum(rows.values()), row_s * sum(rows[id] for id in left)
+    return Part(name, len(items), *times, gpu, sum(disk.values()), sum(disk[id] for id in left), time_basis, disk_basis)
 
 
 def _there(plan: Plan, name: str, items: list[Item]) -> dict[str, int]:
@@ -167,27 +160,28 @@ def _model_speed(plan: Plan, model: str) -> float:
 
 def _fits(plan: Plan, model: str, lengths: Lengths, records: Iterable[JobRecord]) -> Part:
     """All fits of a model, by all their epochs: one that stops early takes less."""
-    settings, device, tasks = plan.settings.models[model], plan.settings.device, plan.tasks
-    folds = plan.fits(model)
+    new, folds = is_new(plan, model), plan.fits(model)
     missing = sum(not Path(plan.fitted(model, fold)).exists() for fold in folds)
     took = [r.seconds for r in records if r.unit == "epochs" and r.state == "done" and r.done]  # one that found its model has no epochs
-    if is_new(plan, model):
-        each_s = sum(took) / len(took) if took else 0.0
-        return Part(f"fit {model}", len(folds), each_s * len(folds), each_s * missing, None, 0, 0, MEASURED if took else UNKNOWN, UNKNOWN)
-    train = [item for item in plan.items(model) if item.row.labelled(tasks, "train")]
-    rows = sum(sizes.rows(plan, model, lengths.videos[item.row.video_id]) for item in train)
-    chunked = takes(settings) == "windows"
-    seen = rows / settings.chunks if chunked else rows / settings.stride  # windows
-    long = sizes.window_rows(plan, model)
-    compute_s = 3 * 2 * sizes.parameters(plan, model) * seen * long / _model_speed(plan, model)  # backwards is twice the work of forwards
-    epoch_s = compute_s + seen / settings.training.batch_size * STEP_S[device]
-    each_s, basis = epoch_s * settings.training.epochs, DEFAULT
     if took:
-        each_s, basis = sum(took) / len(took), MEASURED
-    gpu = sizes.fit_gpu(plan, model) if device == "cuda" else None
-    disk = float(sizes.fit_disk(plan, model))
+        each_s, time_basis = sum(took) / len(took), MEASURED
+    else:
+        each_s, time_basis = (0.0, UNKNOWN) if new else (_fit_s(plan, model, lengths), DEFAULT)
+    disk, disk_basis = (0.0, UNKNOWN) if new else (float(sizes.fit_disk(plan, model)), ARITHMETIC)
+    gpu = sizes.fit_gpu(plan, model) if plan.settings.device == "cuda" and not new else None
     times = each_s * len(folds), each_s * missing
-    return Part(f"fit {model}", len(folds), *times, gpu, disk, disk * missing / len(folds), basis, ARITHMETIC)
+    return Part(f"fit {model}", len(folds), *times, gpu, disk, disk * missing / len(folds), time_basis, disk_basis)
+
+
+def _fit_s(plan: Plan, model: str, lengths: Lengths) -> float:
+    """Seconds of a fit by what is declared."""
+    settings = plan.settings.models[model]
+    train = [item for item in plan.items(model) if item.row.labelled(plan.tasks, "train")]
+    rows = sum(sizes.rows(plan, model, lengths.videos[item.row.video_id]) for item in train)
+    windows = rows / (settings.chunks if takes(settings) == "windows" else settings.stride)
+    seen = windows * sizes.window_rows(plan, model)
+    compute_s = 3 * 2 * sizes.parameters(plan, model) * seen / _model_speed(plan, model)  # backwards is twice the work of forwards
+    return (compute_s + windows / settings.training.batch_size * STEP_S[plan.settings.device]) * settings.training.epochs
 
 
 def _publish(plan: Plan, lengths: Lengths) -> Part:

@@ -30,10 +30,11 @@ def fit(plan: Plan, name: str, entries: Entries, fold: int | None = None, progre
             cross-validation they are what this fit is validated with.
         progress: told of every epoch that is done.
     """
-    from affpipe.models import fit as models
+    from affpipe.models.fit import FitRequest, found
+    from affpipe.models.fit import fit as fitted
 
     context = plan.context(name)
-    if record := models.found(context, fold):
+    if record := found(context, fold):
         return record
     held_out = fold is not None and plan.settings.cross_validation is not None
     train = examples(plan, name, entries, "train", lambda item: fold is None or plan.fold(name, item) != fold)
@@ -44,7 +45,7 @@ def fit(plan: Plan, name: str, entries: Entries, fold: int | None = None, progre
     whole = fold is not None and plan.fused(name)
     made_of = {"spec": plan.spec(name), "code": plan.code(name), "inputs": plan.inputs(name), "seed": plan.seed(name)}
     streams = {"train": train, "validation": validation, "outside": outside}
-    return models.fit(models.FitRequest(context, fold, **made_of, packages=plan.packages(name), **streams, whole=whole), progress)
+    return fitted(FitRequest(context, fold, **made_of, packages=plan.packages(name), **streams, whole=whole), progress)
 
 
 def examples(

@@ -126,9 +126,7 @@ def _streams(plan: Plan, name: str) -> tuple[Stage, set[str]]:
         stage.total += len(items)
         files = {item.id: plan.stream(name, item).name for item in items}
         index, path = plan.index(name, shard), plan.record(name, shard)
-        record = JobRecord.read(path)
-        if record is not None and record.key != plan.key(name):
-            record = None
+        record = JobRecord.read(path, plan.key(name))
         entries = _entries(Path(index))
         if entries is not None:
             failed |= _count(stage, entries, files, there)
@@ -195,9 +193,7 @@ def _fits(plan: Plan, model: str) -> Stage:
     stage, epochs, whole_s, running_s = Stage(f"fit {model}", "fits", len(folds)), [], [], 0.0
     for fold in folds:
         path = plan.record_of_fit(model, fold)
-        record = JobRecord.read(path)
-        if record is not None and record.key != plan.key(model):
-            record = None
+        record = JobRecord.read(path, plan.key(model))
         if Path(plan.fitted(model, fold)).exists():
             stage.done += 1
             if record is not None and record.state == "done" and record.done:  # one that found its model there has no epochs

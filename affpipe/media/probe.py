@@ -123,9 +123,7 @@ class VideoInfo:
         }
 
 
-def probe(
-    path: Path, *, backend: str = "pyav", track: int | None = None, deinterlace: bool = True, tone_map: bool = True, threads: int = 1
-) -> VideoInfo:
+def probe(path: Path, *, backend: str = "pyav", track: int | None = None, deinterlace: bool = True, tone_map: bool = True) -> VideoInfo:
     """Decode a whole video without converting pixels. Raises MediaError (one line) for a video that cannot be used.
 
     Args:
@@ -139,7 +137,7 @@ def probe(
     track = chosen(path) if track is None else track
     sound = audio_track(path)
     with open_media(path) as container:
-        video = VideoPass(container, path, track=track, threads=threads)
+        video = VideoPass(container, path, track=track)
         for _ in video:
             pass
         found = clock.times(video.stamps, _frame_s(video))
@@ -180,11 +178,6 @@ def probe(
             holes=int((stands_s > max(HOLE_S, HOLE_TIMES * float(np.median(stands_s)))).sum()) if len(stands_s) else 0,
             longest_s=float(stands_s.max(initial=0.0)),
         )
-
-
-def frame_axis(path: Path, *, threads: int = 1) -> FrameAxis:
-    """Return the frame axis of a video; costs a full decode."""
-    return probe(path, threads=threads).axis
 
 
 def _frame_s(video: VideoPass) -> float:

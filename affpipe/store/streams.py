@@ -24,7 +24,7 @@ import h5py
 import numpy as np
 
 from affpipe import __version__
-from affpipe.core.axis import rate
+from affpipe.core.axis import rate, runs
 from affpipe.core.errors import AffpipeError, StoreError
 from affpipe.store import layout
 from affpipe.store.written import ROWS, times_fault, values_fault
@@ -182,8 +182,7 @@ class Writer:
         chunk = (before + np.arange(len(data))) // side
         self._filled = set() if self._filled is None else self._filled
         self._filled.update(np.unique(chunk[some]).tolist())
-        edges = np.flatnonzero(np.diff(np.isin(chunk, chunk[some]), prepend=False, append=False))
-        return [slice(start, stop) for start, stop in edges.reshape(-1, 2).tolist()]
+        return [slice(start, stop) for start, stop in runs(np.isin(chunk, chunk[some])).tolist()]
 
 
 @contextmanager

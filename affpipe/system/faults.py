@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from affpipe.core.errors import AffpipeError
+
 FIRST = 3  # number of first items that may not all end in one way
 TEXT = 300  # most characters of an exception's text in a reason
 ANYWHERE = (errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)  # the machine's, whatever file is worked on
@@ -67,6 +69,15 @@ def words(error: BaseException) -> str:
 def reason(who: str, error: Exception) -> str:
     """Describe in one line a file whose work an exception of a library has ended."""
     return f"{who}: want a file that it gets through, got {words(error)}; if the file plays elsewhere, report this"
+
+
+def said(who: str, error: Exception) -> str:
+    """One line on a file that an exception has ended: an error of affpipe's own says it itself. One of the machine's is raised again."""
+    if isinstance(error, AffpipeError):
+        return str(error)
+    if of_machine(error):
+        raise error
+    return reason(who, error)
 
 
 def _place(traceback: TracebackType | None) -> tuple[str, int]:

@@ -78,12 +78,18 @@ class JobRecord:
         disk.write_text(path, json.dumps(asdict(self), sort_keys=True) + "\n")
 
     @classmethod
-    def read(cls, path: Path) -> Self | None:
-        """Read the record at a path; None if there is none that can be read. Its state is `killed` if the job is gone without an end."""
+    def read(cls, path: Path, key: str | None = None) -> Self | None:
+        """Read the record at a path; None if there is none that can be read. Its state is `killed` if the job is gone without an end.
+
+        Args:
+            key: that it must have; None: any.
+        """
         try:
             found: Mapping[str, Any] = jsonfile.read(path)
             record = cls(**found)
         except (OSError, ValueError, TypeError):  # none yet, or another version's: it only informs
+            return None
+        if key not in (None, record.key):
             return None
         if record.state == "running" and not record.alive():
             record.state = "killed"

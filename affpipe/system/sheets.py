@@ -1,8 +1,12 @@
-"""Rows of a CSV as spreadsheets save it. Rows whose cells are all empty, and empty cells beyond the header, are ignored."""
+"""Tables as CSV: read as spreadsheets save them, written with a line feed after each row.
+
+In a table that is read, rows whose cells are all empty, and empty cells beyond the header, are ignored.
+"""
 
 import csv
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
 Cells = dict[str | None, str | list[str] | None]  # column -> cell, None if missing; the key None -> cells beyond the header
 
@@ -29,3 +33,12 @@ def _rows(table: csv.DictReader) -> Iterator[tuple[int, Cells]]:
         if not any(cell.strip() for cell in beyond):
             cells.pop(None, None)
         yield table.line_num, cells
+
+
+def table_text(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
+    """Write a table as CSV: the header, then the rows, each with a cell for each column. None is an empty cell."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(head)
+    table.writerows(rows)
+    return out.getvalue()

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from affpipe.cli import main
-from affpipe.cli.show import print_table
+from affpipe.cli.console import print_table
 from affpipe.core.errors import AffpipeError
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.table import TASKS

@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 import time
@@ -18,10 +17,9 @@ import yaml
 from typer.testing import CliRunner
 
 from affpipe.cli import main
-from affpipe.jobs.doctor import checkpoints, cluster, disks, machine, packages, videos
+from affpipe.jobs.doctor import checkpoints, disks, machine, packages, videos
 from affpipe.jobs.doctor.examine import examine
 from affpipe.jobs.doctor.finding import FAULT, FINE, WARNING, Finding
-from affpipe.jobs.doctor.pool import Late, each
 from affpipe.system import disk
 from affpipe.system.weights import records
 
@@ -196,37 +194,41 @@ def test_free_inodes_are_counted_too(project, monkeypatch):
 
 
 def test_a_folder_that_takes_no_file_is_found(project, monkeypatch):
-    assert disks.writable("cache", project / "new/deep").level == FINE
+    assert [f.level for f in disks.written("cache", project / "new/deep")] == [FINE, FINE, FINE]
     assert not (project / "new").exists()
     (project / "way").write_text("")
-    assert disks.writable("cache", project / "way/cache").level == FAULT
+    assert only(disks.written("cache", project / "way/cache")).level == FAULT
 
     def refuse(_: int) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr(os, "fsync", refuse)
-    found = disks.writable("logs", project)
+    found = only(disks.written("logs", project))
     assert (found.level, found.remedy) == (FAULT, "make it writable, or set another folder")
     assert "Read-only file system" in found.found
     assert not [name for name in os.listdir(project) if "doctor" in name]
+
+
+def about(check: str, cache: Path) -> Finding:
+    return only(f for f in disks.written("cache", cache) if f.check == check)
 
 
 @pytest.mark.parametrize(("apart_s", "level"), [(0, FINE), (20, WARNING), (-20, WARNING), (500, FAULT)])
 def test_clocks_that_are_apart(project, monkeypatch, apart_s, level):
     now = time.time
     monkeypatch.setattr(disks.time, "time", lambda: now() + apart_s)
-    assert disks.clock(project).level == level
+    assert about("clock", project).level == level
 
 
 def test_a_file_system_without_locks(project, monkeypatch):
     def refuse(*_) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    assert disks.locking(project).level == FINE
+    assert about("file locks", project).level == FINE
     monkeypatch.setattr(disks, "kind", lambda _: "lustre")
-    assert disks.locking(project).level == WARNING
+    assert about("file locks", project).level == WARNING
     monkeypatch.setattr(fcntl, "flock", refuse)
-    found = disks.locking(project)
+    found = about("file locks", project)
     assert (found.level, found.remedy) == (WARNING, "run one workflow at a time on this cache")
     assert os.strerror(errno.ENOLCK) in found.found
 
@@ -323,33 +325,33 @@ def test_a_gpu_that_is_not_there_or_too_small(tmp_path, monkeypatch):
     import torch
 
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert cluster.gpu("cpu", None).level == FINE
+    assert machine.gpu("cpu", None).level == FINE
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert cluster.gpu("cuda", 1e9).level == FAULT
+    assert machine.gpu("cuda", 1e9).level == FAULT
     commands(tmp_path, monkeypatch, sinfo="echo main gpu:2")
-    assert cluster.gpu("cuda", 1e9).level == WARNING  # its jobs run on other nodes
+    assert machine.gpu("cuda", 1e9).level == WARNING  # its jobs run on other nodes
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(name="Small", total_memory=8e9))
-    assert cluster.gpu("cuda", 7e9).level == FINE
-    small = cluster.gpu("cuda", 12e9)
+    assert machine.gpu("cuda", 7e9).level == FINE
+    small = machine.gpu("cuda", 12e9)
     assert (small.level, small.found) == (FAULT, "want 13.2 GB (arithmetic), got 1 x Small of 8 GB")
 
 
 def test_slurm_is_asked_for_partitions_gpus_and_accounting(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert [f.found for f in cluster.slurm("cuda")] == ["none here"]
+    assert [f.found for f in machine.slurm("cuda")] == ["none here"]
     age = "echo MinJobAge = {} sec".format
     commands(tmp_path, monkeypatch, sinfo="echo 'main* gpu:2'; echo 'long (null)'", sacct="exit 1", scontrol=age(30))
-    first, _, last = cluster.slurm("cuda")
+    first, _, last = machine.slurm("cuda")
     assert first.found == "partitions long, main, with GPUs"
     assert (last.level, "forgotten after 30 s" in last.found) == (FAULT, True)
     commands(tmp_path, monkeypatch, scontrol=age(300))
-    assert list(cluster.slurm("cuda"))[-1].level == WARNING
+    assert list(machine.slurm("cuda"))[-1].level == WARNING
     commands(tmp_path, monkeypatch, sacct="exit 0", sinfo="echo 'gpu* (null)'")
-    first, *_, last = cluster.slurm("cuda")
+    first, *_, last = machine.slurm("cuda")
     assert (first.level, last.level) == (FAULT, FINE)  # a partition of that name that has none
-    assert next(iter(cluster.slurm("cpu"))).level == FINE
+    assert next(iter(machine.slurm("cpu"))).level == FINE
 
 
 # ---- media ------------------------------------------------------------------------------------------------------------------------------
@@ -372,36 +374,3 @@ def test_videos_that_time_does_not_suffice_for_are_said(project):
     assert opened == {}
     assert only(found).level == WARNING
     assert only(found).found.endswith("3 not reached within 0 s")
-
-
-def test_work_that_hangs_is_killed_and_the_rest_goes_on():
-    begun = time.monotonic()
-    found = dict(each(time.sleep, [600, 0.01, 0.02], processes=2, limit_s=60, each_s=5))
-    assert found.pop(600) == Late(gone=False)
-    assert found == {0.01: None, 0.02: None}
-    assert time.monotonic() - begun < 60
-
-
-def test_a_process_that_dies_loses_its_item_alone():
-    found = list(each(os._exit, [1, 2, 3], processes=1, limit_s=60, each_s=30))
-    assert found == [(item, Late(gone=True)) for item in (1, 2, 3)]
-
-
-def test_a_process_that_goes_while_it_has_nothing_to_do_loses_nothing():
-    """Killed from without, between two items."""
-    found = []
-    for item, result in each(own_id, range(4), processes=1, limit_s=60, each_s=30):
-        found.append(item)
-        os.kill(result, signal.SIGKILL)
-        while disk.is_running(result):
-            time.sleep(0.001)
-    assert found == [0, 1, 2, 3]
-
-
-def own_id(_: int) -> int:
-    return os.getpid()
-
-
-def test_what_is_not_reached_in_time_is_not_given():
-    assert dict(each(time.sleep, [30, 31], processes=1, limit_s=0.5, each_s=60)) == {}
-    assert list(each(time.sleep, [], processes=4, limit_s=1, each_s=1)) == []

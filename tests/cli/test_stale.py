@@ -16,7 +16,7 @@ from affpipe.cli import main
 from affpipe.core.errors import MediaError
 from affpipe.data import manifest
 from affpipe.jobs import apply, stale, workers
-from affpipe.jobs.doctor import content
+from affpipe.jobs.doctor import videos
 from affpipe.jobs.doctor.finding import FAULT, FINE, WARNING
 from affpipe.jobs.stale import Made
 from affpipe.media.identity import BLOCK, BLOCKS, fingerprint
@@ -265,20 +265,20 @@ def test_a_model_of_other_streams_stays(run):
 
 def test_doctor_tells_of_videos_that_have_changed(project):
     plan = planned()
-    assert [(f.level, f.found) for f in content.check(plan, 60)] == [(FINE, "2 videos are what was read of them")]
+    assert [(f.level, f.found) for f in videos.unchanged(plan, 60)] == [(FINE, "2 videos are what was read of them")]
     blank(project / "a.mov")
-    (finding,) = content.check(plan, 60)
+    (finding,) = videos.unchanged(plan, 60)
     assert finding.level == FAULT
     assert finding.found == "a.mov: want the file that was read, got one that has changed since, though its identity has not"
     assert finding.remedy == "`affpipe cache verify` deletes what was made of it; then run again"
     (project / "a.mov").unlink()
-    found = list(content.check(plan, 60))
+    found = list(videos.unchanged(plan, 60))
     assert [f.found for f in found if f.level == FAULT] == ["a.mov: want a readable file, got 'No such file or directory'"]
-    (finding,) = content.check(plan, 0)
+    (finding,) = videos.unchanged(plan, 0)
     assert (finding.level, finding.remedy) == (WARNING, "give more --seconds")
     assert finding.found == "2 of 2 videos not compared with what was read, for want of time"
 
 
 def test_doctor_says_nothing_of_videos_that_nobody_read(project):
     plan = Plan(config.parse({**SETTINGS, "cache": "none"}), planned().rows)
-    assert list(content.check(plan, 60)) == []
+    assert list(videos.unchanged(plan, 60)) == []

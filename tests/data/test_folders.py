@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from affpipe.core.errors import ManifestError
-from affpipe.data.importers import earlier, folder
+from affpipe.data.importers import folder, listing
 from affpipe.media import containers
 
 HEADER = "valence,arousal\n"
@@ -155,5 +155,5 @@ def test_the_results_of_a_run_are_no_folder_of_videos(tmp_path, clip):
 
 @pytest.mark.parametrize("content", ["{}", "[]", "no json", '{"run": 1}'])
 def test_a_run_json_of_another_program_is_no_run(tmp_path, clip, content):
-    assert not earlier.is_run(put(tmp_path, {"a.mp4": clip, "a.txt": TRUTH, "run.json": content}))
+    assert not listing.is_run(put(tmp_path, {"a.mp4": clip, "a.txt": TRUTH, "run.json": content}))
     assert told(tmp_path) == ({"a": {"va": "a.txt"}}, [])

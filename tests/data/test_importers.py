@@ -16,7 +16,7 @@ from affpipe.data import manifest
 from affpipe.data.demo.clips import HEADER
 from affpipe.data.importers import affwild2, duplicates, facts
 from affpipe.data.importers.collection import Stream, partition_columns, place, whose
-from affpipe.data.importers.make_manifest import Made, make
+from affpipe.data.importers.write_manifest import Made, make
 from affpipe.data.manifest import OWN_PARTITION, Row
 from affpipe.media.identity import fingerprint
 

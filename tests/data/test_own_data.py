@@ -12,7 +12,7 @@ from affpipe.core.errors import ManifestError, SettingsError
 from affpipe.data import manifest
 from affpipe.data.importers import folder, write_manifest
 from affpipe.data.importers.collection import Collection
-from affpipe.data.importers.make_manifest import Made, make
+from affpipe.data.importers.write_manifest import Made, make
 
 SHORT = 8
 VIDEOS = (

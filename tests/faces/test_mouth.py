@@ -15,7 +15,6 @@ from affpipe.faces.mouth import (
     frame_windows,
     inner_lip_area,
     opening,
-    runs,
     smooth,
     windows,
 )
@@ -110,11 +109,6 @@ def test_opening_refuses_bad_input():
         opening(np.zeros(2), np.ones(2, bool), smooth_frames=1)
     with pytest.raises(SettingsError, match="none or ras2026, got 'x'"):
         opening(np.zeros(2), np.ones(2, bool), compat="x")
-
-
-def test_runs():
-    assert runs(flags("##..#.###")).tolist() == [[0, 2], [4, 5], [6, 9]]
-    assert runs(flags("...")).tolist() == []
 
 
 @pytest.mark.parametrize(

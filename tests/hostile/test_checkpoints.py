@@ -103,7 +103,7 @@ def test_nothing_in_the_package_runs_text_or_a_shell():
         "pickle.loads",
         "marshal.loads",
     }
-    asked = {"system/device.py", "jobs/doctor/cluster.py"}  # torch for the number of GPUs, SLURM for what it has; by lists of words
+    asked = {"system/device.py", "jobs/doctor/machine.py"}  # torch for the number of GPUs, SLURM for what it has; by lists of words
     found = [(where.partition(":")[0], name) for where, name, given in calls() if name in runs or given.get("shell")]
     found += [(where.partition(":")[0], name) for where, name, _ in calls() if name.startswith("subprocess.")]
     assert {where for where, _ in found} == asked

@@ -32,7 +32,7 @@ from affpipe.results.publish import record
 from affpipe.store import streams
 from affpipe.store.index import Entry
 from affpipe.store.item_streams import Job, Worker
-from affpipe.system import disk, faults
+from affpipe.system import disk, faults, processes
 from affpipe.system.job_record import JobRecord, recording
 
 
@@ -443,7 +443,7 @@ def test_a_machine_that_is_spent_ends_a_look(monkeypatch, look):
 
 def test_a_decoder_that_takes_its_process_with_it_costs_an_audit_one_video(monkeypatch):
     fork = multiprocessing.get_context("fork")  # quick, and what is patched here is so there
-    monkeypatch.setattr(facts.multiprocessing, "get_context", lambda _: fork)
+    monkeypatch.setattr(processes.multiprocessing, "get_context", lambda _: fork)
     monkeypatch.setattr(facts, "video_track", broken_at)
     found = facts.videos([Path(f"{name}.mp4") for name in ("dies", "a", "odd", "b")], quick=False, jobs=2, progress=lambda *_: None)
     assert found[Path("dies.mp4")].error == "dies.mp4: want a readable video, got one that ends the process that decodes it; take it out"

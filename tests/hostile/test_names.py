@@ -17,7 +17,7 @@ from small_run import Run
 from affpipe.core.errors import InputError, ManifestError, SettingsError
 from affpipe.data import manifest
 from affpipe.data.importers import folder
-from affpipe.data.importers.make_manifest import make
+from affpipe.data.importers.write_manifest import make
 from affpipe.jobs import predict
 from affpipe.jobs.workers import start
 from affpipe.plan import config

@@ -17,7 +17,7 @@ from affpipe.core.errors import InputError, StoreError
 from affpipe.core.tasks.table import VA
 from affpipe.data.annotations import write_labels
 from affpipe.data.importers import folder as own_videos
-from affpipe.data.importers.make_manifest import make
+from affpipe.data.importers.write_manifest import make
 from affpipe.jobs import predict
 from affpipe.results.submission import make_submission
 from affpipe.system import outputs

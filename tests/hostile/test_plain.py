@@ -15,7 +15,7 @@ from small_run import Run
 
 import affpipe
 from affpipe.cli import console, main
-from affpipe.cli.show import print_table
+from affpipe.cli.console import print_table
 from affpipe.core.errors import AffpipeError, SettingsError
 from affpipe.core.plain import plain, say
 from affpipe.plan.config import load

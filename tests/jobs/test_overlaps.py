@@ -15,8 +15,8 @@ from affpipe.core.errors import ManifestError
 from affpipe.core.tasks.table import TASKS
 from affpipe.data import manifest, overlaps
 from affpipe.data.importers import affwild2
-from affpipe.data.importers.make_manifest import make
 from affpipe.data.importers.manifest_check import Report, check
+from affpipe.data.importers.write_manifest import make
 from affpipe.data.overlaps import Member, Overlap
 from affpipe.jobs import start
 from affpipe.jobs.doctor import examine

@@ -12,7 +12,7 @@ from clips import Sound
 
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import AbsentError, InputError, MediaError
-from affpipe.media.probe import frame_axis, probe
+from affpipe.media.probe import probe
 from affpipe.media.sound import audio, laying
 from affpipe.store import flac
 
@@ -36,7 +36,7 @@ def extract(path: Path, axis: FrameAxis, **how: int) -> np.ndarray:
 def test_real_track_equals_an_independent_resampling(media):
     with av.open(str(media / "grid_bbaf2n.mpg")) as container:
         raw = np.concatenate([f.to_ndarray().mean(axis=0) for f in container.decode(audio=0)]) / 32768
-    axis = frame_axis(media / "grid_bbaf2n.mpg")
+    axis = probe(media / "grid_bbaf2n.mpg").axis
     got = extract(media / "grid_bbaf2n.mpg", axis)
     assert len(got) == 3 * RATE
     # An independent resampler: linear interpolation of the mean channel agrees below 2 kHz.
@@ -48,7 +48,7 @@ def test_real_track_equals_an_independent_resampling(media):
 
 def test_audio_that_ends_early_is_padded(media):
     path = media / "pyfeat_noface_face.mov"
-    axis = frame_axis(path)
+    axis = probe(path).axis
     samples = extract(path, axis)
     assert len(samples) == round((axis.end_s - axis.start_s) * RATE)
     assert np.abs(samples[: round(3.9 * RATE)]).max() > 0.01
@@ -74,7 +74,7 @@ def test_click_lands_on_the_video_clock(tmp_path, kind, video_s, audio_s):
     suffix, codec = kind.split()
     sound = Sound(start_s=audio_s, click_s=(1.0, 1.5), codec=codec, sample_rate_hz=48000 if codec == "libopus" else 44100)
     path = clips.write(tmp_path / f"x.{suffix}", start_s=video_s, sound=sound)
-    axis = frame_axis(path)
+    axis = probe(path).axis
     assert axis.start_s == pytest.approx(video_s, abs=1e-9)
     samples = extract(path, axis)
     assert (samples.dtype, samples.shape) == (np.float32, (2 * RATE,))
@@ -88,14 +88,14 @@ def test_click_lands_on_the_video_clock(tmp_path, kind, video_s, audio_s):
 @pytest.mark.parametrize("rate", [8000, 16000, 48000])
 def test_mono_is_the_mean_of_the_channels(tmp_path, levels, rate):
     path = clips.write(tmp_path / "x.mkv", count=40, sound=Sound(levels=levels, sample_rate_hz=rate, codec="pcm_s16le"))
-    samples = extract(path, frame_axis(path))
+    samples = extract(path, probe(path).axis)
     t = np.arange(len(samples)) / RATE
     assert samples == pytest.approx(np.mean(levels) * np.exp(-0.5 * ((t - 1) / 0.0005) ** 2), abs=0.003)
 
 
 def test_gap_becomes_silence_and_the_rest_stays_in_place(tmp_path):
     path = clips.write(tmp_path / "x.mkv", sound=Sound(click_s=(0.2, 0.5, 1.2), gaps=[(0.3, 0.8)], codec="pcm_s16le"))
-    axis = frame_axis(path)
+    axis = probe(path).axis
     samples = extract(path, axis)
     assert click_times(samples, axis, 2) == pytest.approx([0.2, 1.2], abs=0.0006)
     assert not samples[round(0.35 * RATE) : round(0.75 * RATE)].any()
@@ -172,25 +172,25 @@ def test_blocks_do_not_show(monkeypatch, block):
 def test_absent_audio(tmp_path):
     path = clips.write(tmp_path / "mute.mp4")
     with pytest.raises(AbsentError, match="has no audio track") as error:
-        extract(path, frame_axis(path))
+        extract(path, probe(path).axis)
     assert "\n" not in str(error.value)
     assert probe(path).audio is None
     path = clips.write(tmp_path / "hollow.mkv", sound=Sound(gaps=[(-1, 9)]))
     with pytest.raises(AbsentError, match="holds no samples"):
-        extract(path, frame_axis(path))
+        extract(path, probe(path).axis)
     path = clips.write(tmp_path / "after.mkv", sound=Sound(start_s=5, codec="pcm_s16le"))
     with pytest.raises(AbsentError, match="outside the time of the video"):
-        extract(path, frame_axis(path))
+        extract(path, probe(path).axis)
 
 
 def test_damaged_audio(tmp_path, plain, caplog):
     path = clips.damage(plain, tmp_path / "some.mp4", "audio", slice(30, 34))  # 0.70 s to 0.79 s
-    samples = extract(path, frame_axis(path))
+    samples = extract(path, probe(path).axis)
     assert "4 undecodable audio packets left as silence" in caplog.text
     assert 0.0 + np.abs(samples).argmax() / RATE == pytest.approx(1.0, abs=0.0015)
     path = clips.damage(plain, tmp_path / "all.mp4", "audio", slice(None))
     with pytest.raises(MediaError, match=r"in each of \d+ audio packets") as error:
-        extract(path, frame_axis(path))
+        extract(path, probe(path).axis)
     assert "\n" not in str(error.value)
 
 

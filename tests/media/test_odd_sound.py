@@ -13,7 +13,7 @@ from clips import Sound
 
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import AbsentError
-from affpipe.media.probe import frame_axis
+from affpipe.media.probe import probe
 from affpipe.media.sound import audio, laying, mixing, soundclock
 from affpipe.media.sound.heard import Heard
 
@@ -40,7 +40,7 @@ def laid(given: list[av.AudioFrame], seconds: float, **how: object) -> tuple[np.
 
 def extract(path: Path, **how: object) -> tuple[np.ndarray, Heard]:
     heard = Heard()
-    return np.concatenate(list(audio.extract(path, frame_axis(path), heard=heard, **how))), heard
+    return np.concatenate(list(audio.extract(path, probe(path).axis, heard=heard, **how))), heard
 
 
 def clicks(samples: np.ndarray, count: int) -> list[float]:
@@ -191,7 +191,7 @@ def test_joined_files_keep_the_sound_of_every_part_in_its_place(tmp_path, part, 
 
 def test_of_an_axis_of_a_part_the_sound_is_joined_to_itself(tmp_path, part):
     (tmp_path / "joined.ts").write_bytes(2 * part.read_bytes())
-    whole = frame_axis(tmp_path / "joined.ts")
+    whole = probe(tmp_path / "joined.ts").axis
     blocks = audio.extract(tmp_path / "joined.ts", FrameAxis(whole.times_s[:50], whole.fps))
     assert clicks(np.concatenate(list(blocks)), 3) == pytest.approx([0.3, 0.9, 1.5], abs=0.06)
 

@@ -284,7 +284,7 @@ def test_an_encoder_may_have_the_name_of_a_kind_of_model(tmp_path, workspace):
     assert "features.mesh.heads: unknown key; allowed: encoder, layers" in said
 
 
-DOCTOR = "import json, dataclasses; from affpipe.jobs.doctor import extras; print(json.dumps([[f.level, f.found] for f in extras.check()]))"
+DOCTOR = "import json, dataclasses; from affpipe.jobs.doctor import packages; print(json.dumps([[f.level, f.found] for f in packages.added()]))"
 
 
 def test_doctor_says_whether_the_code_of_parts_is_there_and_which_group_is_misspelt(site, workspace, tmp_path):

@@ -65,7 +65,8 @@ def _elan(found: list[Interval], stream: Stream) -> str:
     times = sorted({edge for start, end, _ in found for edge in (start, end)})
     slots = "".join(f'<TIME_SLOT TIME_SLOT_ID="ts{i}" TIME_VALUE="{round(1000 * t)}"/>' for i, t in enumerate(times))
     rows = "".join(
-        f'<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a{i}" TIME_SLOT_REF1="ts{times.index(start)}" TIME_SLOT_REF2="ts{times.index(end)}">'
+        f'<ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a{i}" TIME_SLOT_REF1="ts{times.index(start)}" '
+        f'TIME_SLOT_REF2="ts{times.index(end)}">'
         f"<ANNOTATION_VALUE>{value}</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION>"
         for i, (start, end, value) in enumerate(found)
     )

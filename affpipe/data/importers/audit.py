@@ -1,18 +1,17 @@
 """The audit of what an importer found: a table with a row a stream, numbers beside the official ones, and findings."""
 
-import csv
-import io
 import json
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from affpipe import __version__
+from affpipe.core.progress import Progress
 from affpipe.data.importers import facts
 from affpipe.data.importers.collection import Collection, Finding, Stream
 from affpipe.data.importers.counts import HEAD, Count, count
-from affpipe.data.importers.facts import Progress
 from affpipe.data.importers.findings import Measured, entries, findings
+from affpipe.system.sheets import table_text
 
 TOLD = 5  # findings of a kind that are told at a terminal; all are in the files
 UNKNOWN = "not known"
@@ -60,13 +59,8 @@ class Audit:
 
     def csv(self) -> str:
         """The table: see `row`."""
-        text = io.StringIO()
-        table = csv.DictWriter(text, [], lineterminator="\n")
         rows = [self.row(stream) for stream in self.collection.streams]
-        table.fieldnames = list(rows[0])
-        table.writeheader()
-        table.writerows(rows)
-        return text.getvalue()
+        return table_text(rows[0], (row.values() for row in rows))
 
     def row(self, stream: Stream) -> dict[str, Any]:
         """A stream's row: partition a task, facts of video, annotations and images ("" where there are none), and its findings."""
@@ -133,16 +127,15 @@ def audit(collection: Collection, *, quick: bool, jobs: int, progress: Progress)
         quick: count packets in place of decoded frames. jobs: processes that decode at the same time.
     """
     root, streams = collection.root, collection.streams
-    labels = sorted({(task, path) for stream in streams for task, path in stream.labels.items()})
+    files = [(task, path) for stream in streams for task, path in stream.labels.items()]
     folders = sorted({stream.images for stream in streams if stream.images})
     videos = sorted({stream.video for stream in streams if stream.video})
-    measured = Measured({}, {}, {}, quick)
-    for done, (task, path) in enumerate(labels, 1):
-        measured.labels[task, path] = facts.label(task, root / path)
-        progress("annotations", done, len(labels))
+    labels = facts.labels(((task, root / path) for task, path in files), progress)
+    images = {}
     for done, folder in enumerate(folders, 1):
-        measured.images[folder] = facts.images(root / folder)
+        images[folder] = facts.images(root / folder)
         progress("images", done, len(folders))
     found = facts.videos([root / video for video in videos], quick=quick, jobs=jobs, progress=progress)
-    measured.videos = {video: found[root / video] for video in videos}
+    labels_of = {(task, path): labels[task, root / path] for task, path in files}
+    measured = Measured({video: found[root / video] for video in videos}, labels_of, images, quick)
     return Audit(collection, measured, count(entries(collection, measured)), findings(collection, measured))

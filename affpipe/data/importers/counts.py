@@ -1,34 +1,22 @@
-"""How many streams, videos and labels each task has in each partition, and what partitions share."""
+"""How many streams, videos and labels each task has in each partition."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from affpipe.core.tasks.table import TASKS
-from affpipe.data import overlaps as shared
 from affpipe.data.importers.facts import LabelFacts
 from affpipe.data.manifest import PARTITIONS
-from affpipe.data.overlaps import Member, Overlap
+from affpipe.data.overlaps import Member
 
 ALL = "all"
 HEAD = ("task", "partition", "videos", "streams", "label rows", "invalid")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What counts of a stream.
+class Entry(Member):
+    """A stream and its annotations. partitions: the task "" where it belongs to none; labels: task -> facts of its annotation."""
 
-    Attributes:
-        id: names the stream in what is told of it. partitions: task -> partition, the task "" where it belongs to none.
-        person: "" if not known. content, official: see `overlaps.Member`; no content: the video is told by its path.
-    """
-
-    id: str
-    video: str
-    partitions: Mapping[str, str]
     labels: Mapping[str, LabelFacts] = field(default_factory=dict)
-    person: str = ""
-    content: str = ""
-    official: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,7 +39,7 @@ class Count:
 def count(entries: Sequence[Entry]) -> list[Count]:
     """Numbers by task and partition, those without a stream left out. A stream without a video counts as a stream alone."""
     out = []
-    for task in (*TASKS, ""):
+    for task in dict.fromkeys((*TASKS, *sorted(task for entry in entries for task in entry.partitions if task), "")):
         own = [entry for entry in entries if task in entry.partitions]
         said = [p for p in PARTITIONS if any(entry.partitions[task] == p for entry in own)]
         for partition in [*said, ALL] if len(said) > 1 else said:
@@ -60,8 +48,3 @@ def count(entries: Sequence[Entry]) -> list[Count]:
             videos = {entry.video for entry in part if entry.video}
             out.append(Count(task, partition, len(videos), len(part), sum(f.rows for f in labels), sum(f.invalid for f in labels)))
     return out
-
-
-def overlaps(entries: Iterable[Entry]) -> list[Overlap]:
-    """Videos and persons that one task has in several of train, validation and test."""
-    return shared.of(Member(e.id, e.video, e.content or e.video, e.partitions, e.person, e.official) for e in entries)

@@ -4,13 +4,12 @@ Pictures are not compared: two encodings of one video show as equal annotations,
 """
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
-from affpipe.core import alike as likeness
+from affpipe.core.alike import groups
 from affpipe.core.errors import MediaError
 from affpipe.media.identity import fingerprint
 from affpipe.system.files import sha256
@@ -60,7 +59,7 @@ def same_annotations(labels: Iterable[tuple[T, str, Path]]) -> list[tuple[str, l
         labels: owner, task and file of annotations that can be read. Leave out those without any label: they say nothing.
     """
     once = cache(sha256)
-    found = likeness.groups(labels, lambda own: (own[1], once(own[2])))
+    found = groups(labels, lambda own: (own[1], once(own[2])))
     return [(own[0][1], [owner for owner, *_ in own]) for own in found if len(own) > 1]
 
 
@@ -73,8 +72,6 @@ def _readable(read: Callable[[Path], str], path: Path) -> str | None:
 
 def _groups(names: Iterable[str], key: Callable[[str], Hashable]) -> list[list[str]]:
     """Names that share a key; a key of None is shared by none."""
-    out: dict[Hashable, list[str]] = defaultdict(list)
-    for name in sorted(names):
-        if (shared := key(name)) is not None:
-            out[shared].append(name)
-    return sorted(group for group in out.values() if len(group) > 1)
+    keys = {name: key(name) for name in sorted(names)}
+    found = groups((name for name, own in keys.items() if own is not None), keys.get)
+    return sorted(group for group in found if len(group) > 1)

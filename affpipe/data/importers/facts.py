@@ -2,9 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,10 +11,12 @@ import av
 import numpy as np
 
 from affpipe.core.axis import FrameAxis
-from affpipe.core.errors import AbsentError, AffpipeError, ManifestError, MediaError
+from affpipe.core.errors import AbsentError, ManifestError, MediaError
+from affpipe.core.progress import Progress
 from affpipe.core.tasks.table import TASKS
-from affpipe.data import labels
+from affpipe.core.tasks.task import Task, Tasks
 from affpipe.data.importers.listing import IMAGES
+from affpipe.data.labels import read
 from affpipe.faces.which import share_with_face
 from affpipe.media.probe import probe
 from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
@@ -24,8 +24,8 @@ from affpipe.media.sound.audio import extract
 from affpipe.media.sound.heard import Heard
 from affpipe.media.tracks import Wanted, audio_track, video_track
 from affpipe.system import faults
+from affpipe.system.processes import Late, in_processes
 
-Progress = Callable[[str, int, int], None]  # what, done, in all
 Tracks = tuple[Wanted, Wanted]  # of video and of sound
 BY_THEMSELVES: Tracks = ("auto", "auto")
 
@@ -56,11 +56,15 @@ class VideoFacts:
 
 @dataclass(frozen=True)
 class LabelFacts:
-    """Facts of an annotation. rows: lines below the header; invalid: those without a label; `error` alone where the file has a fault."""
+    """Facts of an annotation. rows: lines below the header; invalid: those without a label; `error` alone where the file has a fault.
+
+    timed: whether rows are intervals or samples, and not frames.
+    """
 
     rows: int = 0
     invalid: int = 0
     error: str = ""
+    timed: bool = False
 
     @property
     def telling(self) -> bool:
@@ -83,38 +87,24 @@ def videos(
     paths: Sequence[Path], *, quick: bool, jobs: int, progress: Progress, tracks: Mapping[Path, Tracks] | None = None
 ) -> dict[Path, VideoFacts]:
     """Facts of each video, by `jobs` processes; tracks: those that a manifest names."""
+    wanted = [(path, quick, (tracks or {}).get(path, BY_THEMSELVES)) for path in paths]
+    multiprocessing.set_forkserver_preload(["__main__", __name__])
     out: dict[Path, VideoFacts] = {}
-    named = {path: (tracks or {}).get(path, BY_THEMSELVES) for path in paths}
     progress("videos", 0, len(paths))
-    if jobs == 1 or len(paths) < 2:
-        for done, path in enumerate(paths, 1):
-            out[path] = video(path, quick, named[path])
-            progress("videos", done, len(paths))
-        return out
-    # spawn: the parent may hold threads that a fork would break
-    with ProcessPoolExecutor(min(jobs, len(paths)), mp_context=multiprocessing.get_context("spawn")) as pool:
-        tasks: dict[Future[VideoFacts], Path] = {pool.submit(video, path, quick, named[path]): path for path in paths}
-        broken: list[Path] = []
-        try:
-            for done, task in enumerate(as_completed(tasks), 1):
-                try:
-                    out[tasks[task]] = task.result()
-                except BrokenProcessPool:
-                    broken.append(tasks[task])
-                progress("videos", done, len(paths))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return out | {path: _alone(path, quick, named[path]) for path in broken}
+    for done, ((path, *_), found) in enumerate(in_processes(_looked_at, wanted, processes=jobs), 1):
+        if isinstance(found, Exception):
+            raise found
+        gone = f"{path}: want a readable video, got one that ends the process that decodes it; take it out"
+        out[path] = VideoFacts(error=gone) if isinstance(found, Late) else found
+        progress("videos", done, len(paths))
+    return out
 
 
-def _alone(path: Path, quick: bool, tracks: Tracks) -> VideoFacts:
-    """Facts of a video that was under way, or waited, when a process went: a decoder may take its process with it."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(video, path, quick, tracks).result()
-        except BrokenProcessPool:
-            return VideoFacts(error=f"{path}: want a readable video, got one that ends the process that decodes it; take it out")
+def _looked_at(wanted: tuple[Path, bool, Tracks]) -> VideoFacts | Exception:
+    try:
+        return video(*wanted)
+    except Exception as error:  # of the machine: it ends the audit, and no video's facts say so
+        return error
 
 
 def video(path: Path, quick: bool, tracks: Tracks = BY_THEMSELVES) -> VideoFacts:
@@ -127,12 +117,8 @@ def video(path: Path, quick: bool, tracks: Tracks = BY_THEMSELVES) -> VideoFacts
             return _quick(path, track, tuple(choice.said for choice in (picture, sound) if choice and choice.said))
         found = probe(path, track=track)
         told = (*([picture.said] if picture.said else ()), *_sound(path, found.axis, tracks[1], track))
-    except AffpipeError as error:
-        return VideoFacts(error=str(error))
     except Exception as error:
-        if faults.of_machine(error):
-            raise
-        return VideoFacts(error=faults.reason(str(path), error))
+        return VideoFacts(error=faults.said(str(path), error))
     facts = VideoFacts(len(found.axis), found.fps, found.width, found.height, found.variable_rate)
     return replace(facts, faults=found.faults, treated=found.treated, told=told)
 
@@ -167,15 +153,24 @@ def _quick(path: Path, track: int | None, told: tuple[str, ...]) -> VideoFacts:
     return VideoFacts(len(found), rate, *size, varies, treated=treated, told=told)
 
 
-def label(task: str, path: Path) -> LabelFacts:
-    """Facts of an annotation file; one that has no row below its header has a fault."""
+def labels(files: Iterable[tuple[str, Path]], progress: Progress, tasks: Tasks = TASKS) -> dict[tuple[str, Path], LabelFacts]:
+    """Return the facts of annotations by task and file, each read once."""
+    wanted, out = sorted(set(files)), {}
+    for done, own in enumerate(wanted, 1):
+        out[own] = label(tasks[own[0]], own[1])
+        progress("annotations", done, len(wanted))
+    return out
+
+
+def label(task: Task, path: Path) -> LabelFacts:
+    """Return the facts of an annotation file; one that has no row below its header has a fault."""
     try:
-        found = labels.read(TASKS[task], path)
+        found = read(task, path)
     except ManifestError as error:
         return LabelFacts(error=str(error))
     if not found.rows:
         return LabelFacts(error=f"{path}: line 2: want a line a frame, got the header alone; fetch the file again or remove it")
-    return LabelFacts(found.rows, found.rows - found.labelled)
+    return LabelFacts(found.rows, found.rows - found.labelled, timed=found.timed)
 
 
 def images(folder: Path) -> ImageFacts:

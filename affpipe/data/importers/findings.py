@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from affpipe.data import overlaps
 from affpipe.data.annotations import SURPLUS, surplus_fault
 from affpipe.data.importers import duplicates
 from affpipe.data.importers.collection import FITS, KINDS, Collection, Finding, Stream
-from affpipe.data.importers.counts import Entry, count, overlaps
+from affpipe.data.importers.counts import Entry, count
 from affpipe.data.importers.facts import ImageFacts, LabelFacts, VideoFacts
 from affpipe.data.importers.listing import stem
 
@@ -48,8 +49,9 @@ def entries(collection: Collection, measured: Measured) -> list[Entry]:
         Entry(
             stream.id,
             stream.video,
+            stream.video,
             stream.partitions or {"": stream.otherwise},
-            {task: measured.labels[task, path] for task, path in stream.labels.items()},
+            labels={task: measured.labels[task, path] for task, path in stream.labels.items()},
         )
         for stream in collection.streams
     ]
@@ -135,8 +137,8 @@ def _duplicates(collection: Collection, measured: Measured) -> Iterator[Finding]
         yield Finding("similar name", group[0], text, tuple(name for name in group if name in ids))
     yield from _same_annotations(collection, measured)
     official = collection.official is not None
-    one = [Entry(e.id, e.video, e.partitions, content=canonical.get(e.video, ""), official=official) for e in entries(collection, measured)]
-    yield from (Finding("overlap", found.where, found.text, found.ids) for found in overlaps(one))
+    one = [replace(e, content=canonical.get(e.video, e.video), official=official) for e in entries(collection, measured)]
+    yield from (Finding("overlap", found.where, found.text, found.ids) for found in overlaps.of(one))
 
 
 def _same_annotations(collection: Collection, measured: Measured) -> Iterator[Finding]:

@@ -13,8 +13,7 @@ from affpipe.core.errors import SettingsError
 from affpipe.core.tasks.table import TASKS
 from affpipe.data.annotations import is_header
 from affpipe.data.importers.collection import FITS, Collection, Finding, Stream, place, split_side
-from affpipe.data.importers.earlier import looks_predicted
-from affpipe.data.importers.listing import Tree, look, stem
+from affpipe.data.importers.listing import Tree, look, looks_predicted, stem
 from affpipe.data.manifest import PARTITIONS, STREAM_ID
 from affpipe.media.identity import fingerprint
 from affpipe.system.files import lines

@@ -2,24 +2,33 @@
 
 Hidden files (macOS leaves `._name` beside each file of an archive) and folders are passed over, links are followed, nothing comes twice.
 All paths are relative to the folder, with forward slashes, in the order of their names.
+
+Predictions that runs of affpipe wrote have the form of annotations, and are not taken for them. They are known by the record of the run in
+a folder above, by the names of the folders that it writes, or, beside another annotation of the stream, by six decimals in every row.
 """
 
 import os
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 from affpipe.core.errors import ManifestError, MediaError
-from affpipe.data.importers import earlier
+from affpipe.core.tasks.table import TASKS
 from affpipe.data.importers.collection import Finding
 from affpipe.media.containers import VIDEOS, hidden_video
 from affpipe.media.identity import check
+from affpipe.system import jsonfile
 from affpipe.system.files import composed
 
 IMAGES = (".jpg", ".jpeg", ".png")
 CROPPED = "cropped_aligned"  # folders whose name begins so hold a folder of images a stream
 PASSED = "__macosx"
+RECORD = "run.json"  # of a run
+ROWS = 50  # of an annotation that are looked at
+_ROW = re.compile(r"-?[01]\.[0-9]{6},-?[01]\.[0-9]{6}|-5,-5")
+_FOLDERS = re.compile(rf"official/({'|'.join(TASKS)})|models/[^/]+/({'|'.join(TASKS)})|late_fusion/predictions")
 
 
 @dataclass
@@ -66,7 +75,7 @@ def look(root: Path) -> Tree:
             below.clear()
             _image_folders(tree, folder, {real})
             continue
-        if earlier.RECORD in names and earlier.is_run(folder):
+        if RECORD in names and is_run(folder):
             below.clear()
             _passed(tree, folder)
             continue
@@ -91,8 +100,8 @@ def look(root: Path) -> Tree:
 def _passed(tree: Tree, folder: Path) -> None:
     where = folder.relative_to(tree.root).as_posix()
     if where == ".":
-        raise ManifestError(f"{folder}: want a folder of videos, got the results of a run ({earlier.RECORD}); give the one with the videos")
-    text = f"results of a run ({earlier.RECORD}): what it predicted is no annotation, so all below is left out"
+        raise ManifestError(f"{folder}: want a folder of videos, got the results of a run ({RECORD}); give the one with the videos")
+    text = f"results of a run ({RECORD}): what it predicted is no annotation, so all below is left out"
     tree.findings.append(Finding("not read", _shown(where), text))
 
 
@@ -105,7 +114,7 @@ def has_images(folder: Path) -> bool:
 def _file(tree: Tree, path: Path) -> None:
     name = path.relative_to(tree.root).as_posix()
     if path.suffix.lower() == ".txt":
-        if earlier.wrote(tree.root, name):
+        if wrote(tree.root, name):
             text = "lies where a run of affpipe writes predictions, which are no annotations: left out; move it if it is one"
             tree.findings.append(Finding("not read", name, text))
         else:
@@ -169,3 +178,38 @@ def _image_folders(tree: Tree, folder: Path, above: set[str]) -> None:
             _image_folders(tree, path, {*above, real})
         else:
             tree.images.setdefault(composed(path.name), []).append(path.relative_to(tree.root).as_posix())
+
+
+# ---- what runs wrote --------------------------------------------------------------------------------------------------------------------
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is the results of a run: it holds the record of one."""
+    try:
+        found = jsonfile.read(folder / RECORD)
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"affpipe", "run", "settings", "models"} <= found.keys()
+
+
+def wrote(root: Path, text: str) -> bool:
+    """Whether a text file lies where a run, or `affpipe submit`, writes predictions.
+
+    Args:
+        text: path below `root`.
+    """
+    folder = PurePosixPath(text).parent
+    if _FOLDERS.fullmatch("/".join(folder.parts[-3:])) or _FOLDERS.fullmatch("/".join(folder.parts[-2:])):
+        return True
+    beside = [root / folder.parent / f"{folder.name}_{what}" for what in ("predictions.txt", "submission.zip")]
+    return folder.name in TASKS and all(path.is_file() for path in beside)
+
+
+def looks_predicted(path: Path) -> bool:
+    """Whether a file of valence and arousal has numbers as runs write them, six decimals throughout; a person may have chosen them too."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            rows = [line.strip() for _, line in zip(range(ROWS + 1), file, strict=False)][1:]
+    except (OSError, UnicodeDecodeError):
+        return False
+    return bool(rows) and all(map(_ROW.fullmatch, rows))

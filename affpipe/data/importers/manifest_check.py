@@ -1,21 +1,29 @@
 """Check a manifest: every row, every annotation, and on request every video, with all faults at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from affpipe.core.alike import groups
 from affpipe.core.errors import ManifestError, MediaError, SettingsError
+from affpipe.core.progress import Progress
 from affpipe.core.tasks.table import TASKS
-from affpipe.data import manifest
+from affpipe.core.tasks.task import Tasks
+from affpipe.data import manifest, overlaps
 from affpipe.data.annotations import surplus_fault
-from affpipe.data.importers import contradictions, facts
-from affpipe.data.importers.counts import Count, Entry, count, overlaps
-from affpipe.data.importers.facts import LabelFacts, Progress, VideoFacts
+from affpipe.data.importers import duplicates, facts
+from affpipe.data.importers.counts import Count, Entry, count
+from affpipe.data.importers.facts import LabelFacts, VideoFacts
 from affpipe.data.manifest import Row
 from affpipe.data.overlaps import OFFICIAL
 from affpipe.media.identity import fingerprint
+from affpipe.system.files import sha256
 
 MEDIA = ("", "quick", "full")
+SIDES = {"left", "right"}
+Numbered = tuple[int, Row]
+Told = Iterator[tuple[int, str]]
+Annotation = tuple[Numbered, str, Path]  # its row, its task, the file
 
 
 @dataclass
@@ -33,10 +41,11 @@ class Report:
     counts: list[Count] = field(default_factory=list)
 
 
-def check(path: Path, data_root: Path, *, media: str = "", jobs: int = 1, progress: Progress) -> Report:
+def check(path: Path, data_root: Path, tasks: Tasks = TASKS, *, media: str = "", jobs: int = 1, progress: Progress) -> Report:
     """Check a manifest.
 
     Args:
+        tasks: whose columns are read.
         media: "quick" (packets) or "full" (decode) opens every video too and compares rows with frames; "" does not.
         jobs: processes that decode at the same time.
 
@@ -46,11 +55,12 @@ def check(path: Path, data_root: Path, *, media: str = "", jobs: int = 1, progre
         raise SettingsError(f"manifest check: want --media {' or '.join(MEDIA[1:])}, got {media!r}")
     report = Report()
     try:
-        rows, faults = manifest.scan(path, data_root)
+        rows, faults = manifest.scan(path, data_root, tasks)
     except ManifestError as error:
         return Report([str(error)])
     report.faults = [str(fault) for fault in faults]
-    labels = _labels(rows, progress)
+    files = facts.labels(((task, path) for _, row in rows for task, path in row.labels.items()), progress, tasks)
+    labels = {number: {task: files[task, path] for task, path in row.labels.items()} for number, row in rows}
     for number, _ in rows:
         report.faults += [f"{path}: row {number}: {f.error}" for f in labels[number].values() if f.error]
     if media:
@@ -59,12 +69,12 @@ def check(path: Path, data_root: Path, *, media: str = "", jobs: int = 1, progre
         measured = facts.videos(videos, quick=media == "quick", jobs=jobs, progress=progress, tracks=tracks)
         for number, row in rows:
             _media(report, f"{path}: row {number}", row, labels[number], measured[row.video])
-    tasks = [task for task in TASKS if any(task in row.labels for _, row in rows)]
+    named = [task for task in tasks if any(task in row.labels for _, row in rows)]
     contents = {video: _content(video) for video in {row.video for _, row in rows}}
-    entries = [_entry(number, row, labels[number], tasks, contents[row.video]) for number, row in rows]
-    for found in overlaps(entries):
+    entries = [_entry(number, row, labels[number], named, contents[row.video]) for number, row in rows]
+    for found in overlaps.of(entries):
         (report.faults if found.refused else report.warnings).append(f"{path}: {found.where}: {found.text}")
-    report.warnings += [f"{path}: row {number}: {text}" for number, text in contradictions.of(rows, labels, contents)]
+    report.warnings += [f"{path}: row {number}: {text}" for number, text in _contradictions(rows, labels, contents)]
     report.counts = count(entries)
     return report
 
@@ -73,23 +83,13 @@ def _track(cell: int | str | None) -> int | str:
     return "auto" if cell is None else cell
 
 
-def _labels(rows: list[tuple[int, Row]], progress: Progress) -> dict[int, dict[str, LabelFacts]]:
-    """Row number -> task -> facts of its annotation; a file that several rows name is read once."""
-    wanted = {(task, path) for _, row in rows for task, path in row.labels.items()}
-    read = {}
-    for done, (task, path) in enumerate(sorted(wanted), 1):
-        read[task, path] = facts.label(task, path)
-        progress("annotations", done, len(wanted))
-    return {number: {task: read[task, path] for task, path in row.labels.items()} for number, row in rows}
-
-
 def _media(report: Report, where: str, row: Row, labels: dict[str, LabelFacts], found: VideoFacts) -> None:
     if found.error:
         report.faults.append(f"{where}: {found.error}")
         return
     report.warnings += [f"{where}: {row.video}: {fault}" for fault in (*found.faults, *found.treated, *found.told)]
     for task, label in labels.items():
-        if not label.error and (text := surplus_fault(label.rows, found.frames)):
+        if not (label.error or label.timed) and (text := surplus_fault(label.rows, found.frames)):
             report.warnings.append(f"{where}: {row.labels[task]}: {text}")
 
 
@@ -97,7 +97,7 @@ def _entry(number: int, row: Row, labels: dict[str, LabelFacts], tasks: Sequence
     """What counts of a row: of the tasks of the manifest, those that it has labels of, and those whose test set it belongs to."""
     partitions = {task: row.partition_of(task) for task in tasks if task in row.labels or row.partition_of(task) == "test"}
     own = partitions or {"": row.partition}
-    return Entry(f"row {number}", str(row.video), own, labels, row.person, content, row.overlap == OFFICIAL)
+    return Entry(f"row {number}", str(row.video), content, own, row.person, row.overlap == OFFICIAL, labels)
 
 
 def _content(video: Path) -> str:
@@ -106,3 +106,42 @@ def _content(video: Path) -> str:
         return fingerprint(video)
     except MediaError:
         return str(video)
+
+
+# ---- annotations that cannot all be right: one of several videos, several of one face ---------------------------------------------------
+
+
+def _contradictions(rows: Sequence[Numbered], labels: Mapping[int, Mapping[str, LabelFacts]], contents: Mapping[Path, str]) -> Told:
+    """Numbers of rows, and what is wrong with each beside one before it.
+
+    Args:
+        labels: number of a row -> task -> facts of its annotation. contents: video -> who it is.
+    """
+    telling = [((number, row), task, row.labels[task]) for number, row in rows for task, own in labels[number].items() if own.telling]
+    yield from _one_of_several(telling, contents)
+    yield from _several_of_one(telling, contents)
+
+
+def _one_of_several(annotations: Sequence[Annotation], contents: Mapping[Path, str]) -> Told:
+    for task, ((first, other), *rest) in duplicates.same_annotations(annotations):
+        for number, row in rest:
+            if contents[row.video] != contents[other.video] or {row.subject, other.subject} == SIDES:
+                here, there = (f"{r.video.name} ({r.subject}, {r.partition_of(task)})" for r in (row, other))
+                yield (
+                    number,
+                    f"{row.labels[task]}: {task}: want an annotation of its own for {here}, got the bytes of {other.labels[task]}, "
+                    f"which row {first} has for {there}; name its own, or keep one row if both are one video",
+                )
+
+
+def _several_of_one(annotations: Sequence[Annotation], contents: Mapping[Path, str]) -> Told:
+    fitted = [own for own in annotations if own[0][1].partition_of(own[1]) != "predict"]
+    alike = groups(fitted, lambda own: (own[1], contents[own[0][1].video], own[0][1].subject, own[0][1].partition_of(own[1])))
+    for ((first, other), task, there), *rest in alike:
+        for (number, row), _, here in rest:
+            if row.video != other.video and sha256(here) != sha256(there):
+                yield (
+                    number,
+                    f"{here}: {task}: want one annotation for one face, got another than {there} of row {first}, "
+                    f"as {row.video.name} has the content of {other.video.name}; keep one row",
+                )

@@ -1,18 +1,64 @@
-"""Write data_manifest.csv: the streams of a collection that it can hold, and never over a file that says something else."""
+"""Make data_manifest.csv, and never over a file that says something else: the streams of a collection that it can hold; and their audit."""
 
-import csv
-import io
 import itertools
 from collections.abc import Container, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from affpipe.core.errors import ManifestError
-from affpipe.data import manifest
+from affpipe.core.errors import ManifestError, MediaError
+from affpipe.core.progress import Progress
+from affpipe.data import manifest, overlaps
+from affpipe.data.importers.audit import Audit, audit
 from affpipe.data.importers.collection import Collection, Finding, Stream, partition_columns
+from affpipe.data.importers.listing import has_images
 from affpipe.data.manifest import ID_BYTES, NEEDED, STREAM_ID, own_partitions
-from affpipe.data.overlaps import OFFICIAL
-from affpipe.system import disk
+from affpipe.data.overlaps import OFFICIAL, Member
+from affpipe.media.identity import fingerprint
+from affpipe.system import disk, outputs
 from affpipe.system.files import folded
+from affpipe.system.sheets import table_text
+
+
+@dataclass(frozen=True)
+class Made:
+    """Files written. streams: rows of the manifest; old: where the manifest that was there before is kept."""
+
+    manifest: Path
+    streams: int
+    old: Path | None
+    audit_csv: Path
+    audit_json: Path
+    audit: Audit
+
+
+def make(collection: Collection, out: Path, *, quick: bool = False, jobs: int = 1, force: bool = False, progress: Progress) -> Made:
+    """Write `out`, then the audit beside it: `<stem>_audit.csv`, a row a stream, and `<stem>_audit.json`, numbers and findings.
+
+    The manifest comes first: an audit that is stopped leaves it. See `write` for a file that is there, `audit` for the rest.
+    """
+    if out.is_dir():
+        raise ManifestError(f"{out}: want a file to write, got a folder; give a file name, as in {out / 'data_manifest.csv'}")
+    rows, numbers = (out.with_name(f"{out.stem}_audit{suffix}") for suffix in (".csv", ".json"))
+    place, *_ = [outputs.place(path) for path in (out, rows, numbers)]  # before videos are looked through
+    streams, left_out = sift(collection)
+    folders = {stream.images for stream in streams if stream.images and has_images(collection.root / stream.images)}
+    official = _overlapping(collection, streams) if collection.official is not None else set()
+    old = write(place, text(streams, collection.tasks, folders, official), collection.root, force=force)
+    whole = replace(collection, findings=[*collection.findings, *left_out])
+    done = audit(whole, quick=quick, jobs=jobs, progress=progress)
+    outputs.write_text(rows, done.csv())
+    outputs.write_text(numbers, done.json())
+    return Made(out, len(streams), old, rows, numbers, done)
+
+
+def _overlapping(collection: Collection, streams: list[Stream]) -> set[str]:
+    """Streams whose video is in several of train, validation and test of one task: the lists of the data set have it so."""
+    members = []
+    for stream in streams:
+        with suppress(MediaError):
+            members.append(Member(stream.id, stream.video, fingerprint(collection.root / stream.video), stream.partitions))
+    return {id for found in overlaps.of(members) for id in found.ids}
 
 
 def sift(collection: Collection) -> tuple[list[Stream], list[Finding]]:
@@ -68,16 +114,15 @@ def text(streams: Sequence[Stream], tasks: Sequence[str], folders: set[str], off
     own = [task for task in tasks if any(task in columns for _, columns in cells.values())]
     images = any(stream.images in folders for stream in streams)
     marks = ["overlap"] if official else []
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow([*NEEDED[:2], "subject", NEEDED[2], *tasks, *(["images"] if images else []), *own_partitions(own).values(), *marks])
+    head = [*NEEDED[:2], "subject", NEEDED[2], *tasks, *(["images"] if images else []), *own_partitions(own).values(), *marks]
+    rows = []
     for stream in sorted(streams, key=lambda stream: stream.id):
         partition, columns = cells[stream.id]
         row = [stream.id, stream.video, stream.subject, partition, *(stream.labels.get(task, "") for task in tasks)]
         row += [stream.images if stream.images in folders else ""] if images else []
         row += [columns.get(task, "") for task in own]
-        table.writerow([*row, *(OFFICIAL if stream.id in official else "" for _ in marks)])
-    return out.getvalue()
+        rows.append([*row, *(OFFICIAL if stream.id in official else "" for _ in marks)])
+    return table_text(head, rows)
 
 
 def write(path: Path, content: str, data_root: Path, *, force: bool) -> Path | None:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from affpipe.core.errors import WeightsError
 from affpipe.jobs.doctor.finding import Finding, fault, fine, of_error, warning
-from affpipe.jobs.doctor.pool import Late, each
 from affpipe.plan.settings import Settings
+from affpipe.system.processes import Late, in_processes
 from affpipe.system.weights import records
 from affpipe.system.weights.catalog import CATALOG
 from affpipe.system.weights.pin import begun_with
@@ -26,7 +26,8 @@ class Wanted(NamedTuple):
 def wanted(settings: Settings, stages: list[str]) -> list[Wanted]:
     """Checkpoints that the stages of a run load, each once."""
     folder, landmarks = Path(settings.weights), settings.landmarks
-    sections = [settings.features[name] for name in settings.features if name in stages or _within(settings, name)]
+    within = {model.within for model in settings.models.values()}  # encoders that a model runs itself
+    sections = [section for name, section in settings.features.items() if name in stages or name in within]
     if "faces" in stages and settings.faces.source == "video" and settings.faces.detector == "yolo":
         sections.append(settings.faces)
     found = [Wanted(folder / s.weights, s.weights_revision) for s in sections if hasattr(s, "weights")]
@@ -35,15 +36,10 @@ def wanted(settings: Settings, stages: list[str]) -> list[Wanted]:
     return list(dict.fromkeys(found))
 
 
-def _within(settings: Settings, feature: str) -> bool:
-    """Whether a model runs the feature's encoder itself."""
-    return any(model.within == feature for model in settings.models.values())
-
-
 def check(checkpoints: list[Wanted], cache: Path, limit_s: float) -> Iterator[Finding]:
     """Findings on checkpoints. limit_s: seconds in which their checksums must be computed; large ones take about a second a gigabyte."""
     late = {path: None for path, _ in checkpoints}
-    for path, found in each(verified, list(late), processes=PROCESSES, limit_s=limit_s, each_s=limit_s):
+    for path, found in in_processes(verified, list(late), processes=PROCESSES, limit_s=limit_s, each_s=limit_s):
         if not isinstance(found, Late):
             del late[path]
             yield from (_judged(path, revision, found, cache) for other, revision in checkpoints if other == path)

@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from affpipe.core.progress import size
 from affpipe.jobs.doctor.finding import Finding, fault, fine, warning
@@ -25,15 +26,9 @@ def check(folders: Mapping[str, Path], need: Mapping[str, float], files: int) ->
         folders: name -> folder, which may not be there yet. need: name -> bytes that are still to be written there.
         files: how many are still to be written in all.
     """
-    usable = True
     for name, folder in folders.items():
-        found = writable(name, folder)
-        usable = usable and found.level == "fine"
-        yield found
+        yield from written(name, folder)
     yield from room(folders, need, files)
-    if usable:
-        yield clock(folders["cache"])
-        yield locking(folders["cache"])
     yield parts(folders["cache"])
 
 
@@ -43,27 +38,38 @@ def there(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
-def writable(name: str, folder: Path) -> Finding:
-    """Write, flush and rename a file, as every stream is."""
-    place = there(folder)
-    part, whole = _new(place), _new(place)
+def written(name: str, folder: Path) -> Iterator[Finding]:
+    """Write, lock, flush and rename a file, as every stream is; of the cache also what its clock and its locks are like."""
+    place, before_s = there(folder), time.time()
+    # Names that nobody has or foresees: in a shared folder somebody may have put a link under one that is known.
+    part, whole = (place / f".affpipe-doctor-{secrets.token_hex(8)}" for _ in range(2))
     try:
         with part.open("xb") as file:
             file.write(b"affpipe")
             os.fsync(file.fileno())
+            unlocked = _unlocked(file)
         os.replace(part, whole)
+        stamp_s = whole.stat().st_mtime
     except OSError as error:
-        return fault(f"{name} folder", f"{folder}: want to write there, got {error.strerror}", "make it writable, or set another folder")
+        yield fault(f"{name} folder", f"{folder}: want to write there, got {error.strerror}", "make it writable, or set another folder")
+        return
     finally:
         for path in (part, whole):
             if os.path.lexists(path):
                 path.unlink()
-    return fine(f"{name} folder", f"{folder}: writable, {kind(place)}")
+    yield fine(f"{name} folder", f"{folder}: writable, {kind(place)}")
+    if name == "cache":
+        yield clock(folder, max(before_s - stamp_s, stamp_s - time.time(), 0.0))
+        yield locking(folder, unlocked)
 
 
-def _new(folder: Path) -> Path:
-    """A name that nobody has or foresees: in a shared folder somebody may have put a link under one that is known."""
-    return folder / f".affpipe-doctor-{secrets.token_hex(8)}"
+def _unlocked(file: BinaryIO) -> str:
+    """Lock a file; why it cannot be, or ""."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return str(error.strerror)
+    return ""
 
 
 def kind(folder: Path) -> str:
@@ -94,16 +100,8 @@ def room(folders: Mapping[str, Path], need: Mapping[str, float], files: int) -> 
             yield fault("files", f"want {files} new files, got {disk.f_favail} free inodes", "remove files, or ask for more")
 
 
-def clock(folder: Path) -> Finding:
+def clock(folder: Path, skew_s: float) -> Finding:
     """The clock of the file system against this machine's."""
-    path = _new(there(folder))
-    before = time.time()
-    path.touch(exist_ok=False)
-    try:
-        stamp = path.stat().st_mtime
-    finally:
-        path.unlink()
-    skew_s = max(before - stamp, stamp - time.time(), 0.0)
     if skew_s <= SKEW_S:
         return fine("clock", f"file system and machine agree within {SKEW_S:.0f} s")
     found = f"the clocks of the file system of {folder} and of this machine are {skew_s:.0f} s apart"
@@ -111,19 +109,11 @@ def clock(folder: Path) -> Finding:
     return (fault if skew_s > MUCH_SKEW_S else warning)("clock", found, remedy)
 
 
-def locking(folder: Path) -> Finding:
+def locking(folder: Path, unlocked: str) -> Finding:
     """A fit locks its folder, so that two runs do not fit one model at once; streams are written and read without locks."""
-    place = there(folder)
-    system, path = kind(place), _new(place)
-    alone = "run one workflow at a time on this cache"
-    try:
-        with path.open("xb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return warning("file locks", f"{folder} ({system}): none ({error.strerror}); two runs may fit one model at once", alone)
-    finally:
-        if path.exists():
-            path.unlink()
+    system, alone = kind(there(folder)), "run one workflow at a time on this cache"
+    if unlocked:
+        return warning("file locks", f"{folder} ({system}): none ({unlocked}); two runs may fit one model at once", alone)
     if system in NETWORK:
         return warning("file locks", f"{folder} is on {system}, where locks between nodes may hold nothing or hang", alone)
     return fine("file locks", f"they work ({system})")

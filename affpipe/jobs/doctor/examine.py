@@ -1,5 +1,6 @@
 """All checks of a run, in an order in which later ones can use what earlier ones found."""
 
+import multiprocessing
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,10 +8,9 @@ from pathlib import Path
 from affpipe.core.errors import AffpipeError, InputError, ManifestError, SettingsError
 from affpipe.data import manifest
 from affpipe.data.manifest import Row
-from affpipe.data.overlaps import Overlap
 from affpipe.jobs import durations, estimate, start
-from affpipe.jobs.doctor import checkpoints, cluster, content, disks, extras, machine, packages, videos
-from affpipe.jobs.doctor.finding import FINE, Finding, fault, fine, of_error, warning
+from affpipe.jobs.doctor import checkpoints, disks, machine, packages, videos
+from affpipe.jobs.doctor.finding import FAULT, FINE, WARNING, Finding, fault, fine, of_error, warning
 from affpipe.jobs.estimate import Part
 from affpipe.media.declared import Declared
 from affpipe.plan import config
@@ -29,32 +29,31 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
         media: open the videos too. limit_s: seconds in all for checksums of weights and for videos.
     """
     end_s = time.monotonic() + limit_s
+    multiprocessing.set_forkserver_preload(["__main__", __name__])  # what opens files and may hang is then forked with all of it imported
     try:
         settings = config.load(files)
     except SettingsError as error:
         yield of_error("settings", error)
         yield from packages.check("cpu")
-        yield from extras.check()
+        yield from packages.added()
         yield from machine.check(Path())
         return
     yield fine("settings", f"{', '.join(map(str, files))}: run {settings.name}, device {settings.device}")
     yield from packages.check(settings.device)
-    yield from extras.check()
+    yield from packages.added()
     yield from machine.check(Path())
-    yield from cluster.slurm(settings.device)
+    yield from machine.slurm(settings.device)
 
     rows, told = _rows(settings)
     yield from told
     plan: Plan | None = None
     try:
-        plan = start.plan_from(settings) if all(f.level == FINE for f in told) else None
-    except AffpipeError as error:
-        yield of_error("manifest", error)
-    try:
-        yield from [(fault if found.refused else warning)("manifest", *_told(found)) for found in (plan.overlaps[:LISTED] if plan else ())]
-        if plan:
+        if all(f.level == FINE for f in told):
+            plan = start.plan_from(settings)
+            for found in plan.overlaps[:LISTED]:
+                yield of_error("manifest", f"{found.where}: {found.text}", FAULT if found.refused else WARNING)
             plan.check_folds()
-    except AffpipeError as error:  # a video that cannot be read, too few for the folds
+    except AffpipeError as error:  # also a video that cannot be read, or too few for the folds
         yield of_error("manifest", error)
     stages = plan.names if plan else [*STAGES, *settings.features]
     for name in plan.unread if plan else ():
@@ -65,10 +64,13 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
     if media:
         opened, told = videos.check(sorted({row.video for row in rows}), max(1.0, end_s - time.monotonic()))
         yield from told
-        yield from _content(plan, max(1.0, end_s - time.monotonic()))
+        try:
+            yield from videos.unchanged(plan, max(1.0, end_s - time.monotonic())) if plan else ()
+        except AffpipeError as error:  # a video or a file of the store that cannot be read
+            yield of_error("content", error)
     parts, told = _parts(plan, opened)
     yield from told
-    yield cluster.gpu(settings.device, max((p.gpu for p in parts if p.gpu), default=None))
+    yield machine.gpu(settings.device, max((p.gpu for p in parts if p.gpu), default=None))
     yield from disks.check(*_folders(settings, parts))
 
 
@@ -84,19 +86,6 @@ def _rows(settings: Settings) -> tuple[list[Row], list[Finding]]:
     if len(faults) > LISTED:
         told.append(fault("manifest", f"{len(faults) - LISTED} more faults", "`affpipe manifest check` lists them all"))
     return sound, told or [fine("manifest", f"{path}: {len(sound)} streams of {len({row.video for row in sound})} videos")]
-
-
-def _content(plan: Plan | None, limit_s: float) -> Iterator[Finding]:
-    try:
-        yield from content.check(plan, limit_s) if plan else ()
-    except AffpipeError as error:  # a video or a file of the store that cannot be read
-        yield of_error("content", error)
-
-
-def _told(found: Overlap) -> tuple[str, str]:
-    """What is found, and what to do."""
-    what, _, remedy = f"{found.where}: {found.text}".rpartition("; ")
-    return what, remedy
 
 
 def _parts(plan: Plan | None, opened: Mapping[Path, Declared]) -> tuple[list[Part], list[Finding]]:

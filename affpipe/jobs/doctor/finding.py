@@ -33,7 +33,7 @@ def fault(check: str, found: str, remedy: str) -> Finding:
     return Finding(check, FAULT, found, remedy)
 
 
-def of_error(check: str, error: Exception, level: str = FAULT) -> Finding:
+def of_error(check: str, error: Exception | str, level: str = FAULT) -> Finding:
     """A message "who: want X, got Y; do Z" in its two parts."""
     found, _, remedy = str(error).rpartition("; ")
     return Finding(check, level, found or remedy, remedy if found else "")

@@ -1,13 +1,21 @@
-"""The machine that a run starts on: limits, and locks that an earlier run left."""
+"""The machine that a run starts on: limits, locks that an earlier run left, its GPU, and SLURM where it is there."""
 
+import importlib.metadata
 import os
+import re
 import resource
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from affpipe.jobs.doctor.finding import Finding, fault, fine, warning
 
 FILES = 1024  # that a process may open: libraries of networks, HDF5 files, media
+PLUGIN = "snakemake-executor-plugin-slurm"
+ANSWER_S = 10  # in which a command of SLURM must answer
+MIN_JOB_AGE_S = 120  # SLURM forgets an ended job after so long; Snakemake asks every 40 s or so
+SPARE = 1.1  # GPU memory is cut into blocks: want this much more than arithmetic says
 
 
 def check(folder: Path) -> Iterator[Finding]:
@@ -49,3 +57,74 @@ def _at_work(folder: Path) -> int | None:
         ):
             return int(process.name)
     return None
+
+
+def gpu(device: str, need: float | None) -> Finding:
+    """The GPU that torch sees. need: bytes that the largest stage takes."""
+    if device == "cpu":
+        return fine("GPU", "none wanted, as device is cpu")
+    try:
+        import torch
+    except (ImportError, OSError):  # the check of packages says why
+        return fault("GPU", "want torch to ask for one, got none that imports", "mend torch")
+    if not torch.cuda.is_available():
+        remedy = "run on a GPU node, see whether nvidia-smi finds its driver, or set device: cpu"
+        if shutil.which("sinfo"):
+            return warning("GPU", "none on this node; with SLURM jobs run on others", "srun --gres=gpu:1 affpipe doctor")
+        return fault("GPU", "want a CUDA device, as device is cuda, got none", remedy)
+    card = torch.cuda.get_device_properties(0)
+    sizes = f"{torch.cuda.device_count()} x {card.name} of {card.total_memory / 1e9:.0f} GB"
+    if need is not None and need * SPARE > card.total_memory:
+        remedy = "lower batch_size of the stage that `affpipe estimate` shows, or max_pixels, or take a larger GPU"
+        return fault("GPU", f"want {need * SPARE / 1e9:.1f} GB (arithmetic), got {sizes}", remedy)
+    return fine("GPU", sizes + ("" if need is None else f"; the largest stage wants {need / 1e9:.1f} GB (arithmetic)"))
+
+
+def slurm(device: str) -> Iterator[Finding]:
+    """Partitions, and whether the plugin and the accounting that it asks are there."""
+    if shutil.which("sinfo") is None:
+        yield fine("SLURM", "none here")
+        return
+    listed = _answer("sinfo", "-h", "-o", "%P %G")
+    if listed is None:
+        yield fault("SLURM", f"sinfo does not answer within {ANSWER_S} s", "ask whoever runs the cluster")
+        return
+    nodes = [line.partition(" ") for line in listed.splitlines() if line.strip()]
+    partitions, gpus = sorted({name.rstrip("*") for name, _, _ in nodes}), any("gpu" in resources for _, _, resources in nodes)
+    if device == "cuda" and not gpus:
+        yield fault(
+            "SLURM", f"want a partition with GPUs, got {', '.join(partitions) or 'none'}", "ask for access to GPU nodes, or set device: cpu"
+        )
+    else:
+        yield fine("SLURM", f"partitions {', '.join(partitions)}{', with GPUs' if gpus else ''}")
+    try:
+        yield fine("SLURM plugin", f"{PLUGIN} {importlib.metadata.version(PLUGIN)}")
+    except importlib.metadata.PackageNotFoundError:
+        yield fault("SLURM plugin", f"want {PLUGIN}, got none", f"pip install {PLUGIN}")
+    yield _accounting()
+
+
+def _accounting() -> Finding:
+    """How Snakemake learns of a job's end: from sacct, or from scontrol, which forgets."""
+    if _answer("sacct", "-n", "-X", "-S", "now-1minutes") is not None:
+        return fine("SLURM accounting", "sacct answers")
+    config = _answer("scontrol", "show", "config") or ""
+    found = re.search(r"MinJobAge\s*=\s*(\d+)", config)
+    age_s = int(found[1]) if found else 0
+    if age_s >= MIN_JOB_AGE_S:
+        return warning(
+            "SLURM accounting",
+            f"sacct does not answer; ended jobs are known for {age_s} s",
+            "while jobs run do not stop Snakemake for longer",
+        )
+    remedy = f"ask for accounting (slurmdbd), or MinJobAge of {MIN_JOB_AGE_S} s or more"
+    return fault("SLURM accounting", f"sacct does not answer, and ended jobs are forgotten after {age_s} s: failures may go unseen", remedy)
+
+
+def _answer(*command: str) -> str | None:
+    """Output of a command, None where it is not there, fails or does not answer."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout

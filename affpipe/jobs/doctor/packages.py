@@ -1,17 +1,23 @@
-"""Python and its packages: those that the project asks for, in builds that fit each other."""
+"""Python and its packages: those that the project asks for, in builds that fit each other, and the parts that others add."""
 
 import importlib.metadata
-import importlib.util
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from affpipe.core import extensions
+from affpipe.core.errors import SettingsError
+from affpipe.encoders.table import ENCODERS
 from affpipe.jobs.doctor.finding import Finding, fault, fine, of_error, warning
+from affpipe.models.table import MODELS
+from affpipe.models.terms.table import TERMS
 
+TABLES: dict[str, Mapping[str, Any]] = {"encoder": ENCODERS, "kind of model": MODELS, "term": TERMS}
 LOCK = Path(__file__).resolve().parents[2] / "envs" / "lock.txt"  # there in a checkout; an installed package has none
 ALTER = ("torch", "torchvision", "transformers", "mediapipe", "av", "numpy", "scipy", "scikit-image", "opencv-contrib-python-headless")
 INSTALL = "install from envs/lock.txt (`make install`)"
@@ -49,9 +55,10 @@ def versions(wanted: list[str], pins: dict[str, str]) -> Finding:
     """
     asked = [r for r in map(Requirement, wanted) if r.marker is None or r.marker.evaluate({"extra": ""})]
     found = {r.name: _installed(r.name) for r in asked} | {name: _installed(name) for name in pins}
-    bad = [f"{r.name} {found[r.name] or 'none'} (want {r.specifier})" for r in asked if not _meets(r, found[r.name])]
-    if bad:
-        return fault("packages", f"want the versions of pyproject.toml, got {', '.join(bad)}", INSTALL)
+    lacking = [r for r in asked if found[r.name] is None or not r.specifier.contains(found[r.name], prereleases=True)]
+    if lacking:
+        got = ", ".join(f"{r.name} {found[r.name] or 'none'} (want {r.specifier})" for r in lacking)
+        return fault("packages", f"want the versions of pyproject.toml, got {got}", INSTALL)
     other = [f"{name} {found[name]} (lock: {pin})" for name, pin in pins.items() if (found[name] or "").split("+")[0] != pin]
     if other:
         return warning("packages", f"other versions than the lock's, which may give other values: {', '.join(other)}", INSTALL)
@@ -63,10 +70,6 @@ def _installed(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _meets(wanted: Requirement, version: str | None) -> bool:
-    return version is not None and wanted.specifier.contains(version, prereleases=True)
 
 
 def opencv(names: list[str]) -> Finding:
@@ -101,14 +104,31 @@ def torch_builds(device: str) -> Finding:
 def mamba() -> Finding:
     """The fused scan, without which a Mamba head on a GPU goes through time step by step."""
     try:
-        found = importlib.util.find_spec("mamba_ssm") is not None
-        if found:
-            from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # noqa: F401
+        from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # noqa: F401
+    except ModuleNotFoundError:
+        remedy = "pip install --no-build-isolation mamba-ssm causal-conv1d"
+        return warning("mamba-ssm", "not installed: Mamba heads on a GPU take a slow loop over time, with the same values", remedy)
     except (ImportError, OSError, RuntimeError) as error:
-        return of_error(
-            "mamba-ssm", ImportError(f"does not import: {' '.join(str(error).split())}; build it against this torch"), "warning"
-        )
-    if found:
-        return fine("mamba-ssm", f"{_installed('mamba-ssm')}")
-    remedy = "pip install --no-build-isolation mamba-ssm causal-conv1d"
-    return warning("mamba-ssm", "not installed: Mamba heads on a GPU take a slow loop over time, with the same values", remedy)
+        return warning("mamba-ssm", f"does not import: {' '.join(str(error).split())}", "build it against this torch")
+    return fine("mamba-ssm", f"{_installed('mamba-ssm')}")
+
+
+def added() -> Iterator[Finding]:
+    """Findings on every part that another package adds, whether the run names it or not. Imports its code, heavy as it may be."""
+    for what, table in TABLES.items():
+        for part in table.values():
+            if part.origin:
+                yield _part(what, part)
+    for origin in extensions.misspelt():
+        found = f"{origin}: nobody reads that group, so what it offers is not there; want one of {', '.join(extensions.GROUPS)}"
+        yield warning("parts", found, "correct the group in that package")
+
+
+def _part(what: str, part: Any) -> Finding:
+    try:
+        for path in filter(None, (getattr(part, name, None) for name in ("worker", "network", "within"))):
+            if isinstance(path, str):  # else it is a size, or settings decide which code it is
+                extensions.code(path, part.origin)
+    except SettingsError as error:
+        return of_error("parts", error)
+    return fine("parts", f"{what} {part.name}, of the package {part.origin.package} {part.origin.version}")

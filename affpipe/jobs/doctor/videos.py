@@ -1,18 +1,22 @@
-"""The media of a manifest: do they open, what do they declare, does the first frame decode."""
+"""The media of a manifest: do they open, what do they declare, does the first frame decode; are they what was read of them."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from affpipe.core import alike
 from affpipe.core.errors import MediaError
+from affpipe.jobs import stale
 from affpipe.jobs.doctor.finding import Finding, fault, fine, of_error, warning
-from affpipe.jobs.doctor.pool import Late, each
 from affpipe.media.declared import Declared, declared
+from affpipe.plan.plan import Plan
 from affpipe.system import faults
+from affpipe.system.processes import Late, in_processes
 
 FILE_S = 10.0  # in which a file must open
 PROCESSES = min(8, os.cpu_count() or 1)
+READERS = 2  # processes that read whole files: the disk is what takes its time
 LISTED = 20  # kinds of faults that are told of
 
 
@@ -20,7 +24,7 @@ def check(paths: list[Path], limit_s: float, *, file_s: float = FILE_S) -> tuple
     """What the sound videos declare that were reached within `limit_s`; and findings: each fault, then one line on all."""
     found: dict[Path, Declared] = {}
     faults = []
-    for path, result in each(look, paths, processes=PROCESSES, limit_s=limit_s, each_s=file_s):
+    for path, result in in_processes(look, paths, processes=PROCESSES, limit_s=limit_s, each_s=file_s):
         if isinstance(result, Declared):
             found[path] = result
         elif isinstance(result, Late) and result.gone:
@@ -47,12 +51,8 @@ def look(path: Path) -> Declared | str:
     """What a video declares, its first frame decoded; else what is wrong with it."""
     try:
         return declared(path, first_frame=True)
-    except MediaError as error:
-        return str(error)
     except Exception as error:
-        if faults.of_machine(error):
-            raise
-        return faults.reason(str(path), error)
+        return faults.said(str(path), error)
 
 
 def _whole(found: dict[Path, Declared], faults: int, wanted: int, limit_s: float) -> Finding:
@@ -64,3 +64,38 @@ def _whole(found: dict[Path, Declared], faults: int, wanted: int, limit_s: float
     if missed := wanted - len(found) - faults:
         return warning("media", f"{said}; {missed} not reached within {limit_s:.0f} s", "give more --seconds")
     return fine("media", said)
+
+
+def unchanged(plan: Plan, limit_s: float) -> Iterator[Finding]:
+    """Findings on videos that have changed since they were read, though their identity has not: a run would go on with the old ones.
+
+    Args:
+        plan: the videos are those whose frames are in its cache. limit_s: seconds in which they must be read.
+    """
+    streams = {item.row.video: plan.stream("frames", item) for item in plan.items("frames")}
+    items = [(video, then) for video, stream in streams.items() if stream.is_file() and (then := stale.read_then(stream))]
+    reached = changed = 0
+    for (video, _), found in in_processes(_compared, items, processes=READERS, limit_s=limit_s, each_s=limit_s):
+        if isinstance(found, Late):
+            continue
+        reached += 1
+        if isinstance(found, str):
+            yield of_error("content", MediaError(found))
+        elif found:
+            changed += 1
+            what = f"{video}: want the file that was read, got one that has changed since, though its identity has not"
+            yield fault("content", what, "`affpipe cache verify` deletes what was made of it; then run again")
+    if missed := len(items) - reached:
+        yield warning(
+            "content", f"{missed} of {len(items)} videos not compared with what was read, for want of time", "give more --seconds"
+        )
+    elif items and not changed:
+        yield fine("content", f"{len(items)} videos are what was read of them")
+
+
+def _compared(item: tuple[Path, str]) -> bool | str:
+    """Whether a video has changed, or what is wrong with it."""
+    try:
+        return stale.changed(*item)
+    except MediaError as error:
+        return str(error)

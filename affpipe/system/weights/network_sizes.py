@@ -1,32 +1,17 @@
 """Size of a network without loading it: from the headers of its checkpoint, or as published if it is not there yet."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from affpipe.core.errors import WeightsError
+from affpipe.core.stage import Network
 from affpipe.system.files import left_by_mac
 from affpipe.system.weights.catalog import PUBLISHED
 from affpipe.system.weights.reading import read_json
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".task")
-
-
-@dataclass(frozen=True)
-class Network:
-    """Size of a network.
-
-    Attributes:
-        parameters: how many numbers it has.
-        width: width of its hidden states, 0 if nobody asks.
-        known: whether the size was read from a checkpoint.
-    """
-
-    parameters: int
-    width: int = 0
-    known: bool = True
 
 
 def network(weights: Path, usual: Network) -> Network:

@@ -210,7 +210,7 @@ def _digests(weights: Path, seen: Seen | None = None) -> tuple[dict[str, str], S
     digests: dict[str, str] = {}
     noted: Seen = {}
     for path in sorted(files):
-        name, facts = _name(path, weights), _facts(path)
+        name, facts = path.name if path == weights else path.relative_to(weights).as_posix(), _facts(path)
         known = (seen or {}).get(name, ())
         if known[:-1] == facts:
             digests[name], noted[name] = known[-1], known
@@ -220,7 +220,3 @@ def _digests(weights: Path, seen: Seen | None = None) -> tuple[dict[str, str], S
         if settled and _facts(path) == facts:
             noted[name] = (*facts, digests[name])
     return digests, noted
-
-
-def _name(path: Path, weights: Path) -> str:
-    return path.name if path == weights else path.relative_to(weights).as_posix()

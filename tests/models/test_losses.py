@@ -168,7 +168,7 @@ def everything(tasks=("va", "expr", "au"), shape=(3, 20), seed=1):
         "expr": torch.randint(8, (*shape, 1), generator=draw).float(),
         "au": torch.randint(2, (*shape, 12), generator=draw).float(),
     }
-    prediction = torch.randn(*shape, width(tasks), generator=draw).requires_grad_()
+    prediction = torch.randn(*shape, width({t: TASKS[t] for t in tasks}), generator=draw).requires_grad_()
     return prediction, torch.cat([target[t] for t in tasks], -1), torch.rand(*shape, len(tasks), generator=draw) > 0.4
 
 
@@ -339,7 +339,7 @@ def test_invalid_entries_of_any_loss_never_count(loss, make, junk):
     target = target.float()
     unknown = ~valid
     if make is everything:
-        columns, outputs = slices(("va", "expr", "au"), "columns"), slices(("va", "expr", "au"), "outputs")
+        columns, outputs = slices(TASKS, "columns"), slices(TASKS, "outputs")
         other_target, other = target.clone(), prediction.detach().clone()
         for index, task in enumerate(columns):
             other_target[..., columns[task]].masked_fill_(unknown[..., index, None], junk)
@@ -474,7 +474,7 @@ def test_labels_that_are_none_are_refused():
 
 def test_shapes_of_any_loss_are_checked():
     logits, target, valid = expressions()
-    with pytest.raises(InputError, match=r"loss of expression: want prediction \(..., 8\), target \(..., 1\)"):
+    with pytest.raises(InputError, match=r"ClassLoss: want prediction \(..., 8\), target \(..., 1\)"):
         ClassLoss(8, kind="focal")(logits[..., :7], target, valid)
     with pytest.raises(InputError, match=r"got \(3, 20, 8\), \(3, 19, 1\) and torch.bool \(3, 20\)"):
         ClassLoss(8, kind="focal")(logits, target[:, 1:], valid)

@@ -65,7 +65,8 @@ class Classes(Task):
     def decode(self, raw: np.ndarray, valid: np.ndarray, how: Decoding) -> tuple[np.ndarray, np.ndarray]:
         """Take the class of the greatest logit (of equal ones the lowest class), then filter over frames; softmax gives probabilities.
 
-        Invalid frames have the task's mark. Raises InputError where a valid frame holds NaN, and as `smoothing.smooth_classes` does.
+        Invalid frames have the task's mark, and probabilities that are all alike. Raises InputError where a valid frame holds NaN, and as
+        `smoothing.smooth_classes` does.
         """
         check_shape(self.name, raw, valid, len(self.names))
         if np.isnan(raw[valid]).any():
@@ -73,7 +74,7 @@ class Classes(Task):
         classes = np.where(valid, raw.argmax(axis=1), self.invalid).astype(np.int64)
         if how.filter != "none":
             classes = smoothing.smooth_classes(classes, valid, filter=how.filter, frames=how.frames[0])
-        return classes[:, None].astype(np.float64), softmax(raw)
+        return classes[:, None].astype(np.float64), softmax(np.where(valid[:, None], raw, raw.dtype.type(0)))
 
     def blend(self, values: np.ndarray, chances: np.ndarray | None, thresholds: np.ndarray | None) -> np.ndarray:
         """The probabilities; a filter over classes does not show in them."""

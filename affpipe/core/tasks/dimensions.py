@@ -1,9 +1,8 @@
 """Tasks of dimensions: one number a frame for each, as valence and arousal are.
 
 Outputs are numbers on the scale [-1, 1], to which a dimension of another range is brought in training and from which it is taken back.
-Source: Team RAS, public code (valence and arousal: smoothing, then clipping); the measure is the challenge's, the mean CCC over all frames
-    of
-a split together ("Team RAS in 10th ABAW Competition", sec. 4.2).
+Source: Team RAS, public code (valence and arousal: smoothing, then clipping); the measure is the challenge's, the mean CCC over all
+frames of a split together ("Team RAS in 10th ABAW Competition", sec. 4.2).
 """
 
 from collections.abc import Iterable, Mapping

@@ -87,7 +87,7 @@ def constant_baseline(task: Task, videos: Mapping[str, Video]) -> dict[str, Vide
 
 def majority_baseline(task: Task, videos: Mapping[str, Video], row: np.ndarray) -> dict[str, Video]:
     """Predict every frame by one (K,) row, `majority_row` of the training labels; predictions are not read."""
-    _check_counted(task)
+    _check_counted("majority_baseline", task)
     row = np.asarray(row, np.float64)
     if row.shape != (len(task.columns),):
         raise InputError(f"majority_baseline: want a row ({len(task.columns)},) for {task.name}, got {row.shape}; see majority_row")
@@ -96,7 +96,7 @@ def majority_baseline(task: Task, videos: Mapping[str, Video], row: np.ndarray) 
 
 def label_counts(task: Task, truth: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Count valid frames by column and value, (K, values) int64, of classes or units. Counts of several videos may be added."""
-    _check_counted(task)
+    _check_counted("label_counts", task)
     return task.counts(valid_frames(task, "label_counts", (truth, truth, valid))[0])
 
 
@@ -133,6 +133,6 @@ def valid_frames(task: Task, name: str, video: Video) -> tuple[np.ndarray, np.nd
     return kept
 
 
-def _check_counted(task: Task) -> None:
+def _check_counted(who: str, task: Task) -> None:
     if "majority" not in task.baselines:
-        raise InputError(f"{task.name}: want a task of classes or units, got one of {task.kind}; its constant is constant_baseline")
+        raise InputError(f"{who}: want a task of classes or units, got {task.name}, of {task.kind}; its constant is constant_baseline")

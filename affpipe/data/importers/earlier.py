@@ -12,7 +12,7 @@ from affpipe.system import jsonfile
 
 RECORD = "run.json"
 _ROW = re.compile(r"-?[01]\.[0-9]{6},-?[01]\.[0-9]{6}|-5,-5")
-_FOLDERS = re.compile(rf"official/({'|'.join(TASKS)})|models/[^/]+/({'|'.join(TASKS)})|late_fusion/predictions")
+_FOLDERS = re.compile(rf"official/({'|'.join(TASKS)})|models/[^/]+/({'|'.join(TASKS)})|late_fusion/(({'|'.join(TASKS)})/)?predictions")
 ROWS = 50  # looked at
 
 

@@ -28,7 +28,7 @@ def fit(
     if found := _record(path, plan.key(name)):
         return found
     fake_events.log("fits", name, *(() if fold is None else (fold,)))
-    tasks = plan.settings.tasks
+    tasks = plan.tasks
     labelled = {part: [i for i in plan.items(name) if i.row.labelled(tasks, part)] for part in ("train", "validation")}
     train = [i for i in labelled["train"] if fold is None or plan.fold(name, i) != fold]
     judge = (

@@ -11,6 +11,7 @@ from pages import Reader, cells, drawing, section
 from small_run import EVIL, EXPERTS, SETTINGS, STREAMS, Run
 
 from affpipe.core.errors import StoreError
+from affpipe.core.tasks.table import VA
 from affpipe.media.sound.heard import Heard
 from affpipe.media.tracks import Choice
 from affpipe.plan import config
@@ -277,7 +278,8 @@ def test_late_fusion_shows_weights_by_channel_and_both_figures(run: Run) -> None
     weights = np.array([[0.25, 0.75, 0], [1, 0, 0]])
     halves = (Half(("v1",), weights, "face"), Half(("v2",), weights[::-1], "fused"))
     figures = [{"ccc_valence": x, "ccc_arousal": x, "ccc": x} for x in (0.4, 0.3, 0.6, 0.5)]
-    html = section(report.render(run.plan, run.entries, run.scores, Study(names, weights, "fused", ("v1", "v2"), halves, *figures)), "late")
+    late = Study(VA, names, weights, "fused", ("v1", "v2"), halves, *figures)
+    html = section(report.render(run.plan, run.entries, run.scores, {"va": late}), "late")
     rows = [row for row in cells(html) if row]
     assert rows[:4] == [
         ["late fusion", "the other half", "0.400", "0.400", "0.400"],
@@ -288,7 +290,7 @@ def test_late_fusion_shows_weights_by_channel_and_both_figures(run: Run) -> None
     assert re.findall(r'<th class="span" colspan="2">(.*?)</th>', html) == [
         "half 1: 1 video",
         "half 2: 1 video",
-        "videos outside of validation",
+        "other videos",
     ]
     assert rows[4:] == [  # valence and arousal of each
         ["face", "0.250", "1.000", "1.000", "0.250", "0.250", "1.000"],

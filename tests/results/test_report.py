@@ -17,7 +17,7 @@ from affpipe.media.tracks import Choice
 from affpipe.plan import config
 from affpipe.results import report
 from affpipe.results.late_fusion import Half, Study
-from affpipe.results.report import rulegraph, sound, timeline
+from affpipe.results.report import palette, rulegraph, sound, timeline
 from affpipe.store.index import Entry
 
 
@@ -58,7 +58,7 @@ def test_scores_are_those_given(run: Run, page: str) -> None:
 
 
 def test_page_without_scores_says_so(run: Run) -> None:
-    assert "no model predicted a validation stream that has labels" in report.render(run.plan, run.entries, {})
+    assert "no model predicted a labelled stream of partition validation" in report.render(run.plan, run.entries, {})
 
 
 def test_what_is_missing_has_one_line_per_cause(page: str) -> None:
@@ -146,7 +146,8 @@ def test_drawings_are_xml_and_hold_all_series(page: str) -> None:
     assert kinds.count("line truth") == 2
     assert kinds.count("band") == len(EXPERTS)
     marks = {f"mark {m}" for m in ("faceless", "open", "speech", "observed", "nearest")}
-    assert marks | {"line valence", "line arousal", "away"} <= set(kinds)
+    assert marks | {"away"} <= set(kinds)
+    assert [e.get("stroke") for e in stream.iter("path") if e.get("class") == "line"] == list(palette.curves(VA).values())
     truth = next(e for e in stream.iter("path") if e.get("class") == "line truth")
     assert truth.get("d").count("M") == 2  # broken once, where the truth is invalid
     speech = next(e for e in stream.iter("path") if e.get("class") == "mark speech")
@@ -176,7 +177,7 @@ def test_run_of_a_single_model_whose_faces_were_never_looked_at(tmp_path: Path) 
         run.entries[name] = {id: Entry("absent", reason="no face") for id in STREAMS}
     page = run.page()
     kinds = {e.get("class") for e in drawing(page, "of v1 over time").iter()}
-    assert {"line truth", "line valence", "mark observed"} <= kinds
+    assert {"line truth", "line", "mark observed"} <= kinds
     assert not {"band", "away", "mark faceless", "mark open", "mark speech"} & kinds
     assert "Mean gate weights" not in page
     assert "gate, query" not in page

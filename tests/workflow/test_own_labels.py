@@ -1,6 +1,8 @@
-"""Tasks of one's own, and an official one that is a row more, through the whole workflow: labels in, scores, files, pages, a submission out.
+"""Tasks of one's own, and an official one that is a row more, through the whole workflow: labels in, scores, files, pages, a submission
+out.
 
-Fits are fakes: what is shown is that every stage asks the task, and no list of names is left over. tests/jobs/test_own_tasks.py fits for real.
+Fits are fakes: what is shown is that every stage asks the task, and no list of names is left over. tests/jobs/test_own_tasks.py fits for
+    real.
 """
 
 import csv

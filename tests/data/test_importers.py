@@ -17,7 +17,7 @@ from affpipe.data.demo.clips import HEADER
 from affpipe.data.importers import affwild2, duplicates, facts
 from affpipe.data.importers.collection import Stream, partition_columns, place, whose
 from affpipe.data.importers.make_manifest import Made, make
-from affpipe.data.manifest import OWN_PARTITION, Row
+from affpipe.data.manifest import Row, own_partitions
 from affpipe.media.identity import fingerprint
 
 
@@ -158,12 +158,12 @@ def test_the_demo_layout_gives_the_demo_s_own_manifest(tmp_path):
     names = {"a": "Train_Set", "b": "Train_Set", "c_left": "Validation_Set", "c_right": "Validation_Set"}
     lines = [HEADER]
     for name, part in names.items():
-        tree.labels(tmp_path / f"annotations/{TASKS['va'].challenge}/{part}/{name}.txt", "va", SHORT)
+        tree.labels(tmp_path / f"annotations/{TASKS['va'].folder}/{part}/{name}.txt", "va", SHORT)
         video, _, side = name.partition("_")
-        own = {task: "" for task in TASKS} | {"va": f"annotations/{TASKS['va'].challenge}/{part}/{name}.txt"}
+        own = {task: "" for task in TASKS} | {"va": f"annotations/{TASKS['va'].folder}/{part}/{name}.txt"}
         cells = [own[c] for c in HEADER.split(",")[4:]]
         lines.append(",".join([name, f"videos/{video}.mp4", side or "largest", part.split("_")[0].lower(), *cells]))
-    tree.template(tmp_path / f"annotations/{TASKS['va'].challenge}/test_template.txt", "valence,arousal", d=SHORT)
+    tree.template(tmp_path / f"annotations/{TASKS['va'].folder}/test_template.txt", "valence,arousal", d=SHORT)
     tree.labels(tmp_path / "truth/Test_Set/d.txt", "va", SHORT)
     lines.append(",".join(["d", "videos/d.mp4", "largest", "test", *[""] * len(HEADER.split(",")[4:])]))
     for n, name in enumerate("abcd"):  # no two of the same bytes
@@ -300,7 +300,7 @@ def test_partition_columns_give_each_task_its_sets_whatever_the_partitions():
         partition, others = partition_columns(Stream("s", partitions=said), tuple(TASKS))
         labels = {task: Path("x") for task, p in said.items() if p != "test"}
         row = Row("s", Path("v.mp4"), "largest", partition, labels, others)
-        assert set(others) <= {column.removesuffix("_partition") for column in OWN_PARTITION.values()}
+        assert set(others) <= {column.removesuffix("_partition") for column in own_partitions().values()}
         for task in TASKS:
             assert bool(row.labelled([task], "train")) == (said.get(task) == "train")
             assert bool(row.labelled([task], "validation")) == (said.get(task) == "validation")

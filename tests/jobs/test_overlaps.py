@@ -269,7 +269,7 @@ def test_another_word_is_refused(folder):
 
 
 def test_the_importer_of_a_data_set_marks_what_its_lists_have_so(tmp_path, clip):
-    challenge = TASKS["va"].challenge
+    challenge = TASKS["va"].folder
     for name, part in {
         "x": "Train_Set",
         "y": "Validation_Set",

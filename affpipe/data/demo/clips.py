@@ -105,7 +105,7 @@ CLIPS = (
 
 def annotations(task: str) -> str:
     """Folder of the task's label files relative to the set's folder."""
-    return f"annotations/{TASKS[task].challenge}"
+    return f"annotations/{TASKS[task].folder}"
 
 
 def template(task: str) -> str:

@@ -98,7 +98,7 @@ def collect(root: Path, tasks: Sequence[str] = ()) -> Collection:
     here = {task for task, _ in found.claims}
     missing = [task for task in tasks or TASKS if task not in here]
     if missing and (tasks or not here):
-        folders = ", ".join(TASKS[task].challenge for task in missing)
+        folders = ", ".join(TASKS[task].folder for task in missing)
         raise ManifestError(f"{root}: want annotations below {folders}, got none; give the folder that holds videos and annotations")
     wanted = tuple(task for task in TASKS if task in here)
     _settle(found)

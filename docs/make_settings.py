@@ -10,13 +10,14 @@ import annotated_types as limits
 from pydantic.fields import FieldInfo
 
 from affpipe.core.section import Section
+from affpipe.data.settings import OwnClasses, OwnDimensions, OwnUnits
 from affpipe.encoders import table as encoders
 from affpipe.faces.settings import Faces, Landmarks, Mouth, Speech, Subject
 from affpipe.media.settings import Audio, Frames, Vad
 from affpipe.models import table as models
-from affpipe.models.settings import Decode, SequenceModel
+from affpipe.models.settings import Decode, SequenceModel, TaskDecode
 from affpipe.models.terms import table as terms
-from affpipe.models.training_settings import Augment, AULoss, ExprLoss, Loss, Smooth, Training, VALoss
+from affpipe.models.training_settings import Augment, AULoss, ExprLoss, Loss, Smooth, TaskLoss, Training, VALoss
 from affpipe.plan.settings import CrossValidation, LateFusion, PublishedRow, Reference, Settings
 
 PAGE = Path(__file__).with_name("settings.md")
@@ -35,6 +36,9 @@ where, how fast or by which job a value is made, not the value.
 """
 SECTIONS = {  # heading -> (model, base whose rows are not repeated, where it stands in a settings file)
     "The run": (Settings, None, "At the top level."),
+    "A task of dimensions": (OwnDimensions, None, "An entry of `tasks`."),
+    "A task of classes": (OwnClasses, None, "An entry of `tasks`."),
+    "A task of units": (OwnUnits, None, "An entry of `tasks`."),
     "frames": (Frames, None, ""),
     "audio": (Audio, None, ""),
     "vad": (Vad, None, ""),
@@ -51,10 +55,12 @@ SECTIONS = {  # heading -> (model, base whose rows are not repeated, where it st
     "loss of va": (VALoss, None, "`models.NAME.training.loss.va`."),
     "loss of expr": (ExprLoss, None, "`models.NAME.training.loss.expr`."),
     "loss of au": (AULoss, None, "`models.NAME.training.loss.au`."),
+    "loss of a further task": (TaskLoss, None, "`models.NAME.training.loss.tasks.TASK`."),
     **{f"Term {p.name}": (p.settings, None, f"One of `models.NAME.training.terms`, with `term: {p.name}`.") for p in terms.PARTS},
     "augment": (Augment, None, "`models.NAME.augment`, of `chunk_asp`."),
     "smooth": (Smooth, None, "`models.NAME.smooth`. Changes what is published, and no model."),
     "decode": (Decode, None, "`models.NAME.decode`. Changes what is published, and no model."),
+    "decode of a further task": (TaskDecode, None, "`models.NAME.decode.tasks.TASK`. Changes what is published, and no model."),
     "cross_validation": (CrossValidation, None, "`use` changes what is published, and no model."),
     "late_fusion": (LateFusion, None, "Changes what is published, and no model."),
     "reference": (Reference, None, "A published table that the report prints beside the run's figures."),
@@ -151,8 +157,8 @@ MEANING = {
     "CrossValidation.folds": "of the training videos; the streams of a video, or of a person that the manifest names, are in one",
     "VALoss.valence_weight": "of 1 - CCC of valence",
     "VALoss.arousal_weight": "of 1 - CCC of arousal",
-    "VALoss.mae_weight": "of the mean absolute error",
-    "VALoss.mse_weight": "of the mean squared error",
+    "Errors.mae_weight": "of the mean absolute error",
+    "Errors.mse_weight": "of the mean squared error",
 }
 
 
@@ -209,16 +215,29 @@ def _type(field: FieldInfo) -> tuple[str, str]:
     kind = next(a for a in get_args(kind) if a is not type(None)) if optional else kind
     word = {str: "text", int: "whole number", float: "number", bool: "true or false"}.get(kind)
     if get_origin(kind) is tuple:
-        word = "list of numbers" if float in get_args(kind) else "list of sections" if _holds_sections(kind) else "list of names"
+        word = f"list of {_held(kind)}s".replace(" or ", "s or ")
     elif isinstance(kind, type) and issubclass(kind, Section):
         word = "section"
-    word = word or {dict: "name: section"}.get(get_origin(kind), "name")
+    elif get_origin(kind) is dict:
+        value = get_args(kind)[1]
+        word = f"name: {'list of numbers' if get_origin(value) is tuple else _held(value)}"
+    word = word or "name"
     return word + (" or none" if optional else ""), bounds
 
 
-def _holds_sections(kind: Any) -> bool:
-    """Whether a tuple is of sections: of one, or of any of several, whatever parts other packages add."""
-    return any((isinstance(part, type) and issubclass(part, Section)) or _holds_sections(part) for part in get_args(kind))
+def _held(kind: Any) -> str:
+    """What a list or a mapping holds of such a kind: a section of one or of any of several, a number, a name."""
+    types = _types(kind)
+    section = any(issubclass(one, Section) for one in types)
+    name = "name" if str in types or not section else ""
+    return "number" if types & {int, float} else " or ".join(filter(None, (name, "section" if section else "")))
+
+
+def _types(kind: Any) -> set[type]:
+    """Types that a kind is made of, whatever parts other packages add."""
+    if get_origin(kind) is Literal:
+        return set(map(type, get_args(kind)))
+    return set().union({kind} if isinstance(kind, type) else (), *map(_types, get_args(kind)))
 
 
 def _bounds(metadata: list[Any]) -> str:

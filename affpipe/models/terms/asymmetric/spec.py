@@ -9,9 +9,7 @@ from affpipe.models.terms.part import TermPart, TermSettings
 
 
 class Asymmetric(TermSettings):
-    """Asymmetric loss of units: less is made of units that are absent, and nothing of those that are clearly so (Ridnik et al., ICCV
-    2021).
-    """
+    """Asymmetric loss: less is made of units that are absent, and nothing of those that are clearly so (Ridnik et al., ICCV 2021)."""
 
     term: Literal["asymmetric"] = "asymmetric"
     task: Name = "au"

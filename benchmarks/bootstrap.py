@@ -17,7 +17,7 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.stats import norm
 
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 from affpipe.results import bootstrap
 from affpipe.results.bootstrap import Sums
 
@@ -89,7 +89,7 @@ def population(task: str, simulate: Callable[..., Simulated], videos: int, seed:
             for own, guess in zip(rows, guesses, strict=True):
                 own += [bootstrap.video_sums(task, t, p) for t, p in zip(truth, guess, strict=True)]
     order = rng.permutation(videos)
-    return [bootstrap.pooled(task, np.array(own)[order], (TASKS[task].measure,)) for own in rows]
+    return [bootstrap.pooled(TASKS[task], np.array(own)[order], (TASKS[task].measure,)) for own in rows]
 
 
 def part(sums: Sums, start: int, stop: int) -> Sums:
@@ -128,7 +128,7 @@ def main() -> None:
     begin, rows = time.perf_counter(), []
     for task, simulate in {"va": va, "expr": expr, "au": au}.items():
         a, b = population(task, simulate, SETS * max(SIZES), seed=0)
-        figures = {"pooled": a, "within video": bootstrap.within(task, a.rows, a.keys), "difference": bootstrap.paired(b, a)}
+        figures = {"pooled": a, "within video": bootstrap.within(TASKS[task], a.rows, a.keys), "difference": bootstrap.paired(b, a)}
         for size in SIZES:
             for name, sums in figures.items():
                 rows.append({"task": task, "figure": name, "videos": size, "method": "ours"} | measured(sums, size, ours))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from affpipe.core.tasks.table import VA
 from affpipe.data import annotations, manifest
 from affpipe.data.manifest import Row
 from affpipe.results import evaluate
@@ -53,20 +54,20 @@ def shifted(labels: Labels, rows: list[Row]) -> Labels:
 def run(name: str, change: Callable[[Labels, list[Row]], Labels]) -> dict[str, float]:
     """Fit the demo's models on changed labels and score the test partition."""
     rows = manifest.read(Path("data_manifest.csv"), DATA)
-    labels = change({row.stream_id: annotations.read_labels("va", row.labels["va"]) for row in rows if row.labels}, rows)
+    labels = change({row.stream_id: annotations.read_labels(VA, row.labels["va"]) for row in rows if row.labels}, rows)
     folder = (OUT / name).resolve()
     lines = ["stream_id,video,subject,partition,va"]
     for row in rows:
         annotation = folder / f"{row.stream_id}.txt" if row.labels else ""
         if row.labels:
-            annotations.write_labels("va", annotation, *labels[row.stream_id])
+            annotations.write_labels(VA, annotation, *labels[row.stream_id])
         lines.append(f"{row.stream_id},{row.video.relative_to(DATA)},{row.subject},{row.partition},{annotation}")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     config = [f"name=control-{name}", f"manifest={folder / 'manifest.csv'}"]
     subprocess.run([sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "all", "--config", *config], check=True)
     truth = sorted((DATA / "truth/va").glob("*.txt"))
     official = Path("results") / f"control-{name}" / "official/va"
-    return evaluate.score("va", {path.stem: evaluate.pair("va", path, official / path.name) for path in truth})["within_video"]
+    return evaluate.score(VA, {path.stem: evaluate.pair(VA, path, official / path.name) for path in truth})["within_video"]
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from affpipe.core.tasks.table import VA
 from affpipe.plan import config
 from affpipe.results import evaluate
 
@@ -31,8 +32,8 @@ def run(seed: int, folds: int) -> dict[str, float]:
     out, recipe = {}, config.load(RECIPE)
     for model in (m for m, s in recipe.models.items() if s.members):
         folder = Path("results") / name / ("official/va" if model == recipe.publish else f"models/{model}/va")
-        videos = {path.stem: evaluate.pair("va", path, folder / path.name) for path in truth}
-        out[model] = evaluate.score("va", videos)["within_video"]["ccc"]
+        videos = {path.stem: evaluate.pair(VA, path, folder / path.name) for path in truth}
+        out[model] = evaluate.score(VA, videos)["within_video"]["ccc"]
     return out
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.metrics import Video
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 from affpipe.results import bootstrap
 
 OUT = Path("benchmarks/out")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from affpipe.core.tasks import metrics
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 from affpipe.data import annotations, manifest
 from affpipe.results import evaluate
 
@@ -25,7 +25,9 @@ DATA, OUT, SEEDS = Path("demo"), Path("benchmarks/out/tasks"), (42, 1)
 def majority(task: str) -> np.ndarray:
     """(K,) the most frequent label of the training clips."""
     rows = [row for row in manifest.read(Path("data_manifest.csv"), DATA) if row.labelled([task], "train")]
-    return metrics.majority_row(sum(metrics.label_counts(task, *annotations.read_labels(task, row.labels[task])) for row in rows))
+    return metrics.majority_row(
+        sum(metrics.label_counts(TASKS[task], *annotations.read_labels(TASKS[task], row.labels[task])) for row in rows)
+    )
 
 
 def run(task: str, seed: int) -> dict[str, float]:
@@ -33,12 +35,12 @@ def run(task: str, seed: int) -> dict[str, float]:
     name = f"{task}-demo-{seed}"
     recipe = ["--configfile", "config.yaml", f"recipes/{task}-demo.yaml", "--config", f"name={name}", f"seed={seed}"]
     subprocess.run([sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "all", *recipe], check=True)
-    videos = evaluate.folders(task, DATA / "truth" / task, Path("results") / name / "official" / task)
-    found, measure = evaluate.score(task, videos, majority=majority(task)), TASKS[task].measure
+    videos = evaluate.folders(TASKS[task], DATA / "truth" / task, Path("results") / name / "official" / task)
+    found, measure = evaluate.score(TASKS[task], videos, majority=majority(task)), TASKS[task].measure
     out = {"system": found[measure], "majority in training": found["majority"][measure], "majority per video": found["constant"][measure]}
     if task == "au":  # the most frequent value of every unit is its absence, whose F1 is 0: this constant is the better one
-        present = metrics.majority_baseline(task, videos, np.ones(len(TASKS[task].columns)))
-        out["every unit present"] = metrics.pooled(task, present)[measure]
+        present = metrics.majority_baseline(TASKS[task], videos, np.ones(len(TASKS[task].columns)))
+        out["every unit present"] = metrics.pooled(TASKS[task], present)[measure]
     if task == "expr":
         out |= {"accuracy": found["accuracy"], "accuracy of the majority": found["majority"]["accuracy"]}
     return out | {f"f1_{unit}": found[f"f1_{unit}"] for unit in TASKS[task].outputs}

@@ -69,14 +69,18 @@ def manifest_check(
     media: Annotated[bool, typer.Option("--media", help="decode every video too, and compare rows with frames")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="the same by packets, without decoding")] = False,
     jobs: Jobs = 2,
+    config: Annotated[list[Path] | None, typer.Option(help="settings that name tasks of your own")] = None,
     every: Annotated[bool, typer.Option("--all", help="a line for each fault, however many are alike")] = False,
 ) -> None:
     """Find all faults of a manifest and of the annotations that it names; exit status 2 if there are any."""
     from affpipe.data.importers.counts import HEAD
     from affpipe.data.importers.manifest_check import check
+    from affpipe.plan.config import known_tasks
 
     with progress() as show:
-        report = check(manifest, data_root, media="quick" if quick else "full" if media else "", jobs=jobs, progress=show)
+        report = check(
+            manifest, data_root, known_tasks(config or ()), media="quick" if quick else "full" if media else "", jobs=jobs, progress=show
+        )
     print_table(str(manifest), HEAD, [count.cells() for count in report.counts])
     warnings, faults = (lines if every else told(lines, more="--all") for lines in (report.warnings, report.faults))
     say(*warnings, *faults, f"{len(report.faults)} faults, {len(report.warnings)} warnings")

@@ -34,6 +34,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
+    def changed(self) -> set[str]:
+        """Name the settings that differ from their defaults."""
+        fields = type(self).model_fields.items()
+        return {name for name, field in fields if getattr(self, name) != field.get_default(call_default_factory=True)}
+
     def spec(self) -> dict[str, Any]:
         """The part that alters values, as plain JSON types: what a key hashes."""
         dump, out = self.model_dump(mode="json"), {}

@@ -15,6 +15,7 @@ from affpipe.core.errors import PartError
 from affpipe.core.extensions import Origin
 from affpipe.core.item import Item
 from affpipe.core.section import Section
+from affpipe.core.tasks.task import Tasks
 
 RETRY = 1.5  # a job that is tried again gets this many times the memory and time of the try before
 Level = Literal["video", "stream", "label"]
@@ -78,7 +79,7 @@ class Context:
     settings: Any
     reads: tuple[str, ...]
     sections: Mapping[str, Any]
-    tasks: tuple[str, ...]
+    tasks: Tasks
     device: str
     weights: Path
     cache: Path

@@ -14,7 +14,8 @@ import numpy as np
 
 from affpipe.core.axis import SOURCE_NAMES
 from affpipe.core.errors import ManifestError
-from affpipe.core.tasks.task import EXPRESSIONS, TASKS
+from affpipe.core.tasks.table import TASKS
+from affpipe.core.tasks.task import Task, Tasks
 from affpipe.system import disk, files
 
 SHOWN = 80  # characters of a faulty line at most
@@ -22,30 +23,23 @@ SURPLUS = (-49, 2)  # rows of an annotation minus frames of its video, as they o
 EMPTY = " \t,"  # cells at the end of a line that hold nothing
 NO_QUOTES = "save it without quotes"
 _QUOTED = re.compile(r'(?<![^,])[ \t]*"([^",]*)"[ \t]*(?![^,])')  # a cell between quotes that holds neither comma nor quote
-CELLS = {  # task -> what a cell may hold beside the mark of a frame without a label
-    "va": "a number in [-1, 1]",
-    "expr": f"a whole number from 0 to {len(EXPRESSIONS) - 1}",
-    "au": "0 or 1",
-}
-VALUE = {"va": "{:.6f}", "expr": "{:.0f}", "au": "{:.0f}"}  # task -> how a cell is written
 
 
-def read_labels(task: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_labels(task: Task, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Official text file as (T, K) float64, K columns of the task, zero where invalid, and (T,) bool valid.
 
     A line with the mark (-5 or -1) in any cell is a frame without a label. Cells may stand between quotes, and where the header ends in
     commas the other lines may: so spreadsheets save it. ManifestError names file and line for a wrong header, a line of other cells, or a
     value that the task does not have.
     """
-    t = TASKS[task]
     text = files.read_text(path, "annotation file", ManifestError, "check the path")
     lines = files.lines(text)
     if not lines or not is_header(task, lines[0]):
         got = repr(lines[0][:SHOWN]) if lines else "an empty file"
-        raise ManifestError(f"{path}: line 1: want the header {t.header}, got {got}; {_head_remedy(lines[0] if lines else '')}")
+        raise ManifestError(f"{path}: line 1: want the header {task.header}, got {got}; {_head_remedy(lines[0] if lines else '')}")
     while lines and not lines[-1].strip(EMPTY):  # a spreadsheet's empty row is commas
         lines.pop()
-    rows, width = [unquoted(line) for line in lines[1:]], len(t.columns)
+    rows, width = [unquoted(line) for line in lines[1:]], len(task.columns)
     if lines[0].rstrip().endswith(","):
         rows = [line.rstrip(EMPTY) for line in rows]
     try:
@@ -56,21 +50,21 @@ def read_labels(task: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
         number = next(i for i, line in enumerate(rows, 2) if not _is_row(line, width))
         line = lines[number - 1]
         got = f"{line[:SHOWN]!r}{_cells(line, width)}"
-        raise ManifestError(f"{path}: line {number}: want {','.join(t.columns)}, got {got}; {_line_remedy(line, width)}") from None
-    blank = values == t.invalid
-    wrong = ~(blank | _possible(task, values)).all(axis=1)  # NaN is wrong too
+        raise ManifestError(f"{path}: line {number}: want {','.join(task.columns)}, got {got}; {_line_remedy(line, width)}") from None
+    blank = values == task.invalid
+    wrong = ~(blank | task.possible(values)).all(axis=1)  # NaN is wrong too
     if wrong.any():
         number = int(np.argmax(wrong)) + 2
         raise ManifestError(
-            f"{path}: line {number}: want {CELLS[task]} or {t.invalid} in each cell, got {lines[number - 1][:SHOWN]!r}; mend the line"
+            f"{path}: line {number}: want {task.cell} or {task.invalid:g} in each cell, got {lines[number - 1][:SHOWN]!r}; mend the line"
         )
     valid = ~blank.any(axis=1)
     return np.where(valid[:, None], values, 0.0), valid
 
 
-def is_header(task: str, line: str) -> bool:
+def is_header(task: Task, line: str) -> bool:
     """Whether a line is the header of a task, whatever its letters, blanks, quotes and commas at the end."""
-    return unquoted(line).rstrip(EMPTY).replace(" ", "").lower() == TASKS[task].header.replace(" ", "").lower()
+    return unquoted(line).rstrip(EMPTY).replace(" ", "").lower() == task.header.replace(" ", "").lower()
 
 
 def unquoted(line: str) -> str:
@@ -80,7 +74,7 @@ def unquoted(line: str) -> str:
 
 def _head_remedy(line: str) -> str:
     for name, t in TASKS.items():
-        if is_header(name, line):
+        if is_header(t, line):
             return f"it has the labels of {name}: name it in that column"
         if _is_row(unquoted(line), len(t.columns)):
             return "put the header in front of the first row"
@@ -107,12 +101,6 @@ def _line_remedy(line: str, width: int) -> str:
     return "mend the line"
 
 
-def _possible(task: str, values: np.ndarray) -> np.ndarray:
-    if task == "va":
-        return np.abs(values) <= 1
-    return np.isin(values, np.arange(len(EXPRESSIONS)) if task == "expr" else (0, 1))
-
-
 def _is_row(line: str, width: int) -> bool:
     cells = [cell.strip() for cell in line.split(",")]
     if not all(cell.isascii() and "_" not in cell for cell in cells):  # numbers to Python, none to numpy
@@ -123,12 +111,11 @@ def _is_row(line: str, width: int) -> bool:
         return False
 
 
-def write_labels(task: str, path: Path, values: np.ndarray, valid: np.ndarray) -> None:
+def write_labels(task: Task, path: Path, values: np.ndarray, valid: np.ndarray) -> None:
     """Write (T, K) values in the official text form, the mark of the task where not valid; numbers of va with six decimals."""
-    t = TASKS[task]
-    blank = ",".join([str(t.invalid)] * len(t.columns))
-    lines = [",".join(map(VALUE[task].format, row)) if ok else blank for row, ok in zip(values, valid, strict=True)]
-    disk.write_text(path, "\n".join([t.header, *lines]) + "\n")
+    blank = ",".join([f"{task.invalid:g}"] * len(task.columns))
+    lines = [",".join(map(task.text, row)) if ok else blank for row, ok in zip(values, valid, strict=True)]
+    disk.write_text(path, "\n".join([task.header, *lines]) + "\n")
 
 
 def surplus_fault(rows: int, frames: int) -> str:
@@ -149,6 +136,7 @@ def fit_length(values: np.ndarray, valid: np.ndarray, frames: int) -> tuple[np.n
 
 def write_predictions(
     path: Path,
+    tasks: Tasks,
     times_s: np.ndarray,
     values: Mapping[str, np.ndarray],
     chances: Mapping[str, np.ndarray],
@@ -162,12 +150,12 @@ def write_predictions(
         source: (T,) codes of `frames.SOURCE_NAMES`. valid: (T,) False where there is no prediction: the cells stay empty.
     """
     head, cells = ["frame", "time_s"], []
-    for task, columns in values.items():
-        head += TASKS[task].columns
-        cells.append([[VALUE[task].format(x) for x in row] for row in columns])
-        if task in chances:
-            head += [f"p_{name}" for name in TASKS[task].outputs]
-            cells.append([[f"{p:.6f}" for p in row] for row in chances[task]])
+    for name, columns in values.items():
+        head += tasks[name].columns
+        cells.append([[tasks[name].text(x) for x in row] for row in columns])
+        if name in chances:
+            head += tasks[name].chance_columns
+            cells.append([[f"{p:.6f}" for p in row] for row in chances[name]])
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*head, "source"])

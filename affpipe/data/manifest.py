@@ -1,8 +1,9 @@
 """Which videos and streams exist, and whose face is meant: the one reader of data_manifest.csv and of curation files.
 
 A row is a stream: one subject in one video. Columns `stream_id, video, partition` must be there; `subject`, a column a task for its
-annotation file (`va`, `expr`, `au`), `person`, `images`, `va_partition` …, `video_track`, `audio_track` and `overlap` may be; others are
-not read. Paths are relative to `data_root`. `subject` says which face of the video is meant (largest, left, right; empty is largest).
+annotation file (`va`, `expr`, `au`, and those of the run's own), `person`, `images`, `va_partition` …, `video_track`, `audio_track` and
+`overlap` may be; others are not read. Paths are relative to `data_root`. `subject` says which face of the video is meant (largest, left,
+right; empty is largest).
 """
 
 import csv
@@ -15,20 +16,28 @@ from pathlib import Path
 
 from affpipe.core.errors import ManifestError
 from affpipe.core.item import Row
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 from affpipe.data.overlaps import OFFICIAL
 from affpipe.system import sheets
 from affpipe.system.files import folded, instead_of_file, lines, on_disk, read_text
 
 NEEDED = ("stream_id", "video", "partition")
-OWN_PARTITION = {task: f"{task}_partition" for task in TASKS}  # task -> the column of its own partition
 TRACKS = ("video_track", "audio_track")  # which of several tracks of a file; empty: as the settings say
-COLUMNS = (*NEEDED, "subject", *TASKS, "person", "images", *OWN_PARTITION.values(), "overlap", *TRACKS)
 SUBJECTS = ("largest", "left", "right")
 PARTITIONS = ("train", "validation", "test", "predict")
 STREAM_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ +-]*")
 TRACK_DIGITS = 9  # of a track number at most: it is an int64 in the store
 ID_BYTES = 180  # of a stream or video id: a file's name is that and a suffix, 255 bytes at most
+
+
+def columns(tasks: Iterable[str] = TASKS) -> tuple[str, ...]:
+    """Columns of a manifest that are read, of these tasks."""
+    return (*NEEDED, "subject", *tasks, "person", "images", *own_partitions(tasks).values(), "overlap", *TRACKS)
+
+
+def own_partitions(tasks: Iterable[str] = TASKS) -> dict[str, str]:
+    """Task -> the column of its own partition."""
+    return {task: f"{task}_partition" for task in tasks}
 
 
 def check_video_name(video: Path) -> None:
@@ -42,16 +51,19 @@ def check_video_name(video: Path) -> None:
         raise ManifestError(f"{video}: want a file name of at most {ID_BYTES} bytes (it names files), got {len(name.encode())}; rename it")
 
 
-def read(path: Path, data_root: Path) -> list[Row]:
-    """Rows of a manifest, checked. ManifestError names file, row (the header is row 1) and remedy of the first fault."""
-    rows, faults = scan(path, data_root)
+def read(path: Path, data_root: Path, tasks: Iterable[str] = TASKS) -> list[Row]:
+    """Read the rows of a manifest, checked. ManifestError names file, row (the header is row 1) and remedy of the first fault."""
+    rows, faults = scan(path, data_root, tasks)
     if faults:
         raise faults[0]
     return [row for _, row in rows]
 
 
-def scan(path: Path, data_root: Path) -> tuple[list[tuple[int, Row]], list[ManifestError]]:
-    """Rows of a manifest with their numbers (the header is row 1), and all faults in them, by number.
+def scan(path: Path, data_root: Path, tasks: Iterable[str] = TASKS) -> tuple[list[tuple[int, Row]], list[ManifestError]]:
+    """Read the rows of a manifest with their numbers (the header is row 1), and all faults in them, by number.
+
+    Args:
+        tasks: names of the tasks whose columns are read.
 
     ManifestError where the file is no table with the columns that must be there, or has no row.
     """
@@ -59,11 +71,11 @@ def scan(path: Path, data_root: Path) -> tuple[list[tuple[int, Row]], list[Manif
     faults: list[tuple[int, ManifestError]] = []
     text = read_text(path, "CSV file", ManifestError, "check the setting `manifest`")
     try:
-        head, table = sheets.rows(text, COLUMNS)
-        _check_head(path, head)
+        head, table = sheets.rows(text, columns(tasks))
+        _check_head(path, head, columns(tasks))
         for number, cells in table:
             try:
-                rows.append((number, _row(cells, data_root)))
+                rows.append((number, _row(cells, data_root, tuple(tasks))))
             except ManifestError as error:
                 faults.append((number, ManifestError(f"{path}: row {number}: {error}")))
     except csv.Error as error:
@@ -74,24 +86,24 @@ def scan(path: Path, data_root: Path) -> tuple[list[tuple[int, Row]], list[Manif
     return rows, [error for _, error in sorted(faults, key=lambda fault: fault[0])]
 
 
-def _check_head(path: Path, head: Sequence[str]) -> None:
-    wrong = [c for c in NEEDED if head.count(c) != 1] + [c for c in COLUMNS if c not in NEEDED and head.count(c) > 1]
+def _check_head(path: Path, head: Sequence[str], columns: Sequence[str]) -> None:
+    wrong = [c for c in NEEDED if head.count(c) != 1] + [c for c in columns if c not in NEEDED and head.count(c) > 1]
     if wrong:
         other = len(head) == 1 and re.search("[;\t]", head[0])  # as spreadsheets save it in some countries
         got = repr(head[0]) if other else ", ".join(head) or "an empty file"
         remedy = "separate cells by commas" if other else f"mend {', '.join(wrong)}"
         raise ManifestError(
-            f"{path}: row 1: want the columns {', '.join(NEEDED)}, and those known of {', '.join(COLUMNS[len(NEEDED) :])}, each once, "
+            f"{path}: row 1: want the columns {', '.join(NEEDED)}, and those known of {', '.join(columns[len(NEEDED) :])}, each once, "
             f"got {got}; {remedy}"
         )
 
 
-def _row(cells: dict[str, str], data_root: Path) -> Row:
+def _row(cells: dict[str, str], data_root: Path, tasks: tuple[str, ...]) -> Row:
     """The stream of a row; ManifestError says what is wrong with it."""
     if None in cells or None in cells.values():
         got = "more" if None in cells else "fewer"
         raise ManifestError(f"want as many cells as row 1, got {got}; mend the commas or quotes")
-    cell = {c: cells.get(c, "").strip() for c in COLUMNS}
+    cell = {c: cells.get(c, "").strip() for c in columns(tasks)}
     if any(len(lines(text)) > 1 for text in cell.values()):
         raise ManifestError("want cells of one line, got a line break between quotes; mend the quotes")
     for text in cell.values():
@@ -105,7 +117,8 @@ def _row(cells: dict[str, str], data_root: Path) -> Row:
     subject = cell["subject"] or "largest"
     if subject not in SUBJECTS:
         raise ManifestError(f"want subject one of {', '.join(SUBJECTS)}, got {subject!r}; mend the cell")
-    own = {column: cell[column] for column in OWN_PARTITION.values() if cell[column]}
+    partitions = {task: cell[column] for task, column in own_partitions(tasks).items() if cell[column]}
+    own = {f"{task}_partition": partition for task, partition in partitions.items()}
     for column, partition in {"partition": cell["partition"], **own}.items():
         if partition not in PARTITIONS:
             raise ManifestError(f"want {column} one of {', '.join(PARTITIONS)}, got {partition!r}; mend the cell")
@@ -117,19 +130,18 @@ def _row(cells: dict[str, str], data_root: Path) -> Row:
     if got := _no_file(video):
         raise ManifestError(f"want a video file, got {got}; check the path or the setting `data_root`")
     check_video_name(video)
-    labels = {task: on_disk(data_root / cell[task]) for task in TASKS if cell[task]}
+    labels = {task: on_disk(data_root / cell[task]) for task in tasks if cell[task]}
     for annotation in labels.values():
         if got := _no_file(annotation):
             raise ManifestError(f"want an annotation file, got {got}; check the path or leave the cell empty")
     images = on_disk(data_root / cell["images"]) if cell["images"] else None
     if images and not os.path.isdir(images):
         raise ManifestError(f"want a folder of images, got no {images}; check the path or leave the cell empty")
-    partitions = {task: cell[column] for task, column in OWN_PARTITION.items() if cell[column]}
     tracks = {column: _track_cell(column, cell[column]) for column in TRACKS}
     row = Row(cell["stream_id"], video, subject, cell["partition"], labels, partitions, cell["person"], images, cell["overlap"], **tracks)
     if row.fits and not labels:
         raise ManifestError(
-            f"want an annotation ({', '.join(TASKS)}) for partition {row.partition}, got none; name one or use partition predict"
+            f"want an annotation ({', '.join(tasks)}) for partition {row.partition}, got none; name one or use partition predict"
         )
     return row
 
@@ -175,10 +187,15 @@ def _twice(rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, str]]:
         faces[face] = number
 
 
-def check_partitions(rows: Sequence[Row], path: Path, tasks: Sequence[str]) -> None:
-    """ManifestError unless each task has something to train on, and something to validate with."""
+def check_partitions(rows: Sequence[Row], path: Path, tasks: Iterable[str], *, folds: bool = False) -> None:
+    """Raise ManifestError unless each task has something to train on, and something to validate with.
+
+    folds: whether models are cross-validated, which needs no validation partition; then either all tasks have one, or none.
+    """
+    tasks = list(tasks)
+    without = folds and not any(row.labelled(tasks, "validation") for row in rows)
     for task in tasks:
-        for partition in ("train", "validation"):
+        for partition in ("train",) if without else ("train", "validation"):
             if not any(row.labelled([task], partition) for row in rows):
                 raise ManifestError(
                     f"{path}: want rows of partition {partition} with a cell `{task}`, got none; "

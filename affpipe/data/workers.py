@@ -5,8 +5,8 @@ import logging
 import numpy as np
 
 from affpipe.core.stage import Context
-from affpipe.core.tasks.task import TASKS, slices, width
-from affpipe.data import annotations
+from affpipe.core.tasks.task import slices, width
+from affpipe.data.labels import read as read_labels
 from affpipe.store.item_streams import Job, Worker
 
 log = logging.getLogger("affpipe")
@@ -15,26 +15,27 @@ log = logging.getLogger("affpipe")
 def labels(context: Context) -> Worker:
     """Labels per frame: values (T, K) float64, the columns of the run's tasks one after another, zero where there is none.
 
-    `known` (T, tasks) bool says for which tasks a frame has a label; `valid` that it has one at all. Row i of a file is frame i: rows
-    beyond the end of the video are dropped, frames beyond the end of the file have no label. The attribute `extra.files` holds the rows
+    `known` (T, tasks) bool says for which tasks a frame has a label; `valid` that it has one at all. Row i of a file of a line a frame is
+    frame i: rows beyond the end of the video are dropped, frames beyond the end of the file have no label. The attribute `extra.files`
+        holds the rows
     of each file and how many have a label; the log says where that is odd.
     """
     tasks = context.tasks
-    at, columns = slices(tasks, "columns"), tuple(c for task in tasks for c in TASKS[task].columns)
+    at, columns = slices(tasks, "columns"), tuple(c for task in tasks.values() for c in task.columns)
 
     def work(job: Job) -> None:
         axis = job.axis()
         values, known, files = np.zeros((len(axis), width(tasks, "columns"))), np.zeros((len(axis), len(tasks)), bool), {}
-        for i, task in enumerate(tasks):
-            if task in job.item.row.labels:
-                path = job.item.row.labels[task]
-                own, valid = annotations.read_labels(task, path)
-                if odd := annotations.surplus_fault(len(own), len(axis)):
+        for i, (name, task) in enumerate(tasks.items()):
+            if name in job.item.row.labels:
+                path = job.item.row.labels[name]
+                own = read_labels(task, path, media=job.item.row.video.name)
+                if odd := own.odd(len(axis)):
                     log.warning("labels: %s: %s", path, odd)
-                if not valid.any():
-                    log.warning("labels: %s: want a label of some frame, got none in %d lines; look whether that is right", path, len(own))
-                values[:, at[task]], known[:, i] = annotations.fit_length(own, valid, len(axis))
-                files[task] = {"rows": len(own), "labelled": int(valid.sum())}
+                values[:, at[name]], known[:, i] = own.on_frames(axis)
+                if not known[:, i].any():
+                    log.warning("labels: %s: want a label of some frame, got none in %d lines; look whether that is right", path, own.rows)
+                files[name] = {"rows": own.rows, "labelled": own.labelled}
         header = job.header(axis.fps, columns=columns, files=files)
         job.write(header, values=values, start_s=axis.times_s, end_s=axis.ends_s, valid=known.any(axis=1), known=known)
 

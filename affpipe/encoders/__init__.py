@@ -1,1 +1,1 @@
-"""Encoders: faces, segments and windows of sound in, features out; a folder each."""
+"""Encoders, a folder each: faces, segments and windows of sound in, features out."""

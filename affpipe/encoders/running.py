@@ -1,4 +1,4 @@
-"""What workers of encoders share: where a network runs, and its numbers as they are stored."""
+"""Parts shared by the workers of encoders: where a network runs, and the conversion of its output for storage."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from affpipe.store.item_streams import Job
 
 
 def place(context: Context) -> dict[str, Any]:
-    """Device and dtype to load a network with."""
+    """Return the device and dtype to load a network with."""
     import torch
 
     from affpipe.system.device import pick
@@ -19,7 +19,7 @@ def place(context: Context) -> dict[str, Any]:
 
 
 def half(job: Job, name: str, values: np.ndarray) -> np.ndarray:
-    """As float16. WeightsError, naming the video, where a value does not fit: no sound network gives one."""
+    """Convert values to float16. Raises WeightsError, naming the video, if one does not fit: no sound network gives such a value."""
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)
     if not np.isfinite(half).all():

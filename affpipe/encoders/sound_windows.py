@@ -1,4 +1,4 @@
-"""Windows of sound through any audio encoder."""
+"""Worker that runs any audio encoder on windows of sound."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from affpipe.core.stage import Context
 from affpipe.encoders.running import half
 from affpipe.store.item_streams import Job, Worker, blocks
 
-WINDOWS = 16  # between two writes: what is held in memory at once
+WINDOWS = 16  # windows between two writes, which are held in memory
 
 
 def windowed(context: Context, encoder, random: tuple[str, ...]) -> Worker:

@@ -1,4 +1,4 @@
-"""The encoders, listed by hand. Settings, plan, workers, resources and pages read this table."""
+"""Table of the encoders, listed by hand. Settings, plan, workers, resources and pages read it."""
 
 from affpipe.core import extensions
 from affpipe.core.extensions import joined, tagged

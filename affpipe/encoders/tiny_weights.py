@@ -1,11 +1,11 @@
-"""Tiny random networks of the real classes: the whole pipeline runs with them in seconds, offline, on a CPU, and learns nothing from it.
+"""Tiny random networks of the real classes. With them the whole pipeline runs in seconds, offline, on a CPU; it learns nothing.
 
-They load through the same code as the published weights. Their records say `random`, so that whatever they make can be told apart.
-The same seed writes the same bytes (with the same versions of the libraries that write the files).
+They load through the same code as the published weights. Their records say `random`, so that whatever they make can be recognized. The same
+seed writes the same bytes (with the same versions of the libraries that write the files).
 
-Values are drawn here and not by the classes' own initialisation, whose small ranges let a network this narrow forget its input: scaled by
-fan-in, hidden states move with the picture, the pitch and the loudness. GRADA comes in one size, 27 MB; what its batch norms hold of the
-data they have seen is measured on random pictures.
+Values are drawn here and not by the classes' own initialisation, whose small ranges let a network this narrow forget its input. Scaled by
+fan-in, hidden states move with the picture, the pitch and the loudness. GRADA comes in one size, 27 MB; the statistics of its batch norms
+are measured on random pictures.
 """
 
 import re
@@ -40,7 +40,7 @@ from transformers import (  # noqa: E402
 SOURCE = "affpipe.encoders.tiny_weights"
 # The special tokens of Qwen's tokenizer that a video chat uses.
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-# One turn is <|im_start|>role, newline, its parts, <|im_end|>, newline; a video stands as one pad token between vision marks.
+# One turn is <|im_start|>role, newline, its parts, <|im_end|>, newline. A video is one pad token between vision marks.
 CHAT_TEMPLATE = (
     "{% for turn in messages %}<|im_start|>{{ turn.role }}\n"
     "{% for part in turn.content %}"
@@ -55,7 +55,7 @@ CHAT_TEMPLATE = (
 def make_tiny(out: Path, seed: int = 0) -> tuple[Path, Path, Path]:
     """Write `out`/qwen3vl-tiny, `out`/wavlm-tiny and `out`/grada-tiny, each with its record, and return the three folders.
 
-    A folder that is already there must be whole by its record, and stays as it is.
+    A folder that already exists must be whole by its record; it is not changed.
     """
     folders = out / "qwen3vl-tiny", out / "wavlm-tiny", out / "grada-tiny"
     for folder, write in zip(folders, (_write_qwen3vl, _write_wavlm, _write_grada), strict=True):
@@ -63,7 +63,7 @@ def make_tiny(out: Path, seed: int = 0) -> tuple[Path, Path, Path]:
             records.verify(folder)
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        with quiet_transformers(), torch.random.fork_rng(devices=[]):  # building draws numbers before `_draw` puts its own
+        with quiet_transformers(), torch.random.fork_rng(devices=[]):  # building draws numbers before `_draw` sets its own
             write(folder, seed)
         records.record(folder, name=folder.name, source=SOURCE, revision=f"seed {seed}", random=True)
     return folders
@@ -105,7 +105,7 @@ def _write_qwen3vl(folder: Path, seed: int) -> None:
 
 
 def processor() -> Qwen3VLProcessor:
-    """Qwen3-VL's own way from frames and text to patches and tokens, with a vocabulary that has the published prompt's words alone."""
+    """Make Qwen3-VL's own processor, which turns frames and text into patches and tokens. Its only words are the published prompt's."""
     half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "patch_size": 16, "temporal_patch_size": 2, "merge_size": 2}
     return Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(**half),
@@ -116,9 +116,9 @@ def processor() -> Qwen3VLProcessor:
 
 
 def _tokenizer() -> Qwen2Tokenizer:
-    """Qwen's kind of tokenizer: 256 byte tokens, the words of the published prompt grown letter by letter, and the special tokens.
+    """Make a tokenizer of Qwen's kind: 256 byte tokens, the words of the published prompt letter by letter, and the special tokens.
 
-    With bytes alone the prompt would be 700 tokens, among which the video drowns.
+    With bytes alone the prompt would be 700 tokens, which would outnumber those of the video by far.
     """
     tokens = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = []
@@ -162,17 +162,17 @@ def _write_grada(folder: Path, seed: int) -> None:
 
 @torch.no_grad()
 def _settle(network: GradaNet, seed: int) -> None:
-    """Give every batch norm the mean and variance of what reaches it from random pictures, so that no layer fades or saturates.
+    """Give every batch norm the mean and variance of its input for random pictures, so that no layer fades or saturates.
 
-    In double precision, then kept to 8 bits: sums come out in another order on another machine, and yet as the same bytes.
+    Computed in double precision, then kept to 8 bits: another machine sums in another order, and still gives the same bytes.
     """
     network.double().eval()
     for block in network.model.features.modules():
         if isinstance(block, MBConv) and block.use_res_connect:
-            block.block[-1][1].weight *= 0.3  # lest what is unlike those pictures grows from block to block
+            block.block[-1][1].weight *= 0.3  # so that input unlike those pictures does not grow from block to block
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)]
     for norm in norms:
-        norm.train().momentum = 1.0  # keeps what it saw last
+        norm.train().momentum = 1.0  # keeps the statistics of the last batch
     network(_pictures(16, 128, np.random.default_rng(seed)))
     for norm in norms:
         for buffer in (norm.running_mean, norm.running_var):
@@ -181,7 +181,9 @@ def _settle(network: GradaNet, seed: int) -> None:
 
 
 def _pictures(count: int, side: int, rng: np.random.Generator) -> Tensor:
-    """(count, 3, side, side) float64: tiles upon smaller and fainter tiles, in colours, brightness and contrast of their own."""
+    """Draw (count, 3, side, side) float64 pictures: tiles upon smaller and fainter tiles, with colours, brightness and contrast of their
+    own.
+    """
     out = torch.zeros(count, 3, side, side, dtype=torch.float64)
     for tiles in (1, 2, 4, 8, 16, 32, 64):
         colours = rng.standard_normal((count, 3, tiles, tiles)) + rng.standard_normal((count, 1, tiles, tiles))
@@ -192,13 +194,13 @@ def _pictures(count: int, side: int, rng: np.random.Generator) -> Tensor:
 
 @torch.no_grad()
 def _draw(model: nn.Module, seed: int) -> None:
-    """Fill every parameter by its own generator, so that no draw depends on the order or number of the others."""
+    """Fill every parameter from its own generator, so that no draw depends on the order or number of the others."""
     for name, parameter in model.named_parameters():
         rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
         values = torch.from_numpy(rng.standard_normal(parameter.shape, dtype=np.float32))
         if parameter.ndim > 1:
             values *= parameter[0].numel() ** -0.5
-        elif name.endswith("weight"):  # of a norm
+        elif name.endswith("weight"):  # weight of a norm
             values = 1 + 0.1 * values
         else:
             values *= 0.03

@@ -1,4 +1,4 @@
-"""What networks of sound take."""
+"""Check of the waveforms given to networks of sound."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from affpipe.core.errors import InputError
 
 
 def check_waveforms(who: str, waveforms: np.ndarray, lengths: np.ndarray) -> None:
-    """InputError unless waveforms are float32 (N, S) and lengths (N,) whole numbers of samples from 0 to S."""
+    """Raise InputError unless waveforms are float32 (N, S) and lengths (N,) are whole numbers of samples from 0 to S."""
     if waveforms.dtype != np.float32 or waveforms.ndim != 2:
         raise InputError(f"{who}: want float32 (N, S), got {waveforms.dtype} {waveforms.shape}; decode to mono at the encoder's rate")
     n, samples = waveforms.shape

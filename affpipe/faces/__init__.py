@@ -1,1 +1,1 @@
-"""Faces in frames: detect, track, crop, choose the subject, landmarks, mouth opening."""
+"""Faces in frames: detection, tracks, crops, choice of the subject, landmarks, mouth opening."""

@@ -9,14 +9,14 @@ from affpipe.core.errors import InputError, MediaError, StoreError
 from affpipe.faces import images
 
 JPEG, SCAN = b"\xff\xd8\xff", b"\xff\xda"
-FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers after which the size stands
+FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers that the size follows
 LARGEST_SIDE = 4096  # pixels: twice the largest setting of `faces.crop_side`; a few bytes can declare a picture of gigabytes
-MOST_SCANS = 100  # of a progressive JPEG, of which ten are usual: each goes over the whole picture, however few bytes it has
+MOST_SCANS = 100  # most scans of a progressive JPEG; ten are usual. Each goes over the whole picture, however few bytes it has
 REMEDY = "remove the file and run the crop stage again"
 
 
 def square(box: np.ndarray, margin: float) -> np.ndarray:
-    """The (4,) int64 square round the centre of a (4,) box xyxy: its longer side plus `margin` of that side on each side.
+    """Return the (4,) int64 square round the centre of a (4,) box xyxy: its longer side plus `margin` of that side on each side.
 
     It may reach beyond the frame. The side is at least one pixel.
     """
@@ -49,14 +49,14 @@ def cut(frame: np.ndarray, box: np.ndarray, margin: float, max_side: int) -> tup
 
 
 def encode_jpeg(crop: np.ndarray, quality: int) -> bytes:
-    """An (H, W, 3) uint8 RGB crop as JPEG; quality 1 to 100."""
+    """Encode an (H, W, 3) uint8 RGB crop as JPEG; quality 1 to 100."""
     if crop.dtype != np.uint8 or crop.ndim != 3 or crop.shape[2] != 3 or not 1 <= quality <= 100:
         raise InputError(f"encode_jpeg: want uint8 (H, W, 3) and quality 1-100, got {crop.dtype} {crop.shape}, {quality}")
     return cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """Height and width that the header of a JPEG declares, from a few of its bytes; None where it has none."""
+    """Read the height and width that the header of a JPEG declares, from a few of its bytes; None if it declares none."""
     at = 2 if data.startswith(JPEG) else len(data)
     while at + 9 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -70,7 +70,7 @@ def jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def decode_jpeg(data: bytes) -> np.ndarray:
-    """The (H, W, 3) uint8 RGB image of a JPEG; StoreError if it is none, or would take much more to decode than faces do."""
+    """Decode a JPEG to (H, W, 3) uint8 RGB. Raises StoreError if it is none, or would take much more to decode than faces do."""
     height, width = jpeg_size(data) or (0, 0)
     if max(height, width) > LARGEST_SIDE or data.count(SCAN) > MOST_SCANS:
         raise StoreError(f"decode_jpeg: want at most {LARGEST_SIDE} pixels a side and {MOST_SCANS} scans, got {width}x{height}; {REMEDY}")
@@ -81,9 +81,9 @@ def decode_jpeg(data: bytes) -> np.ndarray:
 
 
 def read_square(path: Path) -> tuple[bytes, int] | None:
-    """Bytes of a square JPEG and its side in pixels; None where they do not decode: cut short, empty, no JPEG, huge.
+    """Read a square JPEG: its bytes and its side in pixels; None if it does not decode (cut short, empty, no JPEG, huge).
 
-    MediaError where the file cannot be read, or its picture is not square.
+    Raises MediaError if the file cannot be read, or its picture is not square.
     """
     data = images.content(path)
     try:

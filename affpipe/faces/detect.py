@@ -1,4 +1,4 @@
-"""Face detection in whole frames; `yolo` has another detector of the same form.
+"""Face detection in whole frames. `yolo` has another detector with the same interface.
 
 MediaPipe's two BlazeFace models come inside its package, so this works offline. Measured on 1280x720 frames: the full-range model finds
 faces from about 75 pixels wide (6 % of the frame) and misses faces that fill the frame; the short-range model is the other way round.
@@ -19,21 +19,21 @@ MODELS = {"full_range": (FULL_RANGE,), "short_range": (SHORT_RANGE,), "both": (F
 
 
 class Detection(NamedTuple):
-    """A face: box (4,) float32, left top right bottom in pixels, within the frame; score in (0, 1]."""
+    """Detected face: box (4,) float32, left top right bottom in pixels, within the frame; score in (0, 1]."""
 
     box: np.ndarray
     score: float
 
 
 class Detector(Protocol):
-    """Anything that finds faces in a frame, whatever it saw before or beside it."""
+    """Detector of faces. Its result for a frame depends on no other frame."""
 
     def detect(self, frames: list[np.ndarray]) -> list[list[Detection]]:
-        """Faces of each (H, W, 3) uint8 RGB frame, best score first."""
+        """Detect the faces of each (H, W, 3) uint8 RGB frame, best score first."""
 
 
 class MediaPipeDetector:
-    """BlazeFace. Model "both" asks the short-range model about the frames in which the full-range model finds nothing."""
+    """BlazeFace detector. Model "both" runs the short-range model on frames in which the full-range model finds nothing."""
 
     def __init__(self, *, model: Literal["both", "full_range", "short_range"] = "both", min_score: float = 0.5):
         if model not in MODELS:
@@ -49,7 +49,7 @@ class MediaPipeDetector:
                 net.process(np.zeros((64, 64, 3), np.uint8))
 
     def detect(self, frames: list[np.ndarray]) -> list[list[Detection]]:
-        """Faces of each (H, W, 3) uint8 RGB frame, best score first; boxes are clipped to the frame.
+        """Detect the faces of each (H, W, 3) uint8 RGB frame, best score first. Boxes are clipped to the frame.
 
         Raises InputError for any other shape or dtype.
         """
@@ -79,9 +79,9 @@ def check_frame(who: str, frame: np.ndarray) -> None:
 
 
 def clip(boxes: np.ndarray, scores: Sequence[float], size: tuple[int, int]) -> list[Detection]:
-    """Boxes (N, 4) xyxy in pixels of a (H, W) frame as Detections, best score first, then from the left.
+    """Convert boxes (N, 4) xyxy in pixels of an (H, W) frame to Detections, best score first, then from the left.
 
-    What lies outside is cut off; a box with less than one pixel inside is dropped.
+    Boxes are clipped to the frame; a box with less than one pixel inside is dropped.
     """
     height, width = size
     boxes = np.clip(boxes.astype(np.float32), 0, np.array([width, height, width, height], np.float32))

@@ -1,7 +1,7 @@
-"""Cropped faces that come as images: a folder a stream, a JPEG a frame, named by the number of the frame.
+"""Cropped faces given as images: a folder per stream, a JPEG per frame, named by the number of the frame.
 
-Source: the cropped and aligned images of Aff-Wild2, 112x112 pixels. `00001.jpg` is the first frame; a number that is left out is a frame
-without a face. Planning uses `fingerprint`, so nothing heavy is imported here; `crop.read_square` decodes an image.
+Source: the cropped and aligned images of Aff-Wild2, 112x112 pixels. `00001.jpg` is the first frame; a missing number is a frame without a
+face. Planning uses `fingerprint`, so nothing heavy is imported here; `crop.read_square` decodes an image.
 """
 
 import hashlib
@@ -13,15 +13,15 @@ from affpipe.core.errors import MediaError
 from affpipe.system.files import instead_of_file, waits
 
 SUFFIXES = (".jpg", ".jpeg", ".JPG", ".JPEG")
-OTHERS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # in small letters: images, but none that is read
-LARGEST = 64 << 20  # bytes of an image, more than any of `crop.LARGEST_SIDE` has
+OTHERS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")  # in lower case: images, all but JPEG refused
+LARGEST = 64 << 20  # most bytes of an image, more than any with sides of `crop.LARGEST_SIDE` has
 NUMBER = re.compile(r"[0-9]+")
 
 
 def numbered(folder: Path) -> dict[int, Path]:
-    """Files of a folder by number, rising from 1 with gaps; hidden files and those that are no images are left out.
+    """List the files of a folder by number, rising from 1 with gaps. Hidden files and files that are no images are left out.
 
-    MediaError for an image that is no JPEG or has no number, for a number 0 and for one that stands twice.
+    Raises MediaError for an image that is no JPEG or has no number, for the number 0 and for a number that occurs twice.
     """
     out: dict[int, Path] = {}
     for name in _names(folder):
@@ -39,9 +39,9 @@ def numbered(folder: Path) -> dict[int, Path]:
 
 
 def fingerprint(folder: Path) -> str:
-    """First 16 hex digits of the sha256 over the names of the JPEGs and the content of the first, the middle and the last one.
+    """Return the first 16 hex digits of the sha256 over the names of the JPEGs and the content of the first, middle and last one.
 
-    Neither times nor the folder's own name count. Another content of any other image, under its name, goes unseen.
+    Neither times nor the folder's own name count. A change to the content of any other image goes unseen.
     """
     names = [name for name in _names(folder) if name.endswith(SUFFIXES)]
     digest = hashlib.sha256(os.fsencode("/".join(names)))
@@ -51,7 +51,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def _names(folder: Path) -> list[str]:
-    """Names in a folder but for hidden ones, sorted."""
+    """List the names in a folder, sorted, without hidden ones."""
     try:
         return sorted(name for name in os.listdir(folder) if name[0] != ".")
     except OSError as error:

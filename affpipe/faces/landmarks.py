@@ -1,8 +1,8 @@
 """FaceMesh landmarks of one face crop (478 points: face, then irises).
 
-The network looks for the face within the crop, so a crop needs room around it: with a margin of 0.5 box sides every real face in our clips
-is found and no false alarm; less loses tilted faces, more brings false ones.
-Each crop is handled by itself (static image mode): the result does not depend on other crops.
+The network looks for the face within the crop, so a crop needs room around it. With a margin of 0.5 box sides every real face in our clips
+is found and no false alarm; less loses tilted faces, more brings false ones. Each crop is handled by itself (static image mode), so the
+result does not depend on other crops.
 """
 
 from contextlib import nullcontext
@@ -20,7 +20,7 @@ MARGIN = 0.5  # the crop margin that suits the network
 
 
 class FaceMesh:
-    """Model "bundled" is the one inside the mediapipe package; else the path of a face_landmarker.task file."""
+    """FaceMesh network. Model "bundled" is the one inside the mediapipe package; otherwise give the path of a face_landmarker.task file."""
 
     def __init__(self, model: str | Path = "bundled"):
         with quiet_start():
@@ -28,12 +28,12 @@ class FaceMesh:
             start = _bundled if model == "bundled" else _task
             self._find, self.close = start(Path(model))
             self._find(np.zeros((64, 64, 3), np.uint8))
-        self._warm = False  # the graph logs once more when it meets the first face
+        self._warm = False  # the graph logs once more at the first face
 
     def landmarks(self, crop: np.ndarray) -> np.ndarray | None:
-        """(478, 3) float32 points of an (h, w, 3) uint8 RGB crop, or None if no face is found.
+        """Find the (478, 3) float32 points of an (h, w, 3) uint8 RGB crop; None if no face is found.
 
-        x and y in pixels of the crop, z in the same scale: smaller is nearer to the camera, 0 near the centre of the head.
+        x and y are in pixels of the crop. z has the same scale: smaller is nearer to the camera, 0 is near the centre of the head.
         """
         check_frame("face mesh", crop)
         with nullcontext() if self._warm else quiet_start():

@@ -1,8 +1,8 @@
-"""Starting MediaPipe without its chatter.
+"""Start of MediaPipe without its log noise.
 
 Its C++ side writes to file descriptor 2 while a graph starts (delegate notices, "Feedback manager requires ..."), before any of its own
-logging switches act, so no environment variable silences it. The descriptor is therefore caught while graphs start; what is not known
-chatter is passed on afterwards.
+logging switches act, so no environment variable silences it. So the descriptor is captured while graphs start. Lines that are not known
+noise are passed on afterwards.
 """
 
 import os
@@ -19,9 +19,9 @@ CHATTER = re.compile(
 
 @contextmanager
 def quiet_start() -> Iterator[None]:
-    """Catch descriptor 2 of the whole process while the body runs; at the end pass on the lines that are not CHATTER.
+    """Capture descriptor 2 of the whole process while the body runs; at the end pass on the lines that are not CHATTER.
 
-    The body should also run one inference: a graph logs from its own threads, which are through once it has answered.
+    The body should also run one inference: a graph logs from its own threads, and these are done once it has answered.
     """
     sys.stderr.flush()
     saved = os.dup(2)

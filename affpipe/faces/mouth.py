@@ -1,12 +1,13 @@
-"""Mouth opening of the subject, and the windows in which he or she can be the one heard.
+"""Mouth opening of the subject, and the windows in which the subject may be the one who is heard.
 
 Source: Team RAS, sec. 3.3, and its public code (SMIL-SPCRAS/CVPRW-26), which takes a frame as open where the inner-lip area, averaged over
-the last 30 rows, exceeds the stream's mean. `compat="ras2026"` is that rule, to the frame. Our own default departs from it:
+the last 30 rows, exceeds the stream's mean. `compat="ras2026"` is that rule, to the frame. Our own default differs in three ways:
 
-- What counts is that the lip area varies, not that it is large: lips parted at rest and a still smile are no speech. On two GRID
-  clips with a quiet background the spread marks all frames in which there is sound, the trailing mean 52 and 69 % of them.
-- The window of frames is centred, so that an open stretch does not lag half a second behind the speech.
-- The threshold is the stream's mean spread kept within fixed limits: a mouth that never moves is never open, one that always moves is.
+- It asks that the lip area varies, not that it is large: lips parted at rest and a still smile are no speech. On two GRID clips with a
+  quiet background the spread marks all frames in which there is sound; the trailing mean marks 52 and 69 % of them.
+- The window of frames is centred, so an open stretch does not lag half a second behind the speech.
+- The threshold is the stream's mean spread kept within fixed limits: a mouth that never moves is never open, one that always moves is
+  always open.
 """
 
 from dataclasses import dataclass
@@ -18,19 +19,19 @@ import numpy as np
 from affpipe.core.axis import FrameAxis, runs
 from affpipe.core.errors import InputError, SettingsError
 
-# FaceMesh points in order round the ring.
+# FaceMesh points in their order round the ring.
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 FACE_OVAL = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
 )
-SLACK_S = 1e-9  # sums of timestamps; a second of open mouth in four is enough however they round
-STILL, LIVELY = 0.0015, 0.004  # spread of the area: at rest it stays below .0005, in speech it is about .004 to .008
+SLACK_S = 1e-9  # for rounding in sums of timestamps: a second of open mouth in four is enough
+STILL, LIVELY = 0.0015, 0.004  # limits of the threshold; the area's spread is below .0005 at rest, about .004 to .008 in speech
 
 
 @dataclass(frozen=True, eq=False)
 class WindowTable:
-    """What each of W windows holds.
+    """Content of W windows.
 
     Attributes:
         open_s: (W,) float64 seconds with an open mouth.
@@ -44,9 +45,9 @@ class WindowTable:
 
 
 def inner_lip_area(landmarks: np.ndarray) -> np.ndarray:
-    """Area within the inner lips as part of the area of the face oval: (T, 478, 3) float landmarks to (T,) float32.
+    """Compute the area within the inner lips as part of the area of the face oval, from (T, 478, 3) float landmarks to (T,) float32.
 
-    Measured in the image plane, so moving, scaling or turning the picture does not alter it, and turning the head alters both areas
+    It is measured in the image plane. So moving, scaling or turning the picture does not change it, and turning the head changes both areas
     alike. Closed lips give about 0.0002, speech up to 0.03. A row with NaN gives NaN.
     """
     if landmarks.ndim != 3 or landmarks.shape[1:] != (478, 3):
@@ -57,18 +58,19 @@ def inner_lip_area(landmarks: np.ndarray) -> np.ndarray:
 
 
 def _polygon_area(ring: np.ndarray) -> np.ndarray:
-    """Shoelace area (T,) float64 of (T, P, 3) points; z is left out."""
+    """Compute the shoelace area (T,) float64 of (T, P, 3) points; z is ignored."""
     x, y = ring[..., 0].astype(np.float64), ring[..., 1].astype(np.float64)
-    x, y = x - x[:, :1], y - y[:, :1]  # far from the origin the products cancel badly
+    x, y = x - x[:, :1], y - y[:, :1]  # far from the origin the products lose precision
     return np.abs((x * np.roll(y, -1, axis=1) - y * np.roll(x, -1, axis=1)).sum(axis=1)) / 2
 
 
 def opening(area: np.ndarray, present: np.ndarray, *, smooth_frames: int = 30, compat: Literal["none", "ras2026"] = "none") -> np.ndarray:
-    """Frames (T,) bool in which the mouth is open, before `smooth`.
+    """Return (T,) bool, the frames in which the mouth is open, before `smooth`.
 
     Args:
-        area: (T,) of `inner_lip_area`; present: (T,) bool, where it is known. A frame that is not present is closed.
-        smooth_frames: frames looked at together: centred and by frame number, or for "ras2026" the last ones by row.
+        area: (T,) from `inner_lip_area`.
+        present: (T,) bool, where the area is known. Other frames are closed.
+        smooth_frames: number of frames taken together: centred and by frame number, or for "ras2026" the last ones by row.
     """
     if area.shape != present.shape or area.ndim != 1 or present.dtype != np.bool_:
         raise InputError(f"mouth: want area (T,) and present (T,) bool, got {area.shape} and {present.dtype} {present.shape}")
@@ -90,7 +92,7 @@ def opening(area: np.ndarray, present: np.ndarray, *, smooth_frames: int = 30, c
 
 
 def _above_mean(area: np.ndarray, rows: int) -> np.ndarray:
-    """Rows whose mean over themselves and the rows - 1 before exceeds the mean of all; rows with a shorter past are not."""
+    """Mark rows whose mean over themselves and the rows - 1 before exceeds the mean of all. Rows with a shorter past are not marked."""
     out = np.zeros(len(area), bool)
     if len(area) >= rows:
         out[rows - 1 :] = np.lib.stride_tricks.sliding_window_view(area, rows).mean(axis=1) > area.mean()
@@ -98,7 +100,7 @@ def _above_mean(area: np.ndarray, rows: int) -> np.ndarray:
 
 
 def _spread(area: np.ndarray, present: np.ndarray, frames: int) -> np.ndarray:
-    """Standard deviation (T,) of the present areas among the `frames` frames round each; zero where none is present."""
+    """Compute the standard deviation (T,) of the present areas among the `frames` frames round each; zero where none is present."""
     first = np.arange(len(area)) - frames // 2
     stop = np.clip(first + frames, 0, len(area))
     first = np.clip(first, 0, len(area))
@@ -129,9 +131,10 @@ def smooth(open_: np.ndarray, fps: float, *, gap_s: float = 0.15, burst_s: float
 def windows(
     open_: np.ndarray, present: np.ndarray, axis: FrameAxis, spans: np.ndarray, *, min_open_ratio: float = 0.25, min_coverage: float = 0.80
 ) -> WindowTable:
-    """Judge windows, spans (W, 2) float64 [start_s, end_s), by the time that frames are really shown.
+    """Judge windows, spans (W, 2) float64 [start_s, end_s), by the real duration of their frames.
 
-    Retained: open for min_open_ratio and seen for min_coverage of the window's length. A frame across a border counts in part.
+    A window is retained if the mouth is open for min_open_ratio and seen for min_coverage of its length. A frame across a border counts in
+    part.
     """
     if open_.shape != present.shape or open_.shape != (len(axis),):
         raise InputError(f"mouth: want open_ and present ({len(axis)},) as the frame axis, got {open_.shape} and {present.shape}")
@@ -144,23 +147,24 @@ def windows(
 
 
 def _seconds(flags: np.ndarray, knots: np.ndarray, spans: np.ndarray) -> np.ndarray:
-    """(W,) seconds of each window in which a flag (T,) is up; flag t holds from knots[t] to knots[t + 1], (T + 1,)."""
+    """Sum the seconds (W,) of each window in which a flag (T,) is True; flag t holds from knots[t] to knots[t + 1], (T + 1,)."""
     total = np.concatenate([[0.0], np.cumsum(np.where(flags, np.diff(knots), 0.0))])
     return np.interp(spans[:, 1], knots, total) - np.interp(spans[:, 0], knots, total)
 
 
 def voice_ratio(voiced: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, spans: np.ndarray) -> np.ndarray:
-    """Part (W,) float64 of each window in which there is a voice, in [0, 1].
+    """Return the part (W,) float64 of each window in which there is a voice, in [0, 1].
 
     Args:
-        voiced: (R,) bool of successive steps; start_s, end_s: (R,) each begins where the one before ends.
+        voiced: (R,) bool of successive steps.
+        start_s, end_s: (R,) times of the steps; each begins where the one before ends.
         spans: (W, 2) float64 [start_s, end_s).
     """
     return np.clip(_seconds(voiced, np.append(start_s, end_s[-1:]), spans) / (spans[:, 1] - spans[:, 0]), 0.0, 1.0)
 
 
 def with_voice(retained: np.ndarray, ratio: np.ndarray, *, min_voice_ratio: float, combine: Literal["both", "either"]) -> np.ndarray:
-    """Windows (W,) bool to keep: those that the mouth retained and that hold enough voice, or for "either" one of the two.
+    """Return the windows (W,) bool to keep: retained by the mouth and with enough voice; for "either" one of the two is enough.
 
     The paper calls the mouth alone not fully reliable (sec. 3.3); a voice alone may be that of someone out of the picture.
     """
@@ -172,7 +176,7 @@ def frame_windows(
     open_: np.ndarray, present: np.ndarray, fps: np.ndarray, start: np.ndarray, end: np.ndarray, *, min_open_s: float | None = None,
     min_open_ratio: float | None = None, min_coverage: float = 0.80,
 ) -> WindowTable:  # fmt: skip
-    """Judge windows [start, end) of frame indices, (W,) int each, at constant rates fps (W,); frames beyond the arrays are absent.
+    """Judge windows [start, end) of frame indices, (W,) int each, at constant rates fps (W,). Frames beyond the arrays are absent.
 
     Give either min_open_s or min_open_ratio (of the window's length).
     """

@@ -1,6 +1,6 @@
-"""Judge windows by mouth masks that come as CSV files, in the layout of the main method's authors.
+"""Windows judged by mouth masks from CSV files, in the layout of the main method's authors.
 
-A folder holds STREAM.csv with the columns `frame` (numbered from 1, frames may be missing) and `mouth_open` (0 or 1); a table of windows
+A folder holds STREAM.csv with the columns `frame` (numbered from 1, frames may be missing) and `mouth_open` (0 or 1). A table of windows
 has `stream`, `start_frame`, `end_frame` (0-based, end exclusive) and `fps`. `compat="ras2026"` reproduces the published table: it takes the
 1-based numbers as 0-based indices, and asks for one open second whatever the window's length.
 """
@@ -23,9 +23,9 @@ MIN_OPEN_S, MIN_OPEN_RATIO, MIN_COVERAGE = 1.0, 0.25, 0.80
 
 
 def parity_windows(openmouth: Path, windows: Path, compat: Literal["none", "ras2026"]) -> list[dict[str, Any]]:
-    """One row of COLUMNS for each row of the table `windows`, in its order.
+    """Judge each row of the table `windows`: return one row of COLUMNS for each, in its order.
 
-    start_time and end_time are copied where the table has them, else frame / fps. Raises ManifestError with file and line.
+    start_time and end_time are copied if the table has them, else they are frame / fps. Raises ManifestError with file and line.
     """
     if compat not in ("none", "ras2026"):
         raise SettingsError(f"mouth windows: want compat none or ras2026, got {compat!r}")
@@ -55,7 +55,7 @@ def parity_windows(openmouth: Path, windows: Path, compat: Literal["none", "ras2
 
 
 def to_csv(rows: Iterable[dict[str, Any]]) -> str:
-    """Rows of COLUMNS as CSV."""
+    """Format rows of COLUMNS as CSV."""
     text = io.StringIO()
     table = csv.DictWriter(text, COLUMNS)
     table.writeheader()
@@ -64,7 +64,7 @@ def to_csv(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def _mask(path: Path, *, first_number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Dense open (T,) and present (T,) bool of a mask file; the frame called `first_number` is row 0."""
+    """Read a mask file as dense open (T,) and present (T,) bool. The frame numbered `first_number` is row 0."""
     rows = list(_read(path, {"frame": _number, "mouth_open": _flag}))
     number = np.array([r["frame"] for r in rows], np.int64) - first_number
     size = int(number.max()) + 1 if rows else 0
@@ -77,7 +77,7 @@ def _mask(path: Path, *, first_number: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read(path: Path, columns: dict[str, Callable[[str], Any]]) -> Iterable[dict[str, Any]]:
-    """Rows of a CSV file with `columns` converted and the others as they stand; ManifestError names file and line."""
+    """Yield the rows of a CSV file with `columns` converted and the others as text. Raises ManifestError with file and line."""
     text = read_text(path, "CSV file", ManifestError, "check the path")
     try:
         head, rows = sheets.rows(text)

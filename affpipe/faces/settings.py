@@ -8,7 +8,7 @@ from affpipe.core.section import HEX, Section, later, speed
 
 
 class Faces(Section):
-    """Detect, track and cut out every face, or take images of the faces as they are."""
+    """Detection, tracking and cropping of every face, or images of the faces, taken as they are."""
 
     source: Literal["video", "images"] = Field(
         "video",
@@ -41,18 +41,18 @@ class Faces(Section):
         return self
 
     def spec(self) -> dict[str, Any]:
-        """With images the source alone: nothing is detected, tracked or cut."""
+        """Return the spec. With images it is the source alone, since nothing is detected, tracked or cut."""
         return {"source": self.source} if self.source == "images" else super().spec()
 
 
 class Subject(Section):
-    """Which tracks are the subject; a curation file (stream_id,tracks) overrides the rule of the manifest."""
+    """Choice of the tracks that are the subject. A curation file (stream_id,tracks) overrides the rule of the manifest."""
 
-    curation: str | None = speed(None)  # its rows enter the identity of the streams that they name
+    curation: str | None = speed(None)  # its rows are part of the identity of the streams that they name
 
 
 class Landmarks(Section):
-    """FaceMesh on the subject's crops."""
+    """FaceMesh landmarks of the subject's crops."""
 
     model: str = Field("bundled", description="bundled, or the path of a face_landmarker.task")
     weights_revision: str | None = later(None, pattern=HEX)
@@ -74,7 +74,7 @@ class Mouth(Section):
 
 
 class Windowed(Section):
-    """A grid of windows over a video (Team RAS, sec. 3.3: 4 s windows every 2 s)."""
+    """Grid of windows over a video (Team RAS, sec. 3.3: 4 s windows every 2 s)."""
 
     length_s: float = Field(4.0, gt=0)
     hop_s: float = Field(2.0, gt=0)

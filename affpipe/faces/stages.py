@@ -2,9 +2,9 @@
 
 from affpipe.core.stage import LIGHT, Context, Cost, Need, Network, Stage
 
-LANDMARK_BYTES = 478 * 3 * 4  # of a frame
+LANDMARK_BYTES = 478 * 3 * 4  # per frame
 YOLO = Need(1, 8000, 480, threads=8)
-YOLO_ADDS = 4.1e9  # multiply-adds of an image of 640 x 640, by its paper
+YOLO_ADDS = 4.1e9  # multiply-adds for an image of 640 x 640, by its paper
 
 
 def _level(context: Context) -> str:

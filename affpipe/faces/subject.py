@@ -1,9 +1,10 @@
-"""Curation: which tracks are the annotated subject.
+"""Choice of the annotated subject among the tracks of a video.
 
-A rule decides where a person has not. First spurious tracks are set aside: those seen in fewer than MIN_FRAMES frames (a detector's false
-alarms flicker) and those whose mean box area is below MIN_AREA of that of the main track, the one with the largest summed area. Then
-tracks are taken greedily by summed area, each only if it shares no frame with those taken: a person's track may be broken by gaps or cuts,
-but is never in two places. So where the main person is away, the rule may take another who is alone in view: curate such streams by hand.
+A rule decides unless a person has. First, spurious tracks are set aside: those seen in fewer than MIN_FRAMES frames (a detector's false
+alarms flicker), and those whose mean box area is below MIN_AREA of the main track's. The main track is the one with the largest summed
+area. Then tracks are taken greedily by summed area, each only if it shares no frame with those taken: a person's track may be broken by
+gaps or cuts, but is never in two places. So where the main person is away, the rule may take another who is alone in view. Curate such
+streams by hand.
 """
 
 from dataclasses import dataclass
@@ -20,10 +21,10 @@ RULES = ("largest", "left", "right")
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """The subject of a stream.
+    """Subject of a stream.
 
     Attributes:
-        tracks: ids taken, in order of priority.
+        tracks: ids of the tracks taken, in order of priority.
         row: (T,) int64 index into the N detections, -1 where the subject is not seen.
         reason: one line for people.
     """
@@ -36,14 +37,17 @@ class Choice:
 def choose(
     frame: np.ndarray, track: np.ndarray, box: np.ndarray, *, rule: Literal["largest", "left", "right"], frames: int, width: int
 ) -> Choice:
-    """Pick the subject's tracks by rule.
+    """Choose the subject's tracks by rule.
 
-    A track is on the left if, in the frames that it shares with others, its mean centre lies left of theirs. One that is always alone is
-    compared with the middle between the tracks so placed on either side, or with the middle of the frame if nothing is placed.
+    A track is on the left if its mean centre lies left of that of others, in the frames that it shares with them. A track that is always
+    alone is compared with the middle between the tracks so placed on either side, or with the middle of the frame if there are none.
 
     Args:
-        frame: (N,) int frame of each detection; track: (N,) int id; box: (N, 4) float xyxy.
-        frames: T, frames of the video; width: of the frame in pixels.
+        frame: (N,) int frame of each detection.
+        track: (N,) int id of each detection.
+        box: (N, 4) float xyxy.
+        frames: T, number of frames of the video.
+        width: of the frame in pixels.
     """
     if rule not in RULES:
         raise SettingsError(f"subject: want rule one of {', '.join(RULES)}, got {rule!r}")
@@ -66,7 +70,7 @@ def choose(
 
 
 def choose_tracks(frame: np.ndarray, track: np.ndarray, *, tracks: tuple[int, ...], frames: int) -> Choice:
-    """Take the tracks that a person named; where two show in one frame, the one named first counts."""
+    """Take the tracks that a person named. If two of them show in one frame, the one named first counts."""
     known = np.unique(track).tolist()
     unknown = [t for t in tracks if t not in known]
     if unknown:
@@ -75,7 +79,7 @@ def choose_tracks(frame: np.ndarray, track: np.ndarray, *, tracks: tuple[int, ..
 
 
 def _plausible(track: np.ndarray, box: np.ndarray, frames: int) -> tuple[list[int], int]:
-    """Ids of the tracks that may be a subject, by falling summed area (ties: smaller id), and the number of the others."""
+    """Return the ids of the tracks that may be a subject, by falling summed area (ties: smaller id), and the number of the others."""
     area = np.prod(box[:, 2:].astype(np.float64) - box[:, :2], axis=1)
     ids, index, count = np.unique(track, return_inverse=True, return_counts=True)
     total = np.bincount(index, weights=area, minlength=len(ids))
@@ -89,9 +93,9 @@ def _plausible(track: np.ndarray, box: np.ndarray, frames: int) -> tuple[list[in
 
 
 def _on_side(ids: list[int], frame: np.ndarray, track: np.ndarray, x: np.ndarray, rule: str, width: int) -> list[int]:
-    """Those of `ids` that are on the side named by `rule`, in the same order."""
+    """Return those of `ids` that are on the side named by `rule`, in the same order."""
     kept = np.isin(track, ids)
-    total = np.bincount(frame[kept], weights=x[kept])  # summed centre of a frame's faces
+    total = np.bincount(frame[kept], weights=x[kept])  # sum of the centres of a frame's faces
     count = np.bincount(frame[kept])
     mean_x, offset = {}, {}
     for t in ids:

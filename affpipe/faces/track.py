@@ -1,13 +1,13 @@
-"""Tracks: boxes of consecutive frames joined by overlap and by looks.
+"""Tracks: boxes of consecutive frames joined by overlap and appearance.
 
-Online, deterministic, without a network. A box continues a track if it looks like the track and overlaps its latest box, where it was or
-moved on as it moved before; the pairing has the largest sum of overlap and likeness. So a cut to another person in the same place begins a
-track, and of two people who cross each keeps their own. What is left is joined if it could have moved there and looks very much alike: a
-face that comes back elsewhere.
+The tracker is online, deterministic, and without a network. A box continues a track if it looks like the track and overlaps its latest box,
+either where that was or moved on at the track's last speed. The pairing has the largest sum of overlap and likeness. So a cut to another
+person in the same place begins a new track, and two people who cross keep their own. A box that is left over joins a track if the face can
+have moved there and looks very much alike: a face that comes back elsewhere.
 
-From DeepSORT (Wojke et al., 2017) the looks, a gate on them and a second pairing; steady motion and a limit of speed stand for its Kalman
-filter. From ByteTrack (Zhang et al., 2022), which first pairs sure and then doubtful boxes, nothing: the detectors' threshold is one, and
-a missed face is bridged by the gap.
+From DeepSORT (Wojke et al., 2017) come the appearance, a gate on it and a second pairing; constant speed and a speed limit replace its
+Kalman filter. Nothing is taken from ByteTrack (Zhang et al., 2022), which pairs first certain and then doubtful boxes: the detectors here
+have one threshold, and the gap bridges a missed face.
 """
 
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ import numpy as np
 from affpipe.core.errors import InputError
 from affpipe.faces.appearance import LENGTH, likeness
 
-KEEP = 0.9  # of a track's mean look, with each further box: what passes before a face for a few frames leaves it be
-SPEED = 1.0  # box sides a frame: no face moves faster
-GROWTH = 2.0  # no side grows or shrinks more while a face is away
+KEEP = 0.9  # share of a track's mean look kept at each box, so that what covers a face for a few frames hardly changes it
+SPEED = 1.0  # box sides per frame: no face moves faster
+GROWTH = 2.0  # largest ratio by which a side grows or shrinks while a face is away
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of (N, 4) and (M, 4) boxes xyxy as (N, M) float64; zero where both are empty."""
+    """Compute the intersection over union of (N, 4) and (M, 4) boxes xyxy as (N, M) float64; zero where both are empty."""
     a, b = a.astype(np.float64)[:, None], b.astype(np.float64)[None]  # (N, 1, 4), (1, M, 4)
     side = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
     inner = np.prod(np.maximum(side, 0), axis=-1)
@@ -36,12 +36,12 @@ class _Track:
     id: int
     box: np.ndarray  # (4,), the latest
     look: np.ndarray  # (LENGTH,), the latest
-    mean: np.ndarray  # (LENGTH,), of the past
-    step: np.ndarray  # (2,), movement of the centre in a frame
-    frame: int  # where it was seen last
+    mean: np.ndarray  # (LENGTH,), mean of the past
+    step: np.ndarray  # (2,), movement of the centre per frame
+    frame: int  # last frame in which it was seen
 
     def take(self, box: np.ndarray, look: np.ndarray, frame: int) -> None:
-        """Go on with a box."""
+        """Continue the track with a box."""
         step = (_centre(box) - _centre(self.box)) / (frame - self.frame)
         self.step = (self.step + step) / 2
         self.mean = KEEP * self.mean + (1 - KEEP) * look
@@ -49,12 +49,12 @@ class _Track:
 
 
 class Tracker:
-    """Give boxes the id of the track they continue; ids count from 0 in order of appearance, within a frame from the left.
+    """Tracker that gives each box the id of its track. Ids count from 0 in order of appearance, within a frame from the left.
 
     Args:
         min_iou: least overlap with the track's latest box.
         min_similarity: least likeness to the track's latest or mean look; 0 lets overlap alone decide.
-        max_gap_frames: a track survives that many frames without a box.
+        max_gap_frames: number of frames without a box that a track survives.
     """
 
     def __init__(self, *, min_iou: float = 0.3, min_similarity: float = 0.5, max_gap_frames: int = 5):
@@ -69,9 +69,9 @@ class Tracker:
         self._frame = -1
 
     def update(self, frame_index: int, boxes: np.ndarray, looks: np.ndarray) -> np.ndarray:
-        """Ids (N,) int64 of the (N, 4) boxes of a frame with their looks (N, LENGTH), in any order.
+        """Return the ids (N,) int64 of the (N, 4) boxes of a frame with their looks (N, LENGTH), in any order.
 
-        Frames come in rising order; those without a face may be left out.
+        Frames must come in rising order; those without a face may be left out.
         """
         if frame_index <= self._frame:
             raise InputError(f"Tracker: want frames in rising order, got {frame_index} after {self._frame}")
@@ -90,8 +90,8 @@ class Tracker:
         return ids
 
     def _pair(self, ids: np.ndarray, frame_index: int, boxes: np.ndarray, looks: np.ndarray) -> None:
-        """Fill in the ids of the boxes that continue a track, and take them over into it."""
-        from scipy.optimize import linear_sum_assignment  # here: most stages of faces import this module for its tallies alone
+        """Fill in the ids of the boxes that continue a track, and add the boxes to it."""
+        from scipy.optimize import linear_sum_assignment  # here, as most stages of faces import this module only for `Tally`
 
         tracks = list(self._alive)
         latest = np.stack([t.box for t in tracks])
@@ -100,7 +100,7 @@ class Tracker:
         overlap = np.maximum(iou(latest, boxes), iou(moved, boxes))  # (tracks, N)
         like = np.maximum(likeness(np.stack([t.look for t in tracks]), looks), likeness(np.stack([t.mean for t in tracks]), looks))
         there = (overlap >= self.min_iou) & (like >= self.min_similarity)
-        # Elsewhere overlap vouches for nothing, so the look has to: half-way between barely alike and the same.
+        # Elsewhere overlap proves nothing, so the likeness must be higher: half-way between the least allowed and identical.
         back = _reachable(latest, boxes, gap) & (like >= (1 + self.min_similarity) / 2)
         for allowed in (there, back):
             worth = np.where(allowed, overlap + like, 0)
@@ -116,7 +116,7 @@ def _centre(box: np.ndarray) -> np.ndarray:
 
 
 def _reachable(latest: np.ndarray, boxes: np.ndarray, gap: np.ndarray) -> np.ndarray:
-    """(tracks, N) bool, whether a face of the box `latest` can be at each of `boxes` after `gap` (tracks,) frames."""
+    """Return (tracks, N) bool, whether a face of the box `latest` can be at each of `boxes` after `gap` (tracks,) frames."""
     size, new = latest[:, 2:] - latest[:, :2], boxes[:, 2:] - boxes[:, :2]
     ratio = new[None] / np.maximum(size[:, None], 1e-9)  # (tracks, N, 2)
     distance = np.linalg.norm(_centre(boxes)[None] - _centre(latest)[:, None], axis=-1)
@@ -125,20 +125,23 @@ def _reachable(latest: np.ndarray, boxes: np.ndarray, gap: np.ndarray) -> np.nda
 
 
 class Tally:
-    """Sums up tracks while their boxes go by."""
+    """Running summary of tracks while their boxes go by."""
 
     def __init__(self) -> None:
         self._sums: dict[int, tuple[int, int, int, np.ndarray]] = {}  # frames, first, last, sums of (area, score, box)
 
     def add(self, track: int, frame: int, box: np.ndarray, score: float) -> None:
-        """Count a box (4,) xyxy of a track; the frames of a track rise."""
+        """Count a box (4,) xyxy of a track. The frames of a track must rise."""
         left, top, right, bottom = box.astype(float)
         count, first, _, sums = self._sums.get(track, (0, frame, frame, np.zeros(6)))
         new = np.array([(right - left) * (bottom - top), score, left, top, right, bottom])
         self._sums[int(track)] = count + 1, int(first), int(frame), sums + new
 
     def tracks(self) -> list[dict]:
-        """Per track, by number: track, frames, first, last, mean_area (square pixels), mean_score, mean_box (xyxy); plain JSON."""
+        """Summarize each track, by number, as plain JSON.
+
+        Fields: track, frames, first, last, mean_area (square pixels), mean_score, mean_box (xyxy).
+        """
         out = []
         for track, (count, first, last, sums) in sorted(self._sums.items()):
             area, score, *box = (sums / count).tolist()

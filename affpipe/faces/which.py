@@ -1,4 +1,4 @@
-"""How often a face is seen in a video track: what tells the camera from the screen where a file has both."""
+"""Share of a video track's pictures that show a face. It tells the camera from the screen in a file that has both."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,11 +8,15 @@ import numpy as np
 from affpipe.faces.detect import MediaPipeDetector
 from affpipe.media.picture.decode import pictures
 
-PICTURES = 8  # that are looked at, spread over the track
+PICTURES = 8  # number of pictures examined, spread over the track
 
 
 def share_with_face(path: Path, track: int, times_s: Sequence[float]) -> float:
-    """Share in [0, 1] of pictures of a track that show a face, by the bundled detector; times_s: where pictures may be taken."""
+    """Return the share in [0, 1] of pictures of a track in which the bundled detector finds a face.
+
+    Args:
+        times_s: times at which pictures may be taken.
+    """
     at = np.unique(np.linspace(0, len(times_s) - 1, PICTURES).round().astype(int)) if len(times_s) else ()
     detector = MediaPipeDetector()
     try:

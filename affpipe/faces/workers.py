@@ -1,4 +1,7 @@
-"""Stages that look for faces: the frame axis of a video, by the track that shows them; faces, subject, landmarks, mouth, speech."""
+"""Workers of the stages that look for faces: the frame axis, faces, subject, landmarks, mouth, speech.
+
+The frame axis is among them since faces decide which of several video tracks is meant.
+"""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -26,18 +29,19 @@ from affpipe.system.files import sha256
 from affpipe.system.weights.pin import checkpoint, hold
 from affpipe.system.weights.records import record
 
-BLOCK = 256  # faces or frames between two writes: what is held in memory at once
+BLOCK = 256  # faces or frames between two writes, which are held in memory
 BOX = ("left", "top", "right", "bottom")
-NAMED = 3  # damaged images that a message names
+NAMED = 3  # most damaged images that a message names
 
 log = logging.getLogger("affpipe")
 
 
 def frames(context: Context) -> Worker:
-    """Timestamps of every frame that decodes: values (T, 1) float32 seconds a frame is shown; attributes say what the file is.
+    """Make the worker that writes the timestamps of every frame that decodes: values (T, 1) float32, seconds for which a frame is shown.
 
-    What is damaged in the file, and what is done to its pictures, is said in the log too: a stream is made of it all the same. So is which
-    of several video tracks was taken; the attribute `video.track` has it, for whoever decodes pictures of this axis.
+    The attributes describe the file. The log also reports damage in the file and what is done to its pictures, since a stream is made all
+    the same. It also reports which of several video tracks was taken; the attribute `video.track` records it for whoever decodes pictures
+    on this axis.
     """
 
     def work(job: Job) -> None:
@@ -52,7 +56,7 @@ def frames(context: Context) -> Worker:
         if track.said:
             log.warning("frames: %s: %s", job.video, track.said)
         chosen = {"track": track.facts(), **({"said": [track.said]} if track.said else {})}
-        read = {"sha256": sha256(job.video)}  # just decoded, so in memory; `stale` holds the file against it
+        read = {"sha256": sha256(job.video)}  # just decoded, so still cached; `stale` compares the file with it
         header = job.header(axis.fps, columns=("duration_s",), video={**info.facts(), **chosen, **read})
         shown = (axis.ends_s - axis.times_s).astype(np.float32)[:, None]
         job.write(header, values=shown, start_s=axis.times_s, end_s=axis.ends_s, valid=np.ones(len(axis), bool))
@@ -61,23 +65,23 @@ def frames(context: Context) -> Worker:
 
 
 def faces(context: Context) -> Worker:
-    """Every face: values (N, 4) float32 box xyxy in pixels, a row a face, with frame, track, score, crop (JPEG), crop_box and detected.
+    """Make the worker that writes every face, a row a face: values (N, 4) float32, box xyxy in pixels.
 
-    With `every` above 1, `detected` is False where a box was placed between two detections of its track (crops are real pixels always).
-    The header's `tracks` sums up each track.
+    More datasets: frame, track, score, crop (JPEG), crop_box and detected. With `every` above 1, `detected` is False for a box interpolated
+    between two detections of its track (crops are always real pixels). The header's `tracks` summarizes each track.
     """
     return _of_images() if context.settings.source == "images" else _of_video(context)
 
 
 def _of_video(context: Context) -> Worker:
-    """Faces that a detector finds and a tracker follows."""
+    """Make the worker for faces that a detector finds and a tracker follows."""
     from affpipe.faces.follow import follow
 
     s = context.settings
     detector, random = _detector(context)
 
     def rows(job: Job, axis: FrameAxis, count: list[int]) -> Iterator[dict]:
-        # Frames that are not looked at are no gap.
+        # Frames between detections are no gap.
         tracker = Tracker(min_iou=s.min_iou, min_similarity=s.min_similarity, max_gap_frames=s.max_gap_frames + s.every - 1)
         video = pictures(job, axis)
         for index, image, found in follow(video, detector, tracker, every=s.every, batch_size=s.batch_size):
@@ -88,7 +92,7 @@ def _of_video(context: Context) -> Worker:
 
     def work(job: Job) -> None:
         axis = job.axis()
-        count = [0]  # frames that went by
+        count = [0]  # frames seen
         with job.writing(job.header(axis.fps, random=random, columns=BOX)) as out:
             _write(out, rows(job, axis, count), axis)
             if count[0] != len(axis):
@@ -98,7 +102,7 @@ def _of_video(context: Context) -> Worker:
 
 
 def _detector(context: Context) -> tuple[Detector, tuple[str, ...]]:
-    """The detector of the settings, and the names of its weights if they are random."""
+    """Return the detector of the settings, and the names of its weights if they are random."""
     s = context.settings
     if s.detector == "mediapipe":
         return MediaPipeDetector(model=s.model, min_score=s.min_score), ()
@@ -112,10 +116,10 @@ def _detector(context: Context) -> tuple[Detector, tuple[str, ...]]:
 
 
 def _of_images() -> Worker:
-    """The stream's own images, each the one face of its frame: box and crop_box are the whole image, crop is the file, byte by byte.
+    """Make the worker for the stream's own images, each the one face of its frame.
 
-    The header's `images` counts the files, those `beyond` the video's last frame, and those `damaged`, whose frames have no face; it names
-    the first damaged ones.
+    box and crop_box are the whole image; crop is the file, byte for byte. The header's `images` counts the files, those `beyond` the
+    video's last frame, and those `damaged`, whose frames have no face; it names the first damaged ones.
     """
 
     def work(job: Job) -> None:
@@ -141,7 +145,7 @@ def _of_images() -> Worker:
 
 
 def _image_rows(files: dict[int, Path], damaged: list[str]) -> Iterator[dict]:
-    """A row an image; the names of those that do not decode go to `damaged`."""
+    """Yield a row an image; add the names of those that do not decode to `damaged`."""
     for number, path in files.items():
         found = read_square(path)
         if found is None:
@@ -153,7 +157,7 @@ def _image_rows(files: dict[int, Path], damaged: list[str]) -> Iterator[dict]:
 
 
 def _write(out: Writer, rows: Iterable[dict], axis: FrameAxis) -> None:
-    """Append rows a block at a time, and sum up their tracks; without a row it is a stream of no rows."""
+    """Append rows a block at a time, and summarize their tracks. Without rows the stream has none."""
     block: list[dict] = []
     tally = Tally()
     _append(out, block, axis.times_s, axis.ends_s)
@@ -186,9 +190,10 @@ def _append(out: Writer, block: list[dict], start_s: np.ndarray, end_s: np.ndarr
 
 
 def subject(context: Context) -> Worker:
-    """The subject in every frame: values (T, 4) float32 box, valid where seen, `row` (T,) int64 into the stream `faces` (-1: not seen).
+    """Make the worker that writes the subject in every frame: values (T, 4) float32, box; valid where seen.
 
-    Images are of the subject by themselves, however few: every one is taken.
+    `row` (T,) int64 is the row in the stream `faces` (-1: not seen). Images always show the subject, so every one is taken, however few
+    there are.
     """
     of_images = context.see("faces").source == "images"
 
@@ -214,7 +219,7 @@ def subject(context: Context) -> Worker:
 
 
 def landmarks(context: Context) -> Worker:
-    """FaceMesh on the subject's crops: values (T, 478, 3) float32 in crop pixels, valid where a mesh was found."""
+    """Make the worker of FaceMesh on the subject's crops: values (T, 478, 3) float32 in crop pixels, valid where a mesh was found."""
     from affpipe.faces.landmarks import POINTS, FaceMesh
 
     model = context.settings.model
@@ -244,7 +249,10 @@ def _area(mesh: Stream, block: slice) -> np.ndarray:
 
 
 def mouth(context: Context) -> Worker:
-    """Mouth per frame: values (T, 2) float32 inner-lip area (of the face) and open (0 or 1); valid where the mesh was found."""
+    """Make the worker of the mouth per frame: values (T, 2) float32, inner-lip area (as part of the face) and open (0 or 1).
+
+    A row is valid where the mesh was found.
+    """
     s = context.settings
 
     def work(job: Job) -> None:
@@ -260,7 +268,10 @@ def mouth(context: Context) -> Worker:
 
 
 def speech(context: Context) -> Worker:
-    """Windows of the mouth stream: values (W, 3) float32 open_s, coverage, retained (0 or 1); with `vad` also the part with a voice."""
+    """Make the worker that writes windows of the mouth stream: values (W, 3) float32, open_s, coverage, retained (0 or 1).
+
+    With `vad` there is a fourth column, the part of the window with a voice.
+    """
     s, vad = context.settings, context.see("vad")
 
     def work(job: Job) -> None:

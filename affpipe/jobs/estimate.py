@@ -176,7 +176,7 @@ def _fits(plan: Plan, model: str, lengths: Lengths, records: Iterable[JobRecord]
 def _fit_s(plan: Plan, model: str, lengths: Lengths) -> float:
     """Seconds of a fit by what is declared."""
     settings = plan.settings.models[model]
-    train = [item for item in plan.items(model) if item.row.labelled(plan.settings.tasks, "train")]
+    train = [item for item in plan.items(model) if item.row.labelled(plan.tasks, "train")]
     rows = sum(sizes.rows(plan, model, lengths.videos[item.row.video_id]) for item in train)
     windows = rows / (settings.chunks if takes(settings) == "windows" else settings.stride)
     seen = windows * sizes.window_rows(plan, model)
@@ -186,6 +186,6 @@ def _fit_s(plan: Plan, model: str, lengths: Lengths) -> float:
 
 def _publish(plan: Plan, lengths: Lengths) -> Part:
     frames = sum(lengths.videos[row.video_id].frames for row in plan.rows)
-    seconds, disk = frames * PUBLISH_S, float(frames * RESULT_BYTES * len(plan.settings.tasks))
+    seconds, disk = frames * PUBLISH_S, float(frames * RESULT_BYTES * len(plan.tasks))
     left = not Path(plan.published()).exists()
     return Part("publish", len(plan.rows), seconds, seconds * left, None, disk, disk * left, DEFAULT, DEFAULT)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from affpipe.core.errors import InputError
 from affpipe.core.plain import say
-from affpipe.core.tasks.task import TASKS
 from affpipe.plan.plan import Plan
 from affpipe.results import caveats, ledger
 from affpipe.store.index import Entry
@@ -42,7 +41,7 @@ def finished(plan: Plan) -> None:
         told += f"; {ledger.path(plan)} says what is missing, why, and what to do"
     found = jsonfile.read(Path(plan.settings.results) / plan.settings.name / "scores.json")
     name = plan.settings.publish
-    figures = [caveats.line(name, TASKS[task].title, TASKS[task].measure, own) for task, own in found[name].items()]
+    figures = [caveats.line(name, plan.tasks[task].title, plan.tasks[task].measure, own) for task, own in found[name].items()]
     _say(told, *ledger.lines(plan, failures))
     for line in figures:
         _say(line)

@@ -38,8 +38,10 @@ def fit(plan: Plan, name: str, entries: Entries, fold: int | None = None, progre
         return record
     held_out = fold is not None and plan.settings.cross_validation is not None
     train = examples(plan, name, entries, "train", lambda item: fold is None or plan.fold(name, item) != fold)
-    outside = examples(plan, name, entries, "validation")
-    validation = examples(plan, name, entries, "train", lambda item: plan.fold(name, item) == fold) if held_out else outside
+    outside = examples(plan, name, entries, "validation") if plan.scored == "validation" else []
+    validation = outside or train  # without a validation partition the fit on all streams has nothing else to be chosen by
+    if held_out:
+        validation = examples(plan, name, entries, "train", lambda item: plan.fold(name, item) == fold)
     whole = fold is not None and plan.fused(name)
     made_of = {"spec": plan.spec(name), "code": plan.code(name), "inputs": plan.inputs(name), "seed": plan.seed(name)}
     streams = {"train": train, "validation": validation, "outside": outside}
@@ -55,7 +57,7 @@ def examples(
 
     out, settings = [], plan.settings.models[name]
     for item in plan.items(name):
-        if not (item.row.labelled(plan.settings.tasks, partition) and wanted(item)):
+        if not (item.row.labelled(plan.tasks, partition) and wanted(item)):
             continue
         reason = inherited(plan, name, item, entries, plan.learns(name) if partition == "train" else (*plan.reads(name), "labels"))
         if reason is not None:

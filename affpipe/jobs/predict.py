@@ -119,9 +119,9 @@ def _write(plan: Plan, item: Item, out: Path, without: dict[str, str]) -> Predic
     table, picture, about = _files(item.id, out)
     random = tuple(streams.attributes(plan.stream(plan.settings.publish, item))["random"])
     done = Predicted(table, without, random, tuple(notes.of(plan, item)))
-    annotations.write_predictions(table, axis.times_s, found.values, found.chances, found.source, found.valid)
+    annotations.write_predictions(table, plan.tasks, axis.times_s, found.values, found.chances, found.source, found.valid)
     disk.write_text(about, json.dumps(_about(plan, item, done, found.source), indent=1, ensure_ascii=False) + "\n")
-    report.trajectories(picture, item.id, axis.times_s, found)
+    report.trajectories(picture, item.id, plan.tasks, axis.times_s, found)
     return done
 
 

@@ -96,7 +96,7 @@ def parameters(plan: Plan, name: str) -> int:
     """Parameters of a model: its network is built without memory, and counted. Encoder layers within it are in round figures."""
     import torch
 
-    model, outputs = plan.settings.models[name], width(plan.settings.tasks)
+    model, outputs = plan.settings.models[name], width(plan.tasks)
     if model.members:
         more = outputs if model.inputs == "embedding_and_prediction" else 0
         dims = {member: plan.settings.models[member].hidden + more for member in model.members}
@@ -140,7 +140,7 @@ def _layout(plan: Plan, name: str, count: int) -> tuple[int, tuple[int, ...]]:
     """Rows of the first write, and bytes a row of each dataset but times."""
     s, stage = plan.settings, plan.stage(name)
     if stage is None:
-        model, outputs = s.models[name], width(s.tasks)
+        model, outputs = s.models[name], width(plan.tasks)
         folds = s.cross_validation.folds if s.cross_validation else 0
         own = (2 * model.hidden, 4 * outputs, 1, 4 * MODELS[model.kind].gates(model), 4 * outputs * folds)
         return count, tuple(row for row in own if row)

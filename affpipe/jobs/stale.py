@@ -36,7 +36,7 @@ class Made:
 
 def videos(settings: Settings) -> list[Made]:
     """Videos of a manifest, by path; rows with a fault are left out, files that are not there among them."""
-    rows, _ = manifest.scan(Path(settings.manifest), Path(settings.data_root))
+    rows, _ = manifest.scan(Path(settings.manifest), Path(settings.data_root), settings.task_table)
     plan = Plan(settings, [row for _, row in rows])
     files: dict[str, set[str]] = {}
     for name in plan.names:

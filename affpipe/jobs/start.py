@@ -26,8 +26,8 @@ def plan_from(settings: Settings) -> Plan:
         if path.exists() and not path.is_dir():
             raise SettingsError(f"{name}: want a folder, got a file at {path}; name another")
     disk.mask(settings.umask)
-    rows = manifest.read(Path(settings.manifest), Path(settings.data_root))
-    manifest.check_partitions(rows, Path(settings.manifest), settings.tasks)
+    rows = manifest.read(Path(settings.manifest), Path(settings.data_root), settings.task_table)
+    manifest.check_partitions(rows, Path(settings.manifest), settings.task_table, folds=bool(settings.cross_validation))
     return Plan(settings, rows)
 
 

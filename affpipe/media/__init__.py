@@ -1,1 +1,1 @@
-"""Video and audio files: probe, decode, and the audio track on the video's clock."""
+"""Video and audio files: probing, decoding, and the audio track on the video's clock."""

@@ -1,16 +1,18 @@
-"""When the frames of a video are shown, from the stamps that came with them: as the file says, or mended where it contradicts itself.
+"""Times of a video's frames from their stamps: taken from the file, or repaired where the file contradicts itself.
 
-A decoder gives frames in the order in which they are shown. With each come two stamps: pts, when the file says that it is shown, and dts,
-when the packet that set it free was to be decoded. In a sound file pts rise, and they are the times, to the bit. Else:
+A decoder gives frames in the order in which they are shown. Each comes with two stamps: pts, the time at which the file says the frame is
+shown, and dts, the time at which the packet that released it was to be decoded. In a sound file the pts rise, and they are the times, to
+the bit. Otherwise:
 
-- a clock that starts anew (joined files) goes on one frame after the last time of the old one;
-- of the stamps that are left, the longest rising series is kept; of one stamp given to several frames in a row, one frame keeps it;
-- the frames between kept ones lie as their dts do where those rise throughout, else evenly; before the first and after the last one the
-  clock goes on;
-- where more than MANY of the stamps do not fit into the series and dts do rise, dts are the sounder clock and the times of all frames.
+- A clock that starts again (joined files) goes on one frame after the last time of the old one.
+- Of the remaining stamps the longest rising series is kept. If several frames in a row have the same stamp, one of them keeps it.
+- Frames between kept ones are placed in proportion to their dts if all dts rise, else evenly. Before the first kept frame and after the
+  last one the clock runs on.
+- If more than MANY of the stamps do not fit into the series and the dts rise, dts are the sounder clock. They become the times of all
+  frames.
 
-AVI has no pts: those of FFmpeg are guessed. It numbers its packets, in the order of decoding; so the numbers of those that gave a frame
-are, sorted, the times.
+AVI has no pts, so FFmpeg guesses them. AVI numbers its packets in the order of decoding. So the numbers of those packets that gave a frame,
+sorted, are the times.
 """
 
 from bisect import bisect_left
@@ -20,17 +22,17 @@ from itertools import pairwise
 
 import numpy as np
 
-JUMP_S = 1.0  # a stamp that lies further back than this may be a new clock; less is jitter
-NEAR = 8  # frames on both sides that must agree on it: a single wrong stamp is no new clock
+JUMP_S = 1.0  # a stamp further back than this may start a new clock; less is jitter
+NEAR = 8  # frames on both sides that must agree on a new clock: a single wrong stamp is none
 MANY = 0.25
 
 
 @dataclass
 class Stamps:
-    """What a file says of the times of its frames, in ticks of its clock; None where it says nothing.
+    """Stamps of a video's frames in ticks of the file's clock; None for a frame without one.
 
     Attributes:
-        numbers: of each frame's own packet, where the container has no pts and numbers its packets (AVI), else empty.
+        numbers: number of each frame's own packet, if the container has no pts and numbers its packets (AVI); else empty.
     """
 
     tick: Fraction
@@ -40,13 +42,19 @@ class Stamps:
 
     @property
     def sound(self) -> bool:
-        """Whether pts are the times: every frame has one, and they rise."""
+        """True if every frame has a pts and they rise: then pts are the times."""
         return not self.numbers and None not in self.pts and all(a < b for a, b in pairwise(self.pts))
 
 
 @dataclass(frozen=True)
 class Times:
-    """times_s (T,) float64, strictly rising. repaired: frames whose time is not their own pts. by_dts: all times are of dts."""
+    """Times of a video's frames.
+
+    Attributes:
+        times_s: (T,) float64, strictly rising.
+        repaired: number of frames whose time is not their own pts.
+        by_dts: whether all times come from dts.
+    """
 
     times_s: np.ndarray
     repaired: int
@@ -54,7 +62,11 @@ class Times:
 
 
 def times(stamps: Stamps, frame_s: float) -> Times:
-    """The times of T >= 1 frames; frame_s: how long a frame is usually shown, for what no stamp tells."""
+    """Compute the times of T >= 1 frames.
+
+    Args:
+        frame_s: usual duration of a frame, used where no stamp gives a time.
+    """
     pts, dts = (np.array([np.nan if s is None else s for s in own], np.float64) for own in (stamps.pts, stamps.dts))
     frame = frame_s / float(stamps.tick)
     found, by_dts = (pts, False) if stamps.sound else _mended(stamps, pts, dts, frame)
@@ -63,7 +75,7 @@ def times(stamps: Stamps, frame_s: float) -> Times:
 
 
 def _mended(stamps: Stamps, pts: np.ndarray, dts: np.ndarray, frame: float) -> tuple[np.ndarray, bool]:
-    """Times in ticks, and whether all are of dts."""
+    """Return times in ticks, and whether all come from dts."""
     if stamps.numbers and None not in stamps.numbers and len(set(stamps.numbers)) == len(pts):
         return np.array(sorted(stamps.numbers), np.float64), True
     order = _order(dts, frame)
@@ -75,7 +87,7 @@ def _mended(stamps: Stamps, pts: np.ndarray, dts: np.ndarray, frame: float) -> t
 
 
 def _order(dts: np.ndarray, frame: float) -> np.ndarray | None:
-    """dts with what is missing filled in (the last frames come without any); None unless they rise and most are there."""
+    """Return dts with gaps filled in (the last frames come without dts); None unless they rise and at least half are there."""
     there = np.flatnonzero(~np.isnan(dts))
     if 2 * len(there) < len(dts) or (np.diff(dts[there]) <= 0).any():
         return None
@@ -83,7 +95,7 @@ def _order(dts: np.ndarray, frame: float) -> np.ndarray | None:
 
 
 def _between(own: np.ndarray, kept: np.ndarray, clock: np.ndarray) -> np.ndarray:
-    """Stamps at `kept` as they are, those between in the proportions of another rising clock, those beyond in its steps."""
+    """Interpolate stamps: keep those at `kept`; place those between in proportion to another rising clock, those beyond by its steps."""
     if len(kept) == 0:
         return clock
     out = np.interp(clock, clock[kept], own[kept])
@@ -95,7 +107,7 @@ def _between(own: np.ndarray, kept: np.ndarray, clock: np.ndarray) -> np.ndarray
 
 
 def _one_clock(pts: np.ndarray, jump: float, frame: float) -> np.ndarray:
-    """Stamps with every clock that starts anew moved to one frame after the last stamp before it."""
+    """Join clocks: move every clock that starts again to one frame after the last stamp before it."""
     out, there = pts.copy(), np.flatnonzero(~np.isnan(pts))
     for at in np.flatnonzero(np.diff(pts[there]) < -jump) + 1:
         before, after = out[there[max(0, at - NEAR) : at]], out[there[at : at + NEAR]]
@@ -105,9 +117,9 @@ def _one_clock(pts: np.ndarray, jump: float, frame: float) -> np.ndarray:
 
 
 def _rising(own: np.ndarray, order: np.ndarray | None) -> np.ndarray:
-    """Indices of the longest strictly rising series; of two that are as long, the one whose frames come first."""
+    """Return the indices of the longest strictly rising series; of two equally long ones, the one whose frames come first."""
     there = _once(own, order)
-    ends: list[float] = []  # of the best falling series of each length, seen from the last frame
+    ends: list[float] = []  # end of the best falling series of each length, seen from the last frame
     tails: list[int] = []
     before: dict[int, int | None] = {}
     for i in reversed(there.tolist()):
@@ -126,7 +138,7 @@ def _rising(own: np.ndarray, order: np.ndarray | None) -> np.ndarray:
 
 
 def _once(own: np.ndarray, order: np.ndarray | None) -> np.ndarray:
-    """Indices of stamps, one a run of equal ones: the frame that lies as its neighbours do against the other clock, else the first."""
+    """Return the indices of one stamp per run of equal ones: the frame that best fits the other clock, or the first without one."""
     there = np.flatnonzero(~np.isnan(own))
     runs = np.split(there, np.flatnonzero(np.diff(own[there]) != 0) + 1)
     if order is None or not len(there):

@@ -1,4 +1,4 @@
-"""Which files are taken for videos: by suffix, and by their first bytes where the suffix is none of a video's."""
+"""Recognition of video files: by suffix, or by the first bytes if the suffix is not a video's."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ from av.stream import Disposition
 from affpipe.core.errors import MediaError
 from affpipe.media.reader import open_media
 
-VIDEOS = (  # suffixes, of any case
+VIDEOS = (  # suffixes, in upper or lower case
     *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".flv", ".mj2", ".ismv"),
     *(".mkv", ".mk3d", ".webm", ".avi", ".divx", ".xvid", ".asf", ".wmv", ".wtv", ".dvr-ms", ".rm", ".rmvb"),
     *(".mpg", ".mpeg", ".mpe", ".m1v", ".m2v", ".mpv", ".m2p", ".vob", ".evo", ".ts", ".mts", ".m2ts", ".m2t", ".trp"),
     *(".mxf", ".gxf", ".dv", ".dif", ".ogv", ".ogm", ".nut", ".ivf", ".amv", ".dav", ".y4m", ".mjpeg", ".mjpg"),
     *(".h264", ".264", ".h265", ".265", ".hevc", ".vc1"),
 )
-OTHERS = (  # of which there may be millions, or whose container is a video's and holds a photograph
+OTHERS = (  # not looked into: there may be millions of them, or their container is a video's but holds a photograph
     *(".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".heic", ".heif", ".avif"),
     *(".csv", ".json", ".npy", ".npz", ".h5", ".pt", ".pth", ".zip", ".tar", ".gz"),
 )
@@ -27,7 +27,7 @@ _BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
 
 def hidden_video(path: Path) -> str:
-    """The container of a file whose suffix is none of VIDEOS and which holds a moving picture all the same; "" for any other file."""
+    """Return the container of a file that holds a moving picture though its suffix is not in VIDEOS; "" for any other file."""
     if path.suffix.lower() in (*VIDEOS, *OTHERS):
         return ""
     try:

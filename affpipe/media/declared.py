@@ -1,6 +1,6 @@
-"""What a media file says of itself, without decoding it: enough to plan with, not to measure with (`probe` decodes).
+"""Facts that a media file declares, read without decoding: enough to plan with, not to measure with (`probe` decodes).
 
-Declared figures may be wrong: of cut downloads, edit lists, joined files.
+Declared figures may be wrong, as in cut downloads, edit lists and joined files.
 """
 
 from contextlib import suppress
@@ -15,18 +15,20 @@ from affpipe.core.errors import MediaError
 from affpipe.media.picture.decode import chosen
 from affpipe.media.reader import VideoPass, open_media, packets, video_stream
 
-FASTEST = 1000  # frames a second; a higher rate is that of the clock, as FFmpeg says it of a raw .dv
-APART = 0.02  # a usual and a mean rate that differ by more are of a video of variable rate
+FASTEST = 1000  # frames a second; a higher rate is the clock's, as FFmpeg reports for a raw .dv
+APART = 0.02  # relative difference of usual and mean rate above which the video's rate is variable
 
 
 @dataclass(frozen=True)
 class Declared:
-    """What a container declares.
+    """Facts that a container declares.
 
     Attributes:
-        duration_s: seconds, by the header, else by the packets. fps: mean frames a second. width, height: as stored, pixels.
+        duration_s: seconds, from the header, else from the packets.
+        fps: mean frames a second.
+        width, height: pixels, as stored.
         audio: whether there is an audio track.
-        treated: what is done to its pictures, by the first one, where that was asked for.
+        treated: what is done to the pictures, judged by the first one; filled in only on request.
         variable_rate: whether intervals between frames differ, as far as the container's index tells.
     """
 
@@ -41,14 +43,14 @@ class Declared:
 
     @property
     def frames(self) -> int:
-        """Frames, by duration and rate; one at least."""
+        """Number of frames by duration and rate, at least one."""
         return max(1, round(self.duration_s * self.fps))
 
 
 def declared(path: Path, *, first_frame: bool = False) -> Declared:
-    """What a video file declares; with `first_frame` its first frame must decode too.
+    """Read what a video file declares. With `first_frame` its first frame must also decode.
 
-    Raises MediaError for a file that does not open, has no video, or of which neither header nor packets tell duration and rate.
+    Raises MediaError if the file does not open, has no video, or gives no duration and rate in either header or packets.
     """
     track = chosen(path)
     with open_media(path) as container:
@@ -74,9 +76,12 @@ def declared(path: Path, *, first_frame: bool = False) -> Declared:
 
 
 def _packets_s(path: Path, track: int | None) -> float:
-    """From the first packet to the end of the last one: of what browsers record, and of animated pictures, no header tells the duration."""
+    """Return the seconds from the first packet to the end of the last one.
+
+    Browser recordings and animated pictures have no duration in their header.
+    """
     first, last = float("inf"), 0.0
-    with open_media(path) as container, suppress(av.FFmpegError):  # cut off: as long as it is
+    with open_media(path) as container, suppress(av.FFmpegError):  # a file that is cut off counts as far as it goes
         for packet in packets(container, [video_stream(container, path, track)]):
             if packet.pts is not None:
                 first = min(first, float(packet.pts * packet.time_base))
@@ -91,7 +96,7 @@ def _duration_s(container: av.container.InputContainer, stream: av.VideoStream) 
 
 
 def _varies(stream: av.VideoStream) -> bool:
-    """By the index where it has every frame (mp4, mov), else by the two rates that FFmpeg guesses."""
+    """Tell whether the rate varies: by the index if it lists every frame (mp4, mov), else by the two rates that FFmpeg guesses."""
     if stream.frames > 1 and len(stream.index_entries) == stream.frames:
         steps = np.diff([entry.timestamp for entry in stream.index_entries]) * float(stream.time_base)
         usual = float(np.median(steps))

@@ -1,7 +1,7 @@
-"""Who a media file is: a cheap fingerprint of its bytes, whatever its name, place and time stamps.
+"""Identity of a media file: a cheap fingerprint of its bytes, independent of name, place and time stamps.
 
-Planning uses it, so neither av nor numpy is imported here. A small edit between its blocks that keeps the size goes unseen; the checksum of
-the whole file, which the stream `frames` keeps, tells of it where somebody asks (`affpipe.jobs.stale`).
+Planning uses it, so neither av nor numpy is imported here. A small edit between the blocks that keeps the size goes unseen. The stream
+`frames` keeps a checksum of the whole file, which shows such an edit on request (`affpipe.jobs.stale`).
 """
 
 import hashlib
@@ -10,11 +10,11 @@ from pathlib import Path
 from affpipe.core.errors import MediaError
 from affpipe.system.files import instead_of_file
 
-BLOCK, BLOCKS = 64 * 1024, 16  # bytes of one, and how many
+BLOCK, BLOCKS = 64 * 1024, 16  # bytes in a block, number of blocks
 
 
 def check(path: Path) -> int:
-    """Size of a file in bytes; raises MediaError if there is none, it is no file (a folder, a pipe), or it is empty."""
+    """Return the size of a file in bytes. Raises MediaError if it is missing, empty, or no regular file (a folder, a pipe)."""
     if got := instead_of_file(path):
         raise MediaError(f"{path}: want a media file, got {got}; correct the path or fetch the file")
     size = path.stat().st_size
@@ -24,9 +24,9 @@ def check(path: Path) -> int:
 
 
 def fingerprint(path: Path) -> str:
-    """First 16 hex digits of the sha256 over the size (decimal, then a colon) and BLOCKS blocks of 64 KiB, evenly spread from end to end.
+    """Return the first 16 hex digits of the sha256 over the size (decimal, then a colon) and BLOCKS blocks of 64 KiB.
 
-    A file of up to 1 MiB is read whole, once.
+    The blocks are evenly spread from end to end. A file of up to 1 MiB is read whole, once.
     """
     size = check(path)
     digest = hashlib.sha256(f"{size}:".encode())
@@ -41,7 +41,7 @@ def fingerprint(path: Path) -> str:
 
 
 def _blocks(size: int) -> list[tuple[int, int]]:
-    """Start and length of what is read of a file."""
+    """Return the start and length of each block to read."""
     if size <= BLOCKS * BLOCK:
         return [(0, size)]
     return [(i * (size - BLOCK) // (BLOCKS - 1), BLOCK) for i in range(BLOCKS)]

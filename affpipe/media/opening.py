@@ -1,9 +1,9 @@
-"""What a media file is opened as: itself, a local file in a form that holds its own pictures and sound.
+"""Safe opening of media files: only a local file in a format that holds its own pictures and sound.
 
-FFmpeg reads some forty protocols and lists of all kinds, and follows what a list names before it gives control back: other files, a pipe
-that never answers, an address of the network. So lists are known by their first bytes and never opened; whatever else is not below is
-refused by FFmpeg itself, which then has read the beginning of this file and nothing else. A path is given to every library in full: one
-that begins with a slash is a file to all of them, and "http:/x" or "a:b.mp4" is not.
+FFmpeg reads some forty protocols and all kinds of playlists. It follows what a list names before it returns: other files, a pipe that never
+answers, an address on the network. So lists are recognized by their first bytes and never opened. FFmpeg itself refuses any other format
+that is not listed below, and has then read only the beginning of this file. Every library is given the full path: one that begins with a
+slash is a file to all of them, and "http:/x" or "a:b.mp4" is not.
 """
 
 import re
@@ -13,7 +13,7 @@ from affpipe.core.errors import MediaError
 from affpipe.media import unfinished
 from affpipe.media.identity import check
 
-FORMS = (  # of containers, streams without one, sound; FFmpeg's names
+FORMS = (  # containers, raw streams, sound; FFmpeg's names
     *(
         "mov",
         "mp4",
@@ -36,8 +36,8 @@ FORMS = (  # of containers, streams without one, sound; FFmpeg's names
     *("h261", "h263", "h264", "hevc", "vvc", "m4v", "mpegvideo", "av1", "obu", "vc1", "cavsvideo", "mjpeg", "mjpeg_2000", "dirac", "dnxhd"),
     *("wav", "w64", "aiff", "au", "mp3", "aac", "loas", "ac3", "eac3", "flac", "ape", "tta", "tak", "wv", "dts", "dtshd", "truehd", "mlp"),
     *(f"{name}_pipe" for name in ("bmp", "gif", "jpeg", "jpegls", "jpegxl", "j2k", "png", "ppm", "pgm", "pbm", "tiff", "webp")),  # pictures
-    *("dhav", "hxvs", "mpjpeg", "smjpeg"),  # of cameras
-    "tty",  # any text: named as such and refused
+    *("dhav", "hxvs", "mpjpeg", "smjpeg"),  # cameras
+    "tty",  # any text: recognized here, so that it can be refused by name
 )
 WHITELIST = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMS)}
 BEGINNING = 4096  # bytes
@@ -48,7 +48,7 @@ LISTS = re.compile(
 
 
 def local(path: Path) -> str:
-    """The path of a media file for FFmpeg and its like. MediaError where there is no whole file, or a list of others."""
+    """Return the path of a media file to give to FFmpeg and the like. Raises MediaError if it is no whole file, or a list of others."""
     check(path)
     try:
         with path.open("rb") as file:

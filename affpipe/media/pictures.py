@@ -1,4 +1,4 @@
-"""The pictures of a stage's video: decoded as the stage `frames` was told to, at the times that it found."""
+"""Pictures of a job's video, decoded with the settings of the stage `frames`, at the times that it found."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from affpipe.store.item_streams import Job
 def pictures(job: Job, axis: FrameAxis, wanted: np.ndarray | None = None) -> Iterator[tuple[int, float, np.ndarray]]:
     """Yield (index, time_s, rgb (H, W, 3) uint8) of all frames or of those wanted, see `decode.frames`.
 
-    MediaError where there are more frames than on the axis.
+    Raises MediaError if there are more frames than on the axis.
     """
     from affpipe.media.picture.decode import frames
 

@@ -19,9 +19,9 @@ from affpipe.media.picture.shown import believed
 from affpipe.media.reader import VideoPass, check_length, open_media, still
 from affpipe.media.tracks import audio_track
 
-# Shortfall against the declared duration that is worth a word; containers round theirs by about a frame.
+# Shortfall against the declared duration that is reported; containers round theirs by about a frame.
 MISSING_S = 0.1
-# A picture that stands longer, and so many times longer than usual, is worth a word: damage, or a recorder that left pictures out.
+# A picture that stands longer than both is reported (seconds; times the usual): damage, or a recorder that left pictures out.
 HOLE_S, HOLE_TIMES = 0.25, 4
 # The comment that the demo renderer puts into its files, so that figures on them are never taken for real ones.
 DEMO_COMMENT = "affpipe demo"
@@ -29,7 +29,7 @@ DEMO_COMMENT = "affpipe demo"
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """The audio track that is chosen by itself.
+    """The audio track that is chosen when none is named.
 
     start_s: time of its first packet (codec priming included) on the container's clock, None if unknown.
     """
@@ -45,19 +45,23 @@ class VideoInfo:
     """Facts of a video.
 
     Attributes:
-        width, height: pixels as displayed: square ones, after rotation. stored_width, stored_height: as stored.
-        pixel_ratio: width by height of a stored pixel as the file says, None where it says nothing.
+        width, height: pixels as displayed: square ones, after rotation.
+        stored_width, stored_height: pixels as stored.
+        pixel_ratio: width over height of a stored pixel as the file says, None if it does not.
         rotation_deg: counter-clockwise turn from the stored to the displayed picture: 0, 90, 180 or 270.
-        fps: nominal rate, exact; of a video whose usual interval fits no declared rate the mean rate.
+        fps: nominal rate, exact. If the usual interval fits no declared rate, the mean rate.
         duration_s: from the first frame to the end of the last.
-        variable_rate: some interval differs from 1 / fps by over 2 % and over the clock's resolution (a dropped frame counts).
-        interlaced, high_range: frames marked as interlaced; frames of high dynamic range, by the name of their transfer.
+        variable_rate: whether some interval differs from 1 / fps by over 2 % and over the clock's resolution (a dropped frame counts).
+        interlaced: number of frames marked as interlaced.
+        high_range: number of frames of high dynamic range, by the name of their transfer.
         treated: what is done to the pictures besides turning them, a line each.
-        repaired_times, times_by_dts: frames whose time is not their pts, and whether it is that of decoding; see `clock`.
-        bad_packets, corrupt_frames: counts of what `reader` skipped or passed on.
-        synthetic: the file says that it was rendered by `affpipe demo`.
-        missing_s: declared end of the file minus the end of its last packet, or that of the track where more is missing, at least 0.
-        holes, longest_s: how often a picture stands for over HOLE_S and HOLE_TIMES as long as usual, and the longest time that any stands.
+        repaired_times: number of frames whose time is not their pts; see `clock`.
+        times_by_dts: whether all times are those of decoding; see `clock`.
+        bad_packets, corrupt_frames: how many `reader` skipped, and passed on.
+        synthetic: whether the file says that `affpipe demo` rendered it.
+        missing_s: declared end of the file minus the end of its last packet, or the same for the track if more is missing; at least 0.
+        holes: how often a picture stands for over HOLE_S and over HOLE_TIMES as long as usual.
+        longest_s: longest time that a picture stands.
     """
 
     codec: str
@@ -86,7 +90,7 @@ class VideoInfo:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What a person should know of the file, empty for a sound one."""
+        """Faults of the file that a person should know, empty for a sound one."""
         said = (
             (self.repaired_times, f"{self.repaired_times} of {len(self.axis)} timestamps {self._repair}"),
             (self._odd_ratio, f"pixels said to be {self.pixel_ratio} as wide as high, taken as square"),
@@ -106,7 +110,7 @@ class VideoInfo:
         return bool(self.pixel_ratio) and believed(self.pixel_ratio) != self.pixel_ratio
 
     def facts(self) -> dict[str, Any]:
-        """All but the axis, ready for JSON; fps and pixel_ratio as fractions ("30000/1001")."""
+        """Return all but the axis, ready for JSON; fps and pixel_ratio are fractions ("30000/1001")."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("axis", "audio")}
         return {
             **own,
@@ -120,13 +124,13 @@ class VideoInfo:
 
 
 def probe(path: Path, *, backend: str = "pyav", track: int | None = None, deinterlace: bool = True, tone_map: bool = True) -> VideoInfo:
-    """Decode a whole video without converting pixels; raises MediaError (one line) for one that cannot be used.
+    """Decode a whole video without converting pixels. Raises MediaError (one line) for a video that cannot be used.
 
     Args:
-        track: which video track, see `tracks`; None: the one that is chosen by itself, no faces being looked for.
+        track: number of the video track, see `tracks`. None chooses one without looking for faces.
         deinterlace, tone_map: what is to be done to the pictures, as for `decode.frames`.
 
-    PyAV decodes whatever the backend; a video to be decoded by decord must in addition have the packets that its frames claim.
+    PyAV decodes, whatever the backend. For decord the video must in addition have the packets that its frames claim.
     """
     if backend not in BACKENDS:
         raise InputError(f"probe: want a backend of {BACKENDS}, got {backend!r}")
@@ -177,7 +181,7 @@ def probe(path: Path, *, backend: str = "pyav", track: int | None = None, deinte
 
 
 def _frame_s(video: VideoPass) -> float:
-    """How long a frame is shown by the declared rate. MediaError where there is none and the timestamps alone do not tell."""
+    """Return the duration of a frame by the declared rate, 0 without one. Raises MediaError if the timestamps do not rise either."""
     rate = video.stream.average_rate or video.stream.guessed_rate
     if not (rate or video.stamps.sound):
         raise MediaError(f"{video.path}: want timestamps that rise or a frame rate, got neither; remux the video")
@@ -192,7 +196,7 @@ def _rotation(a: int, b: int, c: int, d: int) -> int:
 
 
 def _rate(times: np.ndarray, stream: av.VideoStream) -> Fraction:
-    """The declared rate that the usual interval agrees with, within 1 % or one tick of the clock; else the mean rate, in exact ticks."""
+    """Return the declared rate that agrees with the usual interval within 1 % or one tick; else the mean rate, in exact ticks."""
     declared = [_snapped(rate) for rate in (stream.guessed_rate, stream.average_rate) if rate]
     if len(times) == 1:
         return declared[0] if declared else Fraction(25)
@@ -213,7 +217,7 @@ def _snapped(rate: Fraction) -> Fraction:
 
 def _audio(stream: av.AudioStream) -> AudioInfo:
     context = stream.codec_context
-    if context is None:  # there, though not for this FFmpeg: `audio.extract` says so
+    if context is None:  # a track that this FFmpeg cannot decode: `audio.extract` reports it
         return AudioInfo("unknown", 0, 0, None)
     start_s = None if stream.start_time is None else float(stream.start_time * stream.time_base)
     return AudioInfo(context.codec.canonical_name, context.sample_rate, context.channels, start_s)
@@ -228,7 +232,7 @@ def _declared_end_s(container: av.container.InputContainer) -> float:
 
 
 def _track_end_s(container: av.container.InputContainer, stream: av.VideoStream) -> float:
-    """Where a track ends by its own header: AVI counts frames there, MP4 and QuickTime give a length; 0 for what has none of its own."""
+    """Return the end of a track by its own header: from the frame count in AVI, from a length in MP4 and QuickTime, else 0."""
     if container.format.name == "avi":
         return float(stream.frames / stream.average_rate) if stream.average_rate else 0.0
     if "mp4" not in container.format.name or stream.duration is None:

@@ -1,15 +1,15 @@
-"""One sequential pass over the video stream of a file: the only place that opens containers. What a frame's time is, `clock` decides.
+"""One sequential pass over the video stream of a file. Only this module opens containers; `clock` decides the times of frames.
 
 `probe` and `decode` both iterate `VideoPass`, so the frames that are counted are the frames that are delivered.
 
-What happens to damage:
-- a file that does not open, holds no video stream, or yields no frame: MediaError;
-- a packet that the decoder rejects: skipped and counted (`bad_packets`), decoding goes on;
-- a frame that the decoder itself flags as damaged: delivered and counted (`corrupt_frames`);
-- a read error of the container, or a change of the frame size, the pixels' shape or the orientation, mid-way: MediaError that says where;
-- encrypted data: MediaError, wherever it begins: some decoders make pictures of it;
-- a file that just ends too early (a broken download whose index stands in front): decoded as far as it goes; `probe` reports the
-  seconds that are missing (`missing_s`).
+Damage is handled as follows:
+- A file that does not open, has no video stream, or yields no frame: MediaError.
+- A packet that the decoder rejects: skipped and counted (`bad_packets`); decoding goes on.
+- A frame that the decoder itself flags as damaged: delivered and counted (`corrupt_frames`).
+- A read error of the container, or a change of frame size, pixel shape or orientation mid-way: MediaError that says where.
+- Encrypted data, wherever they begin: MediaError, since some decoders make pictures of them.
+- A file that ends too early (a broken download whose index stands in front): decoded as far as it goes; `probe` reports the missing seconds
+  (`missing_s`).
 """
 
 import struct
@@ -30,14 +30,14 @@ from affpipe.media.opening import WHITELIST, local
 from affpipe.media.picture import hdr
 from affpipe.media.picture.shown import believed, shown_size
 
-# Of a frame: twice 8K. A few bytes can declare a picture of gigabytes; FFmpeg's own limit is four times as high.
+# Most pixels of a frame: twice 8K. A few bytes can declare a picture of gigabytes; FFmpeg's own limit is four times as high.
 LARGEST_PIXELS = 1 << 26
 LIMITS = {"max_pixels": str(LARGEST_PIXELS)}
-# `colorspace` of H.273 that FFmpeg makes no RGB of. Some converters take them for BT.601 without a word.
+# `colorspace` values of H.273 that FFmpeg cannot convert to RGB. Some converters silently treat them as BT.601.
 NO_RGB = {8: "YCgCo", 10: "BT.2020 of constant luminance", 11: "SMPTE 2085", 12: "derived ones", 13: "derived ones", 14: "ICtCp"}
-# Sample entries of protected tracks in mp4 and mov, where no key is said (FairPlay); elsewhere packets or metadata tell.
+# Sample entries of protected tracks in mp4 and mov that name no key (FairPlay). Elsewhere packets or metadata show protection.
 LOCKED_TAGS = ("drmi", "drms", "encv", "enca")
-LOGGING = threading.Lock()  # the level of FFmpeg's log is that of the whole process
+LOGGING = threading.Lock()  # the level of FFmpeg's log belongs to the whole process
 
 
 def unreadable(path: Path, reason: str) -> MediaError:
@@ -45,11 +45,11 @@ def unreadable(path: Path, reason: str) -> MediaError:
 
 
 def words(error: av.FFmpegError) -> str:
-    """FFmpeg's reason in one line: its last log line says more ('moov atom not found') than its code ('Invalid data ...')."""
+    """Return FFmpeg's reason in one line. Its last log line says more ('moov atom not found') than its code ('Invalid data ...')."""
     said = error.log[2] if error.log else error.strerror
     if said.startswith("Format not on whitelist"):
         return "a form that is none of videos"
-    return "undecodable data" if said.startswith("Error number ") else " ".join(said.split())  # a code of a decoder's own has no words
+    return "undecodable data" if said.startswith("Error number ") else " ".join(said.split())  # a decoder's own code has no text
 
 
 def _open(path: Path) -> InputContainer:
@@ -58,7 +58,7 @@ def _open(path: Path) -> InputContainer:
 
 @contextmanager
 def open_media(path: Path) -> Iterator[InputContainer]:
-    """Open a media file; raises MediaError with FFmpeg's reason if that fails."""
+    """Open a media file. Raises MediaError with FFmpeg's reason if that fails."""
     try:
         container = _open(path)
     except av.FFmpegError as error:
@@ -78,20 +78,20 @@ def still(path: Path) -> MediaError:
 
 
 def _moves(path: Path) -> bool:
-    """Whether a WebP file declares an animation: bit 1 of the flags of its extended header."""
+    """Return whether a WebP file declares an animation: bit 1 of the flags of its extended header."""
     with path.open("rb") as file:
         head = file.read(21)
     return head[12:16] == b"VP8X" and len(head) == 21 and bool(head[20] & 2)
 
 
 def check_length(path: Path, length_s: float) -> None:
-    """MediaError for a video longer than LONGEST_S."""
+    """Raise MediaError for a video longer than LONGEST_S."""
     if length_s > LONGEST_S:
         raise MediaError(f"{path}: want a video of at most {LONGEST_S / 3600:.0f} h, got {length_s / 3600:.0f} h; mend its timestamps")
 
 
 def _reason(path: Path, error: av.FFmpegError) -> str:
-    # Logging stays off while decoding (its callback takes the GIL on decoder threads), so the reason is asked for by a second try.
+    # Logging stays off while decoding (its callback takes the GIL on decoder threads), so a second try finds out the reason.
     with LOGGING:
         level = av.logging.get_level()
         av.logging.set_level(av.logging.ERROR)
@@ -110,18 +110,21 @@ def locked(path: Path) -> MediaError:
 
 
 def encrypted(of: av.Packet | av.stream.Stream) -> bool:
-    """Whether a packet, or all of a stream, is encrypted."""
+    """Return whether a packet, or a whole stream, is encrypted."""
     if isinstance(of, av.Packet):
         return of.has_sidedata("encryption_info")
     try:
         tag = of.codec_context.codec_tag if of.codec_context else ""
-    except UnicodeDecodeError:  # PyAV wants ASCII
+    except UnicodeDecodeError:  # PyAV accepts ASCII only
         tag = ""
     return "enc_key_id" in of.metadata or tag.lower() in LOCKED_TAGS
 
 
 def video_stream(container: InputContainer, path: Path, track: int | None = None) -> av.VideoStream:
-    """The video stream of a number, see `tracks`; None: the one that FFmpeg would play. A cover picture of an audio file is none."""
+    """Return the video stream of a number, see `tracks`; None gives the one that FFmpeg would play.
+
+    The cover picture of an audio file does not count as a video stream.
+    """
     stream = container.streams.best("video") if track is None else container.streams.video[track]
     if stream is None or (track is None and stream.disposition & Disposition.attached_pic):
         raise MediaError(f"{path}: want a video, got a file without a video stream; take it out of the manifest or replace it")
@@ -137,14 +140,17 @@ def video_stream(container: InputContainer, path: Path, track: int | None = None
 
 
 def packets(container: InputContainer, streams: list[av.stream.Stream]) -> Iterator[av.Packet]:
-    """Packets of some streams in file order, then an empty one each to flush the decoder."""
-    # PyAV (18.1) may run past its stream list when a stream appears late in an MPEG file: at the very end, when ours are flushed.
+    """Yield the packets of some streams in file order, then an empty one for each stream, to flush its decoder."""
+    # PyAV (18.1) may read past its stream list, at the very end of the flush, when a stream appears late in an MPEG file.
     with suppress(IndexError):
         yield from container.demux(streams)
 
 
 def decoded(packet: av.Packet) -> list | str:
-    """Frames of a packet, or the decoder's reason to reject it (it says many things of damaged data, "Operation not permitted" too)."""
+    """Decode a packet: return its frames, or the decoder's reason to reject it.
+
+    Decoders give many reasons for damaged data, "Operation not permitted" among them.
+    """
     try:
         return packet.decode()
     except MemoryError:
@@ -154,7 +160,10 @@ def decoded(packet: av.Packet) -> list | str:
 
 
 def display_matrix(frame: av.VideoFrame, path: Path) -> tuple[int, int, int, int] | None:
-    """Signs (a, b, c, d) of the display matrix: x' = a x + c y, y' = b x + d y, image coordinates; None if there is none."""
+    """Return the signs (a, b, c, d) of the display matrix, None if there is none.
+
+    x' = a x + c y and y' = b x + d y in image coordinates.
+    """
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return None
@@ -166,22 +175,23 @@ def display_matrix(frame: av.VideoFrame, path: Path) -> tuple[int, int, int, int
 
 
 def _end_s(packet: av.Packet) -> float:
-    """When a packet ends; AVI knows the order of decoding alone. 0 for one without a time."""
+    """Return the time at which a packet ends, 0 without a time. AVI knows only the order of decoding."""
     stamp = packet.dts if packet.pts is None else packet.pts
     return 0.0 if stamp is None else float((stamp + (packet.duration or 0)) * packet.time_base)
 
 
 class VideoPass:
-    """Decode the video stream of an open container once; iterate only once.
+    """One pass that decodes the video stream of an open container; iterate only once.
 
-    Attributes, final when the iteration has ended:
-        count: frames so far.
-        stamps: what the file says of their times.
+    Attributes (final when the iteration has ended):
+        count: number of frames so far.
+        stamps: stamps of the frames.
         bad_packets, corrupt_frames: see the module's docstring.
-        interlaced, high_range: frames marked as interlaced; frames of high dynamic range (PQ, HLG), by name.
-        seen_end_s, own_end_s: latest end of any audio or video packet, and of any of this track, for comparison with what is declared.
-        size, ratio, matrix: (width, height) as stored, aspect ratio of the pixels as the file says (None: nothing) and display matrix, of
-            the first frame; they hold for the whole video.
+        interlaced: number of frames marked as interlaced.
+        high_range: number of frames of high dynamic range (PQ, HLG), by name.
+        seen_end_s, own_end_s: latest end of any audio or video packet, and of any packet of this track, to compare with the declared end.
+        size, ratio, matrix: of the first frame: (width, height) as stored, aspect ratio of the pixels as the file says (None: not given),
+            display matrix. They hold for the whole video.
     """
 
     def __init__(self, container: InputContainer, path: Path, *, track: int | None = None, threads: int = 1):
@@ -195,7 +205,7 @@ class VideoPass:
         self.stamps = Stamps(self.stream.time_base)
         self.size: tuple[int, int] | None = None
         self._own_matrix: tuple[int, int, int, int] | None = None
-        # The container's word on the shape of pixels goes before the codec's, which may change with each frame.
+        # The container's pixel shape takes precedence over the codec's, which may change with each frame.
         self.ratio, self._own_ratio = self.stream.sample_aspect_ratio, self.stream.codec_context.sample_aspect_ratio
         self._fixed_ratio = self.ratio != self._own_ratio
         self._numbers: dict[int, int] | None = {} if container.format.name == "avi" else None  # guessed pts -> number of a packet
@@ -210,7 +220,7 @@ class VideoPass:
         return shown_size(self.size, believed(self.ratio), self.matrix)
 
     def treated(self, *, deinterlace: bool = True, tone_map: bool = True) -> tuple[str, ...]:
-        """What is done to the pictures seen so far besides turning them, and what could be and is not."""
+        """List what is done to the pictures seen so far besides turning them, and what could be done and is not."""
         (stored, high), (wide, tall) = self.size, self.shown
         columns, rows = (wide, tall) if self.matrix[0] else (tall, wide)
         out = [f"pixels {self.ratio} as wide as high: {stored}x{high} resampled to {columns}x{rows}"] if columns != stored else []
@@ -220,7 +230,7 @@ class VideoPass:
         return tuple(out)
 
     def __iter__(self) -> Iterator[tuple[int, float, av.VideoFrame]]:
-        """Yield (index, time_s, frame) in presentation order; the time as the file says, NaN where it says none."""
+        """Yield (index, time_s, frame) in presentation order. The time is the file's, NaN if it has none."""
         try:
             for packet in packets(self.container, [*self.container.streams.video, *self.container.streams.audio]):
                 end_s = _end_s(packet)
@@ -247,7 +257,7 @@ class VideoPass:
             raise unreadable(self.path, f"no decodable frame of at most {LARGEST_PIXELS} pixels")
 
     def _look(self, frame: av.VideoFrame) -> None:
-        """Note what a frame says of itself."""
+        """Record the properties of a frame."""
         self.corrupt_frames += frame.is_corrupt
         self.interlaced += frame.interlaced_frame
         self.stamps.pts.append(frame.pts)
@@ -270,7 +280,7 @@ class VideoPass:
         elif not self._fixed_ratio and ratio != self._own_ratio:
             was, now = self._own_ratio or "none", ratio or "none"
             raise MediaError(f"{self.path}: want pixels of one shape, got {was} then {now} near frame {self.count}; re-encode the video")
-        elif matrix not in (None, self.matrix):  # H.264 says it at key frames alone
+        elif matrix not in (None, self.matrix):  # H.264 gives it at key frames only
             raise MediaError(f"{self.path}: want pictures of one orientation, got another at frame {self.count}; re-encode the video")
 
     def _check_shown(self) -> None:

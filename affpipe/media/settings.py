@@ -10,7 +10,7 @@ Track = Annotated[int, Field(ge=0)] | Literal["auto"]
 
 
 class Frames(Section):
-    """Decode once, keep the timestamps."""
+    """Decoding of each video, once, with its own timestamps."""
 
     backend: Literal["pyav", "decord"] = "pyav"
     deinterlace: bool = later(True, description="make whole pictures of those marked as interlaced, one for each stored frame")

@@ -1,10 +1,14 @@
-"""Which of several video or sound tracks of a file is meant, by what each is and holds, and why.
+"""Choice among several video or sound tracks of a file, by what each track is and holds, with reasons.
 
-A file with one track of a kind is not looked at. Else a pass over the packets tells what each is; of sound a second in ten is decoded.
-Tracks are numbered from 0 within their kind, in the order of the file, as FFmpeg's `v:0` and `a:0`. Each rule below takes out the tracks
-that fail it, unless all fail; of what is left the one is taken that FFmpeg would play, or the first.
-Video: known to the decoder; moving; not marked as an addition; half as long as the longest; a face in half as many pictures as the best.
-Sound: decodable; not digitally silent; not marked as an addition; at most QUIETER_DB below the loudest; half as long as the longest.
+A file with one track of a kind is not examined. Otherwise a pass over the packets shows what each track is; for sound, one second in ten is
+decoded. Tracks are numbered from 0 within their kind, in the order of the file, as FFmpeg's `v:0` and `a:0`. Each rule below removes the
+tracks that fail it, unless all fail. Of the rest, the one that FFmpeg would play is taken, or else the first.
+
+Rules for video, in order: known to the decoder; moving; not marked as an addition; at least half as long as the longest; a face in at least
+half as many pictures as the best.
+
+Rules for sound, in order: decodable; not digitally silent; not marked as an addition; at most QUIETER_DB below the loudest; at least half
+as long as the longest.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,11 +25,11 @@ from affpipe.media.reader import LARGEST_PIXELS, decoded, encrypted, open_media,
 from affpipe.media.sound.samples import scaled, swing
 
 Wanted = int | Literal["auto"]
-QUIETER_DB = 20.0  # a microphone that nobody spoke into lies further below the one that somebody did
-QUIET = 1.5 / 32768  # no swing over one step of 16 bits: digitally silent, dither included
-SHARE = 0.5  # of the longest track, or of the pictures with a face of the best, that a track must have
-SAMPLED_S, EVERY_S = 10, 10  # of sound: the first seconds, then every tenth
-KEYS = 64  # times of key frames that are kept of a track
+QUIETER_DB = 20.0  # a microphone that nobody spoke into is quieter than the one in use by more than this
+QUIET = 1.5 / 32768  # less swing, up to one step of 16 bits, is digital silence, dither included
+SHARE = 0.5  # least share of the longest track's length, or of the best track's pictures with a face
+SAMPLED_S, EVERY_S = 10, 10  # sampled sound: the first seconds, then every tenth
+KEYS = 64  # most times of key frames kept for a track
 PICTURE = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 ADDED = (
     Disposition.comment
@@ -37,16 +41,19 @@ ADDED = (
     | Disposition.descriptions
     | Disposition.dependent
 )
-Faces = Callable[[Path, int, Sequence[float]], float]  # file, video track, times in it -> share of the pictures there that have a face
+Faces = Callable[[Path, int, Sequence[float]], float]  # (file, video track, times) -> share of the pictures there that have a face
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A track that was taken.
+    """A track that was chosen.
 
     Attributes:
-        kind: "video" or "audio". index: of the track. of: tracks of that kind in the file.
-        asked: whether a setting or the manifest named it. others: index -> why it was not taken, of an automatic choice.
+        kind: "video" or "audio".
+        index: number of the track.
+        of: number of tracks of that kind in the file.
+        asked: whether a setting or the manifest named the track.
+        others: for an automatic choice, index -> reason why that track was not taken.
     """
 
     kind: str
@@ -57,26 +64,26 @@ class Choice:
 
     @property
     def said(self) -> str:
-        """What a person should know: "" where there was nothing to choose."""
+        """Notice of the choice for a person; "" if there was nothing to choose."""
         if not self.others:
             return ""
         why = ", ".join(f"{index} {reason}" for index, reason in sorted(self.others.items()))
         return f"took {self.kind} track {self.index} of {self.of} ({why}); `{self.kind}_track` names another"
 
     def facts(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return the choice, ready for JSON."""
         others = {str(index): reason for index, reason in self.others.items()}
         return {"index": self.index, "of": self.of, "asked": self.asked, "others": others}
 
 
 def video_track(path: Path, wanted: Wanted = "auto", *, faces: Faces | None = None) -> Choice | None:
-    """The video track that is meant; None if there is none but cover pictures.
+    """Choose the video track; None if there is none but cover pictures.
 
     Args:
-        wanted: its number, or "auto".
-        faces: looks for faces, where several tracks pass all other rules; without it none are looked for.
+        wanted: number of the track, or "auto".
+        faces: looks for faces if several tracks pass all other rules. Without it no faces are looked for.
 
-    MediaError for a number that the file has not, or a file that does not open.
+    Raises MediaError for a number that the file does not have, or a file that does not open.
     """
     with open_media(path) as container:
         streams = container.streams.video
@@ -99,7 +106,7 @@ def video_track(path: Path, wanted: Wanted = "auto", *, faces: Faces | None = No
 
 
 def audio_track(path: Path, wanted: Wanted = "auto") -> Choice | None:
-    """The sound track that is meant; None if there is none. Arguments and errors as for `video_track`."""
+    """Choose the sound track; None if there is none. Arguments and errors as for `video_track`."""
     with open_media(path) as container:
         streams = container.streams.audio
         if not streams:
@@ -126,7 +133,7 @@ def _asked(path: Path, kind: str, wanted: Wanted, count: int) -> Choice:
 
 
 class _Left:
-    """The tracks that no rule has taken out yet, and why the others were."""
+    """Tracks that no rule has removed yet, and the reasons why the others were."""
 
     def __init__(self, tracks: Iterable[int], others: dict[int, str]):
         self.tracks, self.others = list(tracks), others
@@ -138,7 +145,7 @@ class _Left:
             self.tracks = passing
 
     def choice(self, kind: str, played: av.stream.Stream | None, streams: Sequence[av.stream.Stream]) -> Choice:
-        """Of the tracks left the one that FFmpeg would play, else of the video the largest, else the first."""
+        """Choose among the tracks left: the one that FFmpeg would play, else the largest video, else the first."""
         index = next((i for i in self.tracks if streams[i] == played), None)
         if index is None:
             index = max(self.tracks, key=lambda i: (_pixels(streams[i]), -i))
@@ -156,11 +163,14 @@ def _pixels(stream: av.stream.Stream) -> int:
 
 @dataclass
 class _Track:
-    """What a pass over its packets tells of a track.
+    """Facts of a track from a pass over its packets.
 
     Attributes:
-        shown_s: durations of its packets together. first_s, last_s: of its clock. keys: times of key frames, each `thinned`th of them.
-        heard: whether a sampled packet of sound decodes. swing, energy, samples: of the loudest channel in those, without a constant.
+        shown_s: sum of the durations of its packets.
+        first_s, last_s: first and last time of its clock.
+        keys: times of key frames, every `thinned`th of them.
+        heard: whether a sampled packet of sound decodes.
+        swing, energy, samples: of the loudest channel in those packets, with a constant removed.
     """
 
     packets: int = 0
@@ -176,12 +186,12 @@ class _Track:
 
     @property
     def length_s(self) -> float:
-        """How long it is, by its packets' durations (a clock may start anew), or by its clock where they have none."""
+        """Length by its packets' durations (a clock may start again), or by its clock if they have none."""
         return self.shown_s or self.last_s - (self.first_s or 0.0)
 
     @property
     def level_db(self) -> float:
-        """RMS of the loudest channel, decibels of full scale."""
+        """RMS of the loudest channel, in decibels of full scale."""
         return 10 * float(np.log10(self.energy / max(1, self.samples) + 1e-20))
 
 
@@ -193,7 +203,7 @@ def _survey(container: av.container.InputContainer, streams: Sequence[av.stream.
             if packet.size:
                 _note(tracks[places[packet.stream.index]], packet)
     except av.FFmpegError:
-        pass  # a file cut off or damaged: who reads the track taken says so; what came before has to do
+        pass  # a file cut off or damaged: what came before must do; whoever reads the chosen track reports the damage
     return tracks
 
 
@@ -224,5 +234,5 @@ def _note(track: _Track, packet: av.Packet) -> None:
 
 
 def named(of_row: int | str | None, of_settings: int | str) -> int | str:
-    """The track that is meant: the manifest's cell goes before the setting."""
+    """Return the wanted track: the manifest's cell takes precedence over the setting."""
     return of_settings if of_row is None else of_row

@@ -1,6 +1,6 @@
-"""A file that is still being fetched into room that was made for it: from some byte on it is zeros, where its container has data.
+"""Detection of an unfinished download into reserved room: from some byte on the file is zeros where its container has data.
 
-Zeros behind the end of the container, or in a part of it that is there to be filled, are no fault: cameras leave both.
+Zeros behind the end of the container, or in a part of it that is padding, are no fault: cameras leave both.
 """
 
 import os
@@ -10,18 +10,18 @@ from typing import BinaryIO
 
 from affpipe.core.errors import MediaError
 
-BLOCK, LOOK = 64 * 1024, 4096  # bytes that are looked at at once, and at the end of every file
-ZEROS = 1 << 20  # bytes of them at the end that count: fewer may be silence, of which five seconds of stereo are as many
-SLACK = 256  # zeros that the data of a part may end with
-FIRST = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # of MP4
-ROOM = (b"free", b"skip", b"wide", b"JUNK", b"\xec")  # parts that hold nothing: of MP4, of AVI, Void of Matroska
-SEGMENT = b"\x18\x53\x80\x67"  # of Matroska
+BLOCK, LOOK = 64 * 1024, 4096  # bytes read at a time, and bytes read at the end of every file
+ZEROS = 1 << 20  # fewest zeros at the end that count: fewer may be silence; five seconds of stereo have as many
+SLACK = 256  # most zeros that the data of a part may end with
+FIRST = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")  # first parts of MP4
+ROOM = (b"free", b"skip", b"wide", b"JUNK", b"\xec")  # parts that hold nothing, in MP4, in AVI, and Void in Matroska
+SEGMENT = b"\x18\x53\x80\x67"  # segment of Matroska
 
-Part = tuple[bytes, int, int]  # kind, where it begins, where it ends
+Part = tuple[bytes, int, int]  # kind, start, end
 
 
 def check(path: Path) -> None:
-    """MediaError where the end of a file is yet to come; OSError where it cannot be read."""
+    """Raise MediaError if the end of a file is yet to come; OSError if it cannot be read."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         if size < ZEROS or any(_read(file, size - LOOK, LOOK)):
@@ -40,7 +40,7 @@ def _read(file: BinaryIO, start: int, length: int) -> bytes:
 
 
 def _zeros_from(file: BinaryIO, size: int) -> int:
-    """Where the zeros begin that a file ends with."""
+    """Return the byte at which the zeros at the end of a file begin."""
     end = size
     while end > 0:
         start = max(0, end - BLOCK)
@@ -51,7 +51,10 @@ def _zeros_from(file: BinaryIO, size: int) -> int:
 
 
 def _wanted(file: BinaryIO, start: int, size: int) -> bool:
-    """Whether the container has data at a byte: in what can be told of it, a part that reaches well beyond; elsewhere always."""
+    """Return whether the container has data at a byte.
+
+    In a known container: whether a part that holds data reaches well beyond it. In others: always.
+    """
     head = _read(file, 0, 16)
     parts: Callable[[BinaryIO, int], Iterator[Part]]
     if head[:4] == b"RIFF":
@@ -92,7 +95,7 @@ def _riff(file: BinaryIO, size: int) -> Iterator[Part]:
 def _matroska(file: BinaryIO, size: int) -> Iterator[Part]:
     at = until = 0
     while len(head := _read(file, at, 12)) > 1 and head[0]:
-        width = 9 - head[0].bit_length()  # of the kind, and then of the length: as many as there are zeros in front, and one
+        width = 9 - head[0].bit_length()  # bytes of the kind, and then of the length: the number of leading zero bits, plus one
         kind, rest = head[:width], head[width:]
         if not rest or not rest[0]:
             break

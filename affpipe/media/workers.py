@@ -1,4 +1,4 @@
-"""Stages of sound: the audio track of a video on its frame axis, and where a voice is heard in it."""
+"""Workers of the sound stages: the audio track of a video on its frame axis, and the voice activity in it."""
 
 import json
 import logging
@@ -16,9 +16,9 @@ log = logging.getLogger("affpipe")
 
 
 def audio(context: Context) -> Worker:
-    """Mono FLAC whose sample 0 is the first video frame and whose end is the end of the last one.
+    """Make the worker that writes mono FLAC: sample 0 is the first video frame, the end is the end of the last one.
 
-    The attribute `sound` says which track it is, and what share of it is silent, cut, clipped or repaired; the log says what is of note.
+    The attribute `sound` says which track it is, and what share of it is silent, cut, clipped or repaired. The log says what is notable.
     """
     rate, offset_s = context.settings.sample_rate_hz, context.settings.offset_s
 
@@ -40,12 +40,15 @@ def audio(context: Context) -> Worker:
 
 
 def vad(context: Context) -> Worker:
-    """Voice activity: values (R, 1) float32 probability of speech in each step of 32 ms; the last one ends with the track."""
+    """Make the worker of voice activity: values (R, 1) float32, the probability of speech in each step of 32 ms.
+
+    The last step ends with the track.
+    """
     import torch
 
     from affpipe.media.sound.voice import RATE_HZ, STEP, load, published
 
-    # Always on a CPU, where a minute of sound takes a twentieth of a second.
+    # Always on a CPU: a minute of sound takes a twentieth of a second there.
     detector = load(published(), device=torch.device("cpu"))
 
     def work(job: Job) -> None:

@@ -23,7 +23,7 @@ from affpipe.core.errors import ManifestError, PartError, SettingsError, StoreEr
 from affpipe.core.progress import Progress
 from affpipe.core.stage import Context
 from affpipe.core.tasks import smoothing
-from affpipe.core.tasks.task import slices, width
+from affpipe.core.tasks.task import Tasks, slices, width
 from affpipe.models import crossfit, epochs, selection
 from affpipe.models import encoder_layers as backbones
 from affpipe.models import inputs as sequences
@@ -60,9 +60,7 @@ log = logging.getLogger("affpipe")
 class Fit(pl.LightningModule):
     """Predictor, loss and optimiser."""
 
-    def __init__(
-        self, predictor: Predictor, settings: ModelSettings, seed: int, tasks: tuple[str, ...], loss: MultiTaskLoss, name: str = ""
-    ):
+    def __init__(self, predictor: Predictor, settings: ModelSettings, seed: int, tasks: Tasks, loss: MultiTaskLoss, name: str = ""):
         super().__init__()
         self.name = name
         self.predictor, self.settings, self.seed = predictor, settings.training, seed
@@ -144,10 +142,11 @@ class Fit(pl.LightningModule):
             return raw, _flat(stream.target), _flat(stream.known)
         times = sequence.usable.ravel(), sequence.start_s.ravel(), sequence.end_s.ravel()
         raw, _ = sequences.spread(raw, *times, sequence.axis, self.predictor.settings)
-        smooth = self.settings.score_smooth
-        if "va" in self.tasks and smooth.filter != "none":
-            at, widths = slices(self.tasks)["va"], (smooth.valence_frames, smooth.arousal_frames)
-            raw[:, at] = smoothing.smooth(raw[:, at], np.ones(len(raw), bool), filter=smooth.filter, frames=widths)
+        smooth, at = self.settings.score_smooth, slices(self.tasks)
+        for name, task in self.tasks.items():
+            if task.kind == "dimensions" and smooth.filter != "none":
+                frames = [smooth.of(column) for column in task.columns]
+                raw[:, at[name]] = smoothing.smooth(raw[:, at[name]], np.ones(len(raw), bool), filter=smooth.filter, frames=frames)
         return raw, *stream.of_frames
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -221,7 +220,8 @@ class FitRequest:
         context: of the model; its fits say where this one goes. fold: the training streams that it leaves out, None for none.
         seed: of its random numbers. spec, code, inputs: for its record, what its key was made of.
         packages: whose code has a part in it beside this one, with their versions; for its record.
-        train, validation: streams to fit on and to choose the epoch by. outside: of partition validation, by which folds are compared.
+        train, validation: streams to fit on and to choose the epoch by. outside: of partition validation, by which folds are compared;
+            none where there is none.
         whole: whether its embedding is brought into the space of the fit on all training streams, which must be there.
     """
 
@@ -314,11 +314,13 @@ def fit(request: FitRequest, progress: Progress | None = None) -> dict[str, Any]
 def _judged(module: Fit, validation: list[Labelled], outside: list[Labelled]) -> dict[str, Any]:
     """What the best epoch's weights give: `thresholds` of units and `scores` by task on the streams that the fit was validated with;
     `validation_scores`, and `by_output` for the target of each output, on the streams of partition validation, the same for every fold.
+    Where there is no such partition the former are empty, and the latter are those of the streams that the fit was validated with.
     """
     own = module.outputs(validation)
-    same = own if outside is validation else module.outputs(outside)
+    same = own if outside is validation or not outside else module.outputs(outside)
     judged = {"thresholds": selection.thresholds(module.tasks, *own), "scores": selection.scores(module.tasks, *own)}
-    return {**judged, "validation_scores": selection.scores(module.tasks, *same), "by_output": selection.by_output(module.tasks, *same)}
+    judged["validation_scores"] = selection.scores(module.tasks, *same) if outside else {}
+    return {**judged, "by_output": selection.by_output(module.tasks, *same)}
 
 
 class Epochs(Callback):

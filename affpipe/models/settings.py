@@ -3,28 +3,43 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from affpipe.core.section import Name, Section, after, later
-from affpipe.models.training_settings import Smooth, Training
+from affpipe.core.tasks.task import Decoding, Task, Tasks
+from affpipe.models.training_settings import LOSS_FIELDS, OFFICIAL, Odd, Smooth, Training
 
 SpeechOnly = Literal["always", "training", "never"]
 
 
+class TaskDecode(Section):
+    """How outputs of a further task become labels."""
+
+    filter: Literal["mode", "median"] = Field("mode", description="of classes, over those of neighbouring frames")
+    frames: Odd = Field(1, ge=1, description="that the filter sees (classes), or over which probabilities are averaged (units)")
+    thresholds: Literal["validation", "half"] = Field("validation", description="of units: the best ones on validation streams, or 0.5")
+
+
+DECODE_FIELDS = {"dimensions": set(), "classes": {"filter", "frames"}, "units": {"frames", "thresholds"}}
+
+
 class Decode(Section):
-    """How outputs become expressions and action units; valence and arousal are taken as they are, see `smooth`."""
+    """How outputs become classes and units; dimensions are taken as they are, see `smooth`."""
 
     expression_filter: Literal["mode", "median"] = Field("mode", description="over the classes of neighbouring frames")
-    expression_frames: int = Field(1, ge=1, description="frames that the filter sees, odd")
-    au_frames: int = Field(1, ge=1, description="frames over which probabilities are averaged, odd")
+    expression_frames: Odd = Field(1, ge=1, description="frames that the filter sees, odd")
+    au_frames: Odd = Field(1, ge=1, description="frames over which probabilities are averaged, odd")
     au_thresholds: Literal["validation", "half"] = Field("validation", description="a unit's best one on validation streams, or 0.5")
+    tasks: dict[Name, TaskDecode] = later({}, description="of further tasks, by name")
 
-    @model_validator(mode="after")
-    def _odd(self):
-        for name in ("expression_frames", "au_frames"):
-            if getattr(self, name) % 2 == 0:
-                raise ValueError(f"{name}: want an odd number, which has a middle, got {getattr(self, name)}")
-        return self
+    def of(self, task: str) -> TaskDecode:
+        """Settings of a task."""
+        if task not in OFFICIAL:
+            return self.tasks.get(task, TaskDecode())
+        own = {"expr": {"filter": self.expression_filter, "frames": self.expression_frames}}
+        own["au"] = {"frames": self.au_frames, "thresholds": self.au_thresholds}
+        return TaskDecode(**own.get(task, {}))
 
 
 class SequenceModel(Section):
@@ -60,6 +75,42 @@ class SequenceModel(Section):
     def heard(self, models: Mapping[str, Any]) -> str:
         """The feature whose windows the mouth is asked for; "" where it never is. models: those of the run."""
         return ""
+
+    def chooses_thresholds(self, task: Task) -> bool:
+        """Whether thresholds of a task are found on validation streams."""
+        return bool(task.thresholded) and self.decode.of(task.name).thresholds == "validation"
+
+    def decoding(self, task: Task, thresholds: np.ndarray | None = None) -> Decoding:
+        """How a task's outputs become labels. thresholds: (O,) those that a fit has found."""
+        own = self.decode.of(task.name)
+        if task.kind == "dimensions":
+            return Decoding(self.smooth.filter, tuple(self.smooth.of(name) for name in task.columns))
+        if task.kind == "classes":
+            return Decoding(own.filter, (own.frames,))
+        return Decoding("mean" if own.frames > 1 else "none", (own.frames,), thresholds if self.chooses_thresholds(task) else None)
+
+    def check_tasks(self, where: str, tasks: Tasks) -> None:
+        """Raise ValueError, naming the setting, where settings by name are of a task or dimension that the run does not have."""
+        loss = self.training.loss
+        for part, own, fields in (("training.loss", loss.tasks, LOSS_FIELDS), ("decode", self.decode.tasks, DECODE_FIELDS)):
+            for name, section in own.items():
+                if name not in tasks or name in OFFICIAL:
+                    known = [task for task in tasks if task not in OFFICIAL]
+                    raise ValueError(f"{where}.{part}.tasks: want a task of the run among {known}, got {name!r}; rename it, or take it out")
+                kind = tasks[name].kind
+                if other := section.changed() - fields[kind] - {"weight"}:
+                    raise ValueError(
+                        f"{where}.{part}.tasks.{name}: want settings of {kind} ({', '.join(sorted(fields[kind])) or 'none'}), "
+                        f"got {', '.join(sorted(other))}; take it out"
+                    )
+        own = [name for task in tasks.values() if task.kind == "dimensions" and task.name not in OFFICIAL for name in task.columns]
+        named = {f"training.loss.tasks.{task}.weights": section.weights for task, section in loss.tasks.items()}
+        named |= {"smooth.frames": self.smooth.frames, "training.score_smooth.frames": self.training.score_smooth.frames}
+        for part, by_name in named.items():
+            if unknown := [name for name in by_name if name not in own]:
+                raise ValueError(
+                    f"{where}.{part}: want dimensions of your own tasks among {own}, got {unknown[0]!r}; rename it, or take it out"
+                )
 
     def check_feature(self, where: str, feature: Section) -> None:
         """ValueError, naming the setting, where the feature that it reads does not go with its settings."""

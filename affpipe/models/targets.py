@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from affpipe.core.tasks import pooling
-from affpipe.core.tasks.task import slices, width
+from affpipe.core.tasks.task import Tasks, slices, width
 from affpipe.models.inputs import Sequence
 from affpipe.models.table import ModelSettings, takes
 from affpipe.store.item_streams import ItemStreams, Job
@@ -20,7 +20,7 @@ class Labelled(NamedTuple):
     of_frames: tuple[np.ndarray, np.ndarray] | None = None
 
 
-def frame_labels(job: ItemStreams, tasks: tuple[str, ...]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def frame_labels(job: ItemStreams, tasks: Tasks) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Labels of the stream of `job`, task -> (T, K) float64 and (T,) bool known; of those `tasks` that it has an annotation for."""
     with job.open("labels") as stream:
         values, known = stream.rows(), stream.rows("known")
@@ -29,17 +29,20 @@ def frame_labels(job: ItemStreams, tasks: tuple[str, ...]) -> dict[str, tuple[np
 
 
 def known_frames(job: Job, partition: str) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of all frames, (T, K) and (T, tasks) bool known, of the tasks for which the stream is in `partition`."""
+    """Return the labels of all frames on the scale of outputs, (T, K) and (T, tasks) bool known, of the tasks for which the stream is in
+    `partition`.
+    """
     tasks, found = job.context.tasks, frame_labels(job, job.context.tasks)
     first, _ = next(iter(found.values()))
     out, known = np.zeros((len(first), width(tasks, "columns"))), np.zeros((len(first), len(tasks)), bool)
     for task in job.item.row.labelled(tasks, partition):
-        out[:, slices(tasks, "columns")[task]], known[:, tasks.index(task)] = found[task]
+        values, known[:, list(tasks).index(task)] = found[task]
+        out[:, slices(tasks, "columns")[task]] = tasks[task].scaled(values)
     return out, known
 
 
 def row_labels(job: Job, sequence: Sequence, settings: ModelSettings, partition: str) -> tuple[np.ndarray, np.ndarray]:
-    """Labels at the rate of the model's outputs, of the tasks for which the stream is in `partition`.
+    """Return labels at the rate of the model's outputs and on their scale, of the tasks for which the stream is in `partition`.
 
     Returns (R, C, K) float32, the columns of the run's tasks one after another, and (R, C, tasks) bool.
     """
@@ -49,11 +52,11 @@ def row_labels(job: Job, sequence: Sequence, settings: ModelSettings, partition:
     start_s, end_s = sequence.start_s.ravel(), sequence.end_s.ravel()
     for task in job.item.row.labelled(tasks, partition):
         if takes(settings) == "windows" and getattr(settings, "compat", "none") == "ras2026":
-            pooled, there = pooling.between(task, *own[task], *_counted(sequence, settings))
+            pooled, there = tasks[task].pool(*own[task], *_counted(sequence, settings))
         else:
-            pooled, there = pooling.to_rows(task, *own[task], axis.times_s, start_s, end_s)
-        out[..., at[task]] = pooled.reshape(*shape, -1)
-        known[..., tasks.index(task)] = there.reshape(shape) & sequence.usable
+            pooled, there = pooling.to_rows(tasks[task], *own[task], axis.times_s, start_s, end_s)
+        out[..., at[task]] = tasks[task].scaled(pooled).reshape(*shape, -1)
+        known[..., list(tasks).index(task)] = there.reshape(shape) & sequence.usable
     return out, known
 
 

@@ -1,22 +1,41 @@
 """Settings of how models are fitted: losses, optimiser, what chooses the epoch, augmentation."""
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from affpipe.core.section import Section, later
+from affpipe.core.section import Name, Section, later
 from affpipe.models.terms.table import Term
 
 
-class VALoss(Section):
+def _odd(frames: int) -> int:
+    if frames % 2 == 0:
+        raise ValueError(f"want an odd number, which has a middle, got {frames}")
+    return frames
+
+
+Odd = Annotated[int, AfterValidator(_odd)]  # frames of a filter
+
+
+class Errors(Section):
+    """Terms beside 1 - CCC, and over what a CCC is taken (Team RAS, sec. 4.2)."""
+
+    mae_weight: float = Field(0.0, ge=0)
+    mse_weight: float = Field(0.0, ge=0)
+    over: Literal["batch", "window"] = Field("batch", description="one CCC over all rows of a batch, or the mean of one per window")
+
+
+class VALoss(Errors):
     """1 - CCC, with optional MAE and MSE terms (Team RAS, sec. 4.2)."""
 
     valence_weight: float = Field(0.5, ge=0)
     arousal_weight: float = Field(0.5, ge=0)
-    mae_weight: float = Field(0.0, ge=0)
-    mse_weight: float = Field(0.0, ge=0)
-    over: Literal["batch", "window"] = Field("batch", description="one CCC over all rows of a batch, or the mean of one per window")
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Dimension -> weight."""
+        return {"valence": self.valence_weight, "arousal": self.arousal_weight}
 
     @model_validator(mode="after")
     def _something(self):
@@ -55,6 +74,18 @@ class AULoss(Section):
     limit: float = Field(10.0, ge=1, description="of a balanced weight, and of one over it")
 
 
+class TaskLoss(Errors, ExprLoss, AULoss):
+    """The loss of a further task: what its kind has of the losses of va (dimensions), expr (classes) and au (units)."""
+
+    weight: float = Field(1.0, gt=0, description="of the task beside the others")
+    weights: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        {}, description="of dimensions, by name; none given: one over their number for each"
+    )
+
+
+LOSS_FIELDS = {"dimensions": {"weights", *Errors.model_fields}, "classes": {*ExprLoss.model_fields}, "units": {*AULoss.model_fields}}
+
+
 class Loss(Section):
     """A loss for each task of the run, and what each counts beside the others. A frame counts for the tasks that it has labels of."""
 
@@ -64,21 +95,31 @@ class Loss(Section):
     va_weight: float = Field(1.0, gt=0)
     expr_weight: float = Field(1.0, gt=0)
     au_weight: float = Field(1.0, gt=0)
+    tasks: dict[Name, TaskLoss] = later({}, description="of further tasks, by name")
+
+    def of(self, task: str) -> VALoss | ExprLoss | AULoss | TaskLoss:
+        """Settings of a task's loss."""
+        return getattr(self, task) if task in OFFICIAL else self.tasks.get(task, TaskLoss())
+
+    def weight(self, task: str) -> float:
+        """What a task counts beside the others."""
+        return getattr(self, f"{task}_weight") if task in OFFICIAL else self.of(task).weight
+
+
+OFFICIAL = ("va", "expr", "au")  # tasks whose settings have fields of their own
 
 
 class Smooth(Section):
     """A centred filter over the frames of a prediction, its ends held (Team RAS, public code)."""
 
     filter: Literal["none", "mean", "median"] = "none"
-    valence_frames: int = Field(1, ge=1)
-    arousal_frames: int = Field(1, ge=1)
+    valence_frames: Odd = Field(1, ge=1)
+    arousal_frames: Odd = Field(1, ge=1)
+    frames: dict[str, Annotated[Odd, Field(ge=1)]] = later({}, description="of dimensions of your own, by name; none given: 1")
 
-    @model_validator(mode="after")
-    def _odd(self):
-        for name in ("valence_frames", "arousal_frames"):
-            if getattr(self, name) % 2 == 0:
-                raise ValueError(f"{name}: want an odd number, which has a middle, got {getattr(self, name)}")
-        return self
+    def of(self, dimension: str) -> int:
+        """Length of the filter over a dimension."""
+        return getattr(self, f"{dimension}_frames", None) or self.frames.get(dimension, 1)
 
 
 class Training(Section):

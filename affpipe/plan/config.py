@@ -13,6 +13,9 @@ from pydantic import ValidationError
 
 from affpipe.core.errors import SettingsError
 from affpipe.core.section import Section
+from affpipe.core.tasks.table import TASKS
+from affpipe.core.tasks.task import Task
+from affpipe.data.settings import OWN_TASKS, OwnTask, parse_tasks
 from affpipe.encoders.table import ENCODERS
 from affpipe.models.table import MODELS
 from affpipe.models.terms.table import TERMS
@@ -76,6 +79,8 @@ def _named(annotation: Any, own: Mapping[str, Any]) -> Any:
     kind = get_args(annotation)[0 if get_origin(annotation) is tuple else 1]
     sections, *about = get_args(kind) if get_origin(kind) is Annotated else (kind,)
     tag = next((found.discriminator for found in about if getattr(found, "discriminator", None)), None)
+    if callable(tag):  # the entries of `tasks`
+        return OWN_TASKS.get(tag(own))
     return next((section for section in get_args(sections) if section.model_fields[tag].default == own.get(tag)), None) if tag else kind
 
 
@@ -108,6 +113,16 @@ def load(paths: Iterable[Path]) -> Settings:
     """Settings from files laid over each other in order."""
     paths = list(paths)
     return parse(layered(paths), where=", ".join(map(str, paths)))
+
+
+def known_tasks(paths: Iterable[Path]) -> dict[str, Task]:
+    """Return the official tasks and those that settings files name, of which nothing else is looked at."""
+    try:
+        return TASKS | parse_tasks(layered(paths).get("tasks", ()))
+    except ValidationError as error:
+        raise SettingsError("; ".join(f"tasks.{line}" for _, line in map(_explain, error.errors()))) from None
+    except ValueError as error:
+        raise SettingsError(f"tasks: {error}") from None
 
 
 def parse(data: Mapping[str, Any], *, where: str = "settings") -> Settings:
@@ -160,6 +175,9 @@ def _line(fault: Mapping[str, Any], path: str, given: str) -> str:
         case "value_error":
             text = str(fault["ctx"]["error"])
             return f"{path}: {text}" if path else text
+        case "union_tag_not_found" if fault["loc"][0] == "tasks":
+            forms = ", ".join(OWN_TASKS)
+            return f"{path}: want {', '.join(TASKS)}, or a task of your own as a name and one of {forms}, got {given}; mend it"
         case "union_tag_invalid" | "union_tag_not_found":
             key = fault["ctx"]["discriminator"].strip("'")
             known = ", ".join(tag for place, tag in _TAGGED if _TAGS[place] == key)
@@ -208,7 +226,7 @@ _TAGGED: dict[tuple[str, str], type[Section]] = {  # place, and the value of tha
     (place, name): part.settings
     for place, parts in (("features", ENCODERS), ("models", MODELS), ("terms", TERMS))
     for name, part in parts.items()
-}
+} | {("tasks", form): section for form, section in {**OWN_TASKS, "name": OwnTask}.items()}
 
 
 def schema() -> dict[str, Any]:

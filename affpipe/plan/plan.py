@@ -37,7 +37,7 @@ from affpipe.store.written import Form
 from affpipe.system.files import read_bytes
 
 # Bumped by hand, as revisions of stages and models are, when code changes what a run publishes: files, or how values come of streams.
-RESULTS = 3
+RESULTS = 4
 
 APPLY = "affpipe.models.workers:stage"  # applies a fitted model of any kind
 
@@ -71,7 +71,7 @@ class Plan:
     """
 
     def __init__(self, settings: Settings, rows: Sequence[Row], *, model_keys: Mapping[str, str] | None = None):
-        self.settings, self.rows = settings, list(rows)
+        self.settings, self.rows, self.tasks = settings, list(rows), settings.task_table
         self.cache = Path(settings.cache)
         self.model_keys = dict(model_keys or {})
         if settings.faces.source == "images":
@@ -120,7 +120,7 @@ class Plan:
         s, stage = self.settings, self.stage(name)
         sees = stage.sees if stage else (*self._streams(name), *filter(None, (s.models[name].within,)))
         sections = {seen: self._section(seen) for seen in sees}
-        where = tuple(s.tasks), s.device, Path(s.weights), self.cache
+        where = self.tasks, s.device, Path(s.weights), self.cache
         if stage is None:
             return Context(name, s.models[name], self.reads(name), sections, *where, APPLY, fits=self._fits(name))
         context = Context(name, self._section(name), (), sections, *where, stage.worker, stage.origin)
@@ -163,13 +163,13 @@ class Plan:
     def spec(self, name: str) -> dict[str, Any]:
         """The part of the settings that alters the stage's values."""
         if name == "labels":
-            return {"tasks": list(self.settings.tasks)}
+            return {"tasks": self.settings.task_specs}
         if name in STAGES:
             section = self._section(name)
             return section.spec() if section else {}
         if name in self.settings.features:
             return self.settings.features[name].spec()
-        model, out = self.settings.models[name], {"seed": self.seed(name), "tasks": list(self.settings.tasks)}
+        model, out = self.settings.models[name], {"seed": self.seed(name), "tasks": self.settings.task_specs}
         if self.folds(name):
             out["cross_validation" if self.settings.cross_validation else "cross_fit"] = self.folds(name)
         if model.within:  # it runs the encoder itself
@@ -221,7 +221,7 @@ class Plan:
     @cached_property
     def labels(self) -> str:
         """Digest of all that models are fitted on: streams, their identities, partitions and annotation files."""
-        tasks, fits = self.settings.tasks, [self._item("label", id, True) for id, row in self._rows["label"].items() if row.fits]
+        tasks, fits = self.tasks, [self._item("label", id, True) for id, row in self._rows["label"].items() if row.fits]
         return digest([[i.id, i.identity, [i.row.partition_of(task) for task in tasks], i.row.person] for i in fits])
 
     # -- fits --
@@ -247,12 +247,21 @@ class Plan:
 
     def fold(self, model: str, item: Item) -> int | None:
         """The fold that a training stream is in, whose fit was made without it; None for other streams, and without cross-fit."""
-        return self._fold.get(item.row.video_id) if self.folds(model) and item.row.labelled(self.settings.tasks, "train") else None
+        return self._fold.get(item.row.video_id) if self.folds(model) and item.row.labelled(self.tasks, "train") else None
+
+    @cached_property
+    def scored(self) -> str:
+        """The partition whose labelled streams are scored: validation; of a cross-validated run without any those of training.
+
+        Each of them is then predicted by the fit without its fold.
+        """
+        some = any(row.labelled(self.tasks, "validation") for row in self.rows)
+        return "validation" if some or not self.settings.cross_validation else "train"
 
     @cached_property
     def _training(self) -> list[Row]:
         """Rows that a model of the run learns from."""
-        return [row for row in self.rows if row.labelled(self.settings.tasks, "train")]
+        return [row for row in self.rows if row.labelled(self.tasks, "train")]
 
     @property
     def _split(self) -> int:
@@ -272,6 +281,12 @@ class Plan:
                 f"{self.settings.manifest}: want a video (or person) of partition train for each of {self._split} folds, "
                 f"got {len(self._groups)}; set fewer"
             )
+        cross = self.settings.cross_validation
+        if cross and cross.use == "per_target" and self.scored != "validation":
+            raise ManifestError(
+                f"{self.settings.manifest}: want rows of partition validation, by which use: per_target chooses, got none; "
+                "move streams there, or set use: ensemble"
+            )
 
     @cached_property
     def _fold(self) -> dict[str, int]:
@@ -286,7 +301,7 @@ class Plan:
     @cached_property
     def overlaps(self) -> list[Overlap]:
         """Videos that a task of the run has in several partitions, under whatever names."""
-        tasks, out = self.settings.tasks, []
+        tasks, out = self.tasks, []
         for row in self.rows:
             own = {task: row.partition_of(task) for task in tasks if task in row.labels or row.partition_of(task) == "test"}
             content = self._content(row.video_id) if own else ""
@@ -311,7 +326,7 @@ class Plan:
         """Level -> id -> its (first) row of the manifest, by id."""
         videos = {row.video_id: row for row in reversed(self.rows)}
         streams = {row.stream_id: row for row in self.rows}
-        labels = {id: row for id, row in streams.items() if any(task in self.settings.tasks for task in row.labels)}
+        labels = {id: row for id, row in streams.items() if any(task in self.tasks for task in row.labels)}
         return {level: dict(sorted(rows.items())) for level, rows in (("video", videos), ("stream", streams), ("label", labels))}
 
     @cache  # noqa: B019 - as above
@@ -351,7 +366,7 @@ class Plan:
         return digest(choice, 16)
 
     def _of_labels(self, stream: Item) -> str:
-        files = {task: path for task, path in stream.row.labels.items() if task in self.settings.tasks}
+        files = {task: path for task, path in stream.row.labels.items() if task in self.tasks}
         found = {task: read_bytes(path, "annotation file", ManifestError, "check the path") for task, path in files.items()}
         content = {task: hashlib.sha256(data).hexdigest() for task, data in found.items()}
         return digest([stream.identity, content], 16)
@@ -472,7 +487,7 @@ class Plan:
         """Key of what a run publishes."""
         heard = any(self.hears(name) for name in self.names)
         parts = [self.key(m) for m in sorted(self.settings.models)] + [self._members("stream", heard, s) for s in self.shards]
-        tasks, rows = self.settings.tasks, sorted(self.rows, key=lambda r: r.stream_id)
+        tasks, rows = self.tasks, sorted(self.rows, key=lambda r: r.stream_id)
         partitions = [[row.stream_id, row.partition, [row.partition_of(task) for task in tasks]] for row in rows]
         parts += [[i.id, i.identity] for i in (self._item("label", id, heard) for id in self._rows["label"])]
         s = self.settings

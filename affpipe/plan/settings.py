@@ -1,18 +1,21 @@
 """Settings of a run: all of the others, what is made of predictions, and rules between sections."""
 
 import unicodedata
-from typing import Literal
+from functools import cached_property
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from affpipe.core.section import Name, Section, after, speed
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.task import Task
+from affpipe.data.settings import AnyTask, OwnTask, task_table
 from affpipe.encoders.table import ENCODERS, Feature
 from affpipe.faces.settings import Faces, Landmarks, Mouth, Speech, Subject
 from affpipe.media.settings import Audio, Frames, Vad
 from affpipe.media.stages import VAD_RATE_HZ
 from affpipe.models.settings import SequenceModel
 from affpipe.models.table import MODELS, ModelSettings
+from affpipe.models.terms.table import TERMS
 from affpipe.plan import added
 from affpipe.plan.stages import STAGES
 from affpipe.store import cache
@@ -61,7 +64,9 @@ class Settings(Section):
     """A run: which data, which stages, which models, where to."""
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="results go to <results>/<name>")
-    tasks: tuple[Literal["va", "expr", "au"], ...] = Field(("va",), min_length=1, description="what every model of the run predicts")
+    tasks: tuple[AnyTask, ...] = Field(
+        ("va",), min_length=1, description="what every model of the run predicts; see docs/data.md for tasks of your own"
+    )
     manifest: str = "data_manifest.csv"
     data_root: str = "."
     cache: str = "cache"
@@ -134,10 +139,19 @@ class Settings(Section):
 
     @field_validator("tasks")
     @classmethod
-    def _tasks(cls, tasks: tuple[str, ...]):
-        if len(set(tasks)) < len(tasks):
-            raise ValueError(f"want each task once, got {list(tasks)}")
-        return tuple(task for task in TASKS if task in tasks)  # one order, so that one set of tasks has one key
+    def _tasks(cls, tasks: tuple[AnyTask, ...]):
+        named = {task if isinstance(task, str) else task.name: task for task in tasks}
+        return tuple(named[name] for name in task_table(tasks))  # one order, so that one set of tasks has one key
+
+    @cached_property
+    def task_table(self) -> dict[str, Task]:
+        """Name -> task, in the order in which rows hold them."""
+        return task_table(self.tasks)
+
+    @property
+    def task_specs(self) -> list[Any]:
+        """The tasks as a key hashes them: the name of an official one, the section of one's own."""
+        return [task.spec() if isinstance(task, OwnTask) else task for task in self.tasks]
 
     @model_validator(mode="after")
     def _models(self):
@@ -157,15 +171,18 @@ class Settings(Section):
             if not model.members:
                 self._check_input(name, model)
             where = f"models.{name}"
+            model.check_tasks(where, self.task_table)
             for term in model.training.terms:
-                if term.task not in self.tasks:
-                    raise ValueError(f"{where}.training.terms: {term.term} is of the task {term.task}, got {list(self.tasks)}; take it out")
+                if term.task not in self.task_table:
+                    got = list(self.task_table)
+                    raise ValueError(f"{where}.training.terms: {term.term} is of the task {term.task}, got {got}; take it out")
+                if self.task_table[term.task].kind not in (kinds := TERMS[term.term].kinds):
+                    got = f"{term.task}, of {self.task_table[term.task].kind}"
+                    raise ValueError(f"{where}.training.terms: {term.term} is of tasks of {' or '.join(kinds)}, got {got}; take it out")
             if model.members:
                 model.check_members(where, self.models, self.features)
             if model.by_mouth(True) and (heard := model.heard(self.models)):
                 self._check_grid(where, heard)
-        if self.late_fusion and "va" not in self.tasks:
-            raise ValueError(f"late_fusion: it weighs valence and arousal, got the tasks {list(self.tasks)}; add va, or set null")
         if self.late_fusion and "late_fusion" in self.models:
             raise ValueError("models.late_fusion: the name is that of late fusion in the scores; choose another")
         named = {"publish": [self.publish]}

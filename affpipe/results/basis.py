@@ -86,8 +86,8 @@ def _chosen(plan: Plan, models: Sequence[str], task: str, items: Sequence[Item])
     own = {_by_own_fits(plan, model, item) for model in models for item in items}
     read = {_by_whole_fit(plan, member, item) for model in models for member in plan.settings.models[model].members for item in items}
     out = {"epoch_chosen_on": _told(own | read)}
-    cross, decoded = plan.settings.cross_validation, [plan.settings.models[model].decode.au_thresholds for model in models]
-    if task == "au" and "validation" in decoded:
+    cross = plan.settings.cross_validation
+    if any(plan.settings.models[model].chooses_thresholds(plan.tasks[task]) for model in models):
         out["thresholds_chosen_on"] = _told(own)
     if cross and cross.use == "per_target":
         out["fold_chosen_on"] = REPORTED
@@ -97,7 +97,7 @@ def _chosen(plan: Plan, models: Sequence[str], task: str, items: Sequence[Item])
 def _by_own_fits(plan: Plan, model: str, item: Item) -> str:
     """The streams that chose epoch and thresholds of the fits by which a model predicts a stream."""
     cross = plan.settings.cross_validation
-    return HELD_OUT if cross and cross.use != "whole" else _by_whole_fit(plan, model, item)
+    return _held_out(plan) if cross and cross.use != "whole" else _by_whole_fit(plan, model, item)
 
 
 def _by_whole_fit(plan: Plan, model: str, item: Item) -> str:
@@ -105,7 +105,12 @@ def _by_whole_fit(plan: Plan, model: str, item: Item) -> str:
 
     Fits without a fold are validated on it in cross-validation alone; with cross-fit, as all others, on partition validation.
     """
-    return HELD_OUT if plan.settings.cross_validation and plan.fold(model, item) is not None else REPORTED
+    return _held_out(plan) if plan.settings.cross_validation and plan.fold(model, item) is not None else REPORTED
+
+
+def _held_out(plan: Plan) -> str:
+    """The held-out folds; without a validation partition they are the reported streams."""
+    return HELD_OUT if plan.scored == "validation" else REPORTED
 
 
 def _told(places: Iterable[str]) -> str:

@@ -22,7 +22,9 @@ import numpy as np
 
 from affpipe.core.errors import InputError
 from affpipe.core.tasks import metrics
-from affpipe.core.tasks.metrics import KEYS, Video
+from affpipe.core.tasks.f1 import quotients
+from affpipe.core.tasks.metrics import Video
+from affpipe.core.tasks.task import Task
 
 Of = Literal["pooled", "within_video"]
 Interval = tuple[float, float]
@@ -63,7 +65,7 @@ class Sums:
 
 
 def interval(
-    task: str,
+    task: Task,
     videos: Mapping[str, Video],
     *,
     seed: int,
@@ -90,7 +92,7 @@ def interval(
 
 
 def difference(
-    task: str,
+    task: Task,
     a: Mapping[str, Video],
     b: Mapping[str, Video],
     *,
@@ -173,7 +175,7 @@ def _parts(rows: np.ndarray, width: int) -> list[np.ndarray]:
 
 
 def sums_of(
-    task: str, videos: Mapping[str, Video], of: Of = "pooled", keys: Sequence[str] | None = None, source: Mapping[str, str] | None = None
+    task: Task, videos: Mapping[str, Video], of: Of = "pooled", keys: Sequence[str] | None = None, source: Mapping[str, str] | None = None
 ) -> Sums:
     """Sums of one system over its videos with valid frames (within videos: with 2 at least); those of one `source` in one row."""
     least = 1 if of == "pooled" else 2
@@ -181,8 +183,8 @@ def sums_of(
     films = [(source or {}).get(name, name) for name, (truth, _) in found.items() if len(truth) >= least]
     kept = [valid for valid in found.values() if len(valid[0]) >= least]
     # Moments about a value near all of them lose nothing to cancellation; a shift that truth and prediction share leaves a CCC as it is.
-    centre = np.mean(np.concatenate([truth for truth, _ in kept]), axis=0) if task == "va" and kept else 0.0
-    rows = np.array([video_sums(task, truth - centre, prediction - centre) for truth, prediction in kept])
+    centre = np.mean(np.concatenate([truth for truth, _ in kept]), axis=0) if task.centred and kept else 0.0
+    rows = np.array([task.sums(truth - centre, prediction - centre) for truth, prediction in kept])
     return _together((pooled if of == "pooled" else within)(task, rows, keys), films)
 
 
@@ -196,34 +198,21 @@ def _together(sums: Sums, films: Sequence[str]) -> Sums:
     return replace(sums, rows=rows)
 
 
-def video_sums(task: str, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """What (n, K) truth and prediction, all valid, add to the figures: (S,) float64; va: moments, else numerators and denominators."""
-    if task == "va":
-        return np.concatenate([metrics.moments(truth[:, i], prediction[:, i]) for i in range(2)])
-    counts = metrics.confusion(truth[:, 0], prediction[:, 0]) if task == "expr" else metrics.unit_counts(truth, prediction)
-    return np.concatenate(metrics.ratios(task, counts))
+def pooled(task: Task, rows: np.ndarray, keys: Sequence[str] | None = None) -> Sums:
+    """Return the pooled figures of a task, of rows (n, S) of `Task.sums`."""
+    chosen = [task.figures.index(key) for key in (task.figures if keys is None else keys)]
+    members = task.members[chosen]
+    return Sums(rows, tuple(task.figures[i] for i in chosen), lambda sums: _means(*task.atoms(sums), members), (task.least, 1.0))
 
 
-def pooled(task: str, rows: np.ndarray, keys: Sequence[str] | None = None) -> Sums:
-    """The pooled figures of a task, of rows (n, S) of `video_sums`."""
-    names = KEYS[task]
-    one = np.eye(2 if task == "va" else len(names) - 1, dtype=bool)
-    if task == "va":
-        atoms, least, members = _concordances, -1.0, np.concatenate([one, [[True, True]]])  # valence, arousal, their mean
-    else:
-        atoms, least, members = _quotients, 0.0, np.concatenate([[~one[-1]], one[-1:], one[:-1]])  # mean of all, accuracy, each
-    chosen = [names.index(key) for key in (names if keys is None else keys)]
-    return Sums(rows, tuple(names[i] for i in chosen), lambda sums: _means(*atoms(sums), members[chosen]), (least, 1.0))
-
-
-def within(task: str, rows: np.ndarray, keys: Sequence[str] | None = None) -> Sums:
-    """The within-video means of a task, of rows (n, S) of `video_sums`: a mean is the sum over videos by the number that have a figure."""
+def within(task: Task, rows: np.ndarray, keys: Sequence[str] | None = None) -> Sums:
+    """The within-video means of a task, of rows (n, S) of `Task.sums`: a mean is the sum over videos by the number that have a figure."""
     each = pooled(task, rows, keys)
     if not len(rows):
         return each
     figures = np.concatenate([each.at(part)[0] for part in _parts(rows, rows.shape[1] * len(each.keys))])
     some = ~np.isnan(figures)
-    return replace(each, rows=np.concatenate([np.where(some, figures, 0), some], axis=1), at=_quotients)
+    return replace(each, rows=np.concatenate([np.where(some, figures, 0), some], axis=1), at=quotients)
 
 
 def paired(a: Sums, b: Sums) -> Sums:
@@ -240,30 +229,6 @@ def paired(a: Sums, b: Sums) -> Sums:
 
 
 # ---- figures of sums, and their derivatives ---------------------------------------------------------------------------------------------
-
-
-def _quotients(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(B, 2 A), numerators and then denominators -> quotients (B, A), NaN for 0 / 0, and derivatives (B, A, 2 A), 0 there."""
-    over, under = np.split(sums, 2, axis=1)
-    some = under > 0
-    inverse = np.divide(1.0, under, out=np.zeros_like(under), where=some)
-    value, one = over * inverse, np.eye(over.shape[1])
-    slope = np.concatenate([one * inverse[:, :, None], one * (-value * inverse)[:, :, None]], axis=2)
-    return np.where(some, value, np.nan), slope
-
-
-def _concordances(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(B, 12), the moments of valence and of arousal -> CCC (B, 2) and derivatives (B, 2, 12), 0 where all is one constant."""
-    moments = sums.reshape(-1, 2, 6)
-    value = metrics.ccc_of_moments(moments)
-    n, t, p, tt, pp, _ = np.moveaxis(moments, -1, 0)
-    spread = tt + pp - 2 * t * p / n
-    scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > metrics.FLAT * n)
-    cross = 2 * (value - 1)  # by t p / n
-    parts = np.stack([-cross * t * p / n**2, cross * p / n, cross * t / n, -value, -value, np.full_like(value, 2)], axis=-1)
-    slope = np.zeros((len(sums), 2, 2, 6))
-    slope[:, [0, 1], [0, 1]] = parts * scale[..., None]
-    return value, slope.reshape(len(sums), 2, 12)
 
 
 def _means(value: np.ndarray, slope: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -283,17 +248,15 @@ def _means(value: np.ndarray, slope: np.ndarray, members: np.ndarray) -> tuple[n
 # ---- checks -----------------------------------------------------------------------------------------------------------------------------
 
 
-def _wanted(task: str, keys: Iterable[str] | None) -> tuple[str, ...]:
-    if task not in KEYS:
-        raise InputError(f"bootstrap: want a task of {', '.join(KEYS)}, got {task!r}")
-    wanted = KEYS[task] if keys is None else tuple(keys)
-    unknown = [key for key in wanted if key not in KEYS[task]]
+def _wanted(task: Task, keys: Iterable[str] | None) -> tuple[str, ...]:
+    wanted = task.figures if keys is None else tuple(keys)
+    unknown = [key for key in wanted if key not in task.figures]
     if unknown:
-        raise InputError(f"bootstrap: want figures of {task}, {', '.join(KEYS[task])}, got {', '.join(unknown)}")
+        raise InputError(f"bootstrap: want figures of {task.name}, {', '.join(task.figures)}, got {', '.join(unknown)}")
     return wanted
 
 
-def _check_pair(task: str, a: Mapping[str, Video], b: Mapping[str, Video]) -> None:
+def _check_pair(task: Task, a: Mapping[str, Video], b: Mapping[str, Video]) -> None:
     if set(a) != set(b):
         odd = sorted(set(a) ^ set(b))
         raise InputError(

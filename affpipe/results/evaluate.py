@@ -15,28 +15,18 @@ import numpy as np
 
 from affpipe.core.errors import InputError, ManifestError
 from affpipe.core.tasks import metrics
-from affpipe.core.tasks.metrics import KEYS, Video
-from affpipe.core.tasks.task import EXPRESSIONS, TASKS
+from affpipe.core.tasks.metrics import Video
+from affpipe.core.tasks.table import TASKS
+from affpipe.core.tasks.task import Task, Tasks
 from affpipe.data import annotations
 from affpipe.results import bootstrap, caveats
 from affpipe.system.files import left_by_mac, on_disk
 
 TOLERANCE = 50  # frames by which label files and videos of Aff-Wild2 differ in length, either way
 LEVEL = 0.95  # of intervals
-BINS = 20  # of the histograms of valence and arousal
-TABLE_HEAD = {
-    "va": ("system", "CCC V", "CCC A", "mean", "95 %", "within-video V", "A", "mean"),
-    "expr": ("system", "F1", "95 %", "accuracy", "within-video F1"),
-    "au": ("system", "mean F1", "95 %", "within-video F1"),
-}
-BASELINES = {  # key in the figures of a system -> its row in a table
-    "va": {"constant": "constant per video"},
-    "expr": {"constant": "majority per video", "majority": "majority in training"},
-    "au": {"constant": "majority per video", "majority": "majority in training"},
-}
 
 
-def folders(task: str, truth: Path, predicted: Path, *, beyond: dict[str, int] | None = None) -> dict[str, Video]:
+def folders(task: Task, truth: Path, predicted: Path, *, beyond: dict[str, int] | None = None) -> dict[str, Video]:
     """Pairs of official text files of the same name; every truth file must have its prediction.
 
     Args:
@@ -61,7 +51,7 @@ def folders(task: str, truth: Path, predicted: Path, *, beyond: dict[str, int] |
     return out
 
 
-def pair(task: str, truth: Path, predicted: Path) -> tuple[Video, int]:
+def pair(task: Task, truth: Path, predicted: Path) -> tuple[Video, int]:
     """Truth and prediction of one stream, as far as both go, and how many annotated rows lie beyond.
 
     Frames valid in the truth must have a value. Label files and videos of Aff-Wild2 differ in length by a few frames, so up to TOLERANCE
@@ -72,8 +62,7 @@ def pair(task: str, truth: Path, predicted: Path) -> tuple[Video, int]:
     hole = valid[:n] & ~given[:n]
     if hole.any():
         raise ManifestError(
-            f"{predicted}: line {int(np.argmax(hole)) + 2}: want a value where {truth} has one, got {TASKS[task].invalid}; "
-            "predict every frame"
+            f"{predicted}: line {int(np.argmax(hole)) + 2}: want a value where {truth} has one, got {task.invalid:g}; predict every frame"
         )
     beyond = int(valid[n:].sum())
     if beyond > TOLERANCE:
@@ -89,7 +78,7 @@ def pair(task: str, truth: Path, predicted: Path) -> tuple[Video, int]:
 
 
 def score(
-    task: str,
+    task: Task,
     videos: Mapping[str, Video],
     *,
     majority: np.ndarray | None = None,
@@ -100,19 +89,17 @@ def score(
     """All figures of one system, in types that JSON has.
 
     Args:
-        majority: expr, au: the most frequent values of the training labels, `metrics.majority_row`.
+        majority: of classes and units the most frequent values of the training labels, `metrics.majority_row`.
         source, draws, seed: of the intervals, see `bootstrap.interval`.
 
-    Returns the pooled figures by KEYS[task] and
+    Returns the pooled figures by `task.figures` and
         intervals: each figure's 95 % interval over videos, [low, high], or None; see `bootstrap.interval`.
         within_video, within_intervals: mean over videos of each figure, and its interval.
-        constant: pooled figures of each video's own mean (va) or most frequent value as its prediction, and their `within_video`.
+        constant: pooled figures of each video's own mean (dimensions) or most frequent value as its prediction, and their `within_video`.
         majority: the same of `majority`, if given.
         videos: id -> figures and `frames`. left_out: ids of those with fewer than two valid frames: they count in the pooled figures alone.
         frames: number of valid ones.
-        confusion (expr): frames by class of truth (rows) and of prediction.
-        distributions: of truth and prediction over valid frames: counts in BINS bins of [-1, 1] per column (va; values beyond count in the
-            outer bins), counts per class (expr), positive rate per unit (au).
+        distributions: of truth and prediction over valid frames, see `Task.distribution`; and `Task.details`, as `confusion` of classes.
     """
     if not any(valid.any() for *_, valid in videos.values()):
         raise InputError("evaluate: want at least one valid frame in the truth, got none; check the annotations")
@@ -127,17 +114,16 @@ def score(
         "videos": within.table,
         "left_out": list(within.left_out),
         "frames": len(truth),
-        "distributions": {"truth": _distribution(task, truth), "prediction": _distribution(task, prediction)},
+        "distributions": {"truth": task.distribution(truth), "prediction": task.distribution(prediction)},
+        **task.details(truth, prediction),
     }
     if majority is not None:
         figures["majority"] = _baseline(task, metrics.majority_baseline(task, videos, majority))
-    if task == "expr":
-        figures["confusion"] = metrics.confusion(truth[:, 0], prediction[:, 0]).tolist()
     return figures
 
 
 def compare(
-    task: str,
+    task: Task,
     a: Mapping[str, Video],
     b: Mapping[str, Video],
     *,
@@ -165,52 +151,39 @@ def compare(
 
 
 def _intervals(
-    task: str, videos: Mapping[str, Video], of: bootstrap.Of, source: Mapping[str, str] | None, draws: int, seed: int
+    task: Task, videos: Mapping[str, Video], of: bootstrap.Of, source: Mapping[str, str] | None, draws: int, seed: int
 ) -> dict[str, list[float] | None]:
     found = bootstrap.interval(task, videos, seed=seed, of=of, draws=draws, level=LEVEL, source=source)
     return {key: None if limits is None else list(limits) for key, limits in found.items()}
 
 
-def _baseline(task: str, videos: Mapping[str, Video]) -> dict[str, Any]:
+def _baseline(task: Task, videos: Mapping[str, Video]) -> dict[str, Any]:
     return {**metrics.pooled(task, videos), "within_video": metrics.within_video(task, videos).scores}
-
-
-def _distribution(task: str, values: np.ndarray) -> dict[str, Any]:
-    """Of (n, K) labels of valid frames."""
-    if task == "va":
-        counts = (np.histogram(column, BINS, (-1, 1))[0].tolist() for column in np.clip(values, -1, 1).T)
-        return dict(zip(TASKS[task].columns, counts, strict=True))
-    if task == "expr":
-        return dict(zip(EXPRESSIONS, np.bincount(values[:, 0].astype(np.int64), minlength=len(EXPRESSIONS)).tolist(), strict=True))
-    return dict(zip(TASKS[task].columns, values.mean(axis=0).tolist(), strict=True))
 
 
 # ---- tables and files -------------------------------------------------------------------------------------------------------------------
 
 
 def scored(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """Systems and tasks of a run that have figures; the others have a basis alone."""
-    own = {system: {task: f for task, f in tasks.items() if TASKS[task].measure in f} for system, tasks in found.items()}
+    """Return the systems and tasks of a run that have figures; the others have a basis alone."""
+    own = {system: {task: f for task, f in tasks.items() if "within_video" in f} for system, tasks in found.items()}
     return {system: tasks for system, tasks in own.items() if tasks}
 
 
-def table(task: str, scores: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Rows of text under TABLE_HEAD[task]: a system each, and then the baselines of the first one."""
+def table(task: Task, scores: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Return rows of text under `task.table_head`: a system each, and then the baselines of the first one."""
     if not scores:
         raise InputError("evaluate: want at least one scored system, got none; a run scores the models that predicted a validation stream")
     first = next(iter(scores.values()))
-    baselines = {row: first[key] for key, row in BASELINES[task].items() if key in first}
+    baselines = {row: first[key] for key, row in task.baselines.items() if key in first}
     return [(name, *_cells(task, figures)) for name, figures in [*scores.items(), *baselines.items()]]
 
 
-def _cells(task: str, figures: Mapping[str, Any]) -> list[str]:
-    measure = TASKS[task].measure
-    pooled, within = ({key: _text(of[key]) for key in KEYS[task]} for of in (figures, figures["within_video"]))
-    limits = figures.get("intervals", {}).get(measure)
+def _cells(task: Task, figures: Mapping[str, Any]) -> list[str]:
+    pooled, within = ({key: _text(of[key]) for key in task.figures} for of in (figures, figures["within_video"]))
+    limits = figures.get("intervals", {}).get(task.measure)
     interval = "-" if limits is None else f"{limits[0]:z.3f} to {limits[1]:z.3f}"
-    if task == "va":
-        return [*pooled.values(), interval, *within.values()]
-    return [pooled[measure], interval, *([pooled["accuracy"]] if task == "expr" else []), within[measure]]
+    return task.table_cells(pooled, interval, within)
 
 
 def _text(value: float | None) -> str:
@@ -218,17 +191,17 @@ def _text(value: float | None) -> str:
     return "-" if value is None or np.isnan(value) else f"{value:z.3f}"
 
 
-def per_video_csv(task: str, scores: Mapping[str, Mapping[str, Any]]) -> str:
+def per_video_csv(task: Task, scores: Mapping[str, Mapping[str, Any]]) -> str:
     """CSV `system,video,frames` and the task's figures, a row a system and video; a figure that does not exist is empty."""
     rows = [
-        [system, video, own["frames"], *(_cell(own[key]) for key in KEYS[task])]
+        [system, video, own["frames"], *(_cell(own[key]) for key in task.figures)]
         for system, figures in scores.items()
         for video, own in figures["videos"].items()
     ]
-    return _csv(["system", "video", "frames", *KEYS[task]], rows)
+    return _csv(["system", "video", "frames", *task.figures], rows)
 
 
-def to_csv(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+def to_csv(scores: Mapping[str, Mapping[str, Mapping[str, Any]]], all_tasks: Tasks = TASKS) -> str:
     """CSV `system,task,figure,value,low,high` and `caveats.COLUMNS`, full precision; low and high are the 95 % interval, if there is one.
 
     Figures are named as in `score`, by a path: `f1`, `within_video.f1`, `constant.f1`, `constant.within_video.f1`, `majority.f1` ...
@@ -239,11 +212,11 @@ def to_csv(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
         for task, figures in tasks.items():
             parts = {"": (figures, figures["intervals"]), "within_video.": (figures["within_video"], figures["within_intervals"])}
             own = dict.fromkeys(parts, figures.get("basis"))
-            for name in BASELINES[task].keys() & figures.keys():
+            for name in all_tasks[task].baselines.keys() & figures.keys():
                 parts |= {f"{name}.": (figures[name], {}), f"{name}.within_video.": (figures[name]["within_video"], {})}
             for path, (values, intervals) in sorted(parts.items()):
                 basis = caveats.cells(own.get(path))
-                for key in KEYS[task]:
+                for key in all_tasks[task].figures:
                     low, high = intervals.get(key) or (None, None)
                     rows.append([system, task, path + key, *map(_cell, (values[key], low, high)), *basis])
     return _csv(["system", "task", "figure", "value", "low", "high", *caveats.COLUMNS], rows)

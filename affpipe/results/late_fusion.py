@@ -3,26 +3,25 @@
 Source: Team RAS, public code (weights per dimension; single systems, pairs on a grid, larger subsets by Dirichlet draws). That code fits
 and ranks on the videos that it reports; here the labelled videos are cut into two halves, and each half is reported with weights fitted on
 the other. `study` also gives the figure of the published way, called optimistic, so that the difference can be seen.
-Ours, where a system has nothing for a frame: the weights of those that have something are scaled to sum to 1; if none of them has a
-weight, those present count equally. So every candidate is judged on the same frames, those that any system predicts.
-The CCC of a weighted mean needs second moments alone. They are summed up once a stream, and no candidate is ever drawn out over frames.
-Shapes: K systems, T frames, C candidates; the axis of 2 is (valence, arousal).
+Ours: of classes their probabilities are averaged, and the greatest mean is the class; of units the same, with each system's own threshold
+moved to one half first; both have one weight a system. How frames are weighed that a system lacks, `late_evidence` says.
+Shapes: K systems, T frames, C candidates, H channels, each with weights of its own: the dimensions, or one for all classes or units.
 """
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations
+from operator import add
 
 import numpy as np
 
 from affpipe.core.errors import InputError
+from affpipe.core.tasks.task import Task
+from affpipe.results.late_evidence import Evidence, patterns, shares, total
 
-FLAT = 1e-12  # denominators of a CCC below this: truth and prediction are one constant
 BETTER = 1e-9  # a gain below this is rounding, and the smaller subset stands
-
-# Systems that have a value, (K,) bool as a tuple -> (2, K + 2, K + 2): products of [1, truth, prediction 1 ... K] summed over frames
-Sums = Mapping[tuple[bool, ...], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Search:
 
 @dataclass(frozen=True, eq=False)
 class Half:
-    """Videos that are reported together. weights: (2, K), fitted on the other half; single: the system that was best there."""
+    """Videos that are reported together. weights: (H, K), fitted on the other half; single: the system that was best there."""
 
     videos: tuple[str, ...]
     weights: np.ndarray
@@ -49,14 +48,16 @@ class Study:
     """Fitted weights and what they are worth.
 
     Attributes:
-        names: the K systems, sorted. weights: (2, K), fitted on all labelled videos, for those without labels.
+        task: whose predictions are weighed. names: the K systems, sorted. weights: (H, K), fitted on all labelled videos, for those
+            without labels.
         single: the best system over all labelled videos. labelled: those videos.
         halves: two, or none where there are fewer than two labelled videos.
-        honest, honest_single: ccc_valence, ccc_arousal, ccc of both halves pooled, each with weights (or the system) that the other
-            half chose; None without halves.
+        honest, honest_single: figures of both halves pooled, of each dimension and their mean, or the mean F1, each with weights (or the
+            system) that the other half chose; None without halves.
         optimistic, optimistic_single: the same, fitted and reported on all labelled videos.
     """
 
+    task: Task
     names: tuple[str, ...]
     weights: np.ndarray
     single: str
@@ -68,73 +69,34 @@ class Study:
     optimistic_single: dict[str, float]
 
     def weights_for(self, video: str) -> np.ndarray | None:
-        """(2, K) weights that never saw the video; None where there are no such: it is labelled, and there are no halves."""
+        """Return the (H, K) weights that never saw the video; None where there are no such: it is labelled, and there are no halves."""
         if video not in self.labelled:
             return self.weights
         return next((half.weights for half in self.halves if video in half.videos), None)
 
 
-def sums(truth: np.ndarray, known: np.ndarray, predictions: np.ndarray, given: np.ndarray) -> dict[tuple[bool, ...], np.ndarray]:
-    """Second moments of one stream, over the frames that have a label and a prediction of any system.
+def fuse(task: Task, weights: np.ndarray, blends: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Average what systems predict, see `Task.blend`: labels (T, columns) float64, zero where no system has a value, and (T,) bool.
 
     Args:
-        truth: (T, 2); known: (T,) bool. predictions: (K, T, 2); given: (K, T) bool, False where a system has nothing.
+        weights: (H, K). blends: (K, T, B); given: (K, T) bool.
     """
-    out = {}
-    for present, rows in _patterns(given, known):
-        here = np.array(present)[:, None, None]
-        z = np.concatenate([np.ones((1, len(rows), 2)), truth[None, rows], np.where(here, predictions[:, rows], 0)])  # (K + 2, n, 2)
-        z = z.transpose(2, 0, 1)
-        out[present] = z @ z.transpose(0, 2, 1)
-    return out
-
-
-def fuse(weights: np.ndarray, predictions: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean of predictions (K, T, 2) by weights (2, K): (T, 2) float64, zero where no system has a value, and (T,) bool."""
     valid = given.any(axis=0)
-    out = np.zeros(predictions.shape[1:])
-    for present, rows in _patterns(given, valid):
+    mean = np.zeros(blends.shape[1:])
+    for present, rows in patterns(given, valid):
         here = np.array(present)
-        out[rows] = np.einsum("ck,ktc->tc", shares(weights, here), np.where(here[:, None, None], predictions[:, rows], 0))
-    return out, valid
+        own = np.broadcast_to(shares(weights, here), (mean.shape[1], len(here))) if len(weights) == 1 else shares(weights, here)
+        mean[rows] = np.einsum("ck,ktc->tc", own, np.where(here[:, None, None], blends[:, rows], 0))
+    return np.where(valid[:, None], task.unblend(mean), 0.0), valid
 
 
 def worst(weights: np.ndarray, codes: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """(T,) the least of codes (K, T) among the systems that have a part in the mean of `fuse`, in either channel; 0 where none has."""
+    """Return the least of codes (K, T) among the systems that have a part in the mean of `fuse`, in any channel, (T,); 0 where none has."""
     out = np.zeros(codes.shape[1], codes.dtype)
-    for present, rows in _patterns(given, given.any(axis=0)):
+    for present, rows in patterns(given, given.any(axis=0)):
         part = (shares(weights, np.array(present)) > 0).any(axis=0)
         out[rows] = codes[np.ix_(part, rows)].min(axis=0)
     return out
-
-
-def _patterns(given: np.ndarray, wanted: np.ndarray) -> Iterator[tuple[tuple[bool, ...], np.ndarray]]:
-    """The sets of systems (K,) that are present together, each with its frames, among the wanted ones (T,) that have any system."""
-    rows = np.flatnonzero(wanted & given.any(axis=0))
-    packed = np.packbits(given[:, rows], axis=0)  # eight systems a byte, so that equal sets are found by bytes
-    kinds, first, which = np.unique(packed.T.copy().view(f"V{len(packed)}").ravel(), return_index=True, return_inverse=True)
-    for i in range(len(kinds)):
-        yield tuple(given[:, rows[first[i]]].tolist()), rows[which == i]
-
-
-def shares(weights: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Weights (..., K) scaled to sum to 1 over the systems that are present (K,) bool; equal ones where none of those has a weight."""
-    kept = weights * present
-    total = kept.sum(axis=-1, keepdims=True)
-    return np.where(total > 0, kept / np.where(total > 0, total, 1), present / present.sum())
-
-
-def ccc(parts: Iterable[tuple[Sums, np.ndarray]], channel: int) -> np.ndarray:
-    """(C,) CCC of one channel, pooled over parts of the data, each with its own weights (C, K)."""
-    total = np.zeros(())
-    for moments, weights in parts:
-        for present, both in moments.items():
-            w, gram = shares(weights, np.array(present)), both[channel]
-            own = [w @ gram[0, 2:], ((w @ gram[2:, 2:]) * w).sum(axis=1), w @ gram[1, 2:]]
-            total = total + np.stack([*(np.full(len(w), gram[i]) for i in ((0, 0), (0, 1), (1, 1))), *own])
-    n, t, tt, p, pp, tp = total
-    covariance, spread = tp / n - t * p / n**2, tt / n + pp / n - 2 * t * p / n**2
-    return np.where(spread > FLAT, 2 * covariance / np.maximum(spread, FLAT), 1.0)
 
 
 def candidates(systems: int, search: Search) -> Iterator[np.ndarray]:
@@ -153,15 +115,16 @@ def candidates(systems: int, search: Search) -> Iterator[np.ndarray]:
             yield block
 
 
-def fit(moments: Sums, systems: int, search: Search) -> np.ndarray:
-    """(2, K) weights of the best candidate for each channel; of equal ones the first. A system without any value gets none."""
-    best, weights = np.full(2, -np.inf), np.zeros((2, systems))
-    able = _able(moments)
+def fit(task: Task, evidence: Evidence, systems: int, search: Search) -> np.ndarray:
+    """Return the (H, K) weights of the best candidate for each channel; of equal ones the first. A system without any value gets none."""
+    channels = len(task.channels)
+    best, weights = np.full(channels, -np.inf), np.zeros((channels, systems))
+    able = evidence.able
     for few in candidates(len(able), search):
         block = np.zeros((len(few), systems))
         block[:, able] = few
-        for channel in range(2):
-            scores = ccc([(moments, block)], channel)
+        for channel in range(channels):
+            scores = total(task, [(evidence, block)], channel)
             top = int(np.argmax(scores > scores.max() - BETTER))
             if scores[top] > best[channel] + BETTER:
                 best[channel], weights[channel] = scores[top], block[top]
@@ -174,57 +137,46 @@ def halves(videos: Iterable[str]) -> tuple[list[str], list[str]]:
     return sorted(order[::2]), sorted(order[1::2])
 
 
-def study(names: Sequence[str], moments: Mapping[str, Sequence[Sums]], search: Search) -> Study:
+def study(task: Task, names: Sequence[str], evidence: Mapping[str, Sequence[Evidence]], search: Search) -> Study:
     """Fit weights on labelled videos, and report them on videos that they never saw.
 
     Args:
-        names: the K systems, sorted. moments: video -> `sums` of its streams; a video stays on one side with all of them.
+        names: the K systems, sorted. evidence: video -> that of its streams; a video stays on one side with all of them.
     """
     if list(names) != sorted(set(names)):
         raise ValueError(f"study: want sorted names, each once, got {list(names)}")
-    labelled = {video: add(streams) for video, streams in moments.items() if any(streams)}
+    labelled = {video: whole for video, streams in evidence.items() if (whole := reduce(add, streams)).found}
     if not labelled:
-        raise InputError("late fusion: want a validation video with labels and a prediction, got none; check annotations and failures.csv")
-    whole, k = add(labelled.values()), len(names)
-    weights, single = fit(whole, k, search), _single(whole, k)
+        raise InputError(
+            f"late fusion: want a video to score with labels of {task.name} and a prediction, got none; check annotations and failures.csv"
+        )
+    whole, k = reduce(add, labelled.values()), len(names)
+    weights, single = fit(task, whole, k, search), _single(task, whole, k)
     kept, honest, honest_single = [], None, None
     if len(labelled) > 1:
-        sides = [(videos, add(labelled[v] for v in videos)) for videos in halves(labelled)]
-        chosen = [(fit(other, k, search), _single(other, k)) for _, other in reversed(sides)]
+        sides = [(videos, reduce(add, (labelled[v] for v in videos))) for videos in halves(labelled)]
+        chosen = [(fit(task, other, k, search), _single(task, other, k)) for _, other in reversed(sides)]
         kept = [Half(tuple(videos), w, names[one]) for (videos, _), (w, one) in zip(sides, chosen, strict=True)]
-        honest = _scores([(own, w) for (_, own), (w, _) in zip(sides, chosen, strict=True)])
-        honest_single = _scores([(own, _alone(one, k)) for (_, own), (_, one) in zip(sides, chosen, strict=True)])
-    optimistic, optimistic_single = _scores([(whole, weights)]), _scores([(whole, _alone(single, k))])
-    own = tuple(names), weights, names[single], tuple(sorted(labelled))
+        honest = _scores(task, [(own, w) for (_, own), (w, _) in zip(sides, chosen, strict=True)])
+        honest_single = _scores(task, [(own, _alone(task, one, k)) for (_, own), (_, one) in zip(sides, chosen, strict=True)])
+    optimistic, optimistic_single = _scores(task, [(whole, weights)]), _scores(task, [(whole, _alone(task, single, k))])
+    own = task, tuple(names), weights, names[single], tuple(sorted(labelled))
     return Study(*own, tuple(kept), honest, honest_single, optimistic, optimistic_single)
 
 
-def add(parts: Iterable[Sums]) -> dict[tuple[bool, ...], np.ndarray]:
-    """Moments of several streams together."""
-    out: dict[tuple[bool, ...], np.ndarray] = {}
-    for part in parts:
-        for present, gram in part.items():
-            out[present] = out[present] + gram if present in out else gram
-    return out
-
-
-def _single(moments: Sums, systems: int) -> int:
-    """The system with the best mean CCC."""
-    able = _able(moments)
-    mean = np.mean([ccc([(moments, np.eye(systems)[able])], channel) for channel in range(2)], axis=0)
+def _single(task: Task, evidence: Evidence, systems: int) -> int:
+    """The system with the best mean over the channels."""
+    able = evidence.able
+    mean = np.mean([total(task, [(evidence, np.eye(systems)[able])], channel) for channel in range(len(task.channels))], axis=0)
     return int(able[np.argmax(mean > mean.max() - BETTER)])
 
 
-def _able(moments: Sums) -> np.ndarray:
-    """Indices of the systems that have a value for some frame. One that has none would score as the mean of the others."""
-    return np.flatnonzero(np.any(list(moments), axis=0))
+def _alone(task: Task, system: int, systems: int) -> np.ndarray:
+    return np.eye(systems)[[system] * len(task.channels)]
 
 
-def _alone(system: int, systems: int) -> np.ndarray:
-    return np.eye(systems)[[system, system]]
-
-
-def _scores(parts: Sequence[tuple[Sums, np.ndarray]]) -> dict[str, float]:
-    """Pooled scores of parts with weights (2, K) each."""
-    valence, arousal = (float(ccc([(m, w[channel : channel + 1]) for m, w in parts], channel)[0]) for channel in range(2))
-    return {"ccc_valence": valence, "ccc_arousal": arousal, "ccc": (valence + arousal) / 2}
+def _scores(task: Task, parts: Sequence[tuple[Evidence, np.ndarray]]) -> dict[str, float]:
+    """Pooled figures of parts with weights (H, K) each: of each channel, if there are several, and their mean."""
+    each = [float(total(task, [(e, w[h : h + 1]) for e, w in parts], h)[0]) for h in range(len(task.channels))]
+    by_channel = dict(zip(task.output_figures, each, strict=True)) if task.kind == "dimensions" else {}
+    return {**by_channel, task.measure: sum(each) / len(each)}

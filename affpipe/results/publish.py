@@ -16,20 +16,20 @@ from affpipe.core.errors import InputError
 from affpipe.core.item import Item
 from affpipe.core.tasks import metrics
 from affpipe.core.tasks.metrics import Video
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.task import Task
 from affpipe.data import annotations
 from affpipe.models.targets import frame_labels
 from affpipe.plan.plan import Plan
 from affpipe.results import basis, caveats, evaluate, late_fusion, ledger, report
 from affpipe.results import published as results
 from affpipe.results.frames import frames_of
+from affpipe.results.late_evidence import Evidence
 from affpipe.results.late_fusion import Study
 from affpipe.results.runs import read_run
 from affpipe.store.index import Entry
 from affpipe.system import disk, jsonfile
 
 LATE = "late_fusion"  # its name among the scored systems, and its folder
-CHANNELS = ("valence", "arousal")
 Truth = dict[str, tuple[np.ndarray, np.ndarray]]  # task -> labels (T, K), known (T,) bool
 Counts = dict[str, Counter[str]]  # stream -> its labelled frames, by how their prediction was had
 
@@ -60,24 +60,28 @@ def _write(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path) -> di
         for task in (task for task, streams in labelled.items() if streams):
             own = {"basis": basis.of(plan, model, task, labelled[task], counts[task], failures)}
             if _any(validation[task]):
-                own |= evaluate.score(task, validation[task], majority=usual.get(task), source=source)
-                own["less_published"] = _less(task, validation[task], published[task], source) if model != plan.settings.publish else None
+                own |= evaluate.score(plan.tasks[task], validation[task], majority=usual.get(task), source=source)
+                own["less_published"] = (
+                    _less(plan.tasks[task], validation[task], published[task], source) if model != plan.settings.publish else None
+                )
             found[model][task] = own
-    study, videos, counted = _late_fusion(plan, entries, folder / LATE)
-    if videos:
-        own = {"basis": basis.of(plan, LATE, "va", labelled["va"], counted, failures)}
-        found[LATE] = {"va": own | evaluate.score("va", videos, source=source)}
+    studies: dict[str, Study] = {}
+    for task in plan.tasks if plan.settings.late_fusion else ():
+        studies[task], videos, counted = _late_fusion(plan, task, entries, folder / LATE / task)
+        if videos:
+            own = {"basis": basis.of(plan, LATE, task, labelled[task], counted, failures)}
+            found.setdefault(LATE, {})[task] = own | evaluate.score(plan.tasks[task], videos, majority=usual.get(task), source=source)
     scores, table = evaluate.scored(found), report.compare(plan, entries, found)
     disk.write_text(folder / "scores.json", evaluate.to_json(found))
-    disk.write_text(folder / "scores.csv", evaluate.to_csv(scores))
-    for task in plan.settings.tasks:
+    disk.write_text(folder / "scores.csv", evaluate.to_csv(scores, plan.tasks))
+    for task in plan.tasks:
         systems = {system: own[task] for system, own in scores.items() if task in own}
-        disk.write_text(folder / "by_video" / f"{task}.csv", evaluate.per_video_csv(task, systems))
+        disk.write_text(folder / "by_video" / f"{task}.csv", evaluate.per_video_csv(plan.tasks[task], systems))
     disk.write_text(folder / ledger.NAME, ledger.text(failures))
     ledger.check_complete(plan, {path.stem for path in (folder / "predictions").glob("*.csv")}, failures)
     if table is not None:
         disk.write_text(folder / "table.csv", table.to_csv())
-    disk.write_text(folder / "report.html", report.render(plan, entries, found, study, table))
+    disk.write_text(folder / "report.html", report.render(plan, entries, found, studies, table))
     disk.write_text(folder / results.RECORD, json.dumps(record(plan), indent=1) + "\n")
     done = [i for i, e in entries[plan.settings.publish].items() if e.status == "done"]
     return {"run": plan.run, "streams": done, "without": sorted(set(entries[plan.settings.publish]) - set(done)), "scores": scores}
@@ -121,30 +125,30 @@ def _any(videos: dict[str, Video]) -> bool:
     return any(valid.any() for *_, valid in videos.values())
 
 
-def _less(task: str, videos: dict[str, Video], published: dict[str, Video], source: dict[str, str]) -> dict[str, float] | None:
+def _less(task: Task, videos: dict[str, Video], published: dict[str, Video], source: dict[str, str]) -> dict[str, float] | None:
     """The challenge's measure less that of the published model, on the `streams` that both have: difference, low, high; see `compare`."""
     both = [id for id in videos if id in published]
     if not _any({id: videos[id] for id in both}):
         return None
     found = evaluate.compare(task, {id: videos[id] for id in both}, {id: published[id] for id in both}, source=source)
-    return {key: found["pooled"][TASKS[task].measure][key] for key in ("difference", "low", "high")} | {"streams": found["videos"]}
+    return {key: found["pooled"][task.measure][key] for key in ("difference", "low", "high")} | {"streams": found["videos"]}
 
 
 def _truth(plan: Plan, entries: dict[str, Entry], item: Item, partition: str) -> Truth:
     """Labels of a stream, task -> (T, K) and (T,) bool, of the tasks for which it is in a partition; none where they could not be read."""
-    tasks = item.row.labelled(plan.settings.tasks, partition)
+    tasks = item.row.labelled(plan.tasks, partition)
     if not tasks or entries[item.id].status != "done":
         return {}
-    found = frame_labels(plan.streams(item), plan.settings.tasks)
+    found = frame_labels(plan.streams(item), plan.tasks)
     return {task: found[task] for task in tasks}
 
 
 def _labelled(plan: Plan, entries: dict[str, Entry]) -> dict[str, dict[str, int | None]]:
-    """Task -> stream that validates it -> its labelled frames, None where the labels could not be read."""
-    out: dict[str, dict[str, int | None]] = {task: {} for task in plan.settings.tasks}
+    """Task -> stream that is scored for it -> its labelled frames, None where the labels could not be read."""
+    out: dict[str, dict[str, int | None]] = {task: {} for task in plan.tasks}
     for item in plan.items("labels"):
-        found = _truth(plan, entries, item, "validation")
-        for task in item.row.labelled(plan.settings.tasks, "validation"):
+        found = _truth(plan, entries, item, plan.scored)
+        for task in item.row.labelled(plan.tasks, plan.scored):
             out[task][item.id] = int(found[task][1].sum()) if task in found else None
     return out
 
@@ -154,8 +158,8 @@ def _majority(plan: Plan, entries: dict[str, Entry]) -> dict[str, np.ndarray]:
     counts: dict[str, np.ndarray] = {}
     for item in plan.items("labels"):
         for task, (values, known) in _truth(plan, entries, item, "train").items():
-            if task != "va":
-                counts[task] = counts.get(task, 0) + metrics.label_counts(task, values, known)
+            if "majority" in plan.tasks[task].baselines:
+                counts[task] = counts.get(task, 0) + metrics.label_counts(plan.tasks[task], values, known)
     return {task: metrics.majority_row(found) for task, found in counts.items() if found.sum(axis=1).all()}
 
 
@@ -163,7 +167,7 @@ def _write_model(
     plan: Plan, model: str, entries: dict[str, dict[str, Entry]], folder: Path
 ) -> tuple[dict[str, dict[str, Video]], dict[str, Counts]]:
     """Write a model's predictions; return the validation streams with truth and prediction, and their counts, task -> stream -> each."""
-    published, tasks = model == plan.settings.publish, plan.settings.tasks
+    published, tasks = model == plan.settings.publish, plan.tasks
     official = folder / "official" if published else folder / "models" / model
     validation: dict[str, dict[str, Video]] = {task: {} for task in tasks}
     counts: dict[str, Counts] = {task: {} for task in tasks}
@@ -172,45 +176,44 @@ def _write_model(
             continue
         axis, found = frames_of(plan, model, item)
         for task in tasks:
-            annotations.write_labels(task, official / task / f"{item.id}.txt", found.values[task], found.valid)
+            annotations.write_labels(tasks[task], official / task / f"{item.id}.txt", found.values[task], found.valid)
         if published:
             table = found.values, found.chances, found.source, found.valid
-            annotations.write_predictions(folder / "predictions" / f"{item.id}.csv", axis.times_s, *table)
+            annotations.write_predictions(folder / "predictions" / f"{item.id}.csv", tasks, axis.times_s, *table)
         if found.valid.any():
-            for task, (truth, known) in _truth(plan, entries["labels"], item, "validation").items():
+            for task, (truth, known) in _truth(plan, entries["labels"], item, plan.scored).items():
                 validation[task][item.id] = (truth, found.values[task], known)
                 counts[task][item.id] = basis.count(known, found.source)
     return validation, counts
 
 
-def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path) -> tuple[Study | None, dict[str, Video], Counts]:
-    """Fit late fusion and write it; return it with the validation streams predicted by weights that never saw their video, and counts.
+def _late_fusion(plan: Plan, name: str, entries: dict[str, dict[str, Entry]], folder: Path) -> tuple[Study, dict[str, Video], Counts]:
+    """Fit late fusion of a task and write it; return it with the scored streams predicted by weights that never saw their video, and
+    counts.
 
-    weights.json, report.csv, and predictions/<stream>.txt: of a validation stream the out-of-part prediction, of another one the
-    prediction by the weights fitted on all validation streams. Each stream is read twice, so that memory does not grow with their number.
+    weights.json, report.csv, and predictions/<stream>.txt: of a scored stream the out-of-part prediction, of another one the
+    prediction by the weights fitted on all scored streams. Each stream is read twice, so that memory does not grow with their number.
     """
-    late = plan.settings.late_fusion
-    if late is None:
-        return None, {}, {}
+    late, task = plan.settings.late_fusion, plan.tasks[name]
     names = list(basis.late_members(plan))
-    moments: dict[str, list[late_fusion.Sums]] = {}
-    items = [i for i in plan.items(names[0]) if any(entries[name][i.id].status == "done" for name in names)]
+    evidence: dict[str, list[Evidence]] = {}
+    items = [i for i in plan.items(names[0]) if any(entries[system][i.id].status == "done" for system in names)]
     for item in items:
-        truth = _truth(plan, entries["labels"], item, "validation").get("va")
+        truth = _truth(plan, entries["labels"], item, plan.scored).get(name)
         if truth:
-            predictions, given, _ = _saved(plan, entries, names, item)
-            moments.setdefault(plan.sources[item.row.video_id], []).append(late_fusion.sums(*truth, predictions, given))
+            blends, given, _ = _saved(plan, entries, names, item, task)
+            evidence.setdefault(plan.sources[item.row.video_id], []).append(Evidence.of(task, *truth, blends, given))
     search = late_fusion.Search(late.largest, late.step, late.draws, plan.settings.seed)
-    study = late_fusion.study(names, moments, search)
+    study = late_fusion.study(task, names, evidence, search)
     validation, counts = {}, {}
     for item in items:
         weights = study.weights_for(plan.sources[item.row.video_id])
         if weights is None:
             continue
-        predictions, given, sources = _saved(plan, entries, names, item)
-        values, valid = late_fusion.fuse(weights, predictions, given)
-        annotations.write_labels("va", folder / "predictions" / f"{item.id}.txt", values, valid)
-        truth = _truth(plan, entries["labels"], item, "validation").get("va")
+        blends, given, sources = _saved(plan, entries, names, item, task)
+        values, valid = late_fusion.fuse(task, weights, blends, given)
+        annotations.write_labels(task, folder / "predictions" / f"{item.id}.txt", values, valid)
+        truth = _truth(plan, entries["labels"], item, plan.scored).get(name)
         if truth and valid.any():
             validation[item.id] = (truth[0], values, truth[1] & valid)
             counts[item.id] = basis.count(truth[1] & valid, late_fusion.worst(weights, sources, given))
@@ -219,33 +222,39 @@ def _late_fusion(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path)
     return study, validation, counts
 
 
-def _saved(plan: Plan, entries: dict[str, dict[str, Entry]], names: list[str], item: Item) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Predictions (K, T, 2) of a stream by each system, zero where it has none, (K, T) bool, and their sources (K, T) uint8."""
+def _saved(
+    plan: Plan, entries: dict[str, dict[str, Entry]], names: list[str], item: Item, task: Task
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What is averaged of a stream's predictions by each system, (K, T, B), zero where it has none, (K, T) bool, and sources (K, T)
+    uint8.
+    """
     found = {name: frames_of(plan, name, item)[1] for name in names if entries[name][item.id].status == "done"}
-    frames = len(next(iter(found.values())).valid)
-    predictions, given = np.zeros((len(names), frames, 2)), np.zeros((len(names), frames), bool)
-    sources = np.zeros((len(names), frames), np.uint8)
+    own = {name: task.blend(f.values[task.name], f.chances.get(task.name), f.thresholds[task.name]) for name, f in found.items()}
+    shape = next(iter(own.values())).shape
+    blends, given = np.zeros((len(names), *shape)), np.zeros((len(names), shape[0]), bool)
+    sources = np.zeros((len(names), shape[0]), np.uint8)
     for k, name in enumerate(names):
         if name in found:
-            predictions[k], given[k], sources[k] = found[name].values["va"], found[name].valid, found[name].source
-    return predictions, given, sources
+            blends[k], given[k], sources[k] = own[name], found[name].valid, found[name].source
+    return blends, given, sources
 
 
 def _weights(study: Study) -> dict[str, Any]:
     """Weights by channel and system."""
 
     def named(weights: np.ndarray) -> dict[str, dict[str, float]]:
-        return {c: {n: float(w) for n, w in zip(study.names, row, strict=True)} for c, row in zip(CHANNELS, weights, strict=True)}
+        rows = zip(study.task.channels, weights, strict=True)
+        return {channel: {n: float(w) for n, w in zip(study.names, row, strict=True)} for channel, row in rows}
 
     halves = [{"videos": half.videos, "weights_of_the_other_half": named(half.weights), "single": half.single} for half in study.halves]
     return {"outside_validation": {"weights": named(study.weights), "single": study.single}, "validation": halves}
 
 
 def _worth(study: Study) -> str:
-    """CSV of the figures on the validation streams: fitted on the other half, and optimistic."""
+    """CSV of the figures on the scored streams: fitted on the other half, and optimistic."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["system", "fitted_on", "ccc_valence", "ccc_arousal", "ccc"])
+    table.writerow(["system", "fitted_on", *study.optimistic])
     figures = {("late fusion", "other half"): study.honest, ("best single system", "other half"): study.honest_single}
     figures |= {("late fusion", "same videos: optimistic"): study.optimistic}
     figures |= {("best single system", "same videos: optimistic"): study.optimistic_single}

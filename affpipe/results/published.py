@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from affpipe.core.errors import InputError
+from affpipe.core.tasks.task import Task
+from affpipe.data.settings import parse_tasks
 from affpipe.system import disk, jsonfile
 from affpipe.system.files import read_text
 
@@ -39,6 +41,14 @@ def read(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise unreadable(folder, getattr(error, "strerror", None) or error) from None
     return found
+
+
+def tasks(folder: Path) -> dict[str, Task]:
+    """Return the tasks of a published run."""
+    try:
+        return parse_tasks(read(folder)["settings"]["tasks"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise unreadable(folder, error) from None
 
 
 def unreadable(folder: Path, got: object) -> InputError:

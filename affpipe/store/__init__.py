@@ -1,1 +1,1 @@
-"""The store: streams on disk, written whole, read checked. Names and keys come from above."""
+"""The store: streams on disk, written whole and checked as they are read. Names and keys come from the rooms above."""

@@ -1,4 +1,4 @@
-"""The whole store: what lies in it, whether it is sound, what nobody uses."""
+"""Care of the whole store: list what it holds, verify it, repair it, find what nobody uses."""
 
 import logging
 import shutil
@@ -14,7 +14,7 @@ from affpipe.store.streams import FIT, KEY, MODEL, REPAIR, attributes, check, fi
 from affpipe.system import disk
 
 log = logging.getLogger("affpipe")
-OWN = ("runs", "settings", "weights")  # folders of a cache without streams: runs that use it, their settings, the weights it began with
+OWN = ("runs", "settings", "weights")  # folders without streams: the runs that use this cache, their settings, the weights it began with
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Folder:
     files: tuple[Path, ...]
     indexes: tuple[Path, ...]
     bytes: int
-    changed: float  # when anything in it was, seconds since 1970
+    changed: float  # time of the last change to anything in it, seconds since 1970
 
     @property
     def stage(self) -> str:
@@ -37,7 +37,7 @@ class Folder:
 
 
 def folders(cache: Path) -> list[Folder]:
-    """Every `<stage>/<key>` folder of a cache, by stage and age; links are left out, see `links`."""
+    """List the `<stage>/<key>` folders of a cache by stage, then by age. Links are left out; see `links`."""
     found = []
     for path in (path for stage in _below(cache) for path in _below(stage) if KEY.fullmatch(path.name)):
         files = tuple(sorted(f for f in path.iterdir() if f.suffix in (".h5", ".flac") and not f.name.startswith(".")))
@@ -49,26 +49,29 @@ def folders(cache: Path) -> list[Folder]:
 
 
 def links(cache: Path) -> list[Path]:
-    """Folders of a cache that are links: they are read and written like others, but nothing is verified or deleted behind them."""
+    """List the folders of a cache that are links.
+
+    They are read and written like any other, but nothing behind them is verified or deleted.
+    """
     found: list[Path] = []
     folders = [cache] if cache.is_dir() else []
-    for _ in range(3):  # those of stages, of keys, and what lies in these
+    for _ in range(3):  # three levels: stages, keys, and what lies in a key's folder
         found += [path for folder in folders for path in sorted(folder.iterdir()) if path.is_symlink() and path.is_dir()]
         folders = [path for folder in folders for path in _below(folder)]
     return found
 
 
 def _below(folder: Path) -> list[Path]:
-    """Folders in a folder, in order, but for links, which may lead out of the cache."""
+    """List the folders in a folder, sorted. Links are left out, since they may lead out of the cache."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()) if folder.is_dir() else []
 
 
 def verify(cache: Path) -> Iterator[tuple[Path, str]]:
-    """Read the whole cache; yield (path, fault) and repair as it goes.
+    """Read the whole cache; repair what is damaged and yield (path, fault) for each repair.
 
-    A stream that does not read, or disagrees with its name, is deleted; an index that names a stream which is not there is dropped, so that
-    the next run of the workflow fills the hole. What a killed job left half written goes too. StoreError where the disk does not read:
-    nothing is deleted for that.
+    A stream that cannot be read, or that disagrees with its name, is deleted. An index that names a missing stream is dropped. The next run
+    of the workflow then makes both again. Files that a killed job left half written are deleted too. Raises StoreError if the disk cannot
+    be read; nothing is deleted for that.
     """
     for path in disk.abandoned(cache.rglob(".*.part")):
         path.unlink(missing_ok=True)
@@ -80,10 +83,10 @@ def verify(cache: Path) -> Iterator[tuple[Path, str]]:
 
 
 def mend(path: Path) -> list[str]:
-    """Make way for a file of the store that was found missing or damaged, and say what was done; a file that is sound is let be.
+    """Remove a file of the store that was found missing or damaged, and return what was done, a line each. A sound file stays.
 
-    A damaged stream is deleted with the indexes that name it, a damaged index alone, a damaged model with the record of its fit, so that
-    the next run of the workflow makes them again.
+    A damaged stream is deleted together with the indexes that name it. A damaged index is deleted alone. A damaged model is deleted with
+    the record of its fit. The next run of the workflow makes them again.
     """
     if path.name == MODEL:
         record = path.with_name(FIT)
@@ -96,7 +99,10 @@ def mend(path: Path) -> list[str]:
 
 @contextmanager
 def mending() -> Iterator[None]:
-    """Where a block finds a file of the store missing or damaged, make way for it and say so: who runs it again makes it again."""
+    """Mend the file that a StoreError in the block names as damaged, log what was done, and raise the error again.
+
+    Running the same command again then makes the file again.
+    """
     try:
         yield
     except StoreError as error:
@@ -142,7 +148,7 @@ def _removed(path: Path) -> bool:
 
 
 def retry(indexes: Iterable[Path]) -> list[Path]:
-    """Of these indexes, drop those that record a fault, so that the next run tries again; return them."""
+    """Drop those indexes that record a fault, so that the next run tries their items again. Return the dropped ones."""
     faulty = [path for path in indexes if path.exists() and any(e.status == "failed" for e in read_index(path).values())]
     for path in faulty:
         path.unlink(missing_ok=True)
@@ -150,14 +156,17 @@ def retry(indexes: Iterable[Path]) -> list[Path]:
 
 
 def garbage(found: Iterable[Folder], kept: Callable[[Folder], bool], days: float) -> tuple[list[Folder], list[Folder]]:
-    """Of folders those that nothing keeps, and of these apart the ones that changed within so many days."""
+    """Return the folders that nothing keeps: those to delete, and apart those that changed within the last `days` days."""
     unused = [folder for folder in found if not kept(folder)]
     young = [folder for folder in unused if time.time() - folder.changed < days * disk.DAY_S]
     return [folder for folder in unused if folder not in young], young
 
 
 def free(folder: Folder) -> None:
-    """Delete a folder of the store; first what says that something is in it, so that half of it gone is no damage."""
+    """Delete a folder of the store.
+
+    The indexes and the records of fits go first: they say what the folder holds, so a deletion that stops half-way leaves no damage.
+    """
     for path in (*folder.indexes, *folder.path.glob(f"**/{FIT}")):
         path.unlink(missing_ok=True)
     shutil.rmtree(folder.path)

@@ -1,4 +1,4 @@
-"""Sound on disk: one 16-bit mono FLAC a video, whose comment says what it is."""
+"""Sound on disk: one 16-bit mono FLAC file per video. Its comment holds the attributes of the stream."""
 
 import io
 from collections.abc import Callable, Iterable
@@ -10,13 +10,13 @@ import soundfile
 from affpipe.core.errors import InputError, MediaError
 from affpipe.system.files import instead_of_file, waits
 
-RESERVED = 1 << 12  # bytes by which a comment may grow while its FLAC file is written
+RESERVED = 1 << 12  # bytes by which a comment may grow while its FLAC file is being written
 # libsndfile writes FLAC in blocks of 4096 samples, and no block of one channel is shorter than 10 bytes, silence included.
 FLAC_SAMPLES, FLAC_BYTES = 4096, 10
 
 
 class _Disk(io.FileIO):
-    """A file for libsndfile, which of a full disk only says "System error": `fault` keeps what the system said."""
+    """File for libsndfile, which reports a full disk only as "System error". `fault` keeps what the operating system said."""
 
     fault: OSError | None = None
 
@@ -25,7 +25,7 @@ class _Disk(io.FileIO):
         try:
             while done < len(data):
                 done += super().write(data[done:])
-        except OSError as error:  # libsndfile calls from C, which no exception leaves
+        except OSError as error:  # libsndfile calls this from C, and no exception can pass through C
             self.fault = error
         return done
 
@@ -33,7 +33,8 @@ class _Disk(io.FileIO):
 def write_flac(path: Path, blocks: Iterable[np.ndarray], sample_rate_hz: int, comment: str | Callable[[], str]) -> None:
     """Write blocks (n,) of float samples in [-1, 1] as one 16-bit mono FLAC with a comment, whatever the suffix of the path.
 
-    Where the comment is a function, it is what that gives when all blocks are written: at most RESERVED bytes more than before.
+    A comment that is a function is called before the blocks are written and again after them; the second result is stored. It may be at
+    most RESERVED bytes longer than the first.
     """
     late = len(comment().encode()) + RESERVED if callable(comment) else 0
     with _Disk(path, "w") as disk:
@@ -50,7 +51,7 @@ def write_flac(path: Path, blocks: Iterable[np.ndarray], sample_rate_hz: int, co
 
 
 def _fill(path: Path, comment: bytes, kept: int) -> None:
-    """Put a comment where so many bytes were kept for it; JSON may end in blanks."""
+    """Write a comment into the `kept` bytes reserved for it. It is padded with blanks, which JSON allows at its end."""
     if len(comment) > kept:
         raise ValueError(f"{path}: want a comment of at most {kept} bytes, got {len(comment)}")
     with path.open("r+b") as file:
@@ -66,7 +67,7 @@ def _coded(path: Path, samples: np.ndarray) -> np.ndarray:
 
 
 def read_flac(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """Samples [start, stop) of a FLAC file as (stop - start,) float32; stop None reads to the end."""
+    """Read samples [start, stop) of a FLAC file as (stop - start,) float32; stop None reads to the end."""
     with _flac(path) as file:
         stop = file.frames if stop is None else stop
         if not 0 <= start <= stop <= file.frames:
@@ -82,13 +83,13 @@ def read_flac(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray
 
 
 def flac_samples(path: Path) -> int:
-    """Samples of a FLAC file."""
+    """Return the number of samples of a FLAC file."""
     with _flac(path) as file:
         return file.frames
 
 
 def flac_comment(path: Path) -> str:
-    """The comment that write_flac put there."""
+    """Return the comment that write_flac stored."""
     with _flac(path) as file:
         return file.comment
 

@@ -1,4 +1,4 @@
-"""What became of the streams of a shard: `<cache>/<stage>/<key>/shards/*.json`, the files that the workflow tracks."""
+"""Indexes of shards: `<cache>/<stage>/<key>/shards/*.json` says what became of each stream. The workflow tracks these files."""
 
 import json
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from affpipe.system import disk, jsonfile
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of one stream: a file with rows, or the reason why there is none.
+    """Outcome of one stream: a file with rows, or the reason why there is none.
 
-    status: "done"; "absent" (nothing to make, no fault); "failed" (a fault, with the reason).
+    status: "done"; "absent" (nothing to make, which is no fault); "failed" (a fault, with its reason).
     """
 
     status: str
@@ -30,7 +30,7 @@ def write_index(path: Path, entries: Mapping[str, Entry]) -> None:
 
 
 def _entry(found: Mapping[str, Any]) -> Entry:
-    """ValueError or TypeError for what no job wrote: its file lies beside the index."""
+    """Parse one entry. Raises ValueError or TypeError if no job can have written it; an entry's file lies beside the index."""
     entry = Entry(**found)
     texts = all(isinstance(text, str) for text in (entry.status, entry.file, entry.reason))
     if not texts or entry.file == ".." or Path(entry.file).name != entry.file:
@@ -39,7 +39,7 @@ def _entry(found: Mapping[str, Any]) -> Entry:
 
 
 def read_index(path: Path) -> dict[str, Entry]:
-    """Read a shard's index; StoreError names the file and the remedy."""
+    """Read a shard's index. Raises StoreError, which names the file and the remedy."""
     try:
         return {id: _entry(entry) for id, entry in jsonfile.read(path).items()}
     except (ValueError, TypeError, AttributeError, FileNotFoundError) as error:

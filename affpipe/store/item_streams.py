@@ -1,4 +1,4 @@
-"""Streams of one item: those that its stage reads, checked as they are opened, and the one that it makes."""
+"""Streams of one item: those that its stage reads, checked when they are opened, and the one that it writes."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +23,7 @@ from affpipe.system.threads import StoppedError
 
 @dataclass(frozen=True)
 class Place:
-    """A stream of an item: its file, and whose it must be."""
+    """Place of an item's stream: its file, and the key and identity that the file must have."""
 
     path: Path
     key: str
@@ -34,7 +34,7 @@ class ItemStreams:
     """Streams of an item, opened by the name of their stage.
 
     Args:
-        place: name of a stage -> where its stream of this item lies; it raises for a stage that may not be opened.
+        place: maps the name of a stage to the place of its stream of this item. Raises for a stage that may not be opened.
     """
 
     def __init__(self, item: Item, place: Callable[[str], Place]):
@@ -42,24 +42,24 @@ class ItemStreams:
         self._random: set[str] = set()
 
     def has(self, read: str) -> bool:
-        """Whether stage `read` has a stream for this item."""
+        """Return whether stage `read` has a stream of this item."""
         return self._place(read).path.exists()
 
     def open(self, read: str) -> Stream:
-        """The stream of stage `read`, checked against its key and this item's identity."""
+        """Open the stream of stage `read` and check its key and this item's identity."""
         place = self._place(read)
         stream = Stream(place.path, key=place.key, identity=place.identity)
         self._random |= set(stream.attributes["random"])
         return stream
 
     def sound(self) -> streams.Sound:
-        """The video's audio track, sample 0 at its first frame."""
+        """Open the video's audio track. Sample 0 is at the first frame."""
         place = self._place("audio")
         streams.check(place.path, key=place.key, identity=place.identity)
         return streams.Sound(place.path)
 
     def axis(self) -> FrameAxis:
-        """The video's frame axis."""
+        """Read the video's frame axis."""
         with self.open("frames") as frames:
             try:
                 return FrameAxis(frames.start_s, frames.fps)
@@ -67,25 +67,27 @@ class ItemStreams:
                 raise StoreError(f"{frames.path}: want the times of a video, got {error}; {streams.REPAIR}", damaged=frames.path) from None
 
     def video_track(self) -> int | None:
-        """Which track of the file the frame axis is of; None if that was not said."""
+        """Return the index of the file's track that the frame axis belongs to; None if it is not recorded."""
         with self.open("frames") as frames:
             return frames.attributes["extra"].get("video", {}).get("track", {}).get("index")
 
     @property
     def random(self) -> tuple[str, ...]:
-        """Checkpoints with random weights behind what was opened so far."""
+        """Checkpoints with random weights behind the streams opened so far."""
         return tuple(sorted(self._random))
 
 
 class Job(ItemStreams):
-    """One item of a stage: opens what the stage declared, writes what it makes.
+    """One item of a stage: opens the streams that the stage declares and writes the stage's own.
 
     Args:
-        context: of the stage. own: where its stream goes.
+        context: context of the stage.
+        own: place of the stream to write.
         facts: what the header says of the stage: `stage`, `spec`, `revision`, `inputs`.
-        unchanged: whether the item's files are still those that it was planned with.
-        form: of its rows. frames: where the frame axis lies, if it has a row for each.
-        stop: once it is set, what is being written is dropped at the next rows with StoppedError.
+        unchanged: tells whether the item's files are still those that the run was planned with.
+        form: form of the rows to write.
+        frames: place of the frame axis, if every frame has a row.
+        stop: event that ends the job. Once it is set, the next append raises StoppedError and the unfinished stream is dropped.
     """
 
     def __init__(
@@ -109,12 +111,12 @@ class Job(ItemStreams):
 
     @property
     def video(self) -> Path:
-        """The media file. From now on it must stay as it is, till the stream is written."""
+        """Path of the media file. From the first use on, the file must not change until the stream is written."""
         self._state = self._state or files.state(self.item.row.video)
         return self.item.row.video
 
     def header(self, fps: Fraction, *, random: tuple[str, ...] = (), columns: tuple[str, ...] = (), **extra: Any) -> streams.Header:
-        """Header of the stream that this job writes; random weights of what it opened are carried along."""
+        """Make the header of the stream that this job writes. It also names the random weights behind the streams opened so far."""
         return streams.Header(
             **self._facts,
             key=self._own.key,
@@ -128,14 +130,14 @@ class Job(ItemStreams):
 
     @contextmanager
     def atomic(self) -> Iterator[Path]:
-        """A temporary path for the stream, which takes its name in the end; MediaError if the item is not what it was when planned."""
+        """Give a temporary path for the stream; rename it at the end. Raises MediaError if the item changed since the run was planned."""
         with disk.atomic(self.path) as part:
             yield part
             self._check_unchanged()
 
     @contextmanager
     def writing(self, header: streams.Header) -> Iterator[streams.Writer]:
-        """Write the stream in pieces; MediaError as for `atomic`, PartError for rows that are not what the stage declares."""
+        """Write the stream in pieces. Raises MediaError as `atomic` does, PartError for rows that the stage does not declare."""
         written = Written(self.name, self.item.id, self.context.worker, self._form, header.columns)
 
         def check(rows: Mapping[str, Any]) -> None:
@@ -154,7 +156,7 @@ class Job(ItemStreams):
             out.append(**rows)
 
     def _frame_count(self) -> int | None:
-        """Frames of the video, where each has a row and a stream tells; else None."""
+        """Return the number of frames of the video, if each has a row and the frames stream exists; else None."""
         place = self._frames
         if place is None or not place.path.exists():
             return None
@@ -162,10 +164,10 @@ class Job(ItemStreams):
             return len(frames)
 
     def _check_unchanged(self) -> None:
-        """A file replaced while it was read must not give its values to the name of the one before."""
+        """Raise MediaError if the file was replaced or changed while it was read: its values would be stored under the old file's name."""
         if not self._unchanged():
             raise MediaError(f"{self.item.row.video}: want the files that were there when the run was planned, got others; run again")
-        if self._state not in (None, files.state(self.item.row.video)):  # its fingerprint does not see all of it
+        if self._state not in (None, files.state(self.item.row.video)):  # the fingerprint does not cover the whole file
             raise MediaError(f"{self.item.row.video}: want a file that nobody writes to, got one that changed; run again once it is whole")
 
 
@@ -173,10 +175,10 @@ Worker = Callable[[Job], None]
 
 
 def blank(rows: int, shape: tuple[int, ...], dtype: type = np.float32) -> np.ndarray:
-    """Zeros for rows that may stay unobserved."""
+    """Return zeros for `rows` rows of a shape, some of which may stay unobserved."""
     return np.zeros((rows, *shape), dtype)
 
 
 def blocks(rows: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` rows that cover `rows`, so that memory does not grow with the video."""
+    """Yield slices of at most `size` rows that cover `rows`, so that memory does not grow with the video."""
     return (slice(start, min(start + size, rows)) for start in range(0, rows, size))

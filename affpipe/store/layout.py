@@ -1,8 +1,8 @@
-"""What an HDF5 file of the store may be made of: datasets of numbers that lie in it as they are, and nothing else.
+"""Layout that the store accepts in an HDF5 file: datasets of plain numbers that lie in the file itself, and nothing else.
 
-HDF5 can do much more than `store.Writer` asks of it: a dataset may be a link to another file, be put together from others, be compressed a
-thousandfold, or declare rows that were never written. In a cache that others write to, each of these lets a few kilobytes read a file that
-is none of the cache's, or fill the memory. So the headers are looked at before any row is read: what all datasets declare fits in the file.
+HDF5 can do much more than `store.Writer` needs. A dataset may be a link to another file, be put together from others, be compressed a
+thousandfold, or declare rows that were never written. In a cache that others write to, each of these lets a few kilobytes read a file
+outside the cache or fill the memory. So the headers are checked before any row is read: what all datasets declare must fit in the file.
 """
 
 import math
@@ -12,21 +12,21 @@ from collections.abc import Mapping
 import h5py
 from h5py import h5d, h5g, h5l, h5o, h5t, h5z
 
-SPARSE, SPARSE_BYTES = "values", 6144  # the dataset whose chunks of zeros may be left out; bytes of its row at most, landmarks have 5736
-BLANK = "blank_chunks"  # its attribute: how many were
-TIMES = "start_s"  # the dataset that has a row for each of its rows, all written
-# What a disk stores of a file may be less than its size: some leave out zeros, some compress. How many times less, at most: of a stream
-# that is all zeros, and of its times, which are read whole and never zeros.
+SPARSE, SPARSE_BYTES = "values", 6144  # the dataset whose chunks of zeros may be left out; most bytes in its row (landmarks: 5736)
+BLANK = "blank_chunks"  # its attribute: how many chunks were left out
+TIMES = "start_s"  # the dataset with as many rows as that one, all of them written
+# A file may take less room on a disk than its size says: some disks leave out zeros, some compress. At most how many times less, for
+# a stream that is all zeros (THIN), and for its times, which are read whole and are never all zeros (THIN_TIMES).
 THIN, THIN_TIMES, BLOCK = 1024, 32, 1 << 20
 WHOLE = (b"start_s", b"end_s", b"valid")
 NUMBERS = (h5t.INTEGER, h5t.FLOAT, h5t.ENUM)  # h5py keeps a bool as an enumeration
 
 
 def check(file: h5py.File) -> dict[str, tuple[int, ...]]:
-    """Shapes of the datasets, by name.
+    """Check the headers of a file and return the shapes of its datasets by name.
 
-    ValueError unless every link of the root is a dataset of numbers in chunks, not compressed, and the file has room for all of them, on
-    the disk too: a file of a terabyte may be one of a few blocks.
+    Raises ValueError unless every link of the root is a dataset of numbers, in chunks and not compressed, and the file has room for all of
+    them. The room is counted on the disk too: a file of a terabyte may take up a few blocks.
     """
     names: list[bytes] = []
     file.id.links.iterate(names.append)
@@ -41,13 +41,16 @@ def check(file: h5py.File) -> dict[str, tuple[int, ...]]:
     if declared > (size := file.id.get_filesize()):
         raise ValueError(f"datasets of {declared} bytes in a file of {size}")
     on_disk = os.fstat(file.id.get_vfd_handle()).st_blocks * 512
-    if on_disk and (declared > THIN * on_disk + BLOCK or times > THIN_TIMES * on_disk + BLOCK):  # a disk that does not tell says 0
+    if on_disk and (declared > THIN * on_disk + BLOCK or times > THIN_TIMES * on_disk + BLOCK):  # 0: this disk does not say
         raise ValueError(f"datasets of {declared} bytes in a file of {on_disk} bytes on the disk")
     return shapes
 
 
 def check_written(file: h5py.File) -> None:
-    """ValueError unless every chunk of every dataset was written: others read as zeros. Takes time by the number of chunks."""
+    """Check that every chunk of every dataset was written. Raises ValueError otherwise, since missing chunks read as zeros.
+
+    Takes time in proportion to the number of chunks.
+    """
     for name, dataset in file.items():
         _, declared = _declared(file.id, name.encode())
         stored = dataset.id.get_storage_size()
@@ -57,15 +60,15 @@ def check_written(file: h5py.File) -> None:
 
 
 def row_bytes(dataset: h5py.Dataset) -> int:
-    """Bytes of one row."""
+    """Return the bytes of one row."""
     return math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
 
 
 def _blank(file: h5py.File, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Bytes of the chunks of `SPARSE` that were left out as zeros, by its attribute.
+    """Return the bytes of the chunks of `SPARSE` that were left out as zeros, by its attribute.
 
-    ValueError where there may be none such: a few kilobytes must not declare rows for gigabytes. So a row is short, and there are no more
-    of them than times, which lie in the file in full.
+    Raises ValueError if the dataset may not have any: a few kilobytes must not declare gigabytes of rows. So a row must be short, and there
+    must be as many rows as times, which lie in the file in full.
     """
     dataset = file[SPARSE]
     if BLANK not in dataset.attrs:
@@ -78,7 +81,7 @@ def _blank(file: h5py.File, shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 
 def _declared(root: h5g.GroupID, name: bytes) -> tuple[tuple[int, ...], int]:
-    """Shape of a dataset, and bytes that its chunks take where all are written, without their checksums."""
+    """Return the shape of a dataset, and the bytes that its chunks take when all are written, without their checksums."""
     shown = name.decode("utf-8", "backslashreplace")
     if root.links.get_info(name).type != h5l.TYPE_HARD:
         raise ValueError(f"{shown}, a link to elsewhere")

@@ -1,4 +1,4 @@
-"""What models in the store had of streams, by the records of their fits: which they learned from, and which they were chosen by."""
+"""Use of streams by the models in the store: which streams a fit learned from, and which chose its model, by the fit's record."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -9,12 +9,14 @@ from affpipe.system.files import composed
 
 
 def fits(folder: Path) -> list[Path]:
-    """Folders of a model's fits: its own, for the one on all streams, and those without a fold; no links."""
+    """List the folders of a model's fits: its own folder (the fit on all streams), then its folds. Links are left out."""
     return [place for place in (folder, *sorted(folder.glob("fold*"))) if place.is_dir() and not place.is_symlink()]
 
 
 def had(fit: Path, ids: Collection[str], *, unknown: bool) -> str:
-    """What a fit had of streams, for people; "" where it had nothing, or is not there. A record that does not say counts as a yes.
+    """Describe what a fit learned of some streams, for people to read; "" if nothing, or if there is no fit.
+
+    A record that does not say what the fit used counts as a yes.
 
     Args:
         unknown: whether a model without a record counts too.

@@ -1,10 +1,10 @@
 """Streams on disk: one HDF5 file each, self-describing, keyed, whole or absent.
 
 `<cache>/<stage>/<key>/<id>.<identity>.h5` has rows over time: `values` (R, ...), `start_s`, `end_s` (R,) float64, `valid` (R,) bool, and
-further datasets of R rows (or ragged bytes with an `<name>_offset`). Chunks of `values` without a valid row
-take no room. The audio track alone is FLAC, with these attributes as its comment.
-A file is written under a temporary name in its folder, flushed and renamed, so a file that exists under its name is whole. Readers check
-that what a file says of itself agrees with its name. `<cache>/<stage>/<key>/shards/*.json` are the indexes that the workflow tracks.
+further datasets of R rows (or ragged bytes with an `<name>_offset`). Chunks of `values` without a valid row take no room. Only the audio
+track is FLAC, with the same attributes as its comment. A file is written under a temporary name in its folder, flushed and renamed, so a
+file that exists under its name is whole. Readers check that a file's attributes agree with its name. `<cache>/<stage>/<key>/shards/*.json`
+are the indexes that the workflow tracks.
 """
 
 import errno
@@ -32,31 +32,31 @@ from affpipe.system import disk, jsonfile
 from affpipe.system.files import instead_of_file, waits
 
 FORMAT = 1
-PACKAGES = ("numpy", "h5py", "av", "mediapipe", "torch", "transformers")  # whose versions a stream names
-MODEL, FIT = "model.safetensors", "fit.json"  # a fitted model, and the file that tells the workflow of it
-STATE = "checkpoints"  # folder of the state of a fit that is not over
-KEY = re.compile(r"[0-9a-f]{12}")  # what names the folder of a computation
-CHUNK_BYTES = 1 << 18  # of one HDF5 chunk at most: small enough for a window, large enough for a disk
-CHUNK_ROWS = 256  # of one at least, bytes permitting
-CHUNK_BLOB = 1 << 16  # bytes of one of ragged data that is written in blocks
-SOUND, CHECKED = 1 << 20, 1 << 14  # samples, and rows of a dataset, that are checked at once
+PACKAGES = ("numpy", "h5py", "av", "mediapipe", "torch", "transformers")  # packages whose versions a stream records
+MODEL, FIT = "model.safetensors", "fit.json"  # a fitted model, and the record of its fit, which the workflow tracks
+STATE = "checkpoints"  # folder with the state of an unfinished fit
+KEY = re.compile(r"[0-9a-f]{12}")  # name of the folder of a computation
+CHUNK_BYTES = 1 << 18  # most bytes in an HDF5 chunk: small enough for a window, large enough for a disk
+CHUNK_ROWS = 256  # fewest rows in a chunk, bytes permitting
+CHUNK_BLOB = 1 << 16  # bytes in a chunk of ragged data that is written in blocks
+SOUND, CHECKED = 1 << 20, 1 << 14  # samples of sound, and rows of a dataset, that are checked at a time
 REPAIR = "run `affpipe cache verify`, then the workflow again"
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a stream says of itself.
+    """Header of a stream: what the file says of itself.
 
     Attributes:
-        stage, key: which computation made it; key hashes spec, revision and the keys that it read.
+        stage, key: the computation that made the stream. The key hashes spec, revision and the keys of the streams read.
         id: stream id, or video id for a stage that works per video.
         identity: digest of the video's content (and, per stream, of the choice of subject).
-        spec, revision, inputs: what the key was made of; inputs maps the stages read to their keys.
-        packages: beside this one, whose code made it, and their versions.
+        spec, revision, inputs: what the key was made of. `inputs` maps the stages read to their keys.
+        packages: other packages whose code made the stream, with their versions.
         fps: nominal frame rate of the video.
         random: checkpoints with random weights that had a part in the values.
         columns: names of the columns of 2-D values, where they have names.
-        extra: anything else worth keeping, plain JSON.
+        extra: anything else worth keeping, as plain JSON.
     """
 
     stage: str
@@ -73,7 +73,7 @@ class Header:
     packages: Mapping[str, str] = field(default_factory=dict)
 
     def attributes(self) -> dict[str, Any]:
-        """Plain JSON form, with versions and creation time added."""
+        """Return the header as plain JSON, with versions and creation time added."""
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         own = {name: value for name, value in asdict(self).items() if name != "packages"}
         versions = {**_versions(), **self.packages}
@@ -82,13 +82,13 @@ class Header:
 
 @cache
 def _versions() -> dict[str, str]:
-    from importlib import metadata  # which reads mail headers: half a tenth of a second that a job without work has no use for
+    from importlib import metadata  # imported late: it loads the mail parser, 0.05 s that a job without work can do without
 
     return {package: metadata.version(package) for package in PACKAGES}
 
 
 def names(folder: Path) -> set[str]:
-    """Names in a folder, by one look at it: thousands of questions for single files take long on a network file system."""
+    """List the names in a folder with one look at it: asking for thousands of single files is slow on a network file system."""
     try:
         return set(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
@@ -98,22 +98,22 @@ def names(folder: Path) -> set[str]:
 
 
 def file_name(id: str, identity: str, suffix: str = ".h5") -> str:
-    """Name of a stream's file: content in the name, so that a replaced video never reads the old one's values."""
+    """Return the name of a stream's file. It contains the identity, so a replaced video never reads the old one's values."""
     return f"{id}.{identity[:8]}{suffix}"
 
 
 class Writer:
-    """Appends rows to a stream being written; made by `writing`.
+    """Writer of a stream's rows; made by `writing`.
 
     Attributes:
-        extra: plain JSON that is known only when all rows are; it goes into the header's `extra`.
+        extra: plain JSON that is known only when all rows are written. It goes into the header's `extra`.
     """
 
     def __init__(self, file: h5py.File, before_rows: Callable[[Mapping[str, Any]], None]):
         self.extra: dict[str, Any] = {}
         self._file, self._before_rows = file, before_rows
         self._rows = 0
-        self._filled: set[int] | None = None  # chunks of `values` that were written; None where all are
+        self._filled: set[int] | None = None  # chunks of `values` that were written; None if all were
 
     def append(
         self, *, values: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, valid: np.ndarray, **more: np.ndarray | list[bytes]
@@ -128,7 +128,7 @@ class Writer:
         for name, data in rows.items():
             if isinstance(data, list):
                 flat = np.frombuffer(b"".join(data), np.uint8)
-                begin = self._extend(name, flat, least=CHUNK_ROWS if len(flat) else CHUNK_BLOB)  # nothing yet: there will be much
+                begin = self._extend(name, flat, least=CHUNK_ROWS if len(flat) else CHUNK_BLOB)  # none yet: expect much
                 lengths_before = np.cumsum([0, *(len(blob) for blob in data)], dtype=np.int64)[:-1]
                 self._extend(f"{name}_offset", begin + lengths_before)
             else:
@@ -136,10 +136,14 @@ class Writer:
         self._rows += len(values)
 
     def _extend(self, name: str, data: np.ndarray, least: int = CHUNK_ROWS, seen: np.ndarray | None = None) -> int:
-        """Append along the first axis, creating the dataset on first use; return the length before. seen: (n,) rows to write anyway."""
+        """Append data along the first axis and return the length before. The first use creates the dataset.
+
+        Args:
+            seen: (n,) bool, rows to write even if they are zeros.
+        """
         if name not in self._file:
             row_bytes = max(1, int(np.prod(data.shape[1:])) * data.dtype.itemsize)
-            rows = max(1, min(CHUNK_BYTES // row_bytes, max(len(data), least)))  # a chunk is stored whole, however few its rows
+            rows = max(1, min(CHUNK_BYTES // row_bytes, max(len(data), least)))  # a chunk is stored whole, even with few rows
             chunk = (rows, *data.shape[1:])
             shape, limit = (0, *data.shape[1:]), (None, *data.shape[1:])
             self._file.create_dataset(name, shape, data.dtype, chunks=chunk, maxshape=limit, fletcher32=True)
@@ -156,7 +160,7 @@ class Writer:
         return before
 
     def finish(self) -> None:
-        """Say in the file what was left out of it, and how many rows there are."""
+        """Record in the file how many chunks were left out and how many rows there are."""
         dataset = self._file.get(layout.SPARSE)
         if self._filled is not None and dataset is not None:
             blank = -(-len(dataset) // dataset.chunks[0]) - len(self._filled)
@@ -165,14 +169,16 @@ class Writer:
         self._file.attrs["rows"] = self._rows
 
     def _with_something(self, data: np.ndarray, seen: np.ndarray, before: int, side: int) -> list[slice]:
-        """The rows to write: a chunk that holds no valid row and nothing but zeros is left out, takes no room, and reads as zeros.
+        """Return slices of the rows to write. A chunk that has no valid row and only zeros is left out; it takes no room and reads as
+        zeros.
 
         Args:
-            before: rows that are there already. side: rows of a chunk.
+            before: number of rows already in the dataset.
+            side: number of rows in a chunk.
         """
         some = seen.copy()
         unseen = np.ascontiguousarray(data[~seen])
-        some[~seen] = unseen.view(np.uint8).reshape(len(unseen), -1 if len(unseen) else 1).any(axis=1)  # bytes: -0.0 is something
+        some[~seen] = unseen.view(np.uint8).reshape(len(unseen), -1 if len(unseen) else 1).any(axis=1)  # compared as bytes: -0.0 is kept
         chunk = (before + np.arange(len(data))) // side
         self._filled = set() if self._filled is None else self._filled
         self._filled.update(np.unique(chunk[some]).tolist())
@@ -184,10 +190,10 @@ def writing(path: Path, header: Header, *, before_rows: Callable[[Mapping[str, A
     """Write a stream in pieces: `with writing(path, header) as out: out.append(...)`. Nothing is left if the block fails.
 
     Args:
-        before_rows: called with rows before they are added; it may raise, to give the stream up.
+        before_rows: called with rows before they are added. It may raise, to give up the stream.
     """
-    # v110: metadata have checksums. In the oldest form, h5py's default, one flipped bit can send HDF5 into an endless loop.
-    # Its lock is held already; the environment says so too, but too late where h5py was imported before affpipe.
+    # v110 has checksums for metadata. In the oldest format, h5py's default, one flipped bit can send HDF5 into an endless loop.
+    # HDF5's own lock is off: `atomic` holds one. The environment says so too, but too late if h5py was imported before affpipe.
     with disk.atomic(path) as part, h5py.File(part, "w", track_order=True, libver="v110", locking=False) as file:
         attributes = header.attributes()
         writer = Writer(file, before_rows)
@@ -198,16 +204,16 @@ def writing(path: Path, header: Header, *, before_rows: Callable[[Mapping[str, A
 
 
 def write(path: Path, header: Header, **rows: Any) -> None:
-    """Write a stream whose rows are all at hand; arguments as for `Writer.append`."""
+    """Write a stream whose rows are all at hand. Arguments as for `Writer.append`."""
     with writing(path, header) as out:
         out.append(**rows)
 
 
 class Stream:
-    """A stored stream, open for reading; use as a context manager.
+    """Stored stream, open for reading; a context manager.
 
     Attributes:
-        attributes: what `Header.attributes` gave.
+        attributes: the header, as `Header.attributes` gave it.
         start_s, end_s: (R,) float64; valid: (R,) bool.
     """
 
@@ -218,7 +224,7 @@ class Stream:
         try:
             self._file = h5py.File(path, "r")
         except OSError as error:
-            if error.errno not in (None, errno.ENOENT):  # HDF5's own complaints have no number
+            if error.errno not in (None, errno.ENOENT):  # HDF5's own errors have no number
                 raise unreadable(path, error) from None
             what = "no file" if not path.exists() else " ".join(str(error).split("(")[-1].rstrip(")").split())
             raise StoreError(f"{path}: want a stored stream, got {what}; {REPAIR}", damaged=path) from None
@@ -256,12 +262,12 @@ class Stream:
         return len(self.valid)
 
     def check_written(self) -> None:
-        """StoreError unless every row was written; takes longer than opening."""
+        """Raise StoreError unless every row was written. Takes longer than opening."""
         with self._faults():
             layout.check_written(self._file)
 
     def check_rows(self) -> None:
-        """StoreError unless every byte reads, and valid rows are of use; takes longer still."""
+        """Raise StoreError unless every byte can be read and all valid rows are finite. Takes longer still."""
         faults = [("times", times_fault(self.start_s, self.end_s, self.valid))]
         for name in self.names:
             for start in range(0, self.shape_of(name)[0], CHECKED):
@@ -274,30 +280,30 @@ class Stream:
 
     @property
     def names(self) -> list[str]:
-        """Datasets of the file."""
+        """Names of the file's datasets."""
         return list(self._file)
 
     @property
     def fps(self) -> Fraction:
-        """Nominal frame rate of the video; StoreError where the file tells none."""
+        """Nominal frame rate of the video. Raises StoreError if the file has none."""
         with self._faults():
             return rate(self.attributes["fps"])
 
     def shape_of(self, name: str) -> tuple[int, ...]:
-        """Shape of a dataset."""
+        """Return the shape of a dataset."""
         return self._file[name].shape
 
     def rows(self, name: str = "values", start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Rows [start, stop) of a dataset."""
+        """Read rows [start, stop) of a dataset."""
         with self._faults():
             return self._file[name][start:stop]
 
     def blob(self, name: str, row: int) -> bytes:
-        """Ragged bytes of one row."""
+        """Read the ragged bytes of one row."""
         return self.blobs(name, [row])[0]
 
     def blobs(self, name: str, rows: Sequence[int]) -> list[bytes]:
-        """Ragged bytes of rows, in their order; what lies between the first and the last is read as one piece."""
+        """Read the ragged bytes of some rows, in the given order. The span from the first to the last of them is read as one piece."""
         if len(rows) == 0:
             return []
         first, stop = int(np.min(rows)), int(np.max(rows)) + 1
@@ -310,14 +316,14 @@ class Stream:
 
 
 def unreadable(path: Path, error: OSError) -> StoreError:
-    """The error of a file that is there and cannot be read."""
+    """Return the error for a file that exists and cannot be read."""
     return StoreError(
         f"{path}: want to read it, got {os.strerror(error.errno)}; make it readable, remove it, or check the disk; then run again"
     )
 
 
 def attributes(path: Path) -> dict[str, Any]:
-    """Attributes of a stored file, HDF5 or FLAC."""
+    """Read the attributes of a stored file, HDF5 or FLAC."""
     if path.suffix == ".flac":
         from affpipe.store.flac import flac_comment
 
@@ -333,7 +339,7 @@ def attributes(path: Path) -> dict[str, Any]:
 
 
 def check(path: Path, *, key: str, identity: str, deep: bool = False) -> dict[str, Any]:
-    """Attributes of a stored file whose key and identity are as wanted; `deep` reads every byte. StoreError otherwise."""
+    """Return the attributes of a stored file. Raises StoreError unless its key and identity are as wanted; `deep` reads every byte."""
     found = attributes(path)
     for what, want in (("key", key), ("identity", identity)):
         if found[what] != want:
@@ -350,7 +356,7 @@ def check(path: Path, *, key: str, identity: str, deep: bool = False) -> dict[st
 
 
 class Sound:
-    """A stored audio track, read where it is cut: `sound[start:stop]` is float32 (n,), as of an array that held it all."""
+    """Stored audio track, read when it is sliced: `sound[start:stop]` is float32 (n,), as from an array of all samples."""
 
     def __init__(self, path: Path):
         from affpipe.store.flac import flac_samples

@@ -1,7 +1,8 @@
-"""What a worker writes, held against what its stage declares, where stage, item and dataset can be named.
+"""Check of the rows that a worker writes against what its stage declares, at a point where stage, item and dataset can be named.
 
-Whatever is wrong here is a bug of the worker: no video is at fault, and whoever reads the stream later would be blamed for it. So it is a
-PartError. What makes a stored stream useless by itself, `values_fault` and `times_fault`, is asked of the store by `cache verify` too.
+A fault found here is a bug of the worker and no fault of the video, so it is a PartError. Without this check the stage that reads the
+stream later would be blamed. `values_fault` and `times_fault` find what makes a stored stream useless by itself; `cache verify` uses them
+too.
 """
 
 from collections.abc import Mapping
@@ -12,19 +13,20 @@ import numpy as np
 
 from affpipe.core.errors import PartError
 
-NUMBERS = "biuf"  # kinds of arrays that a stream is made of
+NUMBERS = "biuf"  # kinds of dtype that a stream may have
 TIMES = ("start_s", "end_s")
-ROWS = ("values", *TIMES, "valid")  # that every stream has
-STEPS = "steps"  # dataset of a stream of windows: how many of its vectors are real
+ROWS = ("values", *TIMES, "valid")  # datasets that every stream has
+STEPS = "steps"  # dataset of a stream of windows: how many vectors of each window are real
 
 
 @dataclass(frozen=True)
 class Form:
-    """What the rows of a stage must be.
+    """Form that the rows of a stage must have.
 
     Attributes:
-        offers: datasets that it must have. read_as: what a model takes its rows for; "" where none reads them.
-        ordered: whether no row begins before the row before it; those of models may, whose windows overlap.
+        offers: datasets that the stream must have.
+        read_as: how a model reads the rows; "" if no model reads them.
+        ordered: whether the rows must be sorted by their start. Rows of models need not be, since their windows overlap.
     """
 
     offers: tuple[str, ...] = ("values",)
@@ -33,11 +35,11 @@ class Form:
 
 
 class Written:
-    """The rows of one stream, as they are written.
+    """The rows of one stream, checked as they are written.
 
     Args:
-        stage, item, code: whose rows they are: name of the stage, id of the item, module and function of the worker.
-        columns: names that the header gives to those of `values`.
+        stage, item, code: origin of the rows: name of the stage, id of the item, module and function of the worker.
+        columns: names that the header gives to the columns of `values`.
     """
 
     def __init__(self, stage: str, item: str, code: str, form: Form, columns: tuple[str, ...]):
@@ -46,7 +48,7 @@ class Written:
         self._rows, self._begun = 0, -np.inf
 
     def check(self, rows: Mapping[str, Any]) -> None:
-        """PartError unless a block of rows may follow those before it."""
+        """Raise PartError unless a block of rows may follow those before it."""
         arrays = {name: np.asarray(data) for name, data in rows.items() if not _ragged(data) or name in (*ROWS, *self._form.offers)}
         for name, data in arrays.items():
             if isinstance(rows[name], list) and name not in ROWS[1:]:
@@ -67,7 +69,11 @@ class Written:
         self._rows, self._begun = self._rows + len(valid), max(self._begun, start_s.max(initial=-np.inf))
 
     def end(self, frames: int | None) -> None:
-        """PartError where something is missing at the end. frames: of the video, if each has a row; else None."""
+        """Raise PartError if something is missing at the end.
+
+        Args:
+            frames: number of frames of the video, if each must have a row; else None.
+        """
         if not self._first:
             self._fail("rows", "some, or at least a block of none", "no `append` at all")
         if missing := [name for name in self._form.offers if name not in self._first]:
@@ -78,7 +84,7 @@ class Written:
             self._fail("rows", f"one for each of the {frames} frames, as its `axis` is frames", self._rows)
 
     def _check_array(self, name: str, data: np.ndarray) -> None:
-        """Dtype and shape, which are those of the first block too."""
+        """Check dtype and shape of an array, which must also equal those of the first block."""
         if data.dtype.kind not in NUMBERS:
             self._fail(name, "an array of numbers", data.dtype)
         axes = None
@@ -102,8 +108,8 @@ class Written:
 
 
 def values_fault(data: np.ndarray, valid: np.ndarray) -> str:
-    """What keeps rows (R, ...) of a dataset from use where they are valid (R,); "" where nothing does."""
-    if data.dtype.kind != "f" or len(data) != len(valid):  # no rows of the stream, but ragged
+    """Describe what makes valid rows of a dataset (R, ...) useless; valid is (R,). Return "" if nothing does."""
+    if data.dtype.kind != "f" or len(data) != len(valid):  # of another length: ragged data, not rows of the stream
         return ""
     finite = np.isfinite(data)
     if finite.all():
@@ -113,7 +119,9 @@ def values_fault(data: np.ndarray, valid: np.ndarray) -> str:
 
 
 def times_fault(start_s: np.ndarray, end_s: np.ndarray, valid: np.ndarray) -> str:
-    """What keeps times (R,) of rows from use; "" where nothing does. A row that is not valid may be empty, or end before it begins."""
+    """Describe what makes the times (R,) of rows useless; "" if nothing does. A row that is not valid may be empty, or end before it
+    begins.
+    """
     bad = ~(np.isfinite(start_s) & np.isfinite(end_s))
     if bad.any():
         return f"nan or inf in {int(bad.sum())} of {len(bad)} rows"

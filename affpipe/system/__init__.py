@@ -1,1 +1,1 @@
-"""The machine: files, devices, threads, third-party packages, checkpoints. Nothing here knows of affect."""
+"""The machine: files, devices, threads, third-party packages, checkpoints. Nothing here knows about affect."""

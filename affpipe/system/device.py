@@ -1,4 +1,4 @@
-"""The device that networks run on. torch is imported only where one is asked for: planning passes through here."""
+"""Device that networks run on. torch is imported only when a device is asked for, since planning imports this module."""
 
 import fcntl
 import logging
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("affpipe")
 
-JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_TASK_ID")  # set within a job of a scheduler, which hands out devices itself
-NAME = r"\d+|(GPU|MIG)-.+"  # of a device in CUDA_VISIBLE_DEVICES
+JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "SGE_TASK_ID")  # set within a job of a scheduler, which assigns devices itself
+NAME = r"\d+|(GPU|MIG)-.+"  # name of a device in CUDA_VISIBLE_DEVICES
 POLL_S = 1.0
 NONE = "device: want a CUDA device as set, got none on this node; run on a GPU node or set device: cpu"
-# Prints how many devices CUDA has. The driver is asked itself, as torch takes seconds to come to it; without NVIDIA's, torch is asked.
+# Prints the number of CUDA devices. It asks the driver, since torch takes seconds to load; torch is asked if NVIDIA's driver is missing.
 COUNT = """
 import ctypes
 try:
@@ -40,11 +40,11 @@ else:
     count = ctypes.c_int()
     print(0 if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) else count.value)
 """
-_held: dict[str, int] = {}  # device -> file that is locked as long as this process lives
+_held: dict[str, int] = {}  # device -> file that stays locked as long as this process lives
 
 
 def pick(name: str) -> "torch.device":
-    """The device of the setting `device`; SettingsError if it asks for a GPU that is not there. Never falls back."""
+    """Return the device of the setting `device`. Raises SettingsError if it asks for a GPU that is not there; never falls back."""
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
@@ -55,9 +55,9 @@ def pick(name: str) -> "torch.device":
 
 
 def claim() -> str | None:
-    """Give a job that asked for a GPU one, before anything is read and before CUDA is initialised.
+    """Give a job that asked for a GPU one device, before anything is read and before CUDA is initialised.
 
-    Returns CUDA_VISIBLE_DEVICES as it then is: one device, or None where a scheduler leaves it unset. SettingsError if there is no GPU.
+    Returns CUDA_VISIBLE_DEVICES afterwards: one device, or None if a scheduler leaves it unset. Raises SettingsError if there is no GPU.
     """
     choose()
     pick("cuda")
@@ -65,9 +65,9 @@ def claim() -> str | None:
 
 
 def choose() -> None:
-    """Set CUDA_VISIBLE_DEVICES to one device that no other job has, of those that are visible; wait while all are taken.
+    """Set CUDA_VISIBLE_DEVICES to one visible device that no other job has. Waits while all are taken.
 
-    What a scheduler gave is left as it is, unless that is several devices: then this is one of the jobs that share its allocation.
+    A scheduler's choice is kept, unless it is several devices: then this is one of the jobs that share its allocation.
     """
     job = next((os.environ[name] for name in JOB_IDS if name in os.environ), "")
     devices = visible() if "CUDA_VISIBLE_DEVICES" in os.environ or not job else None
@@ -79,10 +79,10 @@ def choose() -> None:
 
 
 def visible() -> list[str]:
-    """Names of the devices that CUDA shows: CUDA_VISIBLE_DEVICES up to its first entry that names none, or all of the machine."""
+    """List the devices that CUDA shows: CUDA_VISIBLE_DEVICES up to its first entry that is no device name, or all of the machine."""
     listed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if listed is None:
-        # Asked of another process: counting may initialise CUDA, and then it is too late to choose.
+        # Asked in another process: counting may initialise CUDA, and then it is too late to choose.
         done = subprocess.run([sys.executable, "-c", COUNT], stdout=subprocess.PIPE, text=True, check=True)
         return [str(i) for i in range(int(done.stdout))]
     devices: list[str] = []
@@ -94,10 +94,10 @@ def visible() -> list[str]:
 
 
 def _take(devices: Sequence[str], job: str) -> str:
-    """The first device whose lock can be had.
+    """Lock the first device that is free, and return it. Waits while all are taken.
 
-    The locks are files in the temporary folder, one a host and device, that all users can open: jobs of two people on one machine do not
-    meet on a GPU as long as they have the same TMPDIR. Within an allocation, where each job may count its devices from 0, they are the
+    The locks are files in the temporary folder, one per host and device, which all users can open. So jobs of two people on one machine do
+    not share a GPU if they have the same TMPDIR. Within an allocation, where each job may count its devices from 0, the locks are the
     allocation's own.
     """
     waiting = False
@@ -114,16 +114,16 @@ def _take(devices: Sequence[str], job: str) -> str:
 
 
 def _lock(path: Path) -> int | None:
-    """The file, opened and locked; None where another process has the lock.
+    """Open and lock a file; None if another process has the lock.
 
-    Opened for reading, and created by itself: a file of another user in a sticky folder may be opened, but not by open-or-create.
+    It is opened for reading, and created separately: another user's file in a sticky folder may be opened, but not by open-or-create.
     """
     with suppress(FileExistsError):
         created = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDONLY)
         os.fchmod(created, 0o644)
         os.close(created)
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # in a folder for all: a pipe there would never open
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # the folder is everybody's: a pipe there would never open
     except OSError as error:
         raise SettingsError(f"device: want a lock file {path}, got {error.strerror}; remove it, or set TMPDIR") from None
     if not stat.S_ISREG(os.fstat(file).st_mode):

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, by one process at a time where it matters, and what a disk that takes no more says."""
+"""Files written whole or not at all, locks for one process at a time, and plain messages for disk errors."""
 
 import errno
 import fcntl
@@ -16,9 +16,9 @@ from affpipe.core.errors import AffpipeError, StoreError
 from affpipe.system.files import instead_of_file, waits
 
 DAY_S = 24 * 3600
-PART = re.compile(r"\.(?P<host>\w*)-(?P<pid>\d+)-[0-9a-f]{8}\.part$", re.ASCII)  # ends the name of a file that is being written
-NAME_BYTES, HOST_CHARACTERS = 255, 64  # of a file's name, and of the host's in it, at most
-FAULTS = {  # of the disk -> what to do
+PART = re.compile(r"\.(?P<host>\w*)-(?P<pid>\d+)-[0-9a-f]{8}\.part$", re.ASCII)  # end of the name of a file that is being written
+NAME_BYTES, HOST_CHARACTERS = 255, 64  # most bytes of a file's name, most characters of the host's name in it
+FAULTS = {  # error of the disk -> what to do
     errno.ENOSPC: "free space (`affpipe cache gc` shows what no run uses), then run again",
     errno.EDQUOT: "free space or ask for more quota (`affpipe cache gc` shows what no run uses), then run again",
     errno.EROFS: "make it writable or choose another folder",
@@ -36,14 +36,14 @@ FAULTS = {  # of the disk -> what to do
     errno.EMFILE: "too many files are open: raise the limit (ulimit -n), then run again",
     errno.ENFILE: "too many files are open on this machine: close some, then run again",
 }
-NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)  # of a folder: a file system that has no such thing, or no rights
-FILLED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # said of a file that is written and never of one that is read
+NO_FLUSH = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)  # errors of flushing a folder where the system cannot, or may not
+FILLED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)  # errors of writing a file, never of reading one
 log = logging.getLogger("affpipe")
 
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Hold the lock of a file while a block runs; wait for whoever has it. It goes with its process, however that ends."""
+    """Hold the lock of a file while a block runs. Waits for whoever has it. The lock ends with its process, however that ends."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if waits(path):
@@ -71,7 +71,7 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def _opened(path: Path) -> int:
-    """A lock file, made if there is none. One of another user can be read at best, which is enough for a lock on most file systems."""
+    """Open a lock file, made if there is none. Another user's file may be read-only, which is enough for a lock on most file systems."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except PermissionError:
@@ -79,7 +79,7 @@ def _opened(path: Path) -> int:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process of this machine is there, and not merely unburied."""
+    """Return whether a process of this machine exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -87,15 +87,16 @@ def is_running(pid: int) -> bool:
 
 
 def abandoned(parts: Iterable[Path]) -> Iterator[Path]:
-    """Of half-written files, those that nobody writes any more: of a process of this machine that is gone, or a day old, and not locked.
+    """Yield the half-written files that nobody writes any more: their process on this machine is gone, or they are a day old.
 
-    A container has processes of its own, so one that is gone here may live there; its lock tells. Each is held while the caller has it.
+    A locked file is not abandoned. A container has its own processes, so a process that seems gone here may live there; its lock shows it.
+    Each file is locked while the caller handles it.
     """
     for path in sorted(parts):
         writer = PART.search(path.name)
         try:
             old = time.time() - path.stat().st_mtime > DAY_S
-        except FileNotFoundError:  # done meanwhile
+        except FileNotFoundError:  # finished meanwhile
             continue
         if old or (writer and writer["host"] == _host() and not is_running(int(writer["pid"]))):
             with _unlocked(path) as free:
@@ -105,18 +106,18 @@ def abandoned(parts: Iterable[Path]) -> Iterator[Path]:
 
 @contextmanager
 def _unlocked(path: Path) -> Iterator[bool]:
-    """Whether no process holds the lock of a file; while the block runs this one does. One that cannot be read counts as held."""
+    """Give whether no process holds the lock of a file, and hold it while the block runs. An unreadable file counts as locked."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        yield error.errno == errno.ELOOP  # a link, which nobody writes by this name
+        yield error.errno == errno.ELOOP  # a link: nobody writes to one by such a name
         return
     with os.fdopen(file, "rb"):
         yield _locked(file)
 
 
 def _locked(file: int) -> bool:
-    """Lock a file, unless another process has; True also where the file system has no locks."""
+    """Lock a file. Return False if another process has the lock, True also if the file system has no locks."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -127,9 +128,9 @@ def _locked(file: int) -> bool:
 
 
 def sweep(folder: Path, *, below: bool = False) -> None:
-    """Remove what killed jobs left half written in a folder, or in all below it too."""
+    """Remove what killed jobs left half written in a folder, and with `below` in all folders below it."""
     for path in abandoned(folder.rglob(".*.part") if below else folder.glob(".*.part")):
-        with suppress(PermissionError):  # another user's, who may have set the folder so
+        with suppress(PermissionError):  # another user's file, in a folder set so that only its owner may delete it
             path.unlink(missing_ok=True)
 
 
@@ -141,8 +142,8 @@ def _host() -> str:
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, of an empty file; flush and rename it on success, remove it on any failure.
 
-    The file is locked till it has its name, so that nobody sweeps it. Afterwards a loss of power takes neither file nor name.
-    Raises StoreError where the disk does not take it.
+    The file is locked until it has its name, so that nobody sweeps it. Afterwards a loss of power takes neither file nor name. Raises
+    StoreError if the disk does not take it.
     """
     try:
         made = _folder(path.parent)
@@ -154,7 +155,7 @@ def atomic(path: Path) -> Iterator[Path]:
     try:
         with os.fdopen(file, "rb"), telling(path):
             yield part
-            with part.open("rb+") as whole:  # some libraries put a file of their own in its place
+            with part.open("rb+") as whole:  # some libraries replace it with a file of their own
                 _locked(whole.fileno())
                 os.fsync(whole.fileno())
                 os.replace(part, path)
@@ -166,7 +167,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 
 def _begun(path: Path) -> tuple[Path, int]:
-    """A new file beside `path`, open and locked. Its name says who writes it and follows no link; of a long one it has the beginning."""
+    """Create, open and lock a new file beside `path`. Its name says who writes it and follows no link; a long name is cut."""
     while True:
         end = f".{_host()}-{os.getpid()}-{secrets.token_hex(4)}.part"
         name = os.fsencode(path.name)[: NAME_BYTES - len(end) - 1].decode(errors="ignore")
@@ -177,7 +178,7 @@ def _begun(path: Path) -> tuple[Path, int]:
             continue
         if _locked(file) and _is_at(part, file):
             return part, file
-        os.close(file)  # swept before it was locked
+        os.close(file)  # it was swept before it was locked
 
 
 def _is_at(path: Path, file: int) -> bool:
@@ -188,14 +189,14 @@ def _is_at(path: Path, file: int) -> bool:
 
 
 def _folder(path: Path) -> list[Path]:
-    """Make a folder; return the folders that hold those that were made."""
+    """Make a folder; return the folders that contain the newly made ones."""
     made = [] if path.is_dir() else [folder.parent for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     return made
 
 
 def _flush(folder: Path) -> None:
-    """Bring the names in a folder to the disk, where the file system has that."""
+    """Flush the names in a folder to the disk, if the file system can."""
     try:
         file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -209,12 +210,12 @@ def _flush(folder: Path) -> None:
 
 @contextmanager
 def telling(path: Path) -> Iterator[None]:
-    """Where a block that writes `path` fails for the disk's sake, say so with a StoreError; other errors stay as they are."""
+    """Raise a StoreError if a block that writes `path` fails because of the disk. Other errors pass through."""
     try:
         yield
     except AffpipeError:
         raise
-    except Exception as error:  # h5py, safetensors and torch have one of their own for a full disk
+    except Exception as error:  # h5py, safetensors and torch each have their own error for a full disk
         fault = None if _of_reading(error) else _disk_fault(path, error)
         if fault is None:
             raise
@@ -222,29 +223,29 @@ def telling(path: Path) -> Iterator[None]:
 
 
 def _of_reading(error: Exception) -> bool:
-    """Whether the error is one of FFmpeg's, which reads while others write, and says "Operation not permitted" of damaged data too."""
+    """Return whether an error is one of FFmpeg's while reading. FFmpeg reads while others write, and damaged data may give EPERM."""
     return type(error).__module__.partition(".")[0] == "av" and getattr(error, "errno", None) not in FILLED
 
 
 def _disk_fault(path: Path, error: Exception) -> StoreError | None:
-    """What is wrong with the disk that `path` is written to; None if it is something else that failed."""
+    """Return the error of the disk that `path` is written to; None if something else failed."""
     number = error.errno if isinstance(error, OSError) else None
-    if number is None:  # libraries hand on a number only sometimes, but the words of the system always
+    if number is None:  # libraries do not always pass on the error number, but always the system's text
         number = next((n for n in FAULTS if os.strerror(n) in str(error)), None)
     named = getattr(error, "filename", None)
-    if number not in FAULTS or (named is not None and Path(os.fsdecode(named)).parent != path.parent):  # another file's
+    if number not in FAULTS or (named is not None and Path(os.fsdecode(named)).parent != path.parent):  # an error of another file
         return None
     return StoreError(f"{path}: want to write it, got {os.strerror(number)}; {FAULTS[number]}")
 
 
 def mendable(who: str, error: OSError) -> StoreError | None:
-    """One line of an error of the system that a person can mend; None for others."""
+    """Return a one-line error for a system error that a person can mend; None for others."""
     remedy = FAULTS.get(error.errno)
     return StoreError(f"{who}: want to use it, got {os.strerror(error.errno)}; {remedy}") if remedy else None
 
 
 def mask(umask: str | None) -> None:
-    """Take from all that this process, and those that it starts, will make the rights that the setting `umask` names; give none back."""
+    """Remove the rights that the setting `umask` names from all files that this process and its children will make; grant none."""
     if umask is not None:
         os.umask(os.umask(0o077) | int(umask, 8))
 

@@ -1,8 +1,8 @@
-"""Whose fault an exception is that ends the work on one item: the item's, the machine's, or the code's.
+"""Cause of an exception that ends the work on one item: the item, the machine, or the code.
 
-An exception of a library is taken for the item's: a file that no decoder, network or array code was ready for must not end the others.
-It is the machine's where the next item would meet it too (memory, a GPU, a disk, file handles). And where the first items of a job all
-end at one line with one type it is the code's: going on would only mark every item. What is the code's for certain is a PartError.
+An exception of a library counts as the item's: a file that no decoder, network or array code was ready for must not end the others. It is
+the machine's if the next item would meet it too (memory, a GPU, a disk, file handles). If the first items of a job all end at one line with
+one type, it is the code's: going on would only mark every item as failed. A PartError is always the code's.
 """
 
 import errno
@@ -12,24 +12,24 @@ from types import TracebackType
 
 from affpipe.core.errors import AffpipeError
 
-FIRST = 3  # items of a job that may not all end in one way
-TEXT = 300  # characters of an exception's text that a reason holds
-ANYWHERE = (errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)  # of the machine, whichever file is worked on
-OF_A_DISK = (errno.EIO, errno.ESTALE, errno.EROFS)  # of the machine, unless the file that is named is the user's own
-MEMORY = ("can't allocate memory", "Insufficient memory", "std::bad_alloc")  # what torch, OpenCV and C++ say of main memory
+FIRST = 3  # number of first items that may not all end in one way
+TEXT = 300  # most characters of an exception's text in a reason
+ANYWHERE = (errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE)  # the machine's, whatever file is worked on
+OF_A_DISK = (errno.EIO, errno.ESTALE, errno.EROFS)  # the machine's, unless the named file is the user's own
+MEMORY = ("can't allocate memory", "Insufficient memory", "std::bad_alloc")  # texts of torch, OpenCV and C++ for main memory
 GPU = ("CUDA error", "CUDA out of memory", "CUDA driver", "cuDNN error", "CUBLAS_STATUS", "CUDNN_STATUS", "NCCL error")
 
 
 def wants_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory is spent: torch has an OutOfMemoryError of its own for a GPU, others have words."""
+    """Return whether an exception means that memory ran out. torch has OutOfMemoryError for a GPU; others only say so in their text."""
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _says(error, MEMORY)
 
 
 def of_machine(error: Exception, own: Path | None = None) -> bool:
-    """Whether an exception is a fault of the machine, which every other item would meet too.
+    """Return whether an exception is a fault of the machine, which every other item would meet too.
 
     Args:
-        own: folder of the store; a disk that does not read or write is the machine's fault only there, or where no file is named.
+        own: folder of the store. A disk that does not read or write is the machine's fault only there, or if no file is named.
     """
     if wants_memory(error) or _says(error, GPU):
         return True
@@ -46,7 +46,7 @@ def _within(named: str | bytes | Path, folder: Path) -> bool:
 
 
 def _says(error: BaseException, words: Sequence[str]) -> bool:
-    """Libraries of C++ have a RuntimeError for everything, and OpenCV its own: the words tell."""
+    """Return whether the text of a C++ library's error has one of the words. Its type says little: RuntimeError, or OpenCV's own."""
     return (isinstance(error, RuntimeError) or _module(error).startswith("cv2")) and any(word in str(error) for word in words)
 
 
@@ -55,7 +55,10 @@ def _module(error: BaseException) -> str:
 
 
 def words(error: BaseException) -> str:
-    """Type, text and place of an exception in one line: "cv2.error: OpenCV(4.11) ... (affpipe.faces.crop:60)". No ";", for the remedy."""
+    """Describe an exception in one line, by type, text and place: "cv2.error: OpenCV(4.11) ... (affpipe.faces.crop:60)".
+
+    It contains no ";", which separates the remedy.
+    """
     name = type(error).__qualname__ if _module(error) == "builtins" else f"{_module(error)}.{type(error).__qualname__}"
     text = " ".join(str(error).replace(";", ",").split())
     text = text if len(text) <= TEXT else f"{text[:TEXT]} ..."
@@ -64,7 +67,7 @@ def words(error: BaseException) -> str:
 
 
 def reason(who: str, error: Exception) -> str:
-    """Of a file that an exception of a library has ended, one line."""
+    """Describe in one line a file whose work an exception of a library has ended."""
     return f"{who}: want a file that it gets through, got {words(error)}; if the file plays elsewhere, report this"
 
 
@@ -78,7 +81,7 @@ def said(who: str, error: Exception) -> str:
 
 
 def _place(traceback: TracebackType | None) -> tuple[str, int]:
-    """Module and line that raised, the innermost ones: many encoders have a worker.py, and the package says whose code it is."""
+    """Return the innermost module and line that raised. A module and no file, as many encoders have a worker.py."""
     at = ("unknown", 0)
     while traceback is not None:
         frame, line, traceback = traceback.tb_frame, traceback.tb_lineno, traceback.tb_next
@@ -87,10 +90,10 @@ def _place(traceback: TracebackType | None) -> tuple[str, int]:
 
 
 class Beginning:
-    """How the first items of a job ended; tells a bug from items at fault.
+    """Record of how the first items of a job ended; tells a bug from faulty items.
 
     Args:
-        items: of the job; one of no more than `FIRST` marks its items and goes on.
+        items: number of items in the job. A job of at most `FIRST` marks its items and goes on.
     """
 
     def __init__(self, items: int):
@@ -98,7 +101,7 @@ class Beginning:
         self._ends: list[tuple[type, str, int] | None] = []
 
     def is_bug(self, error: Exception | None) -> bool:
-        """Take in how the next item ended (None: well, or by an error of affpipe's own); True where now the first ones all ended alike."""
+        """Add how the next item ended (None: well, or by an error of affpipe's own); return True once the first ones all ended alike."""
         if self._short or len(self._ends) >= FIRST:
             return False
         self._ends.append(None if error is None else (type(error), *_place(error.__traceback__)))

@@ -1,7 +1,7 @@
-"""What stands at a path, its state, and small files read whole: where there is no file, or no text in UTF-8, one line says what there is.
+"""Paths, file states, and small files read whole, with one-line errors for a missing file or text that is not UTF-8.
 
-Accents may be written in two forms, which people cannot tell apart: é as one character (NFC), or as e and an accent (NFD), as macOS and
-what was unpacked there have it. A name is found in either.
+Accents may be written in two forms, which look the same: é as one character (NFC), or as e and an accent (NFD), as on macOS and in files
+unpacked there. A name is found in either form.
 """
 
 import codecs
@@ -20,7 +20,7 @@ _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a so
 
 
 def instead_of_file(path: Path) -> str:
-    """What stands at a path in place of a file ("a folder", "nothing"), or why that cannot be told; "" for a file. It never waits."""
+    """Describe what is at a path instead of a file ("a folder", "nothing"), or why that is unknown; "" for a file. It never waits."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -31,17 +31,17 @@ def instead_of_file(path: Path) -> str:
 
 
 def composed(name: str) -> str:
-    """A name with its accents in one form (NFC), whatever form the file system has them in."""
+    """Return a name with its accents in one form (NFC), whatever form the file system uses."""
     return unicodedata.normalize("NFC", name)
 
 
 def folded(name: str) -> str:
-    """One text for all names that some file system takes for one: they differ in case, or in how accents are written, alone."""
+    """Return one text for all names that some file system treats as equal: they differ only in case or in how accents are written."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
 
 
 def named(name: str, names: Iterable[str]) -> str | None:
-    """Of some names the one that is meant: that very one, or else the only one that differs in how accents are written; None if none is."""
+    """Find the name that is meant among some names: the same one, or the only one that differs just in its accents' form; else None."""
     names = list(names)
     if name in names:
         return name
@@ -50,7 +50,7 @@ def named(name: str, names: Iterable[str]) -> str | None:
 
 
 def on_disk(path: Path) -> Path:
-    """A path as the file system has it, where that writes accents in another form; the path itself where nothing is there in any form."""
+    """Return a path as the file system has it, if that writes accents in another form; the path itself if nothing is there."""
     if str(path).isascii() or os.path.lexists(path):
         return path
     at = Path(path.anchor)
@@ -66,31 +66,31 @@ def on_disk(path: Path) -> Path:
 
 
 def left_by_mac(name: str) -> bool:
-    """Whether a file is what macOS leaves beside others in archives and on foreign disks: no file of anyone's."""
+    """Return whether a file is one that macOS leaves beside others in archives and on foreign disks; it is nobody's data."""
     return name == ".DS_Store" or name.startswith("._")
 
 
 def lines(text: str) -> list[str]:
-    """Lines of a text, which end in \\n, \\r\\n or \\r and in nothing else: editors count no form feed and no separator of Unicode."""
+    r"""Split a text into lines at \n, \r\n or \r and nothing else: editors do not count form feeds or Unicode separators."""
     return [line.removesuffix("\n") for line in io.StringIO(text, newline=None)]
 
 
 def waits(path: Path) -> bool:
-    """Whether a pipe, a socket or a device stands at a path: to open or to read it may never end."""
+    """Return whether a pipe, a socket or a device is at a path: opening or reading it may never end."""
     return instead_of_file(path) in ("a pipe", "a socket", "a device")
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's content, hexadecimal; OSError where it cannot be read."""
+    """Return the SHA-256 of a file's content, hexadecimal. Raises OSError if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_bytes(path: Path, what: str, fault: type[AffpipeError], remedy: str) -> bytes:
-    """Content of a file; `fault` with the remedy where it cannot be read. A pipe or a device is refused: it may never end.
+    """Read a file. Raises `fault` with the remedy if it cannot be read. A pipe or a device is refused: it may never end.
 
     Args:
-        what: names the file to people, as in "settings file".
+        what: name of the file for people, as in "settings file".
     """
     path = on_disk(path)
     try:
@@ -102,10 +102,10 @@ def read_bytes(path: Path, what: str, fault: type[AffpipeError], remedy: str) ->
 
 
 def read_text(path: Path, what: str, fault: type[AffpipeError], remedy: str) -> str:
-    """As `read_bytes`, decoded from UTF-8 with or without a byte order mark; line ends stay as they are."""
+    """Read a file as `read_bytes` and decode it from UTF-8, with or without a byte order mark. Line ends stay as they are."""
     data = read_bytes(path, what, fault, remedy)
     try:
-        if 0 in data[:2]:  # UTF-16 without its mark
+        if 0 in data[:2]:  # UTF-16 without a byte order mark
             raise UnicodeDecodeError("utf-8", data, 0, 1, "UTF-16")
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -117,7 +117,7 @@ def read_text(path: Path, what: str, fault: type[AffpipeError], remedy: str) -> 
 
 @dataclass(frozen=True)
 class State:
-    """What of a file changes while somebody writes to it."""
+    """State of a file: the facts that change when somebody writes to it."""
 
     size: int
     modified_ns: int
@@ -125,7 +125,7 @@ class State:
 
 
 def state(path: Path) -> State:
-    """How a file stands now; MediaError where there is none."""
+    """Return the present state of a file. Raises MediaError if there is none."""
     try:
         found = path.stat()
     except OSError as error:

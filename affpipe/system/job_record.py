@@ -1,7 +1,7 @@
-"""What a job is doing, and then what it did: one small JSON file beside its log, for `affpipe status`, `affpipe estimate` and scripts.
+"""Record of a job's progress and result: one small JSON file beside its log, for `affpipe status`, `affpipe estimate` and scripts.
 
-A job writes it when it starts, twice a minute while it runs, and when it ends. One that was killed leaves it as running; who reads it
-asks whether the process is still there.
+A job writes it when it starts, twice a minute while it runs, and when it ends. A killed job leaves it as running, so readers check whether
+the process still exists.
 """
 
 import json
@@ -22,27 +22,28 @@ from affpipe.system import disk, jsonfile
 
 log = logging.getLogger("affpipe")
 
-BEAT_S = 30.0  # between two signs of life
-SILENT_S = 4 * BEAT_S  # a job on another node that was silent for so long is not running any more
+BEAT_S = 30.0  # seconds between two updates
+SILENT_S = 4 * BEAT_S  # a job on another node without an update for so long is no longer running
 STATES = ("running", "done", "failed", "killed")
 
 
 @dataclass
 class JobRecord:
-    """How one job stands.
+    """Progress of one job.
 
     Attributes:
         job, shard: rule (`apply_<stage>`, `fit_<model>`) and shard, or the fold of a fit.
-        key: of the stage or model.
+        key: key of the stage or model.
         state: running, done, failed, or (only ever read) killed.
-        total, done, unit: items of the job, those dealt with, and what they are (streams, epochs).
-        made, there, absent, failed: items that were computed, found in the store, not to be had, at fault.
-        seconds, working_s: since the start, and of these spent on items that were computed.
-        rows: of the streams that were computed (frames, segments, windows).
-        faults: item -> reason, of those at fault.
-        reason: of the job's failure.
-        host, pid, gpu, slurm_job: where; gpu is CUDA_VISIBLE_DEVICES.
-        started, updated: seconds since 1970. peak_mb: of memory.
+        total, done, unit: number of items, of those finished, and what they are (streams, epochs).
+        made, there, absent, failed: number of items that were computed, found in the store, have nothing to compute, or are faulty.
+        seconds, working_s: since the start, and of these spent on computed items.
+        rows: rows of the computed streams (frames, segments, windows).
+        faults: faulty item -> reason.
+        reason: reason of the job's failure.
+        host, pid, gpu, slurm_job: where it runs; gpu is CUDA_VISIBLE_DEVICES.
+        started, updated: seconds since 1970.
+        peak_mb: most memory used.
     """
 
     job: str
@@ -70,7 +71,7 @@ class JobRecord:
     peak_mb: float = 0.0
 
     def write(self, path: Path) -> None:
-        """Write how it stands now."""
+        """Write the present state."""
         self.updated = time.time()
         self.seconds = round(self.updated - self.started, 2)
         self.peak_mb = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
@@ -78,7 +79,7 @@ class JobRecord:
 
     @classmethod
     def read(cls, path: Path, key: str | None = None) -> Self | None:
-        """The record at a path, its state `killed` where the job is gone without a word; None where there is none that can be read.
+        """Read the record at a path; None if there is none that can be read. Its state is `killed` if the job is gone without an end.
 
         Args:
             key: that it must have; None: any.
@@ -86,7 +87,7 @@ class JobRecord:
         try:
             found: Mapping[str, Any] = jsonfile.read(path)
             record = cls(**found)
-        except (OSError, ValueError, TypeError):  # none yet, or of another version: it only informs
+        except (OSError, ValueError, TypeError):  # none yet, or another version's: it only informs
             return None
         if key not in (None, record.key):
             return None
@@ -95,7 +96,7 @@ class JobRecord:
         return record
 
     def alive(self) -> bool:
-        """Whether the job's process is there, as far as can be told from here."""
+        """Return whether the job's process is alive, as far as can be told from here."""
         if self.host != socket.gethostname():
             return time.time() - self.updated < SILENT_S
         return disk.is_running(self.pid)
@@ -103,7 +104,7 @@ class JobRecord:
 
 @contextmanager
 def recording(path: Path, record: JobRecord) -> Iterator[JobRecord]:
-    """Keep the record at `path` true while a block runs: `done` at its end, `failed` with the reason where it raises."""
+    """Keep the record at `path` up to date while a block runs. It ends as `done`, or as `failed` with the reason if the block raises."""
     disk.sweep(path.parent)
     record.write(path)
     over = threading.Event()
@@ -128,7 +129,7 @@ def recording(path: Path, record: JobRecord) -> Iterator[JobRecord]:
 
 
 def _try_to_write(path: Path, record: JobRecord) -> None:
-    """A record that cannot be written must not hide what the job itself has to say."""
+    """Write the record; only log a failure, which must not hide the job's own error."""
     try:
         record.write(path)
     except StoreError as error:

@@ -8,7 +8,7 @@ LARGEST = 64 << 20  # bytes; an index of 200,000 streams is half of that
 
 
 def read(path: Path) -> Any:
-    """What a JSON file in UTF-8 says. OSError where it cannot be read; ValueError where it is no file, larger than LARGEST, or no JSON."""
+    """Read a JSON file in UTF-8. Raises OSError if it cannot be read, ValueError if it is no file, no JSON, or larger than LARGEST."""
     if path.exists() and not path.is_file():
         raise ValueError("something that is no file")
     with path.open("rb") as file:
@@ -19,7 +19,7 @@ def read(path: Path) -> Any:
 
 
 def parse(text: str | bytes) -> Any:
-    """What a text says; ValueError where it is no JSON, or lies in lists too deep to be read."""
+    """Parse a text. Raises ValueError if it is no JSON, or nested too deeply to be read."""
     try:
         return json.loads(text)
     except RecursionError:

@@ -1,6 +1,6 @@
-"""Files where a person wants them: what stands there already is written to, or said, and never swept away.
+"""Output files at places that a person chose. What is there already is written to or reported, never deleted.
 
-In the store and in the results of a run names are affpipe's own, and a file takes the place of whatever has its name: see `disk.atomic`.
+In the store and in the results of a run the names are affpipe's own, and a file replaces whatever has its name: see `disk.atomic`.
 """
 
 import errno
@@ -17,7 +17,7 @@ from affpipe.system.files import instead_of_file, lines, waits
 
 
 def place(path: Path) -> Path:
-    """Path of the file to write: of a link what it leads to, so that it stays. InputError where a folder, pipe or device stands there."""
+    """Return the path of the file to write. A link is followed, so that it stays. Raises InputError for a folder, pipe or device."""
     got = "a link to itself" if loops(path) else instead_of_file(path)
     if got in ("a folder", "a link to itself") or waits(path):
         raise InputError(f"{path}: want a file to write, got {got} of that name; move it away, or choose another place")
@@ -25,12 +25,12 @@ def place(path: Path) -> Path:
 
 
 def loops(path: Path) -> bool:
-    """Whether a link leads back to itself."""
+    """Return whether a link leads back to itself."""
     return instead_of_file(path) == os.strerror(errno.ELOOP)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text: into a file whole or not at all; straight into a standard stream, a pipe, or a device that takes text."""
+    """Write a text: to a file whole or not at all; directly to a standard stream, a pipe, or a device that takes text."""
     stream = _standard(path)
     if stream is not None:
         say(*lines(text), file=stream)
@@ -38,7 +38,7 @@ def write_text(path: Path, text: str) -> None:
         try:
             with path.open("w", encoding="utf-8") as file:
                 file.write(text)
-        except BrokenPipeError:  # whoever reads has enough
+        except BrokenPipeError:  # the reader has read enough
             raise
         except OSError as error:
             raise StoreError(f"{path}: want to write to it, got {error.strerror}; choose another place") from None
@@ -47,9 +47,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _standard(path: Path) -> TextIO | None:
-    """Standard output or error where the path leads to the same, as /dev/stdout does: what was printed before stands before."""
+    """Return standard output or error if the path leads there, as /dev/stdout does, so that earlier output stays in front."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # closed, or nothing of the system's
+        with suppress(OSError, ValueError, AttributeError):  # closed, or no stream of the system
             if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
                 return stream
     return None

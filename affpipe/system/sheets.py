@@ -1,6 +1,6 @@
 """Tables as CSV: read as spreadsheets save them, written with a line feed after each row.
 
-In a table that is read a row whose cells are all empty is none, and empty cells beyond the header are none either.
+In a table that is read, rows whose cells are all empty, and empty cells beyond the header, are ignored.
 """
 
 import csv
@@ -8,14 +8,16 @@ import io
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-Cells = dict[str | None, str | list[str] | None]  # column -> cell; None -> cells beyond the header; None for a cell that is not there
+Cells = dict[str | None, str | list[str] | None]  # column -> cell, None if missing; the key None -> cells beyond the header
 
 
 def rows(text: str, known: Collection[str] = ()) -> tuple[list[str], Iterator[tuple[int, Cells]]]:
-    """Header, and each row with the number of its last line, the header being line 1; csv.Error where the text is no CSV.
+    """Return the header, and each row with the number of its last line, where the header is line 1.
+
+    Raises csv.Error if the text is no CSV.
 
     Args:
-        known: columns, in small letters, that are meant whatever letters and blanks round them the header has them in.
+        known: column names in lower case. The header may write them in any case and with blanks around them.
     """
     table = csv.DictReader(io.StringIO(text, newline=""))
     head = [name if (plain := name.strip().lower()) not in known else plain for name in table.fieldnames or []]
@@ -34,7 +36,7 @@ def _rows(table: csv.DictReader) -> Iterator[tuple[int, Cells]]:
 
 
 def table_text(head: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
-    """A table as CSV: the header, then the rows, each with a cell for each column. None is an empty cell."""
+    """Write a table as CSV: the header, then the rows, each with a cell for each column. None is an empty cell."""
     out = io.StringIO()
     table = csv.writer(out, lineterminator="\n")
     table.writerow(head)

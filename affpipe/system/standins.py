@@ -1,10 +1,10 @@
-"""Modules that other packages import at their top and that no job uses: imported when something of them is first used.
+"""Stand-ins for modules that other packages import at their top and no job uses. A module is imported when it is first used.
 
-`import mediapipe` imports matplotlib's pyplot for its drawings, transformers' models scipy.optimize for the losses of detectors, lightning
-every measure of torchmetrics with what it is made of, torchvision the compiler of torch, with sympy, for networks that are compiled:
-seconds of each job. While such a package is imported, stand-ins lie in the place of these modules. A stand-in imports its module
-as soon as anything of it is asked for; of names that are listed, as soon as one of them is used. Afterwards everyone who imports the module
-gets the module itself.
+`import mediapipe` imports matplotlib's pyplot for its drawings; transformers' models import scipy.optimize for the losses of detectors;
+lightning imports every measure of torchmetrics with its dependencies; torchvision imports the compiler of torch, with sympy, for networks
+that are compiled. That takes seconds of each job. While such a package is imported, stand-ins take the place of these modules. A stand-in
+imports its module as soon as anything in it is asked for; for names that are listed, as soon as one of them is used. Afterwards everyone
+who imports the module gets the module itself.
 """
 
 import importlib
@@ -40,24 +40,24 @@ _MEASURES += (
     "utilities.plot",
 )
 LIGHTNING = {
-    "scipy.signal": ("hamming",),  # torchmetrics puts it there for another package, where it is missing
+    "scipy.signal": ("hamming",),  # torchmetrics adds it for another package if it is missing
     **{f"torchmetrics.{name}": (ALL,) for name in _MEASURES},
 }
 
 
 class _Standin(ModuleType):
-    """Gives what the module has, for which it is imported then; of any name a stand-in, if all names are `put_off`."""
+    """Stand-in for a module. It imports the module when asked for a name, or gives a `_Name` for any name if all are `put_off`."""
 
     put_off = False
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # what import itself looks for
+        if name.startswith("__"):  # names that import itself looks for
             raise AttributeError(name)
         return _Name(self, name) if self.put_off else getattr(_itself(self), name)
 
 
 class _Name:
-    """A function or class of a module that is not imported yet: to call, to take attributes of, to derive from, to name in annotations."""
+    """Function or class of a module not imported yet: to call, take attributes of, derive from, or name in annotations."""
 
     def __init__(self, standin: _Standin, name: str):
         self._standin, self._name = standin, name
@@ -74,7 +74,7 @@ class _Name:
         return (self._itself(),)
 
     def __or__(self, other: Any) -> Any:
-        return Union[self, other]  # noqa: UP007 - this is what | means
+        return Union[self, other]  # noqa: UP007 - the meaning of |
 
     def __ror__(self, other: Any) -> Any:
         return Union[other, self]  # noqa: UP007
@@ -89,7 +89,7 @@ class _Name:
         return attrgetter(self._name)(_itself(self._standin))
 
     def _is_there(self) -> bool:
-        """Whether there can be anything of this class: its module is imported."""
+        """Return whether anything of this class can exist: its module is imported."""
         return sys.modules.get(self._standin.__name__, self._standin) is not self._standin
 
 
@@ -108,7 +108,7 @@ def _remove(standin: _Standin) -> None:
 
 
 def lightly(package: str, modules: Mapping[str, tuple[str, ...]]) -> None:
-    """Import a package with stand-ins; as it would be without them where it wants more of these modules than another version did."""
+    """Import a package with stand-ins; without them if it needs more of these modules than another version did."""
     with suppress(ImportError, AttributeError, TypeError), standins(modules):
         importlib.import_module(package)
         return
@@ -117,11 +117,11 @@ def lightly(package: str, modules: Mapping[str, tuple[str, ...]]) -> None:
 
 @contextmanager
 def standins(modules: Mapping[str, tuple[str, ...]]) -> Iterator[None]:
-    """While the body imports a package, modules that are not imported yet have stand-ins.
+    """Give stand-ins to modules that are not imported yet, while the body imports a package.
 
     Args:
-        modules: a module -> names that are imported from it or looked at while the body runs, or ALL. What lies within another (a module,
-            or a.b of a name a) comes after it.
+        modules: module -> names that are imported from it or looked up while the body runs, or ALL. What lies within another (a module, or
+            a.b of a name a) comes after it.
     """
     placed: dict[str, _Standin] = {}
     for module, names in modules.items():

@@ -1,7 +1,8 @@
-"""Several items at a time, each by one thread from beginning to end.
+"""Several items at a time, each handled by one thread from beginning to end.
 
-There are no queues: a thread that waits for the network decodes nothing meanwhile, so memory is that of as many items as there are threads,
-however unequal decoder and network are in speed. While one waits, others decode; libraries for both let go of Python's lock as they work.
+There are no queues: a thread that waits for the network decodes nothing meanwhile. So memory is that of as many items as there are threads,
+however unequal decoder and network are in speed. While one thread waits, others decode; libraries for both release Python's lock as they
+work.
 """
 
 import os
@@ -16,21 +17,21 @@ Item, Outcome = TypeVar("Item"), TypeVar("Outcome")
 
 
 class StoppedError(Exception):
-    """An item was given up because the job stops; it never leaves the job."""
+    """Signal that an item was given up because the job stops. It never leaves the job."""
 
 
 def each(
     work: Callable[[Item], Outcome], items: Iterator[Item], threads: int, stop: threading.Event
 ) -> Iterator[tuple[Item, Outcome, float]]:
-    """Yield (item, outcome, seconds) as items are through; one more begins whenever one has ended.
+    """Yield (item, outcome, seconds) as items finish. One more begins whenever one has ended.
 
-    Seconds are those of the clock since the outcome before, or since the beginning where nothing was under way: their sum is the time in
-    which there was work. An error of an item, or in `items`, is raised as soon as it is known. Then, and when the iterator is closed, no
-    item begins any more, `stop` is set, and what is under way is waited for.
+    Seconds are wall time since the outcome before, or since the beginning if nothing was running: their sum is the time in which there was
+    work. An error of an item, or in `items`, is raised as soon as it is known. After that, and when the iterator is closed, no item begins
+    any more, `stop` is set, and running items are waited for.
 
     Args:
-        work: with one thread it is done by this one, which an interrupt strikes directly.
-        stop: work should look at it now and then, and end with StoppedError.
+        work: handles an item. With one thread the caller's thread runs it, so an interrupt reaches it directly.
+        stop: `work` should check it now and then, and end with StoppedError.
     """
     if threads == 1:
         for item in items:
@@ -56,6 +57,6 @@ def each(
 
 
 def limit_threads(threads: int) -> None:
-    """Give numerical libraries this many threads; sums depend on it, so it is set and not left to the machine."""
+    """Give numerical libraries this many threads. Sums depend on the number, so it is set and not left to the machine."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from affpipe.core.tasks import metrics
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS, VA
 from affpipe.results import evaluate
 from affpipe.results.submission import preflight
 from benchmarks.speed.arms import Arm, DisagreeError, Row, ratio, take_turns
@@ -35,11 +35,11 @@ def rows(*, quick: bool) -> list[Row]:
         what = f"{streams * frames / 1e6:g} M frames"
         scoring = {
             "reference": lambda: _scored(truth, predicted),
-            "ours": lambda: metrics.pooled("va", evaluate.folders("va", truth, predicted)),
+            "ours": lambda: metrics.pooled(VA, evaluate.folders(VA, truth, predicted)),
         }
         checking = {
             "reference": lambda: _checked(template, answer),
-            "ours": lambda: [fault.line for fault in preflight.check("va", answer, template)],
+            "ours": lambda: [fault.line for fault in preflight.check(VA, answer, template)],
         }
         return [_row(f"CCC of {what}", scoring, rounds, _same_score), _row(f"preflight of {what}", checking, rounds, _same_faults)]
 

@@ -12,7 +12,7 @@ from affpipe.cli import main
 from affpipe.cli.console import print_table
 from affpipe.core.errors import AffpipeError
 from affpipe.core.tasks import metrics
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 from affpipe.data.annotations import read_labels, write_labels
 
 T = 60

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from affpipe.cli import main
 from affpipe.core.errors import SettingsError
 from affpipe.core.tasks import metrics
+from affpipe.core.tasks.table import VA
 from affpipe.data import annotations
 from affpipe.plan import config
 from affpipe.results import late_fusion, publish
@@ -58,15 +59,15 @@ def test_late_fusion_is_predicted_by_weights_of_the_other_half(late) -> None:
             assert sum(weights[channel].values()) == pytest.approx(1)
             for model, weight in weights[channel].items():
                 want[:, i] += weight * np.clip(run.prediction(model, id)[:, i].astype(np.float64), -1, 1)
-        values, valid = annotations.read_labels("va", out / f"late_fusion/predictions/{id}.txt")
+        values, valid = annotations.read_labels(VA, out / f"late_fusion/predictions/{id}.txt")
         np.testing.assert_allclose(values, want, atol=1e-6)
         assert valid.all()
         if partition == "validation":
-            truth, known = annotations.read_labels("va", run.plan.rows[list(STREAMS).index(id)].labels["va"])
+            truth, known = annotations.read_labels(VA, run.plan.rows[list(STREAMS).index(id)].labels["va"])
             videos[id] = (truth, want, known)
             np.testing.assert_array_equal(known, KNOWN)
     scores = json.loads((out / "scores.json").read_text())
-    assert {k: scores["late_fusion"]["va"][k] for k in CCC} == pytest.approx(metrics.pooled("va", videos), abs=1e-9)
+    assert {k: scores["late_fusion"]["va"][k] for k in CCC} == pytest.approx(metrics.pooled(VA, videos), abs=1e-9)
     rows = list(csv.DictReader((out / "late_fusion/report.csv").read_text().splitlines()))
     assert [(r["system"], r["fitted_on"]) for r in rows] == [
         ("late fusion", "other half"),
@@ -100,7 +101,7 @@ def test_names_of_one_content_are_in_one_half(tmp_path: Path) -> None:
         for i, channel in enumerate(("valence", "arousal")):
             for model, weight in weights[channel].items():
                 want[:, i] += weight * np.clip(run.prediction(model, id)[:, i].astype(np.float64), -1, 1)
-        np.testing.assert_allclose(annotations.read_labels("va", out / f"predictions/{id}.txt")[0], want, atol=1e-6)
+        np.testing.assert_allclose(annotations.read_labels(VA, out / f"predictions/{id}.txt")[0], want, atol=1e-6)
 
 
 def test_names_of_one_content_are_drawn_as_one_video(tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_members_that_lack_a_stream_leave_their_weight_to_the_others(tmp_path: P
     run = Run(tmp_path, streams={**STREAMS, "p1": "predict"}, late_fusion={"members": ["face", "voice"]})
     run.index()  # p1 has no sound, hence no voice
     publish.publish(run.plan, run.entries)
-    values, _ = annotations.read_labels("va", tmp_path / "results/small/late_fusion/predictions/p1.txt")
+    values, _ = annotations.read_labels(VA, tmp_path / "results/small/late_fusion/predictions/p1.txt")
     np.testing.assert_allclose(values, np.clip(run.prediction("face", "p1"), -1, 1), atol=1e-6)
 
 

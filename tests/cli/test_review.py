@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from affpipe.cli import main
 from affpipe.core.errors import InputError, ManifestError, StoreError
-from affpipe.core.tasks.task import VA
+from affpipe.core.tasks.table import VA
 from affpipe.data import manifest
 from affpipe.faces import workers as stages
 from affpipe.faces.crop import cut, encode_jpeg

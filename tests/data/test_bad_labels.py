@@ -12,7 +12,7 @@ import clips
 import pytest
 
 from affpipe.core.errors import ManifestError, SettingsError
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS, VA
 from affpipe.data.annotations import read_labels
 from affpipe.data.importers.counts import Count
 from affpipe.data.importers.manifest_check import Report, check
@@ -176,7 +176,7 @@ def test_what_is_no_file_that_can_be_read_is_refused(tmp_path):
         "none": "No such file or directory",
     }.items():
         with pytest.raises(ManifestError) as caught:
-            read_labels("va", tmp_path / f"{name}.txt")
+            read_labels(VA, tmp_path / f"{name}.txt")
         assert str(caught.value) == f"{tmp_path / name}.txt: want a readable annotation file, got {reason}; check the path"
 
 

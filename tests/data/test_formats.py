@@ -8,6 +8,7 @@ import pytest
 
 from affpipe.core.axis import NEAREST, NONE, OBSERVED
 from affpipe.core.errors import ManifestError
+from affpipe.core.tasks.table import VA
 from affpipe.data.annotations import fit_length, read_labels, write_labels, write_predictions
 
 
@@ -32,14 +33,14 @@ def file(folder: Path, content: str | bytes) -> Path:
     ids=["plain", "no last newline", "CRLF", "BOM and blank end", "spaces"],
 )
 def test_an_official_file_in_each_of_its_guises(tmp_path, content):
-    values, valid = read_labels("va", file(tmp_path, content))
+    values, valid = read_labels(VA, file(tmp_path, content))
     assert values.dtype == np.float64
     assert valid.tolist() == [True, False, True]
     assert values.tolist() == [[0.5, -0.25], [0.0, 0.0], [1.0, -1.0]]
 
 
 def test_a_file_of_a_header_has_no_frames(tmp_path):
-    values, valid = read_labels("va", file(tmp_path, "valence,arousal\n"))
+    values, valid = read_labels(VA, file(tmp_path, "valence,arousal\n"))
     assert (values.shape, valid.shape) == ((0, 2), (0,))
 
 
@@ -69,7 +70,7 @@ def test_a_file_of_a_header_has_no_frames(tmp_path):
 def test_a_fault_names_its_line(tmp_path, content, said):
     path = file(tmp_path, content)
     with pytest.raises(ManifestError) as caught:
-        read_labels("va", path)
+        read_labels(VA, path)
     message = str(caught.value)
     assert message.startswith(f"{path}: {said}")
     assert "; " in message
@@ -91,13 +92,13 @@ def test_a_fault_names_its_line(tmp_path, content, said):
 )
 def test_a_fault_has_its_remedy(tmp_path, content, remedy):
     with pytest.raises(ManifestError) as caught:
-        read_labels("va", file(tmp_path, content))
+        read_labels(VA, file(tmp_path, content))
     assert str(caught.value).endswith(f"; {remedy}")
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ManifestError, match=r"none\.txt: want a readable annotation file, got No such file"):
-        read_labels("va", tmp_path / "none.txt")
+        read_labels(VA, tmp_path / "none.txt")
 
 
 # ---- writing ----------------------------------------------------------------------------------------------------------------------------
@@ -107,22 +108,22 @@ def test_reading_what_was_written_gives_it_back_at_six_decimals(tmp_path):
     rng = np.random.default_rng(0)
     values, valid = rng.uniform(-1, 1, (500, 2)), rng.random(500) < 0.8
     values[:3] = [[1, -1], [0, 0], [-1e-9, 1e-9]]
-    write_labels("va", tmp_path / "deep" / "a.txt", values, valid)
-    got, ok = read_labels("va", tmp_path / "deep" / "a.txt")
+    write_labels(VA, tmp_path / "deep" / "a.txt", values, valid)
+    got, ok = read_labels(VA, tmp_path / "deep" / "a.txt")
     np.testing.assert_array_equal(ok, valid)
     np.testing.assert_allclose(got[ok], values[valid], atol=5.1e-7)
-    write_labels("va", tmp_path / "b.txt", got, ok)
+    write_labels(VA, tmp_path / "b.txt", got, ok)
     assert (tmp_path / "b.txt").read_bytes() == (tmp_path / "deep" / "a.txt").read_bytes()
 
 
 def test_the_official_form_is_a_header_and_a_line_a_frame(tmp_path):
-    write_labels("va", tmp_path / "a.txt", np.array([[0.5, -0.25], [9, 9]]), np.array([True, False]))
+    write_labels(VA, tmp_path / "a.txt", np.array([[0.5, -0.25], [9, 9]]), np.array([True, False]))
     assert (tmp_path / "a.txt").read_bytes() == b"valence,arousal\n0.500000,-0.250000\n-5,-5\n"
 
 
 def test_values_and_mask_must_be_as_long(tmp_path):
     with pytest.raises(ValueError, match="zip"):
-        write_labels("va", tmp_path / "a.txt", np.zeros((3, 2)), np.ones(2, bool))
+        write_labels(VA, tmp_path / "a.txt", np.zeros((3, 2)), np.ones(2, bool))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,7 +11,7 @@ import pytest
 from affwild2_tree import AUDIT, FINDINGS, FRAMES, MANIFEST, SHORT
 
 from affpipe.core.errors import ManifestError, SettingsError
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 from affpipe.data import manifest
 from affpipe.data.demo.clips import HEADER
 from affpipe.data.importers import affwild2, duplicates, facts
@@ -158,12 +158,12 @@ def test_the_demo_layout_gives_the_demo_s_own_manifest(tmp_path):
     names = {"a": "Train_Set", "b": "Train_Set", "c_left": "Validation_Set", "c_right": "Validation_Set"}
     lines = [HEADER]
     for name, part in names.items():
-        tree.labels(tmp_path / f"annotations/{TASKS['va'].challenge}/{part}/{name}.txt", "va", SHORT)
+        tree.labels(tmp_path / f"annotations/{TASKS['va'].folder}/{part}/{name}.txt", "va", SHORT)
         video, _, side = name.partition("_")
-        own = {task: "" for task in TASKS} | {"va": f"annotations/{TASKS['va'].challenge}/{part}/{name}.txt"}
+        own = {task: "" for task in TASKS} | {"va": f"annotations/{TASKS['va'].folder}/{part}/{name}.txt"}
         cells = [own[c] for c in HEADER.split(",")[4:]]
         lines.append(",".join([name, f"videos/{video}.mp4", side or "largest", part.split("_")[0].lower(), *cells]))
-    tree.template(tmp_path / f"annotations/{TASKS['va'].challenge}/test_template.txt", "valence,arousal", d=SHORT)
+    tree.template(tmp_path / f"annotations/{TASKS['va'].folder}/test_template.txt", "valence,arousal", d=SHORT)
     tree.labels(tmp_path / "truth/Test_Set/d.txt", "va", SHORT)
     lines.append(",".join(["d", "videos/d.mp4", "largest", "test", *[""] * len(HEADER.split(",")[4:])]))
     for n, name in enumerate("abcd"):  # no two of the same bytes

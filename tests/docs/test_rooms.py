@@ -19,6 +19,7 @@ TESTS = Path(__file__).resolve().parents[1]
 ROOMS = ("core", "system", "store", "media", "faces", "encoders", "models", "data", "plan", "results", "jobs", "cli")  # from below
 ROLES = {"part", "settings", "stages", "workers", "spec", "worker", "network", "__init__", "table"}  # mean the same in every room
 MODULES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+PLAIN = ("system", "store", "media", "faces", "encoders")  # rooms whose docstrings begin plainly; pyproject.toml lists them for ruff too
 DECLARED = [*STAGES.values(), *ENCODERS.values()]
 
 
@@ -35,6 +36,16 @@ def test_a_folder_reads_like_a_table_of_contents():
 def test_no_two_modules_have_one_name_but_those_of_a_role_and_what_a_person_or_the_workflow_calls():
     own = [path.stem for path in MODULES if path.stem not in ROLES and path.parent.name not in ("jobs", "cli") and path.parent != PACKAGE]
     assert [name for name, count in Counter(own).items() if count > 1] == []
+
+
+def test_docstrings_begin_with_a_verb_or_the_name_of_the_thing():
+    """Ruff's D401 knows verbs of functions; these words begin a fragment, or a clause whose verb comes late."""
+    late = {"What", "Of", "Whether", "How", "That", "Where", "When", "Which", "Who"}
+    nodes = ((path, node) for path, module in MODULES.items() for node in ast.walk(module) if path.relative_to(PACKAGE).parts[0] in PLAIN)
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef
+    texts = [(path, ast.get_docstring(node)) for path, node in nodes if isinstance(node, kinds) and ast.get_docstring(node)]
+    assert len(texts) > 500
+    assert [(path.name, text) for path, text in texts if text.split()[0].rstrip(",:") in late] == []
 
 
 def test_every_folder_says_what_it_holds():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import clips
 
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 
 FRAMES, SHORT = 60, 20  # of a video, of those of the test set
 NTSC = Fraction(30000, 1001)

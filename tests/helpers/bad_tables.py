@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from bad_case import FRAMES, HEAD, HEADER, LABELS, ROWS, Case, label, look_through, plan
 
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 
 
 def annotation(content: str | bytes) -> Callable[[Path], object]:

@@ -73,6 +73,7 @@ def own(settings: str, annotation: str) -> dict:
     import torch
 
     import affpipe
+    from affpipe.core.tasks.table import VA
     from affpipe.data.annotations import read_labels
     from affpipe.data.manifest import Row
     from affpipe.encoders.table import ENCODERS
@@ -110,7 +111,7 @@ def own(settings: str, annotation: str) -> dict:
     term = training_loss(("va",), Loss(va=weights), target, labelled)
     value = term(prediction, torch.from_numpy(target), torch.from_numpy(labelled))
     value.backward()
-    values, valid = read_labels("va", Path(annotation))
+    values, valid = read_labels(VA, Path(annotation))
     return {
         "package": str(Path(affpipe.__file__).parent),
         "names": [before, made.names],

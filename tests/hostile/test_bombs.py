@@ -26,7 +26,8 @@ from safetensors.torch import save_file
 from small_run import SETTINGS
 
 from affpipe.core.axis import FrameAxis
-from affpipe.core.errors import InputError, MediaError, SettingsError, StoreError, WeightsError
+from affpipe.core.errors import InputError, ManifestError, MediaError, SettingsError, StoreError, WeightsError
+from affpipe.data.annotation_files import forms
 from affpipe.encoders.qwen3vl import network as qwen3vl
 from affpipe.encoders.tiny_weights import make_tiny
 from affpipe.encoders.wavlm import network as wavlm
@@ -321,6 +322,73 @@ def test_json_is_read_up_to_the_limit(tmp_path, monkeypatch):
     (tmp_path / "x.json").write_text('"123456789"')
     with pytest.raises(ValueError, match="more than"):
         jsonfile.read(tmp_path / "x.json")
+
+
+# ---- annotation files --------------------------------------------------------------------------------------------------------------------
+
+LAUGHS = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10}">' for i in range(1, 12))
+DOCTYPES = {
+    "entities that unfold": f'<!DOCTYPE x [<!ENTITY l0 "ha">{LAUGHS}]><x>&l11;</x>',
+    "one that is long": f'<!DOCTYPE x [<!ENTITY l "{"ha" * 50_000}">]><x>{"&l;" * 50_000}</x>',
+    "another file": '<!DOCTYPE x [<!ENTITY l SYSTEM "file:///etc/hostname">]><x>&l;</x>',
+    "an address": '<!DOCTYPE x SYSTEM "http://127.0.0.1:9/x.dtd"><x/>',
+    "of parameters": '<!DOCTYPE x [<!ENTITY % l SYSTEM "file:///etc/hostname">%l;]><x/>',
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("case", DOCTYPES)
+def test_an_elan_file_that_declares_entities_is_refused_before_any_is_read(tmp_path, case, encoding):
+    path = tmp_path / "a.eaf"
+    path.write_bytes(DOCTYPES[case].encode(encoding))
+    refused(lambda: forms.read(path), ManifestError, f"{path}: want a file without a DOCTYPE, got one; save it in ELAN again")
+
+
+def eaf(*parts: str) -> bytes:
+    slots = '<TIME_ORDER><TIME_SLOT TIME_SLOT_ID="a" TIME_VALUE="0"/><TIME_SLOT TIME_SLOT_ID="b" TIME_VALUE="9"/></TIME_ORDER>'
+    return f"<ANNOTATION_DOCUMENT>{slots}{''.join(parts)}</ANNOTATION_DOCUMENT>".encode()
+
+
+OWN = '<ALIGNABLE_ANNOTATION ANNOTATION_ID="0" TIME_SLOT_REF1="a" TIME_SLOT_REF2="b"/>'
+LARGE = {  # name -> file name, content, what the line says
+    "an entity without a declaration": ("a.eaf", eaf("&l;"), "line 1: want an ELAN file (XML), got undefined entity"),
+    "references without end": (
+        "a.eaf",
+        eaf(
+            f'<TIER TIER_ID="x">{OWN}',
+            *(f'<REF_ANNOTATION ANNOTATION_ID="{i + 1}" ANNOTATION_REF="{i}"/>' for i in range(50_000)),
+            "</TIER>",
+        ),
+        "want times of annotation 65, got a reference that leads to none",
+    ),
+    "tiers without end": ("a.eaf", eaf(*(f'<TIER TIER_ID="{i}{"x" * 200}"/>' for i in range(20_000))), " and 19988 more; name one of them"),
+    "more intervals than a number holds": (
+        "a.TextGrid",
+        b'"ooTextFile" "TextGrid" 0 1 <exists> 1 "IntervalTier" "x" 0 1 1e999 0 1 "y"',
+        "want the start of interval 2 of tier 'x', got the end of the file",
+    ),
+    "quotes": ("a.TextGrid", b'"ooTextFile" "TextGrid" 0 1 <exists> ' + b'"' * 2_000_001, "want the number of tiers, got"),
+    "a text without end": ("a.TextGrid", b'"ooTextFile" "TextGrid" 0 1 <exists> 1 "' + b"a" * 10_000_000, "want the class of tier 1, got"),
+    "a cell": ("a.csv", b"start,end,value\n0,1," + b"x" * 10_000_000, "got field larger than field limit"),
+    "columns": ("a.csv", b"start,end," + b"x," * 1_000_000 + b"\n", "want start,end,value, got no value in"),
+}
+
+
+@pytest.mark.parametrize("case", LARGE)
+def test_an_annotation_file_takes_little_more_than_its_size(tmp_path, case):
+    name, content, said = LARGE[case]
+    (tmp_path / name).write_bytes(content)
+    refused(lambda: forms.read(tmp_path / name), ManifestError, said)
+    with pytest.raises(ManifestError) as raised:
+        forms.read(tmp_path / name)
+    assert len(str(raised.value)) < 3000
+
+
+def test_tags_of_an_elan_file_that_say_nothing_are_not_kept(tmp_path):
+    path = tmp_path / "a.eaf"
+    path.write_bytes(eaf("<x>" * 200_000, "</x>" * 200_000, "<x y='z'/>" * 500_000, f'<TIER TIER_ID="x">{OWN}</TIER>'))
+    with bounded():
+        assert len(forms.read(path)) == 0  # its one annotation has no value
 
 
 # ---- sound ------------------------------------------------------------------------------------------------------------------------------

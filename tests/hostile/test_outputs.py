@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from affpipe.core.errors import InputError, StoreError
+from affpipe.core.tasks.table import VA
 from affpipe.data.annotations import write_labels
 from affpipe.data.importers import folder as own_videos
 from affpipe.data.importers.write_manifest import make
@@ -49,8 +50,8 @@ def scored(tmp_path) -> tuple[object, ...]:
     rng = np.random.default_rng(0)
     for name in ("a", "b", "c"):
         truth = np.round(rng.uniform(-1, 1, (40, 2)), 6)
-        write_labels("va", tmp_path / "truth" / f"{name}.txt", truth, np.ones(40, bool))
-        write_labels("va", tmp_path / "pred" / f"{name}.txt", truth / 2, np.ones(40, bool))
+        write_labels(VA, tmp_path / "truth" / f"{name}.txt", truth, np.ones(40, bool))
+        write_labels(VA, tmp_path / "pred" / f"{name}.txt", truth / 2, np.ones(40, bool))
     return "evaluate", "--truth", tmp_path / "truth", "--pred", tmp_path / "pred"
 
 
@@ -179,14 +180,14 @@ def test_a_submission_goes_to_where_links_lead_and_replaces_no_device(scored, te
     for name in ("va_submission.zip", "va_predictions.txt", "va"):
         (out / name).symlink_to(other / name)
     for _ in range(2):  # into nothing, then over what is there
-        make_submission.make("va", template, tmp_path / "pred", out)
+        make_submission.make(VA, template, tmp_path / "pred", out)
         assert all((out / name).is_symlink() for name in ("va_submission.zip", "va_predictions.txt", "va"))
         assert sorted(path.name for path in other.iterdir()) == ["va", "va_predictions.txt", "va_submission.zip"]
         assert [path.name for path in (other / "va").iterdir()] == ["a.txt"]
     (out / "va_submission.zip").unlink()
     os.mkfifo(out / "va_submission.zip")
     with pytest.raises(InputError, match=r"va_submission\.zip: want a file to write, got a pipe"):
-        make_submission.make("va", template, tmp_path / "pred", out)
+        make_submission.make(VA, template, tmp_path / "pred", out)
 
 
 @pytest.mark.parametrize("name", ["va", "va_submission.zip", "va_predictions.txt"])
@@ -194,7 +195,7 @@ def test_a_submission_goes_to_no_link_that_leads_to_itself(scored, template, tmp
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).symlink_to(name)
     with pytest.raises(InputError, match=rf"out/{name}: want a .*, got a link to itself"):
-        make_submission.make("va", template, tmp_path / "pred", tmp_path / "out")
+        make_submission.make(VA, template, tmp_path / "pred", tmp_path / "out")
 
 
 def test_predictions_replace_no_pipe(tmp_path):

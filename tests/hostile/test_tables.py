@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from affpipe.core.errors import ManifestError, MediaError
+from affpipe.core.tasks.table import VA
 from affpipe.data import annotations, manifest
 from affpipe.data.importers import folder as folders
 from affpipe.encoders.grada import network as grada
@@ -106,12 +107,12 @@ def test_rows_are_numbered_by_their_lines():
 def test_empty_rows_at_the_end_of_labels_are_none(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("valence,arousal\n0.5,0.25\n-5,-5\n,\n , \n\n")
-    values, valid = annotations.read_labels("va", path)
+    values, valid = annotations.read_labels(VA, path)
     np.testing.assert_array_equal(values, [[0.5, 0.25], [0, 0]])
     np.testing.assert_array_equal(valid, [True, False])
     path.write_text("valence,arousal\n0.5,0.25\n,\n0.5,0.25\n")  # a row in the middle is a frame
     with pytest.raises(ManifestError, match="line 3: want valence,arousal, got ','"):
-        annotations.read_labels("va", path)
+        annotations.read_labels(VA, path)
 
 
 def test_empty_rows_of_mouth_masks_are_none(tmp_path):
@@ -124,7 +125,7 @@ def test_empty_rows_of_mouth_masks_are_none(tmp_path):
 def test_a_template_in_utf16_is_named(tmp_path):
     (tmp_path / "t.txt").write_text("image_location,valence,arousal\n", encoding="utf-16")
     with pytest.raises(ManifestError, match="want a readable template, got UTF-16; save it as text in UTF-8"):
-        make_submission.read_template("va", tmp_path / "t.txt")
+        make_submission.read_template(VA, tmp_path / "t.txt")
 
 
 # ---- what macOS leaves ------------------------------------------------------------------------------------------------------------------
@@ -141,7 +142,7 @@ def test_resource_forks_are_no_labels(tmp_path):
     a, b = truth(tmp_path / "truth", "x", "y"), truth(tmp_path / "pred", "x", "y")
     for name in ("._x.txt", ".DS_Store"):
         (a / name).write_bytes(b"\0\5\26\7")
-    assert list(evaluate.folders("va", a, b)) == ["x", "y"]
+    assert list(evaluate.folders(VA, a, b)) == ["x", "y"]
 
 
 def test_resource_forks_are_no_checkpoints(tmp_path):
@@ -183,7 +184,7 @@ def test_files_that_are_named_are_found(tmp_path, here, there):
 @FORMS
 def test_a_prediction_is_found_for_its_truth(tmp_path, here, there):
     a, b = truth(tmp_path / "truth", here), truth(tmp_path / "pred", there)
-    assert list(evaluate.folders("va", a, b)) == [here]
+    assert list(evaluate.folders(VA, a, b)) == [here]
 
 
 @FORMS

@@ -15,6 +15,7 @@ from small_run import Run
 from affpipe.cli import main
 from affpipe.core.errors import InputError, ManifestError, StoreError, WeightsError
 from affpipe.core.stage import Context
+from affpipe.core.tasks.table import VA
 from affpipe.data import manifest
 from affpipe.jobs.predict import predict
 from affpipe.plan.config import parse
@@ -310,7 +311,7 @@ def test_a_template_names_no_file_elsewhere(tmp_path, name):
     (tmp_path / "pred").mkdir()
     (tmp_path / "template.txt").write_text(f"image_location,valence,arousal\n{name}/00001.jpg,\n")
     with untouched(tmp_path), pytest.raises(ManifestError, match=r"line 2: want a row like video/00001\.jpg"):
-        make_submission.make("va", tmp_path / "template.txt", tmp_path / "pred", tmp_path / "out", missing="default")
+        make_submission.make(VA, tmp_path / "template.txt", tmp_path / "pred", tmp_path / "out", missing="default")
 
 
 @pytest.mark.parametrize("name", ["..", "../x", "/tmp/x", "a/b"])

@@ -14,7 +14,8 @@ from affpipe.core.align import align, interpolate
 from affpipe.core.axis import FrameAxis, segments
 from affpipe.core.errors import SettingsError
 from affpipe.core.item import Item
-from affpipe.core.tasks.metrics import va_scores
+from affpipe.core.tasks.metrics import scores
+from affpipe.core.tasks.table import VA
 from affpipe.data.annotations import write_labels
 from affpipe.data.manifest import read
 from affpipe.data.workers import labels
@@ -138,7 +139,7 @@ def made_up(folder: Path, rule: str, expand: str, streams: int = 10) -> tuple[np
         opens = np.repeat(rng.random(count // 20 + 1) < 0.3, 20)[:count]
         made[f"s{n}"] = (axis_of(count, fps), truth, opens)
         (folder / f"s{n}.mp4").write_bytes(bytes([n]) * 9)
-        write_labels("va", folder / f"s{n}.txt", truth, np.ones(count, bool))
+        write_labels(VA, folder / f"s{n}.txt", truth, np.ones(count, bool))
         lines.append(f"s{n},s{n}.mp4,{'train' if n == 0 else 'validation'},s{n}.txt")
     (folder / "m.csv").write_text("\n".join(lines) + "\n")
     voice = {"kind": "chunk_asp", "reads": "wavlm", "speech_only": rule, "expand": expand}
@@ -190,8 +191,8 @@ def test_asking_every_window_leaves_a_third_of_what_the_old_rule_lost(tmp_path):
         folder = tmp_path / f"{rule} {expand}"
         folder.mkdir()
         truth, found, retained = made_up(folder, rule, expand)
-        scores = va_scores(truth, found, np.ones(len(truth), bool))
-        lost[rule, expand] = 1 - np.array([scores["ccc_valence"], scores["ccc_arousal"]])
+        figures = scores(VA, truth, found, np.ones(len(truth), bool))
+        lost[rule, expand] = 1 - np.array([figures["ccc_valence"], figures["ccc_arousal"]])
         assert 0.5 < retained < 0.75  # of the real windows .61
     np.testing.assert_allclose(1 - lost["always", "constant"], (0.93, 0.88), atol=0.01)  # as on the real labels
     assert (lost["training", "linear"] <= lost["always", "constant"] / 3).all()

@@ -12,6 +12,7 @@ from learnable import write_labels_of
 
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import SettingsError
+from affpipe.core.tasks.table import VA
 from affpipe.data.annotations import write_labels
 from affpipe.data.manifest import read
 from affpipe.encoders.table import ENCODERS
@@ -41,7 +42,7 @@ def folder(tmp_path_factory) -> Path:
     lines = ["stream_id,video,subject,partition,va"]
     for id in PARTITION:
         (out / f"{id}.mp4").write_bytes(id.encode() * 9)
-        write_labels("va", out / f"{id}.txt", curve(id), np.ones(SECONDS * 25, bool))
+        write_labels(VA, out / f"{id}.txt", curve(id), np.ones(SECONDS * 25, bool))
         lines.append(f"{id},{id}.mp4,largest,{PARTITION[id]},{id}.txt")
     (out / "manifest.csv").write_text("\n".join(lines) + "\n")
     base = plan_of(out)

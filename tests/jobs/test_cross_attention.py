@@ -12,6 +12,7 @@ from small_run import SETTINGS, Run
 
 from affpipe.core.axis import NEAREST, OBSERVED
 from affpipe.core.errors import InputError, SettingsError
+from affpipe.core.tasks.table import VA
 from affpipe.data import annotations
 from affpipe.models import inputs as sequences
 from affpipe.models import predictor, workers
@@ -247,7 +248,7 @@ def test_a_run_with_it_is_published_and_reported(tmp_path: Path):
     assert "Mean gate weights" not in page
     assert "gate, bottom up:" not in Reader(page).text
     assert "cross_attention" in page
-    values, valid = annotations.read_labels("va", tmp_path / "results/small/official/va/v1.txt")
+    values, valid = annotations.read_labels(VA, tmp_path / "results/small/official/va/v1.txt")
     np.testing.assert_allclose(values, np.clip(run.prediction("fused", "v1"), -1, 1), atol=1e-6)
     assert valid.all()
 

@@ -10,7 +10,8 @@ from learnable import FPS, FRAMES, MODELS, entries, make_plan, truth
 from test_training import rates
 
 from affpipe.core.errors import SettingsError
-from affpipe.core.tasks.metrics import va_scores
+from affpipe.core.tasks.metrics import scores
+from affpipe.core.tasks.table import VA
 from affpipe.jobs.fitting import examples, fit
 from affpipe.models import inputs, predictor
 from affpipe.models.fit import Callback, Fit, Windows, _train, precision
@@ -177,8 +178,8 @@ def test_a_mixed_fit_computes_in_half_and_keeps_and_scores_in_single_precision(t
     (item,) = [i for i in plan.items("face") if i.id == "c"]
     job = plan.job("face", item)
     found = predictor.run(model, inputs.read(job, settings), CPU).prediction[:, 0]
-    scores = va_scores(truth("c").round(4), found, np.ones(FRAMES, bool))
-    assert record["best"]["validation_score"] == pytest.approx(scores["ccc"], abs=1e-5)
+    figures = scores(VA, truth("c").round(4), found, np.ones(FRAMES, bool))
+    assert record["best"]["validation_score"] == pytest.approx(figures["ccc"], abs=1e-5)
 
 
 # ---- what chooses the epoch -------------------------------------------------------------------------------------------------------------
@@ -209,7 +210,7 @@ def test_the_score_of_frames_is_that_of_all_frames_after_smoothing(tmp_path, siz
     sequence = inputs.read(plan.job("behaviour", item), settings)
     raw = predictor.run(model, sequence, CPU).prediction[:, 0].astype(np.float64)
     frames_ = smoothed(on_frames(raw, sequence.start_s[:, 0], sequence.end_s[:, 0]), sizes)
-    want = va_scores(truth("c").round(4), frames_, np.ones(FRAMES, bool))["ccc"]
+    want = scores(VA, truth("c").round(4), frames_, np.ones(FRAMES, bool))["ccc"]
     assert record["best"]["validation_score"] == pytest.approx(want, abs=1e-5)
     assert record["scores"]["va"] == pytest.approx(want, abs=1e-5)
     assert record["best"]["validation_score"] == max(c["validation_score"] for c in record["curves"])
@@ -239,7 +240,7 @@ def test_frames_without_a_window_of_sound_count_with_the_nearest_second(tmp_path
     for t in range(FRAMES):
         at = min(t, int(asked.sum()) - 1) / float(FPS)
         out[t] = rows[(start_s <= at) & (at < end_s)].mean(axis=0)
-    assert record["scores"]["va"] == pytest.approx(va_scores(truth("c").round(4), out, np.ones(FRAMES, bool))["ccc"], abs=1e-5)
+    assert record["scores"]["va"] == pytest.approx(scores(VA, truth("c").round(4), out, np.ones(FRAMES, bool))["ccc"], abs=1e-5)
 
 
 def test_a_filter_over_frames_wants_frames(tmp_path):

@@ -10,7 +10,8 @@ import pytest
 from affpipe.core.align import align
 from affpipe.core.axis import FrameAxis
 from affpipe.core.tasks import pooling
-from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS, TASKS, slices, width
+from affpipe.core.tasks.table import ACTION_UNITS, AU, EXPR, EXPRESSIONS, TASKS, VA
+from affpipe.core.tasks.task import slices, width
 from affpipe.data.manifest import Row
 from affpipe.jobs import apply, workers
 from affpipe.models.targets import frame_labels
@@ -66,7 +67,7 @@ def test_rows_of_labels_brought_back_to_frames_are_the_labels_where_they_are_con
     start_s = np.arange(10.0)
     each = rng.integers(0, 8, 10)
     second = np.minimum(TIMES.astype(int), 9)
-    rows, known = pooling.to_rows("expr", each[second][:, None].astype(float), EVERY, TIMES, start_s, start_s + 1)
+    rows, known = pooling.to_rows(EXPR, each[second][:, None].astype(float), EVERY, TIMES, start_s, start_s + 1)
     np.testing.assert_array_equal(rows[:, 0], each)
     back, covered = align(np.eye(8)[rows[:, 0].astype(int)], known, start_s, start_s + 1, TIMES)
     assert covered.sum() == len(TIMES) - (TIMES >= 10).sum()
@@ -76,12 +77,12 @@ def test_rows_of_labels_brought_back_to_frames_are_the_labels_where_they_are_con
 def test_a_row_has_the_class_of_most_frames_the_share_of_a_unit_and_the_mean_of_values():
     times, valid = np.arange(6.0), np.array([True, True, True, True, False, True])
     one, end = np.array([0.0]), np.array([6.0])
-    assert pooling.to_rows("expr", np.array([[3.0], [1], [1], [3], [3], [3]]), valid, times, one, end)[0].tolist() == [[3]]
-    assert pooling.to_rows("expr", np.array([[3.0], [1], [1], [3], [3], [7]]), valid, times, one, end)[0].tolist() == [[1]]  # the first
+    assert pooling.to_rows(EXPR, np.array([[3.0], [1], [1], [3], [3], [3]]), valid, times, one, end)[0].tolist() == [[3]]
+    assert pooling.to_rows(EXPR, np.array([[3.0], [1], [1], [3], [3], [7]]), valid, times, one, end)[0].tolist() == [[1]]  # the first
     au = np.zeros((6, 12))
     au[[0, 4], 2] = 1  # frame 4 has no label
-    assert pooling.to_rows("au", au, valid, times, one, end)[0][0, 2] == pytest.approx(1 / 5)
-    assert pooling.to_rows("va", np.arange(12.0).reshape(6, 2), valid, times, one, end)[0][0] == pytest.approx([22 / 5, 27 / 5])
+    assert pooling.to_rows(AU, au, valid, times, one, end)[0][0, 2] == pytest.approx(1 / 5)
+    assert pooling.to_rows(VA, np.arange(12.0).reshape(6, 2), valid, times, one, end)[0][0] == pytest.approx([22 / 5, 27 / 5])
 
 
 def test_what_a_frame_without_a_label_holds_does_not_matter():

@@ -12,7 +12,7 @@ from small_run import Run
 
 from affpipe.core.alike import told
 from affpipe.core.errors import ManifestError
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 from affpipe.data import manifest, overlaps
 from affpipe.data.importers import affwild2
 from affpipe.data.importers.manifest_check import Report, check
@@ -269,7 +269,7 @@ def test_another_word_is_refused(folder):
 
 
 def test_the_importer_of_a_data_set_marks_what_its_lists_have_so(tmp_path, clip):
-    challenge = TASKS["va"].challenge
+    challenge = TASKS["va"].folder
     for name, part in {
         "x": "Train_Set",
         "y": "Validation_Set",

@@ -10,7 +10,7 @@ from learnable import FRAMES, LABELS, classes, entries, make_plan, truth, units,
 from affpipe.core.axis import OBSERVED
 from affpipe.core.tasks import decoding, smoothing
 from affpipe.core.tasks.metrics import scores
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import AU, EXPR, TASKS, VA
 from affpipe.data.annotations import write_labels, write_predictions
 from affpipe.jobs.fitting import fit
 from affpipe.models import inputs, predictor, selection
@@ -186,9 +186,9 @@ def test_scores_of_rows_are_the_measures_of_the_challenge():
     raw, known = rng.normal(size=(60, 22)), rng.random((60, 3)) < 0.7
     target = np.concatenate([rng.uniform(-1, 1, (60, 2)), rng.integers(0, 8, (60, 1)), rng.random((60, 12))], axis=1)
     own = selection.scores(ALL, raw, target, known)
-    assert own["va"] == scores("va", target[:, :2], raw[:, :2], known[:, 0])["ccc"]
-    assert own["expr"] == scores("expr", target[:, 2:3], raw[:, 2:10].argmax(axis=1)[:, None], known[:, 1])["f1"]
-    assert own["au"] == scores("au", (target[:, 3:] >= 0.5) * 1.0, (raw[:, 10:] >= 0) * 1.0, known[:, 2])["f1"]
+    assert own["va"] == scores(VA, target[:, :2], raw[:, :2], known[:, 0])["ccc"]
+    assert own["expr"] == scores(EXPR, target[:, 2:3], raw[:, 2:10].argmax(axis=1)[:, None], known[:, 1])["f1"]
+    assert own["au"] == scores(AU, (target[:, 3:] >= 0.5) * 1.0, (raw[:, 10:] >= 0) * 1.0, known[:, 2])["f1"]
     each = selection.by_output(ALL, raw, target, known)
     assert np.mean(each[:2]) == pytest.approx(own["va"], abs=1e-12)
     assert each[2:10] == [own["expr"]] * 8

@@ -13,7 +13,8 @@ from learnable import FPS, FRAMES, MODELS, entries, fit_and_apply, make_plan, tr
 from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis
 from affpipe.core.errors import AbsentError, ManifestError, StoreError
 from affpipe.core.item import Item
-from affpipe.core.tasks.metrics import va_scores
+from affpipe.core.tasks.metrics import scores
+from affpipe.core.tasks.table import VA
 from affpipe.data.annotations import write_labels
 from affpipe.jobs.fitting import fit
 from affpipe.models import inputs as sequences
@@ -47,7 +48,7 @@ def test_the_whole_chain_learns_what_is_there_to_learn(plan):
         job = plan.job(name, item)
         with job.open(name) as stream:
             found = to_frames(stream, job.axis(), ("va",), plan.settings.models[name])
-        assert va_scores(truth("c"), found.values["va"], found.valid)["ccc"] > least
+        assert scores(VA, truth("c"), found.values["va"], found.valid)["ccc"] > least
         assert (found.source[60:80] == NEAREST).all()
         assert (np.delete(found.source, np.s_[60:80]) == OBSERVED).all()
 
@@ -108,7 +109,7 @@ def test_the_best_epoch_is_kept(plan):
     sequence = sequences.read(plan.job("face", item), plan.settings.models["face"])
     target, known = labels_of(plan, item, sequence)
     rows = predictor.run(model, sequence, torch.device("cpu"))
-    score = va_scores(target.reshape(-1, 2), rows.prediction.reshape(-1, 2), known.ravel())["ccc"]
+    score = scores(VA, target.reshape(-1, 2), rows.prediction.reshape(-1, 2), known.ravel())["ccc"]
     assert score == pytest.approx(record["best"]["validation_score"], abs=1e-6)
 
 
@@ -305,7 +306,7 @@ def test_a_stream_with_nothing_to_predict_from_is_absent_with_its_reason(plan):
 def test_a_partition_without_usable_labels_is_named(plan):
     for item in plan.items("face"):
         if item.row.partition == "train":
-            write_labels("va", item.row.labels["va"], np.zeros((FRAMES, 2)), np.zeros(FRAMES, bool))
+            write_labels(VA, item.row.labels["va"], np.zeros((FRAMES, 2)), np.zeros(FRAMES, bool))
     plan = Plan(plan.settings, plan.rows)
     write_labels_of(plan)
     with pytest.raises(ManifestError, match="face: want labelled frames in partition train, got none"):

@@ -8,13 +8,14 @@ import torch
 from torch.nn import functional as F
 
 from affpipe.core.errors import InputError
-from affpipe.core.tasks.metrics import va_scores
+from affpipe.core.tasks import metrics
+from affpipe.core.tasks.table import TASKS, VA
 from affpipe.core.tasks.task import slices, width
 from affpipe.models.terms.losses import (
-    AULoss,
-    ExprLoss,
+    ClassLoss,
+    ConcordanceLoss,
     MultiTaskLoss,
-    VALoss,
+    UnitLoss,
     ccc_loss,
     effective_number_weights,
     positive_weights,
@@ -29,7 +30,7 @@ def batch(shape=(3, 20)):
 
 
 def scores(prediction, target, valid):
-    return va_scores(target[valid].numpy(), prediction[valid].detach().numpy(), np.ones(int(valid.sum()), bool))
+    return metrics.scores(VA, target[valid].numpy(), prediction[valid].detach().numpy(), np.ones(int(valid.sum()), bool))
 
 
 @pytest.mark.parametrize("shape", [(60,), (3, 20)])
@@ -47,44 +48,42 @@ def test_weights_pick_the_dimension():
 
 def test_all_terms_add_up():
     prediction, target, valid = batch()
-    loss = VALoss(valence_weight=0.7, arousal_weight=0.3, mae_weight=0.2, mse_weight=0.1)(prediction, target, valid)
+    loss = ConcordanceLoss((0.7, 0.3), mae_weight=0.2, mse_weight=0.1)(prediction, target, valid)
     want, error = scores(prediction, target, valid), (prediction - target)[valid].detach().numpy()
     total = 1 - 0.7 * want["ccc_valence"] - 0.3 * want["ccc_arousal"] + 0.2 * np.abs(error).mean() + 0.1 * (error**2).mean()
     assert loss.item() == pytest.approx(total, abs=1e-6)
-    assert VALoss()(prediction, target, valid) == ccc_loss(prediction, target, valid)
+    assert ConcordanceLoss()(prediction, target, valid) == ccc_loss(prediction, target, valid)
 
 
 def test_one_ccc_a_window_is_the_mean_over_windows_that_have_labels():
     prediction, target, valid = batch((4, 20))
     valid[2], valid[3] = False, torch.arange(20) == 5  # nothing, and a single label, which is not enough
-    loss = VALoss(valence_weight=0.7, arousal_weight=0.3, mse_weight=0.1, over="window")(prediction, target, valid)
+    loss = ConcordanceLoss((0.7, 0.3), mse_weight=0.1, over="window")(prediction, target, valid)
     each = [scores(prediction[i : i + 1], target[i : i + 1], valid[i : i + 1]) for i in (0, 1)]
     want = np.mean([1 - 0.7 * s["ccc_valence"] - 0.3 * s["ccc_arousal"] for s in each])
     error = (prediction - target)[valid].detach().numpy()
     assert loss.item() == pytest.approx(want + 0.1 * (error**2).mean(), abs=1e-6)
     pair = torch.zeros(1, 20, dtype=torch.bool)
     pair[0, :2] = True  # two labels are enough
-    two = VALoss(over="window")(prediction[:1], target[:1], pair)
+    two = ConcordanceLoss(over="window")(prediction[:1], target[:1], pair)
     assert two.item() == pytest.approx(1 - scores(prediction[:1], target[:1], pair)["ccc"], abs=1e-5)
 
 
 def test_perfect_prediction_has_no_loss():
     _, target, valid = batch()
-    assert VALoss(valence_weight=2, arousal_weight=1, mae_weight=1, mse_weight=1)(target, target, valid).item() == pytest.approx(
-        0, abs=1e-6
-    )
+    assert ConcordanceLoss((2, 1), mae_weight=1, mse_weight=1)(target, target, valid).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_gradient_matches_finite_differences():
     prediction, target, valid = batch((12,))
-    loss = VALoss(valence_weight=0.7, arousal_weight=0.3, mae_weight=0.2, mse_weight=0.1)
+    loss = ConcordanceLoss((0.7, 0.3), mae_weight=0.2, mse_weight=0.1)
     assert torch.autograd.gradcheck(lambda p: loss(p, target.double(), valid), prediction.detach().double().requires_grad_())
 
 
 @pytest.mark.parametrize("junk", [-5.0, float("nan"), float("inf")])
 def test_invalid_entries_never_count(junk):
     prediction, target, valid = batch()
-    loss = VALoss(mae_weight=1, mse_weight=1)
+    loss = ConcordanceLoss(mae_weight=1, mse_weight=1)
     want = loss(prediction, target, valid)
     (gradient,) = torch.autograd.grad(want, prediction)
     other = prediction.detach().masked_fill(~valid.unsqueeze(-1), junk).requires_grad_()
@@ -96,7 +95,7 @@ def test_invalid_entries_never_count(junk):
 
 
 @pytest.mark.parametrize("count", [0, 1])
-@pytest.mark.parametrize("loss", [ccc_loss, VALoss(mae_weight=1, mse_weight=1)])
+@pytest.mark.parametrize("loss", [ccc_loss, ConcordanceLoss(mae_weight=1, mse_weight=1)])
 def test_fewer_than_two_entries_give_a_zero_that_trains(loss, count):
     prediction, target, valid = batch()
     valid[:] = False
@@ -111,7 +110,7 @@ def test_fewer_than_two_entries_give_a_zero_that_trains(loss, count):
 def test_constant_targets_have_finite_gradients(spread):
     """Also where the prediction is the same constant: nothing to divide by."""
     prediction = (0.3 + spread * torch.randn(40, 2, generator=torch.Generator().manual_seed(1))).requires_grad_()
-    value = VALoss(mse_weight=1)(prediction, torch.full((40, 2), 0.3), torch.ones(40, dtype=torch.bool))
+    value = ConcordanceLoss(mse_weight=1)(prediction, torch.full((40, 2), 0.3), torch.ones(40, dtype=torch.bool))
     value.backward()
     assert value.item() == pytest.approx(1 + (prediction - 0.3).square().mean().item(), abs=1e-5)
     assert torch.isfinite(prediction.grad).all()
@@ -130,22 +129,22 @@ def test_shapes_are_checked():
     with pytest.raises(InputError, match=r"got \(3, 20, 2\), \(3, 19, 2\)"):
         ccc_loss(prediction, target[:, 1:], valid)
     with pytest.raises(InputError, match="float32"):
-        VALoss()(prediction, target, valid.float())
+        ConcordanceLoss()(prediction, target, valid.float())
 
 
 HALVES = (torch.float16, torch.bfloat16)
 ALPHA = torch.tensor([0.2, 3.0, 1.0, 0.0, 0.5, 0.7, 2.0, 0.6])
 BALANCE = torch.tensor([0.1, 10.0, 1.0, 2.0, 0.5, 3.0, 1.0, 4.0, 5.0, 6.0, 0.3, 0.9])
 EXPR_LOSSES = {
-    "cross entropy": ExprLoss(kind="cross_entropy"),
-    "weighted, smoothed": ExprLoss(kind="cross_entropy", class_weights=ALPHA, label_smoothing=0.1),
-    "focal": ExprLoss(kind="focal"),
-    "weighted focal": ExprLoss(kind="focal", class_weights=ALPHA, gamma=0.5),
+    "cross entropy": ClassLoss(8, kind="cross_entropy"),
+    "weighted, smoothed": ClassLoss(8, kind="cross_entropy", class_weights=ALPHA, label_smoothing=0.1),
+    "focal": ClassLoss(8, kind="focal"),
+    "weighted focal": ClassLoss(8, kind="focal", class_weights=ALPHA, gamma=0.5),
 }
 TASK_LOSSES = {
-    "va": VALoss(mae_weight=0.3, mse_weight=0.2),
-    "expr": ExprLoss(kind="focal", class_weights=ALPHA),
-    "au": AULoss(positive_weights=BALANCE),
+    "va": ConcordanceLoss(mae_weight=0.3, mse_weight=0.2),
+    "expr": ClassLoss(8, kind="focal", class_weights=ALPHA),
+    "au": UnitLoss(12, positive_weights=BALANCE),
 }
 
 
@@ -169,12 +168,12 @@ def everything(tasks=("va", "expr", "au"), shape=(3, 20), seed=1):
         "expr": torch.randint(8, (*shape, 1), generator=draw).float(),
         "au": torch.randint(2, (*shape, 12), generator=draw).float(),
     }
-    prediction = torch.randn(*shape, width(tasks), generator=draw).requires_grad_()
+    prediction = torch.randn(*shape, width({t: TASKS[t] for t in tasks}), generator=draw).requires_grad_()
     return prediction, torch.cat([target[t] for t in tasks], -1), torch.rand(*shape, len(tasks), generator=draw) > 0.4
 
 
 def several(tasks=("va", "expr", "au"), **weights):
-    return MultiTaskLoss({t: TASK_LOSSES[t] for t in tasks}, {t: weights.get(t, 1.0) for t in tasks})
+    return MultiTaskLoss(TASKS, {t: TASK_LOSSES[t] for t in tasks}, {t: weights.get(t, 1.0) for t in tasks})
 
 
 def gradient(loss, prediction, *rest):
@@ -197,9 +196,11 @@ def test_focal_loss_worked_by_hand():
     logits = torch.zeros(2, 8)
     logits[0, 4] = math.log(3)
     target, first = torch.tensor([4, 0]), torch.tensor([True, False])
-    assert ExprLoss(kind="focal")(logits, target, first).item() == pytest.approx(0.49 * math.log(10 / 3), abs=1e-6)
+    assert ClassLoss(8, kind="focal")(logits, target, first).item() == pytest.approx(0.49 * math.log(10 / 3), abs=1e-6)
     # the other entry has p = 1 / 8; weights stand before each, and the mean is over two entries, not over their weights
-    loss = ExprLoss(kind="focal", class_weights=torch.tensor([3.0, 0, 0, 0, 0.5, 0, 0, 0]))(logits, target, torch.ones(2, dtype=torch.bool))
+    loss = ClassLoss(8, kind="focal", class_weights=torch.tensor([3.0, 0, 0, 0, 0.5, 0, 0, 0]))(
+        logits, target, torch.ones(2, dtype=torch.bool)
+    )
     assert loss.item() == pytest.approx((0.5 * 0.49 * math.log(10 / 3) + 3 * 49 / 64 * math.log(8)) / 2, abs=1e-6)
 
 
@@ -207,9 +208,9 @@ def test_focal_loss_worked_by_hand():
 @pytest.mark.parametrize("gamma", [0.5, 1, 2, 5])
 def test_focal_loss_equals_a_plain_loop(shape, gamma):
     logits, target, valid = expressions(shape)
-    loss = ExprLoss(kind="focal", gamma=gamma, class_weights=ALPHA)(logits, target, valid)
+    loss = ClassLoss(8, kind="focal", gamma=gamma, class_weights=ALPHA)(logits, target, valid)
     assert loss.item() == pytest.approx(focal(logits, target, valid, gamma, ALPHA.tolist()), rel=1e-5)
-    plain = ExprLoss(kind="focal", gamma=gamma)(logits, target, valid)
+    plain = ClassLoss(8, kind="focal", gamma=gamma)(logits, target, valid)
     assert plain.item() == pytest.approx(focal(logits, target, valid, gamma, [1] * 8), rel=1e-5)
     assert plain < F.cross_entropy(logits[valid], target[valid])
 
@@ -219,9 +220,9 @@ def test_without_focus_all_are_cross_entropy():
     want = F.cross_entropy(logits[valid], target[valid])
     (slope,) = torch.autograd.grad(want, logits, retain_graph=True)
     for loss in (
-        ExprLoss(kind="cross_entropy"),
-        ExprLoss(kind="focal", gamma=0),
-        ExprLoss(kind="focal", gamma=0, class_weights=torch.ones(8)),
+        ClassLoss(8, kind="cross_entropy"),
+        ClassLoss(8, kind="focal", gamma=0),
+        ClassLoss(8, kind="focal", gamma=0, class_weights=torch.ones(8)),
     ):
         value, got = gradient(loss, logits, target, valid)
         torch.testing.assert_close(value, want)
@@ -230,7 +231,7 @@ def test_without_focus_all_are_cross_entropy():
 
 def test_weights_and_smoothing_as_torch_has_them_but_for_the_divisor():
     logits, target, valid = expressions()
-    got = ExprLoss(kind="cross_entropy", class_weights=ALPHA, label_smoothing=0.1)(logits, target, valid)
+    got = ClassLoss(8, kind="cross_entropy", class_weights=ALPHA, label_smoothing=0.1)(logits, target, valid)
     theirs = F.cross_entropy(logits[valid], target[valid], ALPHA, label_smoothing=0.1)  # divides by the sum of the labels' weights
     torch.testing.assert_close(got, theirs * ALPHA[target[valid]].sum() / valid.sum())
 
@@ -276,8 +277,8 @@ def test_effective_number_refuses_what_has_no_weight():
 def test_action_units_are_torchs_binary_cross_entropy():
     logits, target, valid = units()
     want = F.binary_cross_entropy_with_logits(logits[valid], target[valid], pos_weight=BALANCE)
-    torch.testing.assert_close(AULoss(positive_weights=BALANCE)(logits, target, valid), want)
-    torch.testing.assert_close(AULoss()(logits, target, valid), F.binary_cross_entropy(logits[valid].sigmoid(), target[valid]))
+    torch.testing.assert_close(UnitLoss(12, positive_weights=BALANCE)(logits, target, valid), want)
+    torch.testing.assert_close(UnitLoss(12)(logits, target, valid), F.binary_cross_entropy(logits[valid].sigmoid(), target[valid]))
 
 
 def test_action_units_equal_a_plain_loop():
@@ -287,13 +288,15 @@ def test_action_units_equal_a_plain_loop():
         for unit in range(12):
             p, y = 1 / (1 + math.exp(-logits[b, t, unit].item())), target[b, t, unit].item()
             total -= BALANCE[unit].item() * y * math.log(p) + (1 - y) * math.log(1 - p)
-    assert AULoss(positive_weights=BALANCE)(logits, target, valid).item() == pytest.approx(total / (12 * valid.sum().item()), rel=1e-5)
+    assert UnitLoss(12, positive_weights=BALANCE)(logits, target, valid).item() == pytest.approx(
+        total / (12 * valid.sum().item()), rel=1e-5
+    )
 
 
 def test_a_soft_label_is_the_mean_over_hard_ones():
     logits, _, valid = units()
     hard = torch.randint(2, (4, *logits.shape), generator=torch.Generator().manual_seed(3)).float()
-    loss = AULoss(positive_weights=BALANCE)
+    loss = UnitLoss(12, positive_weights=BALANCE)
     torch.testing.assert_close(loss(logits, hard.mean(0), valid), torch.stack([loss(logits, h, valid) for h in hard]).mean())
 
 
@@ -305,7 +308,7 @@ def test_positive_weights_balance_within_a_limit():
     logits = torch.zeros(4, 12)  # both sides pull alike at p = 1/2: the mean logit's gradient vanishes
     target = torch.zeros(4, 12)
     target[0] = 1
-    balanced = AULoss(positive_weights=positive_weights(target.sum(0), (1 - target).sum(0)))
+    balanced = UnitLoss(12, positive_weights=positive_weights(target.sum(0), (1 - target).sum(0)))
     _, slope = gradient(balanced, logits.requires_grad_(), target, torch.ones(4, dtype=torch.bool))
     assert slope.sum().item() == pytest.approx(0, abs=1e-7)
     with pytest.raises(InputError, match=r"\(C,\) >= 0 and limit >= 1, got \[1\], \[-1\] and limit 10"):
@@ -313,7 +316,7 @@ def test_positive_weights_balance_within_a_limit():
 
 
 CASES = {f"expr, {name}": (loss, expressions) for name, loss in EXPR_LOSSES.items()}
-CASES |= {"au": (AULoss(), units), "au, weighted": (TASK_LOSSES["au"], units), "several": (several(au=0.5), everything)}
+CASES |= {"au": (UnitLoss(12), units), "au, weighted": (TASK_LOSSES["au"], units), "several": (several(au=0.5), everything)}
 ALL = pytest.mark.parametrize(("loss", "make"), CASES.values(), ids=CASES)
 
 
@@ -336,7 +339,7 @@ def test_invalid_entries_of_any_loss_never_count(loss, make, junk):
     target = target.float()
     unknown = ~valid
     if make is everything:
-        columns, outputs = slices(("va", "expr", "au"), "columns"), slices(("va", "expr", "au"), "outputs")
+        columns, outputs = slices(TASKS, "columns"), slices(TASKS, "outputs")
         other_target, other = target.clone(), prediction.detach().clone()
         for index, task in enumerate(columns):
             other_target[..., columns[task]].masked_fill_(unknown[..., index, None], junk)
@@ -376,7 +379,7 @@ def test_extreme_logits_have_finite_gradients(loss, make, dtype, sign):
 def test_extreme_logits_cost_what_they_must():
     logits, here = torch.full((1, 8), -80.0), torch.ones(1, dtype=torch.bool)
     logits[0, 2] = 80
-    for loss in (ExprLoss(kind="cross_entropy"), ExprLoss(kind="focal"), ExprLoss(kind="focal", gamma=0.5)):
+    for loss in (ClassLoss(8, kind="cross_entropy"), ClassLoss(8, kind="focal"), ClassLoss(8, kind="focal", gamma=0.5)):
         right, slope = gradient(loss, logits.requires_grad_(), torch.tensor([2]), here)
         assert right.item() == 0
         assert (slope == 0).all()
@@ -384,8 +387,8 @@ def test_extreme_logits_cost_what_they_must():
         assert wrong.item() == pytest.approx(160)
         np.testing.assert_allclose(slope[0], [0, 0, 1, 0, 0, -1, 0, 0], atol=1e-6)
     sure = torch.full((1, 12), 80.0)
-    assert AULoss()(sure, torch.ones(1, 12), here).item() == pytest.approx(0, abs=1e-30)
-    assert AULoss()(sure, torch.zeros(1, 12), here).item() == pytest.approx(80)
+    assert UnitLoss(12)(sure, torch.ones(1, 12), here).item() == pytest.approx(0, abs=1e-30)
+    assert UnitLoss(12)(sure, torch.zeros(1, 12), here).item() == pytest.approx(80)
 
 
 @ALL
@@ -442,8 +445,8 @@ def test_windows_stay_apart_among_several_tasks():
     """One CCC a window: the first axis is the window's, also where a row holds several labels."""
     tasks, shape = ("expr", "va"), (4, 5, 3)
     prediction, target, known = everything(tasks, shape)
-    inner = VALoss(over="window")
-    loss = MultiTaskLoss({"expr": TASK_LOSSES["expr"], "va": inner}, {"expr": 0, "va": 1})
+    inner = ConcordanceLoss(over="window")
+    loss = MultiTaskLoss(TASKS, {"expr": TASK_LOSSES["expr"], "va": inner}, {"expr": 0, "va": 1})
     each = [ccc_loss(p[..., 8:], t[..., 1:], k[..., 1]) for p, t, k in zip(prediction, target, known, strict=True)]
     torch.testing.assert_close(loss(prediction, target, known), torch.stack(each).mean())
 
@@ -452,7 +455,7 @@ def test_weights_move_with_a_loss_and_are_not_saved():
     loss = several()
     assert not loss.state_dict()
     assert {name for name, _ in loss.named_buffers()} == {"losses.expr.class_weights", "losses.au.positive_weights"}
-    double = MultiTaskLoss({"expr": ExprLoss(kind="focal", class_weights=ALPHA.clone())}, {"expr": 1}).double()
+    double = MultiTaskLoss(TASKS, {"expr": ClassLoss(8, kind="focal", class_weights=ALPHA.clone())}, {"expr": 1}).double()
     assert double.losses["expr"].class_weights.dtype == torch.float64
 
 
@@ -462,21 +465,21 @@ def test_labels_that_are_none_are_refused():
         wrong = target.float()
         wrong[valid.nonzero()[0].tolist()[0], valid.nonzero()[0].tolist()[1]] = label
         with pytest.raises(InputError, match=f"want class numbers 0 to 7 where valid, got {label:g}; a row"):
-            ExprLoss(kind="focal")(logits, wrong, valid)
+            ClassLoss(8, kind="focal")(logits, wrong, valid)
     logits, target, valid = units()
     for label in (-1.0, 1.5, float("nan")):
         with pytest.raises(InputError, match=rf"want labels in \[0, 1\] where valid, got {label:g}; mark"):
-            AULoss()(logits, torch.full_like(target, label), valid)
+            UnitLoss(12)(logits, torch.full_like(target, label), valid)
 
 
 def test_shapes_of_any_loss_are_checked():
     logits, target, valid = expressions()
-    with pytest.raises(InputError, match=r"loss of expression: want prediction \(..., 8\), target \(..., 1\)"):
-        ExprLoss(kind="focal")(logits[..., :7], target, valid)
+    with pytest.raises(InputError, match=r"ClassLoss: want prediction \(..., 8\), target \(..., 1\)"):
+        ClassLoss(8, kind="focal")(logits[..., :7], target, valid)
     with pytest.raises(InputError, match=r"got \(3, 20, 8\), \(3, 19, 1\) and torch.bool \(3, 20\)"):
-        ExprLoss(kind="focal")(logits, target[:, 1:], valid)
+        ClassLoss(8, kind="focal")(logits, target[:, 1:], valid)
     with pytest.raises(InputError, match="float32 "):
-        AULoss()(*units()[:2], valid.float())
+        UnitLoss(12)(*units()[:2], valid.float())
     prediction, target, known = everything()
     with pytest.raises(InputError, match=r"want last axes of \(22, 15, 3\) \(outputs, columns, tasks\)"):
         several()(prediction, target[..., 1:], known)
@@ -486,15 +489,15 @@ def test_shapes_of_any_loss_are_checked():
 
 def test_arguments_out_of_range_are_refused():
     with pytest.raises(InputError, match="want kind cross_entropy or focal, got 'dice'"):
-        ExprLoss(kind="dice")
+        ClassLoss(8, kind="dice")
     with pytest.raises(InputError, match="gamma >= 0, got -1"):
-        ExprLoss(kind="focal", gamma=-1)
+        ClassLoss(8, kind="focal", gamma=-1)
     with pytest.raises(InputError, match=r"and 0 with focal, got 0\.1 with focal"):
-        ExprLoss(kind="focal", label_smoothing=0.1)
-    with pytest.raises(InputError, match=r"ExprLoss: want class_weights \(8,\) >= 0, got \[1.0, 1.0\]"):
-        ExprLoss(kind="focal", class_weights=torch.ones(2))
-    with pytest.raises(InputError, match=r"AULoss: want positive_weights \(12,\) >= 0"):
-        AULoss(positive_weights=-torch.ones(12))
+        ClassLoss(8, kind="focal", label_smoothing=0.1)
+    with pytest.raises(InputError, match=r"ClassLoss: want class_weights \(8,\) >= 0, got \[1.0, 1.0\]"):
+        ClassLoss(8, kind="focal", class_weights=torch.ones(2))
+    with pytest.raises(InputError, match=r"UnitLoss: want positive_weights \(12,\) >= 0"):
+        UnitLoss(12, positive_weights=-torch.ones(12))
     for weights in ({}, {"va": 1.0, "au": 1.0}, {"va": -1.0}):
         with pytest.raises(InputError, match="want a weight >= 0 for each loss"):
-            MultiTaskLoss({"va": VALoss()}, weights)
+            MultiTaskLoss(TASKS, {"va": ConcordanceLoss()}, weights)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from affpipe.core.errors import ManifestError, StoreError
-from affpipe.core.tasks.task import VA
+from affpipe.core.tasks.table import VA
 from affpipe.data import manifest
 from affpipe.media.identity import fingerprint
 from affpipe.models.table import MODELS

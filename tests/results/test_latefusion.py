@@ -1,14 +1,19 @@
 """Late fusion: its figures are those of the definition, its weights are weights, and no video is in both fit and report."""
 
 import time
+from functools import reduce
+from operator import add
 
 import numpy as np
 import pytest
 
 from affpipe.core.errors import InputError
 from affpipe.core.tasks import metrics
+from affpipe.core.tasks.concordance import ccc
+from affpipe.core.tasks.table import VA
 from affpipe.results import late_fusion
-from affpipe.results.late_fusion import Search, fuse, study, sums
+from affpipe.results.late_evidence import Evidence, shares, total
+from affpipe.results.late_fusion import Search, fuse, study
 
 SEARCH = Search(largest=3, step=0.1, draws=100, seed=1)
 KEYS = ("ccc_valence", "ccc_arousal", "ccc")
@@ -39,7 +44,7 @@ class Data:
         take = list(order or range(len(self.names)))
         out: dict = {}
         for s in self.truth:
-            own = sums(self.truth[s], self.known[s], self.predictions[s][take], self.given[s][take])
+            own = Evidence.of(VA, self.truth[s], self.known[s], self.predictions[s][take], self.given[s][take])
             out.setdefault(self.video[s], []).append(own)
         return out
 
@@ -47,15 +52,15 @@ class Data:
         """Pooled CCC over drawn-out frames; weights_of: video -> (2, K)."""
         videos = {}
         for s in self.truth:
-            values, valid = fuse(weights_of(self.video[s]), self.predictions[s], self.given[s])
+            values, valid = fuse(VA, weights_of(self.video[s]), self.predictions[s], self.given[s])
             videos[s] = (self.truth[s], values, self.known[s] & valid)
-        return metrics.pooled("va", videos)
+        return metrics.pooled(VA, videos)
 
 
 @pytest.mark.parametrize("absent", [False, True])
 def test_figures_are_those_of_the_frames(absent: bool) -> None:
     data = Data(absent=absent)
-    found = study(data.names, data.moments(), SEARCH)
+    found = study(VA, data.names, data.moments(), SEARCH)
     assert found.honest == pytest.approx(data.direct(found.weights_for), abs=1e-12)
     assert found.optimistic == pytest.approx(data.direct(lambda _: found.weights), abs=1e-12)
     one = {half.videos: np.eye(3)[[found.names.index(half.single)] * 2] for half in found.halves}
@@ -68,20 +73,20 @@ def test_figures_are_those_of_the_frames(absent: bool) -> None:
 
 def test_ccc_of_candidates_equals_the_direct_one() -> None:
     data = Data(absent=True)
-    whole = late_fusion.add(s for streams in data.moments().values() for s in streams)
+    whole = reduce(add, (s for streams in data.moments().values() for s in streams))
     drawn = np.random.default_rng(5).dirichlet(np.ones(3), 8)
     for channel, key in enumerate(KEYS[:2]):
-        scores = late_fusion.ccc([(whole, drawn)], channel)
+        scores = total(VA, [(whole, drawn)], channel)
         for weights, score in zip(drawn, scores, strict=True):
             assert score == pytest.approx(data.direct(lambda _, w=weights: np.stack([w, w]))[key], abs=1e-12)
 
 
 def test_constants_score_as_in_metrics() -> None:
     truth = np.full((9, 2), 0.3)
-    same = sums(truth, np.ones(9, bool), truth[None], np.ones((1, 9), bool))
-    other = sums(truth, np.ones(9, bool), truth[None] + 0.1, np.ones((1, 9), bool))
-    assert late_fusion.ccc([(same, np.ones((1, 1)))], 0)[0] == metrics.ccc(truth[:, 0], truth[:, 0]) == 1
-    assert late_fusion.ccc([(other, np.ones((1, 1)))], 0)[0] == pytest.approx(metrics.ccc(truth[:, 0], truth[:, 0] + 0.1), abs=1e-12)
+    same = Evidence.of(VA, truth, np.ones(9, bool), truth[None], np.ones((1, 9), bool))
+    other = Evidence.of(VA, truth, np.ones(9, bool), truth[None] + 0.1, np.ones((1, 9), bool))
+    assert total(VA, [(same, np.ones((1, 1)))], 0)[0] == ccc(truth[:, 0], truth[:, 0]) == 1
+    assert total(VA, [(other, np.ones((1, 1)))], 0)[0] == pytest.approx(ccc(truth[:, 0], truth[:, 0] + 0.1), abs=1e-12)
 
 
 def test_weights_sum_to_one_and_none_is_negative() -> None:
@@ -90,7 +95,7 @@ def test_weights_sum_to_one_and_none_is_negative() -> None:
     assert (blocks >= 0).all()
     assert len(blocks) == 4 + 6 * 19 + 4 * 50 + 50
     assert ((blocks > 0).sum(axis=1) <= 4).all()
-    found = study(Data().names, Data().moments(), SEARCH)
+    found = study(VA, Data().names, Data().moments(), SEARCH)
     for weights in (found.weights, *(half.weights for half in found.halves)):
         np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-12)
         assert (weights >= 0).all()
@@ -100,17 +105,17 @@ def test_identical_systems_fuse_to_themselves() -> None:
     data = Data(noise=(0.3, 0.3))
     for s, p in data.predictions.items():
         data.predictions[s] = np.stack([p[0], p[0]])
-    found = study(data.names, data.moments(), SEARCH)
+    found = study(VA, data.names, data.moments(), SEARCH)
     np.testing.assert_array_equal(found.weights, np.eye(2)[[0, 0]])  # the smaller subset stands
     for weights in (found.weights, np.array([[0.3, 0.7], [0.6, 0.4]])):
-        values, _ = fuse(weights, data.predictions["v1"], data.given["v1"])
+        values, _ = fuse(VA, weights, data.predictions["v1"], data.given["v1"])
         np.testing.assert_allclose(values, data.predictions["v1"][0], atol=1e-15)
     assert found.honest == pytest.approx(found.honest_single, abs=1e-12)
 
 
 def test_a_perfect_system_gets_all_the_weight() -> None:
     data = Data(noise=(0.2, 0.0, 0.3))
-    found = study(data.names, data.moments(), SEARCH)
+    found = study(VA, data.names, data.moments(), SEARCH)
     for weights in (found.weights, *(half.weights for half in found.halves)):
         np.testing.assert_array_equal(weights, np.eye(3)[[1, 1]])
     assert found.single == "system1"
@@ -121,19 +126,19 @@ def test_channels_have_weights_of_their_own() -> None:
     data = Data(noise=(0.3, 0.3))
     for s, p in data.predictions.items():
         p[0, :, 0], p[1, :, 1] = data.truth[s][:, 0], data.truth[s][:, 1]
-    np.testing.assert_array_equal(study(data.names, data.moments(), SEARCH).weights, np.eye(2))
+    np.testing.assert_array_equal(study(VA, data.names, data.moments(), SEARCH).weights, np.eye(2))
 
 
 @pytest.mark.parametrize("videos", [2, 3, 6, 7])
 def test_no_video_is_in_both_fit_and_report(videos: int) -> None:
     data = Data(videos=videos)
-    found = study(data.names, data.moments(), SEARCH)
+    found = study(VA, data.names, data.moments(), SEARCH)
     first, second = (set(half.videos) for half in found.halves)
     assert not first & second
     assert first | second == set(data.video.values())  # both streams of a video with it
     assert 0 <= len(first) - len(second) <= 1
     for half, other in ((found.halves[0], second), (found.halves[1], first)):
-        fitted = late_fusion.fit(late_fusion.add(s for v in other for s in data.moments()[v]), 3, SEARCH)
+        fitted = late_fusion.fit(VA, reduce(add, (s for v in other for s in data.moments()[v])), 3, SEARCH)
         np.testing.assert_array_equal(half.weights, fitted)
         for video in half.videos:
             assert found.weights_for(video) is half.weights
@@ -141,11 +146,11 @@ def test_no_video_is_in_both_fit_and_report(videos: int) -> None:
 
 def test_labels_of_a_half_do_not_reach_its_own_weights() -> None:
     data = Data()
-    before = study(data.names, data.moments(), SEARCH)
+    before = study(VA, data.names, data.moments(), SEARCH)
     for s, video in data.video.items():
         if video in before.halves[0].videos:
             data.truth[s] = -data.truth[s]
-    after = study(data.names, data.moments(), SEARCH)
+    after = study(VA, data.names, data.moments(), SEARCH)
     np.testing.assert_array_equal(after.halves[0].weights, before.halves[0].weights)
     assert not np.array_equal(after.halves[1].weights, before.halves[1].weights)
 
@@ -159,7 +164,7 @@ def test_halves_hang_on_the_ids_alone() -> None:
 
 def test_one_labelled_video_is_fitted_on_and_not_reported() -> None:
     data = Data(videos=1)
-    found = study(data.names, data.moments(), SEARCH)
+    found = study(VA, data.names, data.moments(), SEARCH)
     assert found.halves == ()
     assert found.honest is found.honest_single is None
     assert found.weights_for("v0") is None
@@ -168,13 +173,13 @@ def test_one_labelled_video_is_fitted_on_and_not_reported() -> None:
 
 def test_the_order_of_systems_does_not_matter_and_seeds_do() -> None:
     data = Data(noise=(0.4, 0.4, 0.4))
-    found = study(data.names, data.moments(), SEARCH)
+    found = study(VA, data.names, data.moments(), SEARCH)
     with pytest.raises(ValueError, match="want sorted names"):
-        study(data.names[::-1], data.moments((2, 1, 0)), SEARCH)
-    again = study(data.names, data.moments(), SEARCH)
+        study(VA, data.names[::-1], data.moments((2, 1, 0)), SEARCH)
+    again = study(VA, data.names, data.moments(), SEARCH)
     np.testing.assert_array_equal(again.weights, found.weights)
     assert again.honest == found.honest
-    other = study(data.names, data.moments(), Search(largest=3, step=0.1, draws=100, seed=2))
+    other = study(VA, data.names, data.moments(), Search(largest=3, step=0.1, draws=100, seed=2))
     assert not np.array_equal(other.weights, found.weights)
     assert (found.weights > 0).all()  # three equal systems want a three
 
@@ -183,12 +188,12 @@ def test_who_is_absent_lends_its_weight_to_the_others() -> None:
     weights = np.array([[0.5, 0.3, 0.2], [0.0, 0.0, 1.0]])
     predictions = np.arange(1, 13, dtype=np.float64).reshape(3, 2, 2) / 20
     given = np.array([[True, False], [True, False], [False, False]])
-    values, valid = fuse(weights, predictions, given)
+    values, valid = fuse(VA, weights, predictions, given)
     assert valid.tolist() == [True, False]
     assert values[0, 0] == pytest.approx((0.5 * predictions[0, 0, 0] + 0.3 * predictions[1, 0, 0]) / 0.8)
     assert values[0, 1] == pytest.approx((predictions[0, 0, 1] + predictions[1, 0, 1]) / 2)  # none of the weighted is here
     np.testing.assert_array_equal(values[1], 0)
-    np.testing.assert_allclose(late_fusion.shares(weights, np.ones(3, bool)), weights, atol=1e-15)
+    np.testing.assert_allclose(shares(weights, np.ones(3, bool)), weights, atol=1e-15)
 
 
 def test_a_system_without_any_value_is_neither_weighted_nor_the_best() -> None:
@@ -196,10 +201,10 @@ def test_a_system_without_any_value_is_neither_weighted_nor_the_best() -> None:
     data = Data(noise=(0.4, 0.4, 0.0))
     for s in data.given:
         data.given[s][2] = False
-    found = study(data.names, data.moments(), SEARCH)
+    found = study(VA, data.names, data.moments(), SEARCH)
     without = Data(noise=(0.4, 0.4, 0.0))
     without.names = data.names[:2]
-    two = study(without.names, without.moments((0, 1)), SEARCH)
+    two = study(VA, without.names, without.moments((0, 1)), SEARCH)
     np.testing.assert_array_equal(found.weights, np.pad(two.weights, ((0, 0), (0, 1))))
     assert (found.single, found.honest_single) == (two.single, pytest.approx(two.honest_single, abs=1e-12))
     assert [half.single for half in found.halves] == [half.single for half in two.halves]
@@ -207,7 +212,7 @@ def test_a_system_without_any_value_is_neither_weighted_nor_the_best() -> None:
 
 def test_fused_values_stay_within_those_fused() -> None:
     data = Data(absent=True)
-    values, valid = fuse(np.array([[0.2, 0.3, 0.5], [1.0, 0, 0]]), data.predictions["v1"], data.given["v1"])
+    values, valid = fuse(VA, np.array([[0.2, 0.3, 0.5], [1.0, 0, 0]]), data.predictions["v1"], data.given["v1"])
     given = np.where(data.given["v1"][..., None], data.predictions["v1"], np.nan)[:, valid]
     assert (values[valid] <= np.nanmax(given, axis=0) + 1e-12).all()
     assert (values[valid] >= np.nanmin(given, axis=0) - 1e-12).all()
@@ -217,8 +222,8 @@ def test_nothing_to_fit_on_is_refused() -> None:
     data = Data(videos=2)
     for s in data.known:
         data.known[s][:] = False
-    with pytest.raises(InputError, match="want a validation video with labels and a prediction, got none"):
-        study(data.names, data.moments(), SEARCH)
+    with pytest.raises(InputError, match="want a video to score with labels of va and a prediction, got none"):
+        study(VA, data.names, data.moments(), SEARCH)
 
 
 def test_the_cost_does_not_hang_on_the_frames() -> None:
@@ -227,9 +232,9 @@ def test_the_cost_does_not_hang_on_the_frames() -> None:
     for v in range(4):
         truth = rng.uniform(-1, 1, (50_000, 2))
         predictions = truth + rng.normal(0, 0.3, (4, 50_000, 2))
-        moments[f"v{v}"] = [sums(truth, np.ones(50_000, bool), predictions, np.ones((4, 50_000), bool))]
+        moments[f"v{v}"] = [Evidence.of(VA, truth, np.ones(50_000, bool), predictions, np.ones((4, 50_000), bool))]
     start = time.process_time()
-    study(tuple("abcd"), moments, Search(draws=2000))
+    study(VA, tuple("abcd"), moments, Search(draws=2000))
     assert time.process_time() - start < 2
 
 
@@ -239,7 +244,7 @@ def test_any_number_of_systems(systems: int) -> None:
     predictions, given = rng.uniform(-1, 1, (systems, 50, 2)), rng.random((systems, 50)) < 0.8
     given[:, 3] = False
     weights = rng.dirichlet(np.ones(systems), 2)
-    values, valid = fuse(weights, predictions, given)
+    values, valid = fuse(VA, weights, predictions, given)
     np.testing.assert_array_equal(valid, given.any(axis=0))
     for t in np.flatnonzero(valid):
         here = given[:, t]

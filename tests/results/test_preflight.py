@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from affpipe.core.errors import ManifestError
-from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS
+from affpipe.core.tasks.table import ACTION_UNITS, EXPR, EXPRESSIONS, TASKS, VA
 from affpipe.results.submission.preflight import CONSTANT_ROWS, Fault, _rising, check
 from affpipe.results.submission.template import read_template, task_of
 
@@ -37,7 +37,7 @@ def found(folder: Path, task: str, content: Lines | bytes, **more) -> list[Fault
     template, file = folder / "template.txt", folder / "answer.txt"
     template.write_text("\n".join([HEADER[task], *(f"{location}," for location in LOCATIONS)]) + "\n")
     file.write_bytes(content if isinstance(content, bytes) else "".join(f"{line}\n" for line in content).encode())
-    faults = check(task, file, template, **more)
+    faults = check(TASKS[task], file, template, **more)
     assert all(fault.file == file for fault in faults)
     return faults
 
@@ -288,7 +288,7 @@ def test_a_constant_video_of_classes_is_a_warning(tmp_path, task, cells):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     found(tmp_path, "va", answer("va"))
     with pytest.raises(ManifestError, match=r"none\.txt: want a readable file of predictions, got No such file"):
-        check("va", tmp_path / "none.txt", tmp_path / "template.txt")
+        check(VA, tmp_path / "none.txt", tmp_path / "template.txt")
 
 
 def test_fewest_rows_are_said_to_be_out_of_order():
@@ -322,7 +322,7 @@ def test_fewest_rows_are_said_to_be_out_of_order():
 def test_a_template_in_each_of_its_guises(tmp_path, task, content):
     path = tmp_path / "template.txt"
     path.write_bytes(content.format(h=HEADER[task]).encode())
-    found = read_template(task, path)
+    found = read_template(TASKS[task], path)
     assert found.header == HEADER[task]
     assert found.locations == ["a/00001.jpg", "a/00002.jpg", "b_left/00001.jpg"]
     assert found.streams == ["a", "b_left"]
@@ -332,7 +332,7 @@ def test_a_template_in_each_of_its_guises(tmp_path, task, content):
 
 def test_rows_of_a_template_keep_the_organisers_order(tmp_path):
     (tmp_path / "t.txt").write_text("image_location,expression\nb/00012.jpg,\na/00003.png,\nb/00002.jpg,\n")
-    found = read_template("expr", tmp_path / "t.txt")
+    found = read_template(EXPR, tmp_path / "t.txt")
     assert found.header == "image_location,expression"
     assert (found.streams, found.stream.tolist(), found.frame.tolist()) == (["b", "a"], [0, 1, 0], [11, 2, 1])
     assert task_of(tmp_path / "t.txt") == "expr"
@@ -367,14 +367,14 @@ def test_a_fault_of_a_template_names_file_and_line(tmp_path, content, said):
     path = tmp_path / "template.txt"
     path.write_text(content)
     with pytest.raises(ManifestError) as caught:
-        read_template("va", path)
+        read_template(VA, path)
     assert str(caught.value).startswith(f"{path}: {said}")
     assert "; " in str(caught.value)
 
 
 def test_a_template_that_is_not_there_or_of_no_task_is_named(tmp_path):
     with pytest.raises(ManifestError, match=r"none\.txt: want a readable template, got No such file"):
-        read_template("va", tmp_path / "none.txt")
+        read_template(VA, tmp_path / "none.txt")
     (tmp_path / "t.txt").write_text("image_location,laughter\na/00001.jpg,\n")
     with pytest.raises(
         ManifestError, match=r"t\.txt: line 1: want the header image_location,valence,arousal or .*, got 'image_location,la"

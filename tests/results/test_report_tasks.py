@@ -9,7 +9,7 @@ import pytest
 from pages import Reader, cells, drawing, section
 from small_run import KNOWN, LAG, SETTINGS, Run, T
 
-from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS
+from affpipe.core.tasks.table import ACTION_UNITS, EXPRESSIONS
 from affpipe.results import evaluate
 from affpipe.results.report import palette, timeline
 

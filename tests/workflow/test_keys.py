@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from recipe_layers import RECIPES, ROOT, load
 
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 from affpipe.data import manifest
 from affpipe.plan import config
 from affpipe.plan.plan import Plan

@@ -1,20 +1,17 @@
-"""Labels at another rate: what the frames of an interval say together.
-
-Valence and arousal are averaged; an action unit becomes the share of frames in which it is present; an expression is the class of most
-frames, of equally frequent ones the first in number. Frames without a label never count.
+"""Labels at another rate: what the frames of an interval say together, as the task's kind pools them. Frames without a label never
+count.
 """
 
 import numpy as np
 
-from affpipe.core.align import pool
 from affpipe.core.axis import frames_in
-from affpipe.core.tasks.task import EXPRESSIONS
+from affpipe.core.tasks.task import Task
 
 
 def to_rows(
-    task: str, values: np.ndarray, valid: np.ndarray, times_s: np.ndarray, start_s: np.ndarray, end_s: np.ndarray
+    task: Task, values: np.ndarray, valid: np.ndarray, times_s: np.ndarray, start_s: np.ndarray, end_s: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of rows that cover intervals of time.
+    """Pool labels over rows that cover intervals of time.
 
     Args:
         values: (T, K) per frame; valid: (T,) bool; times_s: (T,) sorted.
@@ -23,16 +20,7 @@ def to_rows(
     Returns:
         (R, K) float32, zero where an interval holds no valid frame, and (R,) bool: True where it holds one.
     """
-    return between(task, values, valid, *frames_in(times_s, start_s, end_s))
-
-
-def between(task: str, values: np.ndarray, valid: np.ndarray, first: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `to_rows`, of rows that cover the frames [first, stop) (R,)."""
-    if task != "expr":
-        return pool(values, valid, first, stop)
-    classes = np.where(valid, values[:, 0], 0).astype(np.int64)
-    share, known = pool(np.eye(len(EXPRESSIONS))[classes], valid, first, stop)
-    return share.argmax(axis=1).astype(np.float32)[:, None], known
+    return task.pool(values, valid, *frames_in(times_s, start_s, end_s))
 
 
 def second_bins(

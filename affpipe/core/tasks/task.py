@@ -1,63 +1,281 @@
-"""The tasks of the challenge: what a frame's label is, how it is written, and what a model gives for it.
+"""A task: what a frame's label holds, what a model gives for it, and how both are written, pooled, decoded and measured.
 
-Source: Aff-Wild2 as handed out for the 10th ABAW competition. Every reader, loss, decoder and measure asks here for names and widths.
+Every task is of one of three kinds, a module each: `dimensions`, `classes`, `units`. `table` lists the official ones, `own` makes those of
+a run. Whoever handles labels asks the task and never its name.
+Shapes: T frames, N rows, K label columns and O outputs of the task, S sums and A atoms of its figures.
 """
 
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
 
-EXPRESSIONS = ("Neutral", "Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise", "Other")
-ACTION_UNITS = ("AU1", "AU2", "AU4", "AU6", "AU7", "AU10", "AU12", "AU15", "AU23", "AU24", "AU25", "AU26")
+import numpy as np
+
+from affpipe.core.errors import InputError
+
+Kind = Literal["dimensions", "classes", "units"]
+Part = tuple[np.ndarray, np.ndarray]  # truth and prediction (n, K) float64 of labelled frames
+
+
+class Decoding(NamedTuple):
+    """How outputs become labels.
+
+    Attributes:
+        filter: over neighbouring frames, "none" or one that the kind knows. frames: its odd lengths, one a column (dimensions), else one.
+        thresholds: (O,) of units; None: one half each.
+    """
+
+    filter: str = "none"
+    frames: tuple[int, ...] = (1,)
+    thresholds: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(ABC):
     """One task.
 
     Attributes:
-        name: the word for it in settings, manifest and folders.
-        title: for people.
-        columns: what a frame's label consists of: numbers in [-1, 1] (va), one class number (expr), a 0 or 1 each (au).
-        outputs: what a model gives for a frame: the two values (va), a logit a class (expr), a logit a unit (au).
-        header: first line of an annotation file.
-        invalid: stands in every column of a frame that has no label.
-        challenge: the folder of its annotations in Aff-Wild2.
-        measure: the challenge's figure, a key of its scores; the greater, the better.
+        name: the word for it in settings, manifest and folders. title: for people.
+        invalid: mark in every column of a frame that has no label, in files.
+        folder: of its annotations in Aff-Wild2; "" for a task of one's own.
+        tier: of label files with several tiers, the one to read; "" for the one of the task's name.
+        gap_s: between two timed labels at most, for a line between them.
+
+    Of its kind:
+        measure: the figure by which systems are ranked, a key of `figures`; the greater, the better. measure_title: for people.
+        target_title: the same of a single target, see `targets`.
+        loss: name of its training loss, see `affpipe.models.terms.build`.
+        decimals: of a value in a file.
+        least: the least value of a figure; the greatest is 1. centred: whether figures lose nothing where truth and prediction are shifted
+            alike.
+        baselines: key of a constant prediction in the figures of a system -> its row in a table.
     """
 
     name: str
     title: str
-    columns: tuple[str, ...]
-    outputs: tuple[str, ...]
-    header: str
-    invalid: int
-    challenge: str
-    measure: str
+    invalid: float
+    folder: str = ""
+    tier: str = ""
+    gap_s: float = 1.0
+
+    kind: ClassVar[Kind]
+    measure: ClassVar[str]
+    measure_title: ClassVar[str]
+    target_title: ClassVar[str]
+    loss: ClassVar[str]
+    decimals: ClassVar[int] = 0
+    least: ClassVar[float] = 0.0
+    centred: ClassVar[bool] = False
+    baselines: ClassVar[Mapping[str, str]]
+
+    # ---- names ----
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """Names of what a frame's label consists of."""
+
+    @property
+    @abstractmethod
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what a model gives for a frame."""
+
+    @property
+    def thresholded(self) -> tuple[str, ...]:
+        """Outputs that become labels by a threshold."""
+        return ()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of what may be predicted by different systems: a dimension, all classes together, a unit."""
+        return self.outputs
+
+    @property
+    def header(self) -> str:
+        """First line of an annotation file."""
+        return ",".join(self.outputs)
+
+    @property
+    def chance_columns(self) -> tuple[str, ...]:
+        """Columns of the outputs' probabilities in a prediction table; those of a task of one's own bear its name."""
+        own = "" if self.folder else f"{self.name}_"
+        return tuple(f"p_{own}{output}" for output in self.outputs)
+
+    # ---- text form ----
+
+    @property
+    @abstractmethod
+    def cell(self) -> str:
+        """What a cell of an annotation file may hold, in words."""
+
+    @property
+    @abstractmethod
+    def range(self) -> tuple[float, float]:
+        """Least and greatest value of all columns."""
+
+    @property
+    def neutral(self) -> tuple[float, ...]:
+        """(K,) values for a frame of which nothing is known."""
+        return (0,) * len(self.columns)
+
+    def possible(self, values: np.ndarray) -> np.ndarray:
+        """Return which of (n, K) values may be a label, bool; NaN may not."""
+        low, high = self.range
+        return (values >= low) & (values <= high) & (values == np.floor(values))
+
+    def measurable(self, values: np.ndarray) -> np.ndarray:
+        """Return which of (n, K) values a figure can be made of."""
+        return self.possible(values)
+
+    @property
+    def measured(self) -> str:
+        """What a figure is made of, in words."""
+        return self.cell
+
+    def text(self, value: float) -> str:
+        """Write a value as a cell."""
+        return f"{value:.{self.decimals}f}"
+
+    # ---- training ----
+
+    def scaled(self, values: np.ndarray) -> np.ndarray:
+        """Bring labels (..., K) to the scale of outputs."""
+        return values
+
+    @abstractmethod
+    def pool(self, values: np.ndarray, valid: np.ndarray, first: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pool labels (T, K), valid (T,), over the frames [first, stop) (R,): (R, K) float32, zero where none is valid, and (R,) bool."""
+
+    def rounded(self, pooled: np.ndarray) -> np.ndarray:
+        """Turn pooled labels (N, K) into ones that figures take."""
+        return pooled
+
+    @abstractmethod
+    def plain(self, raw: np.ndarray) -> np.ndarray:
+        """Turn outputs (N, O) into labels (N, K) on the scale of outputs, without any setting."""
+
+    # ---- decoding ----
+
+    @abstractmethod
+    def decode(self, raw: np.ndarray, valid: np.ndarray, how: Decoding) -> tuple[np.ndarray, np.ndarray | None]:
+        """Turn outputs (T, O), anything where not valid (T,), into labels (T, K) float64 and probabilities (T, O), None of dimensions."""
+
+    def thresholds(self, raw: np.ndarray, target: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """Return the thresholds of the `thresholded` outputs that are best on known rows: raw (N, O), target (N, K), known (N,)."""
+        return np.zeros(0)
+
+    # ---- late fusion ----
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """What has weights of its own when systems are averaged."""
+        return (self.name,)
+
+    @abstractmethod
+    def blend(self, values: np.ndarray, chances: np.ndarray | None, thresholds: np.ndarray | None) -> np.ndarray:
+        """Return what is averaged over systems, (T, B), of one system's labels (T, K), probabilities (T, O) and thresholds (O,)."""
+
+    @abstractmethod
+    def unblend(self, mean: np.ndarray) -> np.ndarray:
+        """Turn such a mean (T, B) into labels (T, K) float64."""
+
+    # ---- figures ----
+
+    @property
+    @abstractmethod
+    def figures(self) -> tuple[str, ...]:
+        """Keys of the figures of a system, in order."""
+
+    @property
+    @abstractmethod
+    def output_figures(self) -> tuple[str, ...]:
+        """Of each output the figure of the target that it serves."""
+
+    @abstractmethod
+    def scores(self, parts: Iterable[Part]) -> dict[str, float]:
+        """Return the figures over the frames of all parts together, of which there is one at least."""
+
+    @abstractmethod
+    def sums(self, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        """Return what (n, K) truth and prediction add to the figures, (S,) float64."""
+
+    @abstractmethod
+    def atoms(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the figures that are no mean of others, (B, A), NaN where there is none, of sums (B, S), and derivatives (B, A, S)."""
+
+    @property
+    @abstractmethod
+    def members(self) -> np.ndarray:
+        """(M, A) bool: the atoms whose mean each of `figures` is."""
+
+    @abstractmethod
+    def constant(self, truth: np.ndarray) -> np.ndarray:
+        """Return the (K,) values that predict all of (n, K) labels best."""
+
+    def counts(self, truth: np.ndarray) -> np.ndarray:
+        """Count (n, K) labels by column and value, (K, values) int64; of kinds with a majority among their baselines."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def distribution(self, values: np.ndarray) -> dict[str, Any]:
+        """Tell how often what is in (n, K) labels, in types that JSON has."""
+
+    def shares(self, distribution: Mapping[str, Any], frames: int) -> Mapping[str, Any]:
+        """Turn a distribution of so many frames into shares of them, where it has counts of outputs."""
+        return distribution
+
+    def details(self, truth: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
+        """Return what a report shows beside the figures, in types that JSON has."""
+        return {}
+
+    # ---- tables of figures ----
+
+    @property
+    @abstractmethod
+    def table_head(self) -> tuple[str, ...]:
+        """Headings of a table of systems: the system, figures of all frames, the interval of the measure, figures within videos."""
+
+    @abstractmethod
+    def table_cells(self, pooled: Mapping[str, str], interval: str, within: Mapping[str, str]) -> list[str]:
+        """Return a system's cells under `table_head`, of figures in words."""
+
+    @property
+    @abstractmethod
+    def video_columns(self) -> dict[str, str]:
+        """Figures of a single video in a report, key -> heading."""
+
+    @property
+    def stream_columns(self) -> dict[str, str]:
+        """The same in a line."""
+        return {self.measure: self.video_columns[self.measure]}
 
 
-VA = Task(
-    "va", "valence and arousal", ("valence", "arousal"), ("valence", "arousal"), "valence,arousal", -5, "VA_Estimation_Challenge", "ccc"
-)
-EXPR = Task("expr", "expression", ("expression",), EXPRESSIONS, ",".join(EXPRESSIONS), -1, "EXPR_Recognition_Challenge", "f1")
-AU = Task("au", "action units", ACTION_UNITS, ACTION_UNITS, ",".join(ACTION_UNITS), -1, "AU_Detection_Challenge", "f1")
-
-TASKS: dict[str, Task] = {task.name: task for task in (VA, EXPR, AU)}
+Tasks = Mapping[str, Task]  # name -> task, in the order in which rows hold them
 
 
-def slices(tasks: Iterable[str], of: str = "outputs") -> dict[str, slice]:
-    """Where each task's entries stand in a row that holds those of several tasks one after another.
+def slices(tasks: Tasks, of: str = "outputs") -> dict[str, slice]:
+    """Say where each task's entries stand in a row that holds those of several tasks one after another.
 
     Args:
-        tasks: names, in the order of the row. of: "outputs" or "columns".
+        of: "outputs", "columns" or "thresholded".
     """
     out, start = {}, 0
-    for name in tasks:
-        stop = start + len(getattr(TASKS[name], of))
+    for name, task in tasks.items():
+        stop = start + len(getattr(task, of))
         out[name] = slice(start, stop)
         start = stop
     return out
 
 
-def width(tasks: Iterable[str], of: str = "outputs") -> int:
-    """Entries of a row that holds those of several tasks."""
-    return sum(len(getattr(TASKS[name], of)) for name in tasks)
+def width(tasks: Tasks, of: str = "outputs") -> int:
+    """Count the entries of a row that holds those of several tasks."""
+    return sum(len(getattr(task, of)) for task in tasks.values())
+
+
+def check_shape(who: str, values: np.ndarray, valid: np.ndarray | None, width: int) -> None:
+    """Raise InputError unless values are (T, width), and valid (T,) bool where given."""
+    if values.ndim != 2 or values.shape[1] != width:
+        raise InputError(f"{who}: want (T, {width}), got {values.shape}")
+    if valid is not None and (valid.shape != values.shape[:1] or valid.dtype != bool):
+        raise InputError(f"{who}: want valid bool (T,) for {values.shape}, got {valid.dtype} {valid.shape}")

@@ -7,7 +7,7 @@ face, no audio track, audio that starts late, two annotated people, a stretch th
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 
 HEADER = ",".join(("stream_id", "video", "subject", "partition", *TASKS))
 _FOLDERS = {"train": "Train_Set", "validation": "Validation_Set"}
@@ -105,7 +105,7 @@ CLIPS = (
 
 def annotations(task: str) -> str:
     """Folder of the task's label files relative to the set's folder."""
-    return f"annotations/{TASKS[task].challenge}"
+    return f"annotations/{TASKS[task].folder}"
 
 
 def template(task: str) -> str:

@@ -7,7 +7,7 @@ a row depends on its own moment alone.
 
 import numpy as np
 
-from affpipe.core.tasks.task import ACTION_UNITS, EXPRESSIONS, TASKS
+from affpipe.core.tasks.table import ACTION_UNITS, EXPRESSIONS, TASKS
 from affpipe.data.demo.clips import Clip
 from affpipe.data.demo.signals import Drive, shown
 
@@ -30,7 +30,7 @@ def label_text(task: str, clip: Clip, person: Drive, times_s: np.ndarray) -> str
     """A label file: the task's header and a row for each of the (T,) frame times, the task's invalid mark where there is no label."""
     told = TASKS[task]
     blank = ",".join([str(told.invalid)] * len(told.columns))
-    digits = 4 if task == "va" else 0
+    digits = 4 if told.decimals else 0
     labels = zip(values(task, person, times_s), labelled(task, clip, times_s), strict=True)
     rows = [",".join(f"{value:.{digits}f}" for value in row) if here else blank for row, here in labels]
     return "\n".join([told.header, *rows]) + "\n"

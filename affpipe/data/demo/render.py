@@ -17,18 +17,19 @@ import cv2
 import numpy as np
 
 from affpipe.core.errors import SettingsError
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 from affpipe.data.demo.clips import CLIPS, Clip, manifest_text, template
 from affpipe.data.demo.film import Sound, write_film
 from affpipe.data.demo.labels import label_text
+from affpipe.data.demo.own_labels import FOLDER, MANIFEST, own_manifest, write_own
 from affpipe.data.demo.scene import Stage
 from affpipe.data.demo.signals import Drive, drive, frame_ticks
 from affpipe.data.demo.synthetic_voice import speak
 from affpipe.system import jsonfile
 
-VERSION = 3  # bump when any file of the set changes
+VERSION = 4  # bump when any file of the set changes
 MARK = "demo.json"
-PARTS = ("videos", "annotations", "truth", "data_manifest.csv")
+PARTS = ("videos", "annotations", "truth", FOLDER, "data_manifest.csv", MANIFEST)
 
 
 def render(
@@ -76,6 +77,7 @@ def render_clip(folder: Path, clip: Clip, seed: int) -> None:
             labels = folder / stream.labels(task)
             labels.parent.mkdir(parents=True, exist_ok=True)
             labels.write_text(label_text(task, clip, person, times_s))
+        write_own(folder, stream, person, times_s)
 
 
 def drives(clip: Clip, seed: int = 7) -> list[Drive]:
@@ -117,6 +119,7 @@ def _make(folder: Path, seed: int, jobs: int, progress: Callable[[int, int], Non
         blank.parent.mkdir(parents=True, exist_ok=True)
         blank.write_text(_template_text(task, folder, clips))
     (folder / "data_manifest.csv").write_text(manifest_text(clips))
+    (folder / MANIFEST).write_text(own_manifest(clips))
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
     (folder / MARK).write_text(json.dumps({"seed": seed, "version": VERSION, "files": sizes}, indent=1) + "\n")
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from affpipe.core.errors import ManifestError, SettingsError
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 from affpipe.data.annotations import is_header
 from affpipe.data.importers.collection import Collection, Finding, Stream, place, split_side
 from affpipe.data.importers.duplicates import alike, similar_to
@@ -98,7 +98,7 @@ def collect(root: Path, tasks: Sequence[str] = ()) -> Collection:
     here = {task for task, _ in found.claims}
     missing = [task for task in tasks or TASKS if task not in here]
     if missing and (tasks or not here):
-        folders = ", ".join(TASKS[task].challenge for task in missing)
+        folders = ", ".join(TASKS[task].folder for task in missing)
         raise ManifestError(f"{root}: want annotations below {folders}, got none; give the folder that holds videos and annotations")
     wanted = tuple(task for task in TASKS if task in here)
     _settle(found)
@@ -139,7 +139,7 @@ def _text(found: _Found, text: str) -> None:
         _test_file(found, task, text, lines)
     elif listed:
         _names(found, text, task or _task_named(path.stem), lines)
-    elif lines and is_header(task, lines[0]):
+    elif lines and is_header(TASKS[task], lines[0]):
         words = "want annotations in Train_Set, Validation_Set or Test_Set, got one outside of them; move it"
         found.findings.append(Finding("not read", text, words))
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 from affpipe.data.importers.facts import LabelFacts
 from affpipe.data.manifest import PARTITIONS
 from affpipe.data.overlaps import Member
@@ -39,7 +39,7 @@ class Count:
 def count(entries: Sequence[Entry]) -> list[Count]:
     """Numbers by task and partition, those without a stream left out. A stream without a video counts as a stream alone."""
     out = []
-    for task in (*TASKS, ""):
+    for task in dict.fromkeys((*TASKS, *sorted(task for entry in entries for task in entry.partitions if task), "")):
         own = [entry for entry in entries if task in entry.partitions]
         said = [p for p in PARTITIONS if any(entry.partitions[task] == p for entry in own)]
         for partition in [*said, ALL] if len(said) > 1 else said:

@@ -12,8 +12,10 @@ import numpy as np
 from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import AbsentError, ManifestError, MediaError
 from affpipe.core.progress import Progress
-from affpipe.data.annotations import read_labels
+from affpipe.core.tasks.table import TASKS
+from affpipe.core.tasks.task import Task, Tasks
 from affpipe.data.importers.listing import IMAGES
+from affpipe.data.labels import read
 from affpipe.faces.which import share_with_face
 from affpipe.media.probe import probe
 from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
@@ -53,11 +55,15 @@ class VideoFacts:
 
 @dataclass(frozen=True)
 class LabelFacts:
-    """Facts of an annotation. rows: lines below the header; invalid: those without a label; `error` alone where the file has a fault."""
+    """Facts of an annotation. rows: lines below the header; invalid: those without a label; `error` alone where the file has a fault.
+
+    timed: whether rows are intervals or samples, and not frames.
+    """
 
     rows: int = 0
     invalid: int = 0
     error: str = ""
+    timed: bool = False
 
     @property
     def telling(self) -> bool:
@@ -146,24 +152,24 @@ def _quick(path: Path, track: int | None, told: tuple[str, ...]) -> VideoFacts:
     return VideoFacts(len(found), rate, *size, varies, treated=treated, told=told)
 
 
-def labels(files: Iterable[tuple[str, Path]], progress: Progress) -> dict[tuple[str, Path], LabelFacts]:
-    """Facts of annotations by task and file, each read once."""
+def labels(files: Iterable[tuple[str, Path]], progress: Progress, tasks: Tasks = TASKS) -> dict[tuple[str, Path], LabelFacts]:
+    """Return the facts of annotations by task and file, each read once."""
     wanted, out = sorted(set(files)), {}
     for done, own in enumerate(wanted, 1):
-        out[own] = label(*own)
+        out[own] = label(tasks[own[0]], own[1])
         progress("annotations", done, len(wanted))
     return out
 
 
-def label(task: str, path: Path) -> LabelFacts:
-    """Facts of an annotation file; one that has no row below its header has a fault."""
+def label(task: Task, path: Path) -> LabelFacts:
+    """Return the facts of an annotation file; one that has no row below its header has a fault."""
     try:
-        _, valid = read_labels(task, path)
+        found = read(task, path)
     except ManifestError as error:
         return LabelFacts(error=str(error))
-    if not len(valid):
+    if not found.rows:
         return LabelFacts(error=f"{path}: line 2: want a line a frame, got the header alone; fetch the file again or remove it")
-    return LabelFacts(len(valid), int((~valid).sum()))
+    return LabelFacts(found.rows, found.rows - found.labelled, timed=found.timed)
 
 
 def images(folder: Path) -> ImageFacts:

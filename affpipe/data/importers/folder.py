@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from affpipe.core.errors import SettingsError
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 from affpipe.data.annotations import is_header
 from affpipe.data.importers.collection import FITS, Collection, Finding, Stream, place, split_side
 from affpipe.data.importers.listing import Tree, look, looks_predicted, stem
@@ -62,7 +62,7 @@ def _annotated(tree: Tree, videos: dict[str, str]) -> dict[str, Stream]:
         id = stem(text)
         named = id in videos or split_side(id)[0] in videos
         head = _head(tree.root / text)
-        task = next((name for name in TASKS if is_header(name, head)), "")
+        task = next((name for name in TASKS if is_header(TASKS[name], head)), "")
         if task and named:
             labels = streams.setdefault(id, Stream(id)).labels
             if labels.setdefault(task, text) != text:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from affpipe.core.errors import ManifestError, MediaError
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
 from affpipe.data.importers.collection import Finding
 from affpipe.media.containers import VIDEOS, hidden_video
 from affpipe.media.identity import check

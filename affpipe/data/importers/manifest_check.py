@@ -7,7 +7,8 @@ from pathlib import Path
 from affpipe.core.alike import groups
 from affpipe.core.errors import ManifestError, MediaError, SettingsError
 from affpipe.core.progress import Progress
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import TASKS
+from affpipe.core.tasks.task import Tasks
 from affpipe.data import manifest, overlaps
 from affpipe.data.annotations import surplus_fault
 from affpipe.data.importers import duplicates, facts
@@ -40,10 +41,11 @@ class Report:
     counts: list[Count] = field(default_factory=list)
 
 
-def check(path: Path, data_root: Path, *, media: str = "", jobs: int = 1, progress: Progress) -> Report:
+def check(path: Path, data_root: Path, tasks: Tasks = TASKS, *, media: str = "", jobs: int = 1, progress: Progress) -> Report:
     """Check a manifest.
 
     Args:
+        tasks: whose columns are read.
         media: "quick" (packets) or "full" (decode) opens every video too and compares rows with frames; "" does not.
         jobs: processes that decode at the same time.
 
@@ -53,11 +55,11 @@ def check(path: Path, data_root: Path, *, media: str = "", jobs: int = 1, progre
         raise SettingsError(f"manifest check: want --media {' or '.join(MEDIA[1:])}, got {media!r}")
     report = Report()
     try:
-        rows, faults = manifest.scan(path, data_root)
+        rows, faults = manifest.scan(path, data_root, tasks)
     except ManifestError as error:
         return Report([str(error)])
     report.faults = [str(fault) for fault in faults]
-    files = facts.labels(((task, path) for _, row in rows for task, path in row.labels.items()), progress)
+    files = facts.labels(((task, path) for _, row in rows for task, path in row.labels.items()), progress, tasks)
     labels = {number: {task: files[task, path] for task, path in row.labels.items()} for number, row in rows}
     for number, _ in rows:
         report.faults += [f"{path}: row {number}: {f.error}" for f in labels[number].values() if f.error]
@@ -67,9 +69,9 @@ def check(path: Path, data_root: Path, *, media: str = "", jobs: int = 1, progre
         measured = facts.videos(videos, quick=media == "quick", jobs=jobs, progress=progress, tracks=tracks)
         for number, row in rows:
             _media(report, f"{path}: row {number}", row, labels[number], measured[row.video])
-    tasks = [task for task in TASKS if any(task in row.labels for _, row in rows)]
+    named = [task for task in tasks if any(task in row.labels for _, row in rows)]
     contents = {video: _content(video) for video in {row.video for _, row in rows}}
-    entries = [_entry(number, row, labels[number], tasks, contents[row.video]) for number, row in rows]
+    entries = [_entry(number, row, labels[number], named, contents[row.video]) for number, row in rows]
     for found in overlaps.of(entries):
         (report.faults if found.refused else report.warnings).append(f"{path}: {found.where}: {found.text}")
     report.warnings += [f"{path}: row {number}: {text}" for number, text in _contradictions(rows, labels, contents)]
@@ -87,7 +89,7 @@ def _media(report: Report, where: str, row: Row, labels: dict[str, LabelFacts], 
         return
     report.warnings += [f"{where}: {row.video}: {fault}" for fault in (*found.faults, *found.treated, *found.told)]
     for task, label in labels.items():
-        if not label.error and (text := surplus_fault(label.rows, found.frames)):
+        if not (label.error or label.timed) and (text := surplus_fault(label.rows, found.frames)):
             report.warnings.append(f"{where}: {row.labels[task]}: {text}")
 
 

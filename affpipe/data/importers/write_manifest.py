@@ -12,7 +12,7 @@ from affpipe.data import manifest, overlaps
 from affpipe.data.importers.audit import Audit, audit
 from affpipe.data.importers.collection import Collection, Finding, Stream, partition_columns
 from affpipe.data.importers.listing import has_images
-from affpipe.data.manifest import ID_BYTES, NEEDED, OWN_PARTITION, STREAM_ID
+from affpipe.data.manifest import ID_BYTES, NEEDED, STREAM_ID, own_partitions
 from affpipe.data.overlaps import OFFICIAL, Member
 from affpipe.media.identity import fingerprint
 from affpipe.system import disk, outputs
@@ -114,7 +114,7 @@ def text(streams: Sequence[Stream], tasks: Sequence[str], folders: set[str], off
     own = [task for task in tasks if any(task in columns for _, columns in cells.values())]
     images = any(stream.images in folders for stream in streams)
     marks = ["overlap"] if official else []
-    head = [*NEEDED[:2], "subject", NEEDED[2], *tasks, *(["images"] if images else []), *(OWN_PARTITION[task] for task in own), *marks]
+    head = [*NEEDED[:2], "subject", NEEDED[2], *tasks, *(["images"] if images else []), *own_partitions(own).values(), *marks]
     rows = []
     for stream in sorted(streams, key=lambda stream: stream.id):
         partition, columns = cells[stream.id]

@@ -1,1 +1,1 @@
-"""GRADA, expression embeddings of face crops."""
+"""GRADA: expression embeddings of face crops."""

@@ -1,15 +1,15 @@
-"""GRADA: the 256 numbers of a face crop that its emotion and its valence and arousal are read from (EfficientNet-B1).
+"""GRADA (EfficientNet-B1): a 256-number embedding of a face crop, from which its emotion, valence and arousal are read.
 
-Source: Team RAS, sec. 3.1, after Dresvyanskiy et al., CVPRW 2024; loads their `affective_static_efficientNet_b1.pth`. From the authors'
-public code: names and order of the layers (DresvyanskiyDenis/datatools, Modified_EfficientNet_B1); the preprocessing
+Source: Team RAS, sec. 3.1, after Dresvyanskiy et al., CVPRW 2024; loads their `affective_static_efficientNet_b1.pth`. Taken from the
+authors' public code: names and order of the layers (DresvyanskiyDenis/datatools, Modified_EfficientNet_B1); the preprocessing
 (resize_image_saving_aspect_ratio there, repeated in SMIL-SPCRAS/CVPRW-26, extract_grada_features.py); classes and the order of the
 regression's outputs (DresvyanskiyDenis/EmotionRecognition, training of the static facial model: column 0 is arousal, column 1 valence). Not
 found: the checkpoint itself, and the package grada_emotion, through which CVPRW-26 loads it.
 
-Where we differ: valence comes first here, as everywhere in this project; emotions stay logits, as in the published forward (the extraction
-script of CVPRW-26 then stores their softmax); every key must find its place.
+Departures: valence comes first here, as everywhere in this project. Emotions stay logits, as in the published forward (the extraction
+script of CVPRW-26 then stores their softmax). Every key must find its place.
 
-The paper counts 7.9 M parameters, which is about EfficientNet-B1 with its ImageNet classifier (7.79 M); with the heads that replace it, the
+The paper counts 7.9 M parameters, which is about EfficientNet-B1 with its ImageNet classifier (7.79 M). With the heads that replace it, the
 network has 6,844,202.
 """
 
@@ -41,11 +41,11 @@ NAME = "grada"  # in settings and messages
 
 EMOTIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 TRUNK, DIM = 1280, 256  # widths of EfficientNet-B1's pooled features and of the embedding
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, RGB
 
 
 class Embedded(NamedTuple):
-    """What GRADA says of N faces, float32: embedding (N, 256) in [-1, 1], emotion (N, 8) logits, va (N, 2) valence, arousal."""
+    """GRADA's outputs for N faces, float32: embedding (N, 256) in [-1, 1], emotion (N, 8) logits, va (N, 2) valence, arousal."""
 
     embedding: np.ndarray
     emotion: np.ndarray
@@ -53,7 +53,7 @@ class Embedded(NamedTuple):
 
 
 class GradaNet(nn.Module):
-    """The network under its published names."""
+    """GRADA network under its published names."""
 
     def __init__(self):
         super().__init__()
@@ -67,14 +67,14 @@ class GradaNet(nn.Module):
         self.regression = nn.Linear(DIM, 2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 3, side, side) normalised pictures to embedding (B, 256), emotion logits (B, 8), and valence and arousal (B, 2)."""
+        """Map normalised pictures (B, 3, side, side) to embedding (B, 256), emotion logits (B, 8), and valence and arousal (B, 2)."""
         x = self.dropout_after_pretrained(self.model(x))  # (B, 1280)
         x = self.activation_embeddings(self.batchnorm(self.embeddings_layer(x)))  # (B, 256)
-        return x, self.classifier(x), self.regression(x).flip(-1)  # it was trained on arousal, valence
+        return x, self.classifier(x), self.regression(x).flip(-1)  # trained in the order arousal, valence
 
 
 class Prepared(nn.Module):
-    """A network that takes pixels: their scaling, which is ImageNet's, as one product and one sum a value."""
+    """Network that takes pixels. It scales them as for ImageNet, with one product and one sum a value."""
 
     def __init__(self, network: GradaNet, dtype: torch.dtype):
         super().__init__()
@@ -85,19 +85,19 @@ class Prepared(nn.Module):
         self.register_buffer("shift", torch.tensor(-mean / std, dtype=torch.float32))
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """(B, side, side, 3) uint8 to (B, 3, side, side) float32, which lies in memory as it did."""
+        """Normalise (B, side, side, 3) uint8 to (B, 3, side, side) float32, without a change of the memory layout."""
         side = pixels.shape[2]
         x = pixels.flatten(2).float()  # (B, side, 3 side): by whole rows, since three values are too few for a loop
         x = x.mul_(self.scale.repeat(side)).add_(self.shift.repeat(side))
         return x.unflatten(2, (side, 3)).permute(0, 3, 1, 2)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, side, side, 3) uint8 RGB to what `GradaNet.forward` gives."""
+        """Map (B, side, side, 3) uint8 RGB to the outputs of `GradaNet.forward`."""
         return self.network(self.normalise(pixels).to(self.dtype))
 
 
 def fold(network: GradaNet) -> GradaNet:
-    """The network with its convolutions' batch norms worked into their weights: equal but for rounding, and one pass less over each map."""
+    """Fold the batch norms into the weights of their convolutions: equal but for rounding, with one pass less over each feature map."""
     for block in network.modules():
         if isinstance(block, nn.Sequential) and len(block) > 1 and isinstance(block[1], nn.BatchNorm2d):
             block[0], block[1] = fuse_conv_bn_eval(block[0], block[1]), nn.Identity()
@@ -105,7 +105,7 @@ def fold(network: GradaNet) -> GradaNet:
 
 
 class Grada:
-    """The encoder. Several threads may call it at the same time."""
+    """GRADA encoder. Several threads may call it at the same time."""
 
     dim = DIM
 
@@ -119,9 +119,9 @@ class Grada:
         batch_size: int = 32,
         backend: Literal["torch", "openvino"] = "torch",
     ):
-        """Takes over a float32 network. `backend` "openvino" is for CPUs alone; SettingsError where its package is not installed."""
+        """Take over a float32 network. `backend` "openvino" is for CPUs only; raises SettingsError if its package is not installed."""
         self.device, self.side, self.batch_size = device, side, batch_size
-        self._alone = threading.Lock()  # one batch at a time is in the GPU's memory, however many threads
+        self._alone = threading.Lock()  # the GPU's memory holds one batch at a time, however many threads call
         network = fold(network.eval())
         if backend == "openvino":
             example = torch.zeros(2, side, side, 3, dtype=torch.uint8)
@@ -146,16 +146,17 @@ class Grada:
 
     @torch.inference_mode()
     def _embed(self, pictures: list[np.ndarray]) -> tuple[Tensor, Tensor, Tensor]:
-        pixels = torch.from_numpy(np.stack(pictures))  # (B, side, side, 3) uint8: a quarter of what floats are to copy
+        pixels = torch.from_numpy(np.stack(pictures))  # (B, side, side, 3) uint8: a quarter of the bytes of floats to copy
         with self._alone:
             return self.run(pixels.to(self.device))
 
 
 def letterbox(image: np.ndarray, side: int) -> np.ndarray:
-    """(h, w, 3) uint8 resized so that its longer side is `side`, in the middle of a black square: (side, side, 3) uint8.
+    """Resize (h, w, 3) uint8 so that its longer side is `side`, centred in a black square: (side, side, 3) uint8.
 
-    Pillow's bilinear filter, since the weights were trained with it: unlike OpenCV's, it averages where it shrinks. Sizes are cut off, not
-    rounded, in the published order of operations, so that some longer sides (11, 13, 22, ... to 240) end up one pixel short, as published.
+    The filter is Pillow's bilinear one, since the weights were trained with it: unlike OpenCV's, it averages when it shrinks. Sizes are
+    truncated, not rounded, in the published order of operations. So some longer sides (11, 13, 22, ... to 240) end up one pixel short, as
+    published.
     """
     height, width = image.shape[:2]
     ratio = side / max(height, width)
@@ -167,16 +168,16 @@ def letterbox(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def load(path: Path, **options: Any) -> Grada:
-    """The encoder with the weights of a .pth or .safetensors file, or of the one in a folder. Runs no code of the checkpoint.
+    """Load the encoder with the weights of a .pth or .safetensors file, or of the one in a folder. Runs no code of the checkpoint.
 
-    A state dict may lie alone under "state_dict", and all its names may begin with "module.", as nn.DataParallel saves them; nothing else
-    is unwrapped or left out. Raises WeightsError where the file is none or a key is missing, left over or of another shape.
+    A state dict may lie alone under "state_dict", and all its names may begin with "module.", as nn.DataParallel saves them. Nothing else
+    is unwrapped or left out. Raises WeightsError if there is no such file, or a key is missing, left over or of another shape.
 
     Args:
         options: those of `Grada`.
     """
     weights = _weights(_file(path))
-    # Made without memory or random draws; `assign` then puts the weights in place, so a key left out would stay without a value.
+    # Built without memory or random draws. `assign` then puts the weights in place, so a missing key would stay without a value.
     with torch.device("meta"), Undrawn():
         network = GradaNet()
     try:

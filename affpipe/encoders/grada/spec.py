@@ -8,7 +8,7 @@ from affpipe.core.section import HEX, Section, later, speed
 from affpipe.core.stage import Cost, Need, Network, Stage
 
 WIDTH = 256
-ADDS = 0.9e9  # multiply-adds of an image of 240 x 240, by its paper
+ADDS = 0.9e9  # multiply-adds for an image of 240 x 240, by its paper
 
 
 class Grada(Section):

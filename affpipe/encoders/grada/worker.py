@@ -1,4 +1,4 @@
-"""The subject's face crops through GRADA."""
+"""Worker that embeds the subject's face crops with GRADA."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ FACES = 256
 
 
 def grada(context: Context) -> Worker:
-    """The subject's expression per frame: values (T, 256), `emotion` (T, 8) logits and `va` (T, 2), all float32, valid where seen."""
+    """Make the worker of the subject's expression: values (T, 256), `emotion` (T, 8) logits, `va` (T, 2); float32, valid where seen."""
     from affpipe.encoders.grada.network import load
     from affpipe.faces.crop import decode_jpeg
 
@@ -36,10 +36,10 @@ def grada(context: Context) -> Worker:
 
 
 def inner(crop: np.ndarray, crop_box: np.ndarray, box: np.ndarray, margin: float) -> np.ndarray:
-    """The part of a stored crop that `box` covers, widened on each side by `margin` of its own width or height.
+    """Cut out the part of a stored crop that `box` covers, widened on each side by `margin` of its own width or height.
 
     Args:
-        crop, crop_box: as `affpipe.faces.crop.cut` gives them; what lies outside of the frame is black.
+        crop, crop_box: as from `affpipe.faces.crop.cut`; black outside of the frame.
         box: (4,) xyxy in pixels of the frame, within what was cut.
     """
     box = np.asarray(box, np.float64)
@@ -47,5 +47,5 @@ def inner(crop: np.ndarray, crop_box: np.ndarray, box: np.ndarray, margin: float
     corners = np.concatenate([box[:2] - wider, box[2:] + wider]).reshape(2, 2) - crop_box[:2]
     corners = np.round(corners * len(crop) / (crop_box[2] - crop_box[0])).astype(int)
     left, top = corners[0].clip(0, len(crop) - 1)
-    right, bottom = np.maximum(corners[1].clip(0, len(crop)), (left + 1, top + 1))  # a box narrower than a pixel is still one wide
+    right, bottom = np.maximum(corners[1].clip(0, len(crop)), (left + 1, top + 1))  # a box narrower than a pixel becomes one wide
     return np.ascontiguousarray(crop[top:bottom, left:right])  # a view would keep the whole crop in memory

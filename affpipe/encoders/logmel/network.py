@@ -1,8 +1,8 @@
 """Log-mel spectrogram of waveform windows.
 
-The front end of VGGish (Hershey et al. 2017, and its released code), which the log-mel systems of the field start from: magnitude
-spectrum of periodic Hann windows, 64 triangular bands even on the HTK mel scale from 125 to 7500 Hz, log(x + 0.01). Nothing is padded:
-frame j covers samples j * hop to j * hop + window, and exists only where the waveform does.
+This is the front end of VGGish (Hershey et al. 2017, and its released code), from which the field's log-mel systems start: magnitude
+spectrum of periodic Hann windows, 64 triangular bands, evenly spaced on the HTK mel scale from 125 to 7500 Hz, log(x + 0.01). Nothing is
+padded: frame j covers samples j * hop to j * hop + window, and exists only where the waveform does.
 """
 
 import numpy as np
@@ -20,20 +20,20 @@ def _mel(hz: np.ndarray) -> np.ndarray:
 
 
 def filterbank(n_mels: int, frequencies_hz: np.ndarray, *, min_hz: float, max_hz: float) -> np.ndarray:
-    """(n_mels, K) triangles over the K frequencies: band m rises from edge m, is 1 at edge m + 1, and is 0 again at edge m + 2.
+    """Compute (n_mels, K) triangles over the K frequencies: band m rises from edge m, is 1 at edge m + 1, and is 0 again at edge m + 2.
 
-    The n_mels + 2 edges are evenly spaced in mel from min_hz to max_hz; the sides are straight in mel.
+    The n_mels + 2 edges are evenly spaced in mel from min_hz to max_hz. The sides are straight in mel.
     """
     edges = np.linspace(_mel(min_hz), _mel(max_hz), n_mels + 2)
     low, peak, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     mel = _mel(frequencies_hz)
     bands = np.maximum(0.0, np.minimum((mel - low) / (peak - low), (high - mel) / (high - peak)))
-    bands[:, frequencies_hz == 0] = 0  # no band holds the mean
+    bands[:, frequencies_hz == 0] = 0  # no band contains the mean
     return bands
 
 
 class LogMel:
-    """The encoder; `dim` is the number of mel bands."""
+    """Log-mel encoder; `dim` is the number of mel bands."""
 
     def __init__(
         self,
@@ -59,14 +59,14 @@ class LogMel:
         self.bands = filterbank(n_mels, frequencies, min_hz=min_hz, max_hz=max_hz).T  # (K, n_mels)
 
     def frame_count(self, samples: int) -> int:
-        """Frames of a waveform of so many samples."""
+        """Return the number of frames of a waveform of `samples` samples."""
         return max(0, (samples - self.window) // self.hop + 1)
 
     def extract(self, waveforms: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Spectrograms of N mono waveforms as (N, frame_count(S), n_mels) float32, in order.
+        """Compute the spectrograms of N mono waveforms as (N, frame_count(S), n_mels) float32, in order.
 
         Args:
-            waveforms: (N, S) float32; what lies past a row's length is not read.
+            waveforms: (N, S) float32. Samples past a row's length are not read.
             lengths: (N,) integer samples of real audio. Frames past frame_count(length) are zero.
 
         Raises InputError for anything else.

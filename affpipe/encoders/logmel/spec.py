@@ -18,7 +18,7 @@ class LogMel(Windowed):
 
 
 def steps(context: Context) -> int:
-    """Rows of a whole window."""
+    """Return the number of rows of a whole window."""
     s, rate = context.settings, context.see("audio").sample_rate_hz
     return max(0, (round(s.length_s * rate) - round(s.frame_s * rate)) // round(s.step_s * rate) + 1)
 

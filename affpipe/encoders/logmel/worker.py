@@ -1,4 +1,4 @@
-"""Windows of sound as log-mel spectrograms."""
+"""Worker that computes log-mel spectrograms of windows of sound."""
 
 from affpipe.core.stage import Context
 from affpipe.encoders.sound_windows import windowed
@@ -6,7 +6,7 @@ from affpipe.store.item_streams import Worker
 
 
 def logmel(context: Context) -> Worker:
-    """Spectrum per window: values (W, F, mels) float16; `steps` (W,) int32 of the F are of real audio."""
+    """Make the worker of spectra per window: values (W, F, mels) float16; `steps` (W,) int32 of the F are real audio."""
     from affpipe.encoders.logmel.network import LogMel
 
     s = context.settings

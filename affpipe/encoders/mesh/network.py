@@ -1,13 +1,13 @@
-"""Expression geometry of FaceMesh landmarks, freed of where the face is, how large it is and how the head is turned.
+"""Expression geometry of FaceMesh landmarks, independent of the position, size and rotation of the head.
 
-Each face is laid over TEMPLATE, a schematic head whose points do not move with expression (eye corners, bridge of the nose, forehead,
-temples), by the shift, the scale and the rotation (no mirroring) that fit best in least squares (Kabsch 1976); the scale is the ratio of
-centroid sizes, so it does not depend on the rotation. Then x points to the subject's left, y down, z away from the viewer, the origin lies
-midway between the outer eye corners, and 1 is about the distance between them.
+Each face is aligned to TEMPLATE, a schematic head of points that do not move with expression (eye corners, bridge of the nose, forehead,
+temples). The alignment is the shift, scale and rotation (no mirroring) with the least squared error (Kabsch 1976). The scale is the ratio
+of centroid sizes, so it does not depend on the rotation. Afterwards x points to the subject's left, y down, z away from the viewer; the
+origin lies midway between the outer eye corners, and 1 is about the distance between them.
 
-The features are coordinates of the points that move with expression and the distances that action units are defined by. Head pose is left
-out on purpose: it belongs to the camera as much as to the subject. Values lie within about [-1, 1.5], yet vary by .01 to .1: whoever trains
-on them standardises each feature over the training streams.
+The features are the coordinates of the points that move with expression, and the distances that define action units. Head pose is left out
+on purpose: it belongs to the camera as much as to the subject. Values lie within about [-1, 1.5], yet vary by .01 to .1, so standardise
+each feature over the training streams before training.
 """
 
 import numpy as np
@@ -74,12 +74,12 @@ _MOVING = np.array([p for points in POINTS.values() for p in points])
 
 
 class MeshEncoder:
-    """Arrays in, arrays out; there is nothing to load."""
+    """Encoder of face geometry: arrays in, arrays out, without weights."""
 
     dim = len(FEATURES)
 
     def extract(self, landmarks: np.ndarray) -> np.ndarray:
-        """(N, 478, 3) float landmarks, x, y and z in one scale, to (N, 144) float32 features in the order of FEATURES.
+        """Compute features (N, 144) float32, in the order of FEATURES, from (N, 478, 3) float landmarks with x, y and z in one scale.
 
         Raises InputError for another shape, a row with NaN or a face without extent: pass only rows in which a face was found.
         """
@@ -97,7 +97,7 @@ class MeshEncoder:
 
 
 def aligned(landmarks: np.ndarray) -> np.ndarray:
-    """(N, 478, 3) landmarks laid over TEMPLATE, float64."""
+    """Align (N, 478, 3) landmarks to TEMPLATE, float64."""
     if landmarks.ndim != 3 or landmarks.shape[1:] != (478, 3):
         raise InputError(f"{NAME}: want landmarks (N, 478, 3), got {landmarks.shape}")
     bad = ~np.isfinite(landmarks).all(axis=(1, 2))

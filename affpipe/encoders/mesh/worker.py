@@ -1,13 +1,13 @@
-"""Faces as geometry: landmarks in, coordinates out."""
+"""Worker that turns landmarks of faces into geometry features."""
 
 from affpipe.core.stage import Context
 from affpipe.store.item_streams import Job, Worker, blank, blocks
 
-FRAMES = 512  # of a stream, between two writes
+FRAMES = 512  # frames of a stream between two writes
 
 
 def mesh(context: Context) -> Worker:
-    """Face geometry per frame: values (T, D) float32, valid where the mesh was found."""
+    """Make the worker of face geometry per frame: values (T, D) float32, valid where the mesh was found."""
     from affpipe.encoders.mesh.network import MeshEncoder
 
     encoder = MeshEncoder()

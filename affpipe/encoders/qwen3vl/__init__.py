@@ -1,1 +1,1 @@
-"""Qwen3-VL, embeddings of what a person does in a segment."""
+"""Qwen3-VL: embeddings of a person's behaviour in a segment."""

@@ -1,30 +1,32 @@
 """Behaviour embeddings of video segments by Qwen3-VL: one forward pass over the frames and a prompt, six vectors kept.
 
-Source: Team RAS, sec. 3.2 and Figure 2, whose prompt is behaviour_prompt.txt: a parameter of the published system, quoted as it stands in
-the paper ("mixed or ambiguous"; the published code has "mixed/ambiguous"). A clip is the uniformly thinned frames of one segment.
+Source: Team RAS, sec. 3.2 and Figure 2. Its prompt is behaviour_prompt.txt: a parameter of the published system, quoted as it stands in the
+paper ("mixed or ambiguous"; the published code has "mixed/ambiguous"). A clip is the uniformly thinned frames of one segment.
 
 Both settings of the paper come from the last hidden layer of that pass, after its final norm:
 
 - multimodal: all tokens of the chat (video, prompt, generation prompt). "last" is the paper's embedding.
 - visual: the video tokens. Attention is causal: they have seen the frames and none of the prompt. "last" is the last one of them.
 
-"mean" and "std" (of the population) run over the same tokens, in float32 whatever the network's precision.
+"mean" and "std" (of the population) are taken over the same tokens, in float32 whatever the network's precision.
 
-The published code looks for visual tokens by name and finds the marks that open and close each pair of frames, since its tokenizer has no
-name for the video tokens between them. With `marks` these are pooled as visual: "last" is the mark that ends the last pair, a text token
-one place after the last video token; "mean" and "std" run over the marks alone (that code sums in bfloat16 and adds 1e-6 to the variance).
+The published code looks for visual tokens by name. It finds the marks that open and close each pair of frames, since its tokenizer has no
+name for the video tokens between them. With `marks` these marks are pooled as visual: "last" is the mark that ends the last pair, a text
+token one place after the last video token; "mean" and "std" are taken over the marks alone (that code sums in bfloat16 and adds 1e-6 to the
+variance).
 
-Clips of one shape run together, and of these only rows of equally many tokens (the timestamps are part of the text). So nothing is padded,
-and a row depends on its own clip alone. The norm bounds every value by sqrt(D) times its largest weight: the huge activations that such
-models have inside never get out, and float16 holds what is given, unless the weights are damaged.
+Clips of one shape run together, and among these only rows with equally many tokens (the timestamps are part of the text). So nothing is
+padded, and a row depends on its own clip alone. The norm bounds every value by sqrt(D) times its largest weight. So the huge activations
+inside such models never get out, and the results fit into float16 unless the weights are damaged.
 
-Descriptions, if wanted, go on from the keys and values of the same pass: greedy, where the checkpoint's own settings would draw words at
-random, and one clip at a time, since in half precision the size of a batch can tip the choice of a word.
+Descriptions, if wanted, continue from the keys and values of the same pass. They are greedy, where the checkpoint's own settings would draw
+words at random. They are made one clip at a time, since in half precision the size of a batch can change the choice of a word.
 
 Departures. The published code cuts 4 s files and samples 4 frames a second by file position; here the frames come with their timestamps,
-and those, counted from the clip's first frame, are what the prompt shows. It resizes twice, to multiples of 28 and then of 32 pixels, each
-frame between 100352 and 602112 pixels; here once, to multiples of 32, with the bounds as settings. transformers 5 leaves a second pair of
-vision marks round the whole video, which neither the model's training nor transformers 4 had; it is taken off before tokenisation.
+and the prompt shows these, counted from the clip's first frame. It resizes twice, to multiples of 28 and then of 32 pixels, each frame
+between 100352 and 602112 pixels; here frames are resized once, to multiples of 32, with the bounds as settings. transformers 5 leaves a
+second pair of vision marks round the whole video, which neither the model's training nor transformers 4 had; it is removed before
+tokenisation.
 """
 
 import threading
@@ -53,15 +55,15 @@ from transformers.video_utils import VideoMetadata  # noqa: E402
 NAME = "qwen3vl"  # in settings and messages
 
 VisualTokens = Literal["video", "marks"]
-FRAMES = 16  # in a clip, at most
-THINNEST = 200  # times as long as wide: the processor refuses a picture that is longer
-SIDE = 32  # pixels: one video token covers 32 x 32 of them, in two frames
-LACKING = 2  # a checkpoint that lacks less than half of its numbers is loaded, and then told by what it lacks
+FRAMES = 16  # most frames in a clip
+THINNEST = 200  # largest ratio of the sides: the processor refuses a longer picture
+SIDE = 32  # pixels: one video token covers 32 x 32 pixels of two frames
+LACKING = 2  # a checkpoint with at least half of its numbers is loaded, so that the error can name what it lacks
 ENDS = ("<|im_end|>", "<|endoftext|>")  # either ends a turn
 
 
 class Behaviour(NamedTuple):
-    """What N clips give, in order: six embeddings (N, D) float32, and N descriptions, empty ones where none were wanted."""
+    """Outputs for N clips, in order: six embeddings (N, D) float32, and N descriptions, empty if none were wanted."""
 
     multimodal_last: np.ndarray
     multimodal_mean: np.ndarray
@@ -76,14 +78,14 @@ EMBEDDINGS = Behaviour._fields[:6]
 
 
 def published_prompt() -> str:
-    """The prompt of Figure 2."""
+    """Return the prompt of Figure 2."""
     return resources.files("affpipe.encoders.qwen3vl").joinpath("behaviour_prompt.txt").read_text(encoding="utf-8").strip()
 
 
 def thin(n: int, *, count: int = FRAMES) -> np.ndarray:
-    """Indices of at most `count` of n frames, evenly spaced, first and last included (of several, rounded half to even).
+    """Return the indices of at most `count` of n frames, evenly spaced, first and last included (of several, rounded half to even).
 
-    (min(n, count),) int64, strictly increasing; one alone is the middle frame.
+    The result is (min(n, count),) int64, strictly increasing. A single one is the middle frame.
     """
     if n < 0 or count < 1:
         raise InputError(f"thin: want n >= 0 and count >= 1, got n={n}, count={count}")
@@ -95,11 +97,11 @@ def thin(n: int, *, count: int = FRAMES) -> np.ndarray:
 
 
 def pool(hidden: Tensor, seen: Tensor) -> Tensor:
-    """Last, mean and standard deviation over all tokens, then over the visual ones, in the order of `EMBEDDINGS`.
+    """Compute last, mean and standard deviation over all tokens, then over the visual ones, in the order of `EMBEDDINGS`.
 
     Args:
         hidden: (B, L, D) of any precision, without padding.
-        seen: (B, L) bool, the visual tokens, equally many in each row.
+        seen: (B, L) bool, True for visual tokens, equally many in each row.
 
     Returns:
         (6, B, D) float32.
@@ -113,7 +115,7 @@ def pool(hidden: Tensor, seen: Tensor) -> Tensor:
 
 
 def alike(keys: Iterable[Hashable], size: int) -> list[list[int]]:
-    """Indices in groups of at most `size` whose keys are equal; every index once, in order within its key."""
+    """Group indices with equal keys, at most `size` in a group. Every index occurs once, in order within its key."""
     groups: dict[Hashable, list[int]] = {}
     for i, key in enumerate(keys):
         groups.setdefault(key, []).append(i)
@@ -121,7 +123,7 @@ def alike(keys: Iterable[Hashable], size: int) -> list[list[int]]:
 
 
 class Qwen3VL:
-    """The encoder; `dim` is the width of its embeddings. Several threads may call it at the same time."""
+    """Qwen3-VL encoder; `dim` is the width of its embeddings. Several threads may call it at the same time."""
 
     def __init__(
         self,
@@ -136,14 +138,17 @@ class Qwen3VL:
         visual_tokens: VisualTokens = "video",
         batch_size: int = 4,
     ):
-        """Bounds are pixels of one frame after resizing to multiples of 32; no side gets shorter than 32, whatever the upper one says.
+        """Take over a model and its processor.
 
-        With `description_tokens` above 0, clips are also described, in at most so many tokens.
+        Args:
+            min_pixels, max_pixels: bounds on the pixels of one frame after resizing to multiples of 32. No side gets shorter than 32,
+                whatever the upper bound.
+            description_tokens: most tokens of a description. Above 0, clips are also described.
         """
         if not SIDE**2 <= min_pixels <= max_pixels:
             raise InputError(f"{NAME}: want {SIDE**2} <= min_pixels <= max_pixels, got {min_pixels} and {max_pixels}")
         self.model = model.model.eval().to(device)
-        # Kept for words only: hidden states do without, and where it is not tied to the input embedding it is a tenth of the weights.
+        # Kept only to give words: hidden states do not need it. If not tied to the input embedding, it is a tenth of the weights.
         self.head = model.lm_head.eval().to(device) if description_tokens else None
         self.processor = processor
         self.device, self.description_tokens, self.batch_size = device, description_tokens, batch_size
@@ -154,11 +159,11 @@ class Qwen3VL:
         visual = {"video": [p.video_token_id], "marks": [p.vision_start_token_id, p.vision_end_token_id]}[visual_tokens]
         self.visual = torch.tensor(visual, device=device)
         self.ends = set(processor.tokenizer.convert_tokens_to_ids(ENDS))
-        self._alone = threading.Lock()  # tokenizers and networks of transformers are not made to be shared
+        self._alone = threading.Lock()  # tokenizers and networks of transformers are not thread-safe
 
     @torch.inference_mode()
     def extract(self, clips: Sequence[np.ndarray], times_s: Sequence[np.ndarray]) -> Behaviour:
-        """Embed, and describe where that is wanted, N clips, in order.
+        """Embed N clips, in order, and describe them if wanted.
 
         Args:
             clips: each (n, H, W, 3) uint8 RGB with 1 to 16 frames; n, H and W may differ between clips.
@@ -184,7 +189,7 @@ class Qwen3VL:
         return Behaviour(*pooled, texts)
 
     def forward(self, rows: Sequence[dict[str, Tensor]]) -> tuple[Tensor, Tensor, Cache | None]:
-        """Last hidden layer (B, L, D), which of its tokens are visual (B, L), and, for a description, keys and values."""
+        """Return the last hidden layer (B, L, D), which of its tokens are visual (B, L), and, for a description, keys and values."""
 
         def batch(key: str) -> Tensor:
             return torch.cat([row[key] for row in rows]).to(self.device)
@@ -201,7 +206,7 @@ class Qwen3VL:
         return out.last_hidden_state, torch.isin(tokens, self.visual), out.past_key_values
 
     def _describe(self, hidden: Tensor, cache: Cache) -> str:
-        """What the network says after the chat whose (1, L, D) hidden states, keys and values these are."""
+        """Generate the network's answer to the chat whose (1, L, D) hidden states, keys and values are given."""
         said: list[int] = []
         while len(said) < self.description_tokens:
             if said:
@@ -226,17 +231,17 @@ class Qwen3VL:
             raise InputError(f"{NAME}: want {len(clip)} finite, increasing times, got {times.shape} {times}")
 
     def _chat(self, prompt: str) -> str:
-        """The chat as text, the whole video standing as one pad token without vision marks of its own."""
+        """Render the chat as text. The whole video is one pad token without vision marks of its own."""
         turn = {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": prompt}]}
         text = self.processor.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
         p = self.processor
         return text.replace(f"{p.vision_start_token}{p.video_token}{p.vision_end_token}", p.video_token, 1)
 
     def _inputs(self, clip: np.ndarray, times: np.ndarray) -> dict[str, Tensor]:
-        """Tokens and patches of one clip, alone: what else is in the batch has no part in it."""
+        """Prepare the tokens and patches of one clip, independently of the other clips in the batch."""
         if len(clip) == 1:  # a token spans two frames
             clip, times = clip.repeat(2, axis=0), times.repeat(2)
-        # One "frame a second" makes the index of a frame its time.
+        # With one "frame a second" the index of a frame is its time.
         seconds = VideoMetadata(total_num_frames=len(clip), fps=1.0, frames_indices=(times - times[0]).tolist())
         return self.processor(
             text=[self.text],
@@ -250,9 +255,10 @@ class Qwen3VL:
         )
 
     def _resized(self, clip: Tensor) -> Tensor:
-        """(n, H, W, 3) uint8 as (n, 3, h, w) within the bounds: by the processor's function, which called by it would sort colours first.
+        """Resize (n, H, W, 3) uint8 to (n, 3, h, w) within the bounds, with the processor's own function.
 
-        The bytes are the same; pixels with their colours side by side take half of the time.
+        The processor would first separate the colours. The bytes are the same, but pixels with their colours side by side take half of the
+        time.
         """
         processor = self.processor.video_processor
         size = SizeDict(shortest_edge=self.min_pixels * len(clip), longest_edge=self.max_pixels * len(clip))
@@ -261,7 +267,7 @@ class Qwen3VL:
 
 
 def _check_sizes(folder: Path) -> None:
-    """ValueError where the configuration asks for more numbers or layers than its files have; transformers would make them up."""
+    """Raise ValueError if the configuration asks for more numbers or layers than the files have. transformers would make them up."""
     have = stored(sorted(folder.glob("*.safetensors")))
     config = Qwen3VLConfig.from_pretrained(folder, local_files_only=True)
     try:
@@ -286,9 +292,9 @@ def load(
     visual_tokens: VisualTokens = "video",
     batch_size: int = 4,
 ) -> Qwen3VL:
-    """The encoder with the weights in a local folder; prompt None is the published one. bfloat16 on a GPU, float32 on a CPU.
+    """Load the encoder with the weights in a local folder; prompt None is the published one. bfloat16 on a GPU, float32 on a CPU.
 
-    Raises WeightsError where the folder is no whole Qwen3-VL checkpoint.
+    Raises WeightsError if the folder is no whole Qwen3-VL checkpoint.
     """
     remedy = "fetch the weights again, or correct the path"
     kind = read_json(NAME, folder / "config.json").get("model_type")

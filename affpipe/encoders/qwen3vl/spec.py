@@ -9,8 +9,8 @@ from affpipe.core.section import HEX, later, speed
 from affpipe.core.stage import Context, Cost, Need, Network, Stage
 from affpipe.faces.settings import Windowed
 
-TEXT_TOKENS = 350  # of the prompt and the timestamps of a segment
-TOKEN_S = 0.03  # assumed, of a token of a description on a GPU
+TEXT_TOKENS = 350  # tokens of the prompt and of the timestamps of a segment
+TOKEN_S = 0.03  # assumed, for a token of a description on a GPU
 
 
 class Qwen3VL(Windowed):
@@ -40,12 +40,12 @@ class Qwen3VL(Windowed):
 
 
 def tokens(settings: Qwen3VL) -> int:
-    """Tokens of a segment, at most: one for 32 x 32 pixels of two frames, and the text."""
+    """Return the most tokens of a segment: one for 32 x 32 pixels of two frames, and the text."""
     return math.ceil(settings.frames / 2) * (settings.max_pixels // 1024) + TEXT_TOKENS
 
 
 def _activations(context: Context, network: Network) -> float:
-    """A layer's states, its widest product, and six float32 copies of the last states to pool."""
+    """Return the size of a layer's states, its widest product, and six float32 copies of the last states to pool."""
     return tokens(context.settings) * network.width * 24
 
 

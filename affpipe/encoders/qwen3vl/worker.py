@@ -1,4 +1,4 @@
-"""Segments of a video through Qwen3-VL."""
+"""Worker that embeds segments of a video with Qwen3-VL."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -13,13 +13,13 @@ from affpipe.media.pictures import pictures
 from affpipe.store.item_streams import Job, Worker, blocks
 from affpipe.system.weights.pin import checkpoint
 
-Look = Callable[[np.ndarray], Iterator[tuple[int, float, np.ndarray]]]  # wanted frame indices -> index, time in seconds, picture
+Look = Callable[[np.ndarray], Iterator[tuple[int, float, np.ndarray]]]  # wanted frame indices -> (index, time in seconds, picture)
 
 
 def qwen3vl(context: Context) -> Worker:
-    """Behaviour per segment: values (S, D) float16, the last token's; the other embeddings; with `describe`, `description`, UTF-8.
+    """Make the worker of behaviour per segment: values (S, D) float16, the embedding of the last token; the other embeddings beside it.
 
-    The video is decoded once; a frame is kept until no later segment wants it.
+    With `describe` there is also `description`, UTF-8. The video is decoded once; a frame is kept until no later segment needs it.
     """
     from affpipe.encoders.qwen3vl.network import load
 
@@ -47,11 +47,11 @@ def qwen3vl(context: Context) -> Worker:
 
 
 def _clips(see: Look, axis: FrameAxis, cut: np.ndarray, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Frames (n <= count, H, W, 3) and timestamps of each segment, in order, from one sequential pass that `see` makes."""
+    """Yield the frames (n <= count, H, W, 3) and timestamps of each segment, in order, from one sequential pass made by `see`."""
     from affpipe.encoders.qwen3vl.network import thin
 
     first, stop = frames_in(axis.times_s, cut[:, 0], cut[:, 1])
-    first = np.where(first < stop, first, np.maximum(first - 1, 0))  # within a gap: the frame that is shown meanwhile
+    first = np.where(first < stop, first, np.maximum(first - 1, 0))  # in a gap: the frame shown meanwhile
     stop = np.maximum(stop, first + 1)
     picks = [a + thin(b - a, count=count) for a, b in zip(first, stop, strict=True)]
     waiting, held = deque(picks), {}

@@ -1,1 +1,1 @@
-"""WavLM, hidden states of windows of sound."""
+"""WavLM: hidden states of windows of sound."""

@@ -1,15 +1,16 @@
 """WavLM in two parts: the top transformer layers, which a model trains with its head, and the frozen rest below them.
 
 Source: Team RAS, sec. 3.3: the top four layers of WavLM-Large are trained. Frozen layers always give the same states, so these are stored
-once (rounded to float16) or made at every step (and rounded in the same way): both ways train on the same numbers.
+once (rounded to float16) or computed at every step (and rounded in the same way): both ways train on the same numbers.
 
 Departures from transformers' own training: no trained layer is dropped at random, which with four layers would silence a quarter of what is
 trained; and attention is torch's fused one, which takes the padding together with the position bias.
 
 The public code of Team RAS leaves the frozen layers in training mode while it fits: dropouts, SpecAugment and layer drop, as the
-configuration has them. That is `live`, on request. The closing norm is frozen there; here it is trained with the top, unless it is told
-otherwise. The Odyssey checkpoint holds none of these chances: here transformers' defaults stand, of the trained layers too, where that code
-reads the configuration of microsoft/wavlm-large, which has not been at hand.
+configuration has them. `live` does that on request. The closing norm is frozen there; here it is trained with the top, unless set
+otherwise. The Odyssey checkpoint holds none of these probabilities. So transformers' defaults apply here, to the trained layers too; that
+code reads the configuration of microsoft/wavlm-large, which was not available.
+
 Shapes: B windows, S samples, F rows of a window (20 ms each), D width, H heads.
 """
 
@@ -37,19 +38,19 @@ from transformers.models.wavlm.modeling_wavlm import (  # noqa: E402
 
 NAME = "wavlm"  # in settings and messages
 
-CONFIG = (  # what the layers are built from
+CONFIG = (  # settings that the layers are built from
     *("hidden_size", "intermediate_size", "num_attention_heads", "hidden_act", "layer_norm_eps", "do_stable_layer_norm"),
     *("num_buckets", "max_bucket_distance", "hidden_dropout", "attention_dropout", "activation_dropout"),
 )
 
 
 class _Attention(WavLMAttention):
-    """transformers' layer with the mask added to the position bias, since a mask of its own beside that makes torch warn."""
+    """transformers' attention layer with the mask added to the position bias. A separate mask makes torch warn."""
 
     def torch_multi_head_self_attention(
         self, hidden_states: Tensor, attention_mask: Tensor | None, gated_position_bias: Tensor
     ) -> tuple[Tensor, None]:
-        """(B, F, D), keys to attend to (B, F) bool, (B H, F, F) -> (B, F, D)."""
+        """Attend: (B, F, D), keys to attend to (B, F) bool, (B H, F, F) -> (B, F, D)."""
         q, k, v = (
             part(hidden_states).unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
             for part in (self.q_proj, self.k_proj, self.v_proj)
@@ -63,18 +64,21 @@ class _Attention(WavLMAttention):
 
 
 class Top(nn.Module):
-    """The last layers of a WavLM with its closing layer norm.
+    """Last layers of a WavLM with its closing layer norm.
 
-    The embedding of relative positions, which belongs to the first layer of the whole model and serves all, is part of it and frozen.
+    The embedding of relative positions is part of it and frozen; it belongs to the first layer of the whole model and serves all layers.
 
     Attributes:
-        config: what it is built from, plain JSON types. count: its layers. dim: D.
+        config: what it is built from, plain JSON types.
+        count: number of layers.
+        dim: D.
     """
 
     def __init__(self, config: dict[str, Any], layers: int):
-        """
+        """Build the layers.
+
         Args:
-            config: of transformers' WavLM; what is not named has transformers' default.
+            config: settings of transformers' WavLM. Settings that are not named have transformers' defaults.
         """
         super().__init__()
         if layers < 1:
@@ -89,12 +93,12 @@ class Top(nn.Module):
                 full.hidden_size, full.num_attention_heads, full.attention_dropout, full.num_buckets, full.max_bucket_distance, i == 0
             )
         self.layers[0].attention.rel_attn_embed.requires_grad_(False)
-        # The other variant norms what enters its first layer instead.
+        # The other variant normalises the input of its first layer instead.
         self.layer_norm = nn.LayerNorm(full.hidden_size, eps=full.layer_norm_eps) if full.do_stable_layer_norm else nn.Identity()
 
     @classmethod
     def take(cls, model: WavLMModel, layers: int) -> "Top":
-        """A float32 copy of the last layers of a whole model, on a CPU and ready to be trained."""
+        """Copy the last layers of a whole model in float32, on a CPU and ready to be trained."""
         whole = model.encoder.layers
         if not 1 <= layers <= len(whole):
             raise ValueError(f"Top: want 1 to {len(whole)} layers, got {layers}")
@@ -109,10 +113,10 @@ class Top(nn.Module):
         return top
 
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
-        """Hidden states of the last layer.
+        """Compute the hidden states of the last layer.
 
         Args:
-            x: (B, F, D) what enters the first layer; what stands in absent rows changes nothing.
+            x: (B, F, D) input of the first layer. The values of absent rows change nothing.
             present: (B, F) bool.
 
         Returns: (B, F, D), zero in absent rows.
@@ -125,7 +129,7 @@ class Top(nn.Module):
 
 
 def cut(model: WavLMModel, layer: int) -> None:
-    """End a model at the output of a layer, 1-based (0: the input of the first), as it leaves it: without the closing layer norm."""
+    """End a model at the unchanged output of a layer, 1-based (0: the input of the first): without the closing layer norm."""
     model.encoder.layers = model.encoder.layers[:layer]
     model.adapter = None
     if model.config.do_stable_layer_norm:
@@ -133,16 +137,16 @@ def cut(model: WavLMModel, layer: int) -> None:
 
 
 class Trunk:
-    """The frozen part of a WavLM. No nn.Module, so that a module that holds it has none of its weights as its own."""
+    """Frozen part of a WavLM. It is no nn.Module, so that its weights do not belong to a module that holds it."""
 
     def __init__(self, encoder: Any):
         self.encoder, self.dim = encoder, encoder.dim
 
     def __call__(self, waveforms: Tensor, lengths: Tensor, *, live: bool = False) -> Tensor:
-        """(B, S) float32 sound, (B,) samples of each that are real -> (B, F, D) float32 without graph, zero past the end of the sound.
+        """Map (B, S) float32 sound with (B,) real samples each to (B, F, D) float32, zero past the end of the sound, without graph.
 
-        Rounded as a stored feature is. On the device of the encoder. WeightsError where a state is not finite or beyond float16.
-        live: as in training, at random, see `WavLM.live`.
+        States are rounded as a stored feature is and stay on the device of the encoder. `live` runs it as in training, at random, see
+        `WavLM.live`. Raises WeightsError if a state is not finite or beyond float16.
         """
         with self.encoder.live() if live else nullcontext():
             states = self.encoder.states(waveforms, lengths).half().float()
@@ -151,12 +155,12 @@ class Trunk:
         return states
 
     def frames(self, lengths: Tensor) -> Tensor:
-        """(B,) samples -> (B,) how many of the F rows are of real sound."""
+        """Return (B,) how many of the F rows are real sound, for (B,) samples."""
         return torch.tensor([self.encoder.frame_count(n) for n in lengths.tolist()], device=lengths.device, dtype=torch.int64)
 
 
 def split(encoder: Any, layers: int) -> tuple[Trunk, Top | None]:
-    """The frozen and the trainable part of an encoder that was loaded with `trained_layers`; None where these are 0."""
+    """Return the frozen and the trainable part of an encoder loaded with `trained_layers`; the second is None if these are 0."""
     found = encoder.top.count if encoder.top else 0
     if layers != found:
         raise ValueError(f"split: want an encoder loaded with trained_layers {layers}, got {found}")

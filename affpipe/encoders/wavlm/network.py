@@ -1,16 +1,17 @@
 """WavLM hidden states of waveform windows.
 
 Source: Team RAS, sec. 3.3 (WavLM-Large as fine-tuned for the Odyssey 2024 challenge); SAGE and others use the plain models. Loads
-microsoft/wavlm-* folders and 3loi/SER-Odyssey-Baseline-WavLM-Multi-Attributes, whose WavLM-Large lies under `ssl_model.` beside a pooling
-and a regression head that are not taken. Published code loads the latter leniently, whereby the positional convolution, saved under an
-older name, silently stays that of plain WavLM-Large; here the names are translated and every key must find its place.
+microsoft/wavlm-* folders and 3loi/SER-Odyssey-Baseline-WavLM-Multi-Attributes. In the latter WavLM-Large lies under `ssl_model.`, beside a
+pooling and a regression head that are not used. Published code loads it leniently: the positional convolution, saved under an older name,
+silently stays that of plain WavLM-Large. Here the names are translated and every key must find its place.
 
 Normalisation of the waveform: "checkpoint" is what the checkpoint was trained with (the flag of its feature extractor, or the fixed mean
-and standard deviation in the Odyssey config); "waveform" makes each zero-mean, unit-variance, as Team RAS does with the Odyssey weights.
+and standard deviation in the Odyssey config). "waveform" gives each waveform zero mean and unit variance, as Team RAS does with the Odyssey
+weights.
 
 Padding: group norm (the base model), the positional convolution and attention all see past the end of the speech, and an attention mask
 stops only the last two. So nothing is padded: rows of equal length run together, cut to their real samples. Windows of one hop and length
-are equal but for the last of a video, so this costs one small batch a video.
+are equal except for the last of a video, so this costs one small batch a video.
 """
 
 from collections.abc import Iterator, Mapping
@@ -40,7 +41,7 @@ NAME = "wavlm"  # in settings and messages
 
 Normalise = Literal["checkpoint", "waveform"]
 
-# microsoft/wavlm-large, where it differs from the defaults of WavLMConfig: the Odyssey checkpoint names it and holds no such settings.
+# Settings of microsoft/wavlm-large that differ from WavLMConfig's defaults: the Odyssey checkpoint names that model without them.
 LARGE = {
     "hidden_size": 1024,
     "intermediate_size": 4096,
@@ -53,13 +54,13 @@ ODYSSEY_PREFIX, ODYSSEY_HEADS = "ssl_model.", ("pool_model.", "ser_model.")
 # torch renamed the two halves of a weight-normed convolution.
 RENAMED = {".conv.weight_g": ".conv.parametrizations.weight.original0", ".conv.weight_v": ".conv.parametrizations.weight.original1"}
 
-# Channels a group from which a bfloat16 convolution in groups is right on any CPU. With fewer, oneDNN's kernel for CPUs with AMX gives
-# values that have nothing to do with the input (torch 2.13: groups of 2 and 8 are wrong, of 16 to 64 right). Published WavLM has 48 or 64.
+# Fewest channels a group for which a bfloat16 convolution is right on any CPU. With fewer, oneDNN's kernel for CPUs with AMX gives
+# values unrelated to the input (torch 2.13: groups of 2 and 8 are wrong, of 16 to 64 right). Published WavLM has 48 or 64.
 RIGHT_GROUP = 16
 
 
 class WavLM:
-    """The encoder; `dim` is the width of its hidden states."""
+    """WavLM encoder; `dim` is the width of its hidden states."""
 
     def __init__(
         self,
@@ -71,12 +72,13 @@ class WavLM:
         top: Top | None = None,
         batch_size: int = 8,
     ):
-        """
+        """Take over a model.
+
         Args:
             model: becomes part of the encoder, and loses the layers above `layer`.
-            scale: mean and standard deviation to take off every waveform; None takes each waveform's own.
-            layer: transformer layer whose output to give, 1-based (0: its input); None is the last with the closing layer norm, if any.
-            top: the layers above, for whoever trains them; the encoder itself does not use them.
+            scale: mean and standard deviation by which every waveform is normalised; None uses each waveform's own.
+            layer: transformer layer whose output to give, 1-based (0: its input). None is the last, with the closing layer norm, if any.
+            top: layers above, for whoever trains them. The encoder itself does not use them.
         """
         layers = model.config.num_hidden_layers
         if layer is not None and not 0 <= layer <= layers:
@@ -88,16 +90,16 @@ class WavLM:
         self.dim: int = model.config.hidden_size
 
     def frame_count(self, samples: int) -> int:
-        """Frames of a waveform of so many samples; frame j covers samples 320 j to 320 j + 400 (25 ms every 20 ms)."""
+        """Return the frames of a waveform of `samples` samples; frame j covers samples 320 j to 320 j + 400 (25 ms every 20 ms)."""
         for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
             samples = max(0, (samples - kernel) // stride + 1)
         return samples
 
     def extract(self, waveforms: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Hidden states of N mono 16 kHz waveforms as (N, frame_count(S), dim) float32, in order.
+        """Compute the hidden states of N mono 16 kHz waveforms as (N, frame_count(S), dim) float32, in order.
 
         Args:
-            waveforms: (N, S) float32; what lies past a row's length is not read.
+            waveforms: (N, S) float32. Samples past a row's length are not read.
             lengths: (N,) integer samples of real audio. Frames past frame_count(length) are zero.
 
         Raises InputError for anything else.
@@ -107,7 +109,7 @@ class WavLM:
 
     @torch.no_grad()
     def states(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
-        """`extract` for tensors on any device, without graph; the answer is on the encoder's device."""
+        """Run `extract` on tensors on any device, without graph. The result is on the encoder's device."""
         n, samples = waveforms.shape
         out = torch.zeros(n, self.frame_count(samples), self.dim, device=self.device)
         for length in lengths.unique().tolist():
@@ -125,10 +127,11 @@ class WavLM:
 
     @contextmanager
     def live(self) -> Iterator[None]:
-        """Within it the network runs as in training: dropouts, masks and layer drop by its configuration, a batch of `states` at a time.
+        """Run the network as in training inside the block: dropouts, masks and layer drop by its configuration, a batch of `states` at a
+        time.
 
-        All that is random hangs on torch's global generator: numpy's, which transformers draws masks with, gets its seed from there, and is
-        as it was afterwards.
+        All randomness depends on torch's global generator. transformers draws masks from numpy's, which is seeded from torch's and restored
+        afterwards.
         """
         if not hasattr(self.model.config, "mask_feature_min_masks"):  # transformers 5 asks for it and gives it no value
             self.model.config.mask_feature_min_masks = 0
@@ -142,7 +145,7 @@ class WavLM:
             np.random.set_state(state)  # noqa: NPY002
 
     def _unmasked(self, batch: int, frames: int) -> Tensor | None:
-        """No mask (B, F) for windows in which one has no room, which transformers refuses; None leaves it to the configuration."""
+        """Return an empty mask (B, F) for windows too short for one, which transformers refuses; None leaves masks to the configuration."""
         config = self.model.config
         if not self.model.training or not config.mask_time_prob or frames >= config.mask_time_length:
             return None
@@ -152,7 +155,7 @@ class WavLM:
         if self.scale is not None:
             mean, std = self.scale
             return (x - mean) / std
-        # As transformers' feature extractor: the epsilon lets silence stay silence.
+        # As in transformers' feature extractor: with the epsilon silence stays silence.
         return (x - x.mean(dim=1, keepdim=True)) / (x.var(dim=1, keepdim=True, correction=0) + 1e-7).sqrt()
 
 
@@ -166,12 +169,12 @@ def load(
     trained_layers: int = 0,
     batch_size: int = 8,
 ) -> WavLM:
-    """The encoder with the weights in a local folder; float32 on a CPU. Runs no code of the checkpoint.
+    """Load the encoder with the weights in a local folder; float32 on a CPU. Runs no code of the checkpoint.
 
     Args:
-        trained_layers: give what enters so many top layers, and keep these aside, in float32, as `top`; instead of `layer`.
+        trained_layers: number of top layers to set aside, in float32, as `top`; the encoder then gives their input. Instead of `layer`.
 
-    Raises WeightsError where the folder is no WavLM checkpoint, a key is missing, left over or of another shape, or layers are too few.
+    Raises WeightsError if the folder is no WavLM checkpoint, a key is missing, left over or of another shape, or layers are too few.
     """
     weights = _weights(folder)
     settings = read_json(NAME, folder / "config.json")
@@ -186,12 +189,12 @@ def load(
     scale = _scale(folder, settings, odyssey) if normalise == "checkpoint" else None
     for old, new in RENAMED.items():
         weights = {key.replace(old, new): value for key, value in weights.items()}
-    # Made without memory or random draws; `assign` then puts the weights in place, so a key left out would stay without a value.
+    # Built without memory or random draws. `assign` then puts the weights in place, so a missing key would stay without a value.
     try:
         with unfilled(len(weights)), quiet_transformers():
             model = WavLMModel(config)
         model.load_state_dict(weights, strict=True, assign=True)
-    except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:  # sizes that make no network, too
+    except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:  # also for sizes that make no network
         reason = "; ".join(line.strip() for line in str(error).splitlines()[1:3]) or first_line(error)
         raise WeightsError(f"{NAME}: {folder} does not fit its config: {reason}; fetch the weights again") from None
     top = None
@@ -208,7 +211,7 @@ def load(
 
 
 class _Float32(nn.Module):
-    """A part of a network that computes in float32, whatever it is given and under autocast too, and answers in `answers`."""
+    """Part of a network that always computes in float32, even under autocast, and returns the dtype `answers`."""
 
     def __init__(self, part: nn.Module, answers: torch.dtype):
         super().__init__()

@@ -9,7 +9,7 @@ from affpipe.core.stage import Context, Cost, Need, Network, Stage
 from affpipe.faces.settings import Windowed
 
 RATE_HZ = 16000
-STRIDE, FIELD = 320, 400  # samples between two rows, and in the first one
+STRIDE, FIELD = 320, 400  # samples between two rows, and samples of the first one
 ROW_S = FIELD / RATE_HZ
 
 
@@ -39,7 +39,7 @@ class WavLM(Windowed):
 
 
 def steps(context: Context) -> int:
-    """Rows of a whole window."""
+    """Return the number of rows of a whole window."""
     return max(0, (round(context.settings.length_s * RATE_HZ) - FIELD) // STRIDE + 1)
 
 

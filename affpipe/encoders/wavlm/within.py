@@ -11,7 +11,7 @@ __all__ = ["Top", "load", "split"]
 
 
 def load(context: Context, trained: int) -> tuple[WavLM, tuple[str, ...]]:
-    """The whole network of a feature whose top layers are trained, and the names of its weights if they are random."""
+    """Load the whole network of a feature whose top layers are trained, with the names of its weights if they are random."""
     path, random = checkpoint(context)
     s = context.settings
     return load_network(path, **place(context), normalise=s.normalise, layer=s.layer, trained_layers=trained), random

@@ -1,4 +1,4 @@
-"""Windows of sound through WavLM."""
+"""Worker that runs WavLM on windows of sound."""
 
 from affpipe.core.stage import Context
 from affpipe.encoders.running import place
@@ -8,9 +8,9 @@ from affpipe.system.weights.pin import checkpoint
 
 
 def wavlm(context: Context) -> Worker:
-    """Speech per window: values (W, F, D) float16 hidden states, with `trained_layers` those that enter the top ones.
+    """Make the worker of speech per window: values (W, F, D) float16 hidden states, with `trained_layers` the input of the top ones.
 
-    `steps` (W,) int32 of the F are of real audio, the rest of padding.
+    `steps` (W,) int32 of the F are real audio, the rest is padding.
     """
     from affpipe.encoders.wavlm.network import load
 

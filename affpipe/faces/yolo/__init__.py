@@ -1,1 +1,1 @@
-"""YOLO: a detector of faces by a checkpoint of ultralytics, whose network is built anew."""
+"""YOLO: face detection with a checkpoint of ultralytics, whose network is rebuilt from its description."""

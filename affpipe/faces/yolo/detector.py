@@ -1,11 +1,11 @@
-"""Face detection by a YOLO checkpoint, through ultralytics (AGPL-3.0).
+"""Face detection with a YOLO checkpoint, through ultralytics (AGPL-3.0).
 
-Any checkpoint of ultralytics' own format serves: plain detectors and pose models, whose keypoints are left out, since crops are not aligned
-by them; with one class, or with one of several called "face". Preparation, network and suppression are ultralytics' functions, called
-one by one: its predictor would read the user's settings, print, and drop boxes where suppression takes longer than it likes.
+Any checkpoint in ultralytics' own format will do, with one class or with one of several called "face": a plain detector, or a pose model,
+whose keypoints are ignored, since crops are not aligned by them. Preparation, network and suppression are ultralytics' functions, called
+one by one. Its predictor would read the user's settings, print, and drop boxes where suppression exceeds its time limit.
 
-A checkpoint is a pickle of the network's objects, which can run anything while it is loaded, and whenever the network is used. None of
-them is taken: `yolo_file` builds the network anew by its description.
+A checkpoint is a pickle of the network's objects, which can run any code when it is loaded and whenever the network is used. None of these
+objects is used: `network` rebuilds the network from its description.
 """
 
 import atexit
@@ -26,7 +26,7 @@ from affpipe.system.files import left_by_mac
 
 
 class YoloDetector:
-    """Faces by the network of a .pt file, or of a folder with one such file. Several threads may call it at the same time."""
+    """Face detector with the network of a .pt file, or of a folder with one such file. Several threads may call it at the same time."""
 
     def __init__(
         self,
@@ -42,8 +42,8 @@ class YoloDetector:
 
         Args:
             nms_iou: of two boxes that overlap more, the better one stays. Networks without suppression (YOLOv10, 26) do not use it.
-            image_side: longer side of the frame that the network sees, in pixels; smaller frames are enlarged.
-            batch_size: frames that the network sees at once.
+            image_side: longer side of the frame that the network sees, in pixels. Smaller frames are enlarged.
+            batch_size: frames that the network sees at a time.
 
         Raises:
             WeightsError: no such file, or none that holds a face detector.
@@ -63,16 +63,16 @@ class YoloDetector:
         from ultralytics.data.augment import LetterBox
 
         self._letterbox = LetterBox(image_side, auto=True, stride=stride)
-        self._alone = threading.Lock()  # the network keeps the grid of the size that it saw last
+        self._alone = threading.Lock()  # the network keeps the grid of the last size that it saw
 
     def detect(self, frames: list[np.ndarray]) -> list[list[Detection]]:
-        """Faces of each (H, W, 3) uint8 RGB frame, best score first; boxes are clipped to the frame.
+        """Detect the faces of each (H, W, 3) uint8 RGB frame, best score first. Boxes are clipped to the frame.
 
         Raises InputError for any other shape or dtype.
         """
         for frame in frames:
             check_frame("yolo", frame)
-        groups: dict[tuple[int, ...], list[int]] = {}  # frames of one size go together
+        groups: dict[tuple[int, ...], list[int]] = {}  # size -> frames of that size
         for i, frame in enumerate(frames):
             groups.setdefault(frame.shape, []).append(i)
         out: list[list[Detection]] = [[] for _ in frames]
@@ -85,7 +85,7 @@ class YoloDetector:
 
     @torch.inference_mode()
     def _detect(self, frames: list[np.ndarray]) -> list[list[Detection]]:
-        """Faces of frames of one size."""
+        """Detect the faces of frames of one size."""
         from ultralytics.utils.nms import non_max_suppression
         from ultralytics.utils.ops import scale_boxes
 
@@ -117,19 +117,19 @@ def prepare() -> None:
 
 
 def _file(path: Path) -> Path:
-    """The checkpoint at a path, before ultralytics sees it: a name that it does not find, it would download."""
+    """Find the checkpoint at a path before ultralytics sees it, which would download a name that it does not find."""
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.suffix == ".pt" and not left_by_mac(p.name))
         if len(files) != 1:
             raise WeightsError(f"yolo: {path}: want one .pt file in the folder, got {[p.name for p in files]}; name the file")
         path = files[0]
-    if not path.is_file() or path.suffix != ".pt" or "'" in str(path):  # it drops quotes from a path
+    if not path.is_file() or path.suffix != ".pt" or "'" in str(path):  # ultralytics drops quotes from a path
         raise WeightsError(f"yolo: {path}: no .pt file of that name (without quotes in it); {AGAIN}")
     return path.absolute()
 
 
 def _classes(path: Path, net: torch.nn.Module) -> tuple[int, int]:
-    """Number of classes, and which of them is a face."""
+    """Return the number of classes, and which of them is a face."""
     names = dict(net.names) if isinstance(net.names, dict) else dict(enumerate(net.names))
     faces = [i for i, name in names.items() if len(names) == 1 or str(name).lower() == "face"]
     if len(faces) != 1:

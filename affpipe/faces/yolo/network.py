@@ -1,10 +1,10 @@
-"""The network in a checkpoint of ultralytics, built anew: nothing of the file is run, now or when the network is.
+"""The network in a checkpoint of ultralytics, rebuilt from its description: no code of the file ever runs.
 
-The file is a pickle of the network's objects. It is read as data (`weights.pickled`), and of it are taken the description that the network
-was built from (a table of layers: name, repeats, arguments), the names of its classes, and its tensors. The table may hold layers below,
-with numbers, truth values and a few words for arguments. By it ultralytics builds the network, first without memory, to be held against
-the tensors, then in full. As a description says less than an object, each part of the network is then held against what the file says of
-it: a network that was changed by hand after it was built is refused, since its boxes would be others.
+The file is a pickle of the network's objects. It is read as data (`weights.pickled`). Three things are taken from it: the description that
+the network was built from (a table of layers: name, repeats, arguments), the names of its classes, and its tensors. The table may hold the
+layers below, with numbers, truth values and a few words as arguments. ultralytics builds the network from it, first without memory, to
+compare it with the tensors, then in full. A description says less than an object, so each part of the network is then compared with what
+the file says of it. A network that was changed by hand after it was built is refused, since its boxes would be others.
 """
 
 import copy
@@ -28,7 +28,7 @@ NETWORKS = {
     "ultralytics.nn.tasks.YOLOv10DetectionModel": "DetectionModel",
     "ultralytics.nn.tasks.PoseModel": "PoseModel",
 }
-# Layers of detectors and pose models, YOLOv3 to 26. TorchVision, which fetches weights, and what reads text are not among them.
+# Layers of detectors and pose models, YOLOv3 to 26. Left out: TorchVision, which fetches weights, and layers that read text.
 LAYERS = {
     *("Conv", "DWConv", "GhostConv", "Focus", "ConvTranspose", "DWConvTranspose2d", "RepConv", "Concat"),
     *("Bottleneck", "BottleneckCSP", "GhostBottleneck", "C1", "C2", "C2f", "C3", "C3TR", "C3Ghost", "C3x", "C3k2", "RepC3", "C2fCIB"),
@@ -51,23 +51,26 @@ LAYERS = {
     *("nn.Identity", "nn.Upsample", "nn.MaxPool2d", "nn.ZeroPad2d", "nn.ConvTranspose2d", "nn.BatchNorm2d"),
     *("Detect", "v10Detect", "Pose", "Pose26"),
 }
-WEIGHTLESS = {"nn.Upsample", "nn.MaxPool2d", "nn.ZeroPad2d", "SPP", "SPPF"}  # whose numbers no tensor of the file bears out
+WEIGHTLESS = {"nn.Upsample", "nn.MaxPool2d", "nn.ZeroPad2d", "SPP", "SPPF"}  # layers whose numbers no tensor of the file confirms
 WORDS = {"nc", "kpt_shape", "nearest", "bilinear", "None", "True", "False"}
 ACTIVATIONS = {"SiLU": nn.SiLU, "ReLU": nn.ReLU, "ReLU6": nn.ReLU6, "Hardswish": nn.Hardswish, "Mish": nn.Mish, "GELU": nn.GELU}
 RENAMED = {"Silence": "Identity", "YOLOv10DetectionModel": "DetectionModel"}
-CALLS = (  # what checkpoints name beside layers: numbers of numpy, paths, methods; kept as records, and not looked at
+CALLS = (  # calls that checkpoints name beside layers: numbers of numpy, paths, methods; kept as records and ignored
     *("numpy.", "pathlib.", "torch.device", "collections.", "argparse.Namespace"),
     *("builtins.getattr", "builtins.set"),
 )
-ROWS, REPEATS, WIDEST, WINDOW = 200, 100, 1 << 13, 64  # of a table of layers; of an argument; of one that no tensor bears out
-PARTS = 100_000  # of a network: YOLO26x has 3,000
-SIDE = 256  # pixels of the picture by which ultralytics learns the strides
-LARGEST = 1 << 26  # numbers that a layer may give for it
+ROWS, REPEATS, WIDEST, WINDOW = 200, 100, 1 << 13, 64  # most rows of a table, repeats, argument, unconfirmed argument
+PARTS = 100_000  # most parts of a network; YOLO26x has 3,000
+SIDE = 256  # pixels of the picture from which ultralytics learns the strides
+LARGEST = 1 << 26  # most numbers that a layer may give for that picture
 PASSING = {*vars(nn.Module()), "inplace", "momentum", "np", "type", "shape"}  # attributes that change no box
 
 
 def load(path: Path) -> nn.Module:
-    """The network of a checkpoint, fused, float32, on the CPU; WeightsError if there is none, or if the file asks for more than layers."""
+    """Load the network of a checkpoint, fused, float32, on the CPU.
+
+    Raises WeightsError if there is none, or if the file asks for more than layers.
+    """
     found = load_pickle("yolo", path)
     if foreign := sorted(name for name in found.calls if not name.startswith(CALLS)):
         raise WeightsError(
@@ -83,7 +86,7 @@ def load(path: Path) -> nn.Module:
         raise WeightsError(f"yolo: {path}: want a detection or pose model, got {said.name.rpartition('.')[2]}; {AGAIN}")
     try:
         return _build(said)
-    except Exception as error:  # ultralytics fails as it likes on layers that do not go together
+    except Exception as error:  # ultralytics raises all kinds of errors for layers that do not fit together
         raise WeightsError(
             f"yolo: {path}: want a network of known layers with its tensors, got {first_line(error)[:160]}; {AGAIN}"
         ) from error
@@ -114,7 +117,7 @@ def _build(said: Record) -> nn.Module:
 
 
 def _parts(said: Record) -> tuple[dict[str, Record], dict[str, Tensor]]:
-    """The objects of a network and its tensors, by name, as torch names them."""
+    """Collect the objects of a network and its tensors, by the names that torch gives them."""
     parts: dict[str, Record] = {}
     tensors: dict[str, Tensor] = {}
     todo = [("", said)]
@@ -135,7 +138,7 @@ def _parts(said: Record) -> tuple[dict[str, Record], dict[str, Tensor]]:
 
 
 def _table(said: Any) -> tuple[dict[str, Any], nn.Module | None]:
-    """The description that ultralytics builds from, of known words and numbers alone, and the activation, if it is not the usual one."""
+    """Return the description that ultralytics builds from, with known words and numbers only, and the activation if it is unusual."""
     scales, scale = said.get("scales") or {}, said.get("scale") or ""
     if scales:
         scale = scale or next(iter(scales))
@@ -167,7 +170,7 @@ def _number(said: Any, least: int, most: int) -> int:
 
 
 def _row(row: Any, depth: float) -> list[Any]:
-    """One row of the table: where from, repeats, layer, arguments."""
+    """Parse one row of the table: where from, repeats, layer, arguments."""
     sources, repeats, layer, args = row
     if layer == "Silence":
         layer = "nn.Identity"
@@ -191,7 +194,7 @@ def _argument(layer: str, place: int, arg: Any) -> Any:
 
 
 def _activation(said: Any) -> nn.Module | None:
-    """By its name, `nn.SiLU()` say. Its text is compared, not evaluated."""
+    """Find an activation by its text, such as `nn.SiLU()`. The text is compared, never evaluated."""
     if said is None:
         return None
     for name, kind in ACTIVATIONS.items():
@@ -204,7 +207,10 @@ def _activation(said: Any) -> nn.Module | None:
 
 
 def _check(table: dict[str, Any], parts: dict[str, Record], tensors: dict[str, Tensor]) -> None:
-    """ValueError where the table makes another network than that of the tensors, or one whose layers give very much; takes no memory."""
+    """Raise ValueError if the table makes another network than that of the tensors, or one whose layers give too much.
+
+    It takes no memory.
+    """
     from ultralytics.nn.tasks import parse_model
 
     with unfilled(len(parts)):
@@ -225,7 +231,7 @@ def _check(table: dict[str, Any], parts: dict[str, Record], tensors: dict[str, T
 
 
 def _compare(name: str, part: nn.Module, said: Record) -> None:
-    """ValueError where the file says another class or another value of an attribute than a part of the network has, or code of its own."""
+    """Raise ValueError if the file gives a part another class, another value of an attribute, or code of its own."""
     kind = said.name.rpartition(".")[2]
     if RENAMED.get(kind, kind) != type(part).__name__:
         raise ValueError(f"{name or 'the whole'} of {kind} for {type(part).__name__}")
@@ -241,7 +247,7 @@ def _compare(name: str, part: nn.Module, said: Record) -> None:
 
 
 def _plain(value: Any) -> Iterator[Any]:
-    """A number, truth value or text, or those of a list; nothing of anything else."""
+    """Yield a number, truth value or text, or those in a list; nothing of anything else."""
     if isinstance(value, (int, float, str)):
         yield value
     elif isinstance(value, (list, tuple)) and all(isinstance(part, (int, float)) for part in value):
@@ -249,7 +255,7 @@ def _plain(value: Any) -> Iterator[Any]:
 
 
 def _names(said: Any, classes: int) -> dict[int, str]:
-    """Name of each class."""
+    """Return the name of each class."""
     names = dict(enumerate(said)) if isinstance(said, (list, tuple)) else dict(said or {})
     if sorted(names) != list(range(classes)) or not all(isinstance(name, str) for name in names.values()):
         raise ValueError(f"names of {len(names)} classes for {classes}")

@@ -78,7 +78,7 @@ def _rows(settings: Settings) -> tuple[list[Row], list[Finding]]:
     """The sound rows of the manifest, and what is to be said of it."""
     path = Path(settings.manifest)
     try:
-        rows, faults = manifest.scan(path, Path(settings.data_root))
+        rows, faults = manifest.scan(path, Path(settings.data_root), settings.task_table)
     except ManifestError as error:
         return [], [of_error("manifest", error)]
     sound = [row for _, row in rows]

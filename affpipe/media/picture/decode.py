@@ -1,8 +1,8 @@
-"""Frames of a video as RGB of ordinary range, in one sequential pass, as a player shows them: whole, upright, in square pixels.
+"""Frames of a video as RGB of standard dynamic range, in one sequential pass, as a player shows them: whole, upright, in square pixels.
 
-Backends: "pyav" (default), and "decord", which gives the same frames of mp4, mov, mkv and webm, turned by itself, and nothing of a damaged
-file; where it is known to give other frames (edit lists, MPEG streams, interlaced pictures, high dynamic range) it is refused. Its times
-come from the packets, read by PyAV.
+Two backends: "pyav" (default) and "decord". decord gives the same frames of mp4, mov, mkv and webm; it turns pictures by itself and gives
+nothing of a damaged file. It is refused where it is known to give other frames: edit lists, MPEG streams, interlaced pictures, high dynamic
+range. Its times come from the packets, read by PyAV.
 """
 
 from collections.abc import Iterator, Sequence
@@ -37,20 +37,20 @@ def frames(
 ) -> Frames:
     """Yield (index, time_s, rgb (H, W, 3) uint8) in presentation order; never holds more than a few frames.
 
-    A time is what the file says of that frame, NaN where it says nothing; the times of streams are those of the axis that `probe` makes.
+    The time is the file's own for that frame, NaN if it has none. The times of streams are those of the axis that `probe` makes.
 
     Args:
         path: the video.
         backend: "pyav" or "decord".
-        track: which video track, see `tracks`; None: the one that is chosen by itself, no faces being looked for.
+        track: number of the video track, see `tracks`. None chooses one without looking for faces.
         deinterlace: make whole pictures of frames that are marked as interlaced, see `deinterlace`.
-        tone_map: bring high dynamic range to the ordinary one, see `hdr`.
-        wanted: (K,) strictly increasing frame indices; only these are converted and yielded, and the pass stops after the last one.
-        threads: of decoder and conversion, 0 for as many as there are cores. On a sound file the frames do not depend on it; with more than
-            one, what a decoder makes of damaged data varies from run to run.
+        tone_map: convert high dynamic range to standard range, see `hdr`.
+        wanted: (K,) strictly increasing frame indices. Only these are converted and yielded; the pass stops after the last one.
+        threads: threads of decoder and conversion, 0 for one a core. For a sound file the frames do not depend on it. With more than one,
+            what a decoder makes of damaged data varies from run to run.
 
-    Each image is its own memory: who gets it may keep it. Closing the iterator closes the file.
-    Raises MediaError for a video that cannot be read, InputError for a wanted frame that the video does not have.
+    Each image has its own memory, so the caller may keep it. Closing the iterator closes the file. Raises MediaError for a video that
+    cannot be read, InputError for a wanted frame that the video does not have.
     """
     if backend not in BACKENDS:
         raise InputError(f"frames: want a backend of {BACKENDS}, got {backend!r}")
@@ -65,7 +65,10 @@ def frames(
 
 
 def pictures(path: Path, track: int, times_s: Sequence[float]) -> Iterator[np.ndarray]:
-    """The first picture (H, W, 3) uint8 RGB that decodes from each time on, by seeking, interlaced as it is; none where that fails."""
+    """Yield, for each time, the first picture (H, W, 3) uint8 RGB that decodes from there on, found by seeking.
+
+    Interlaced pictures stay interlaced. A time yields nothing if seeking or decoding fails.
+    """
     for time_s in times_s:
         with open_media(path) as container:
             video = VideoPass(container, path, track=track)
@@ -81,7 +84,7 @@ def _pyav(path: Path, track: int | None, wanted: list[int] | None, *, deinterlac
     remaining = iter(wanted or ())
     target = next(remaining, None)
     memory.keep()
-    reformatter = VideoReformatter()  # a frame's own one would be set up anew for each
+    reformatter = VideoReformatter()  # a frame's own would be set up again for each frame
     track = chosen(path) if track is None else track
     with open_media(path) as container:
         video = VideoPass(container, path, track=track, threads=threads)
@@ -101,7 +104,7 @@ def _pyav(path: Path, track: int | None, wanted: list[int] | None, *, deinterlac
 
 
 def rgb(frame: av.VideoFrame, path: Path, reformatter: VideoReformatter, *, tone_map: bool, threads: int = 1) -> np.ndarray:
-    """The (H, W, 3) uint8 picture of a frame as stored."""
+    """Convert a frame as stored to an (H, W, 3) uint8 picture."""
     if not tone_map or frame.color_trc not in hdr.NAMES:
         return reformatter.reformat(frame, format="rgb24", threads=threads).to_ndarray()
     if frame.color_primaries not in hdr.PRIMARIES:
@@ -138,26 +141,26 @@ def _decord(path: Path, track: int | None, wanted: list[int] | None, *, deinterl
 
 
 def check_decord(video: VideoPass, *, deinterlace: bool, tone_map: bool) -> None:
-    """MediaError where the frames seen so far want something done that decord does not do."""
+    """Raise MediaError if the frames seen so far need something that decord does not do."""
     if deinterlace and video.interlaced:
         raise MediaError(f"{video.path}: decord: want whole pictures, got interlaced ones; use the pyav backend")
     if tone_map and video.high_range:
         raise MediaError(f"{video.path}: decord: want ordinary range, got HDR ({', '.join(video.high_range)}); use the pyav backend")
     form = video.stream.codec_context.format
-    if any(part.bits > 8 for part in form.components):  # of yuv420p10 it makes other colours at edges
+    if any(part.bits > 8 for part in form.components):  # decord gives other colours at edges for yuv420p10
         raise MediaError(f"{video.path}: decord: want 8 bits a colour, got {form.name}; use the pyav backend")
 
 
 def chosen(path: Path) -> int | None:
-    """The video track that is taken where nobody names one and no faces are looked for; None if there is none."""
+    """Return the video track that is chosen when none is named, without looking for faces; None if there is none."""
     found = video_track(path)
     return found and found.index
 
 
 def packet_times(path: Path, track: int | None = None) -> list[float]:
-    """Times of frames for decord, whose own are float32, start at 0 whatever the container says, and count hidden frames.
+    """Read the times of frames for decord. Its own are float32, start at 0 whatever the container says, and count hidden frames.
 
-    It takes the track that its own FFmpeg would play, and no other can be asked for: MediaError where the file has several.
+    decord takes the track that its own FFmpeg would play and cannot be asked for another. So MediaError is raised if the file has several.
     """
     with open_media(path) as container:
         if len(container.streams.video) > 1:
@@ -166,7 +169,7 @@ def packet_times(path: Path, track: int | None = None) -> list[float]:
         kind = container.format.name
         if not kind.startswith(("mov,", "matroska")):  # elsewhere decord may begin at the wrong frame, silently (MPEG: at frame 12)
             raise MediaError(f"{path}: decord: want mp4, mov, mkv or webm, got {kind}; use the pyav backend")
-        if not stream.codec_context.width:  # damaged, or too large: decord has no limit
+        if not stream.codec_context.width:  # damaged or too large: decord has no limit of its own
             raise unreadable(path, "frames of no known size")
         try:
             found = [p for p in packets(container, [stream]) if p.size]

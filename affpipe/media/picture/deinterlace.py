@@ -1,7 +1,7 @@
-"""Whole pictures of interlaced ones, by FFmpeg's bwdif: one for each stored frame, at its time.
+"""Deinterlacing by FFmpeg's bwdif: one whole picture for each stored frame, at its time.
 
-A stored frame holds two pictures, of alternate lines and half a frame apart. The one that is earlier stays, its missing lines are made of
-those around it and of the frames before and after. Frames that are not marked as interlaced pass as they are.
+An interlaced frame stores two pictures in alternate lines, half a frame apart. The earlier one stays. Its missing lines are made from the
+lines around them and from the frames before and after. Frames that are not marked as interlaced pass unchanged.
 """
 
 from collections import deque
@@ -15,14 +15,14 @@ from affpipe.core.errors import MediaError
 from affpipe.media.reader import unreadable, words
 
 Numbered = tuple[int, float, av.VideoFrame]
-LEAST = (3, 4)  # columns and lines that the filter wants
+LEAST = (3, 4)  # columns and lines that the filter needs
 
 
 def deinterlaced(frames: Iterator[Numbered], path: Path) -> Iterator[Numbered]:
-    """The frames of a video, each with its number and time as they came; those marked as interlaced made whole."""
+    """Yield the frames of a video with their numbers and times; frames marked as interlaced become whole pictures."""
     line: _Line | None = None
     for number, time_s, frame in frames:
-        if line and line.form != _form(frame):  # another format in mid-way: joined files
+        if line and line.form != _form(frame):  # the format changes mid-way: joined files
             yield from line.rest()
             line = None
         if line is None and frame.interlaced_frame and frame.width >= LEAST[0] and frame.height >= LEAST[1]:
@@ -40,7 +40,7 @@ def _form(frame: av.VideoFrame) -> tuple:
 
 
 class _Line:
-    """A graph of filters for frames of one form, and what is under way in it: it gives a frame when it has seen the next."""
+    """Filter graph for frames of one format, with the frames that it still holds. It gives a frame once it has seen the next."""
 
     def __init__(self, frame: av.VideoFrame, path: Path):
         self.form, self.path = _form(frame), path

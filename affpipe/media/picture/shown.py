@@ -1,8 +1,8 @@
-"""The picture as a player shows it: the right way round, in square pixels.
+"""Geometry of the shown picture: the right way round, in square pixels, as a player shows it.
 
-Rows of the stored picture stay, its columns are resampled: a width of w becomes w times the ratio of a pixel. The turn of the display
-matrix comes after that, so of a video on its side it is the shown height that changes. Where the ratio is within EVEN of 1 (encoders round
-sizes, and say so), beyond FLATTEST, or not said, pixels stay as they are.
+The rows of the stored picture stay; its columns are resampled. A width of w becomes w times the aspect ratio of a pixel. The display matrix
+turns the picture after that, so for a video on its side the shown height changes. Pixels stay as they are if the ratio is within EVEN of 1
+(encoders round sizes, and say so), beyond FLATTEST, or not given.
 """
 
 from fractions import Fraction
@@ -10,18 +10,18 @@ from fractions import Fraction
 import numpy as np
 
 EVEN = Fraction(1, 200)
-FLATTEST = 5  # times as wide as high, or the other way round; standards end at 2
+FLATTEST = 5  # width over height of a pixel at most, or height over width; standards end at 2
 
 Matrix = tuple[int, int, int, int]
 
 
 def believed(ratio: Fraction | None) -> Fraction:
-    """The aspect ratio that pixels are taken to have: 1 where none is said, or none that can be."""
+    """Return the aspect ratio that pixels are taken to have: 1 if the file gives none, or an impossible one."""
     return ratio if ratio and Fraction(1, FLATTEST) <= ratio <= FLATTEST else Fraction(1)
 
 
 def shown_size(size: tuple[int, int], ratio: Fraction, matrix: Matrix) -> tuple[int, int]:
-    """(width, height) of the shown picture, for that of the stored one, its pixels' believed ratio and its display matrix."""
+    """Return the (width, height) of the shown picture from the stored size, the believed ratio of its pixels and its display matrix."""
     width, height = size
     if abs(ratio - 1) > EVEN:
         width = max(1, round(width * ratio))
@@ -39,7 +39,7 @@ def orient(image: np.ndarray, matrix: Matrix) -> np.ndarray:
 
 
 def resample(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """An (H, W, 3) uint8 picture in (width, height) pixels: area averaging where it shrinks, else cubic; itself where it has that size."""
+    """Resize an (H, W, 3) uint8 picture to (width, height): by area averaging to shrink, else cubic. Equal size returns it as it is."""
     if image.shape[1::-1] == size:
         return image
     import cv2

@@ -1,6 +1,6 @@
 """The audio track of a video as mono samples on the video's clock.
 
-Which of several tracks it is, see `tracks`; when its samples sound, `soundclock`; how they become one row of samples, `laying`.
+`tracks` chooses among several tracks, `soundclock` finds the times of the samples, `laying` puts them into one row.
 """
 
 import logging
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def length(axis: FrameAxis, sample_rate_hz: int) -> int:
-    """Samples of the track of an axis, from its first frame to the end of its last."""
+    """Return the number of samples on an axis, from its first frame to the end of its last."""
     return round((axis.end_s - axis.start_s) * sample_rate_hz)
 
 
@@ -38,16 +38,18 @@ def extract(
     video_track: int | None = None,
     heard: Heard | None = None,
 ) -> Iterator[np.ndarray]:
-    """Audio of a video in blocks (n,) of at most BLOCK samples, float32 mono in [-1, 1]: sample 0 at axis.start_s, `length` samples in all.
+    """Yield the sound of a video in blocks (n,) of at most BLOCK samples, float32 mono in [-1, 1].
 
-    Silence (zeros) stands before a late start, in gaps and after an early end. Where two packets claim the same time the first keeps it.
+    Sample 0 is at axis.start_s; there are `length` samples in all. Silence (zeros) fills a late start, gaps and an early end. If two
+    packets claim the same time, the first keeps it.
 
     Args:
-        offset_s: added to the track's timestamps.
-        track: which audio track, see `tracks`. video_track: that of the axis; None: the one that is chosen by itself.
-        heard: counts what is found; without it the log says what a person should know.
+        offset_s: seconds added to the track's timestamps.
+        track: audio track, see `tracks`.
+        video_track: video track of the axis. None: the one that is chosen when none is named.
+        heard: counts what is found. Without it the log says what a person should know.
 
-    Raises AbsentError if there is no audio track, or, after the last block, if it has no samples on the axis or is digitally silent;
+    Raises AbsentError if there is no audio track, or, after the last block, if it has no samples on the axis or is digitally silent. Raises
     MediaError if the file or the whole track cannot be read.
     """
     told, heard = heard is not None, heard or Heard()
@@ -75,7 +77,7 @@ def extract(
 
 
 def _nothing(heard: Heard) -> str:
-    """Why there is no sound; "" if there is."""
+    """Return why there is no sound; "" if there is."""
     if not heard.samples:
         return "is there but holds no samples"
     if not heard.placed:
@@ -96,9 +98,9 @@ def _decoded(container: av.container.InputContainer, stream: av.AudioStream, hea
 
 
 def _joins(path: Path, track: int | None, axis: FrameAxis) -> list[tuple[float, float]]:
-    """Where the video's clock starts anew: timestamp and time of the frame; costs a decode, for such files alone.
+    """Find where the video's clock starts again: (timestamp, time of the frame) for each place. Costs a decode, for such files only.
 
-    None where the axis is not that of the whole video.
+    Empty if the axis is not that of the whole video.
     """
     out, before_s, count = [], float("-inf"), 0
     track = chosen(path) if track is None else track
@@ -113,10 +115,12 @@ def _joins(path: Path, track: int | None, axis: FrameAxis) -> list[tuple[float, 
 
 
 def windows(track: Sequence | np.ndarray, begin_s: np.ndarray, *, length_s: float, sample_rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut (R, S) windows of the track's dtype, zero beyond its end, and (R,) int32 how many samples of each are real.
+    """Cut (R, S) windows of the track's dtype, zero beyond its end. Return them and (R,) int32, the number of real samples in each.
 
-    track: (N,) samples, or what is cut like them; only from the first window to the last is it read.
-    begin_s: (R,) seconds from sample 0, not decreasing; length_s: of every window.
+    Args:
+        track: (N,) samples, or something sliced like them. It is read only from the first window to the last.
+        begin_s: (R,) seconds from sample 0, not decreasing.
+        length_s: seconds of every window.
     """
     first = np.round(begin_s * sample_rate_hz).astype(int)
     size = round(length_s * sample_rate_hz)

@@ -1,4 +1,4 @@
-"""What was found of the sound of a video: which track, how much of it, and what was done to it."""
+"""Record of what was found in the sound of a video: which track, how much of it, and what was done to it."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,24 +7,31 @@ from affpipe.media.sound.mixing import LOST_DB
 from affpipe.media.sound.soundclock import Told
 from affpipe.media.tracks import Choice
 
-MOSTLY = 0.5  # share of silence above which it is worth a word
-MANY = 0.1  # the same of frames whose timestamps were passed over
-WORTH = 0.001  # the same of what was cut, clipped, left as a gap or taken from one channel
+MOSTLY = 0.5  # share of silence above which it is reported
+MANY = 0.1  # the same for frames whose timestamps were ignored
+WORTH = 0.001  # the same for what was cut, clipped, left as a gap or taken from one channel
 
 
 @dataclass
 class Heard:
-    """What an audio track gave so far.
+    """Counts of what an audio track gave so far.
 
     Attributes:
-        track: which one it is. rate_hz, samples: its own.
-        values, mended: samples of all its channels, and those of them that were no number and are 0.
-        out_hz, given: rate of the axis, samples on it. placed: those of them that the track has; holes: those between two that it has.
-        cut: samples left out, as their time was taken. clipped: beyond full scale. silent: in cells without a swing over a step of 16 bits.
-        louder: of the track, taken from one channel as the mix had lost it.
-        sounds: whether a frame of the track swings by over a step of 16 bits. swing: half of what lies between the samples of a cell of the
-            axis, of the cell where that is most.
-        clock: what is said of its timestamps. bad: why packets were rejected.
+        track: the track that was taken.
+        rate_hz, samples: sample rate and number of samples of the track itself.
+        values: samples of all its channels.
+        mended: those of `values` that were not finite and were set to 0.
+        out_hz, given: rate of the axis, and samples on it.
+        placed: samples on the axis that the track fills.
+        holes: samples on the axis that lie in gaps of the track.
+        cut: samples left out because their time was taken.
+        clipped: samples beyond full scale.
+        silent: samples in cells without a swing over one step of 16 bits.
+        louder: samples taken from one channel because the mix had lost it.
+        sounds: whether a frame of the track swings by over a step of 16 bits.
+        swing: half the range of the samples in a cell of the axis, for the cell where it is largest.
+        clock: record of the track's timestamps.
+        bad: reasons for rejected packets.
     """
 
     track: Choice | None = None
@@ -47,14 +54,14 @@ class Heard:
 
     @property
     def shares(self) -> dict[str, float]:
-        """Shares of the axis in [0, 1]; `mended` of the track's own values. `silent` includes what the track does not have."""
+        """Shares of the axis in [0, 1]; `mended` is a share of the track's own values. `silent` includes what the track lacks."""
         counts = {name: getattr(self, name) for name in ("silent", "holes", "cut", "clipped", "louder")}
         out = {"missing": self.given - self.placed} | counts
         return {name: min(1.0, count / max(1, self.given)) for name, count in out.items()} | {"mended": self.mended / max(1, self.values)}
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """What a person should know of the sound, empty where there is nothing."""
+        """Faults of the sound that a person should know, empty if there are none."""
         share, per = self.shares, "of the sound"
         said = (
             (self.track and self.track.said, self.track and self.track.said),
@@ -75,7 +82,7 @@ class Heard:
         return self.clock.stray / max(1, self.clock.frames)
 
     def facts(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return the record, ready for JSON."""
         own = {"rate_hz": self.rate_hz, "stray_timestamps": self.clock.stray, "joins": self.clock.joins, "bad_packets": len(self.bad)}
         counts = {"samples": self.samples, "clipped_samples": self.clipped, "mended_samples": self.mended}
         return {"track": self.track and self.track.facts(), **own, **counts, "shares": self.shares, "faults": list(self.faults)}

@@ -1,8 +1,8 @@
-"""Decoded sound laid on the video's clock: one channel at one rate, sample 0 at the first frame, zeros where there is nothing.
+"""Decoded sound placed on the video's clock: one channel at one rate, sample 0 at the first frame, zeros where there is no sound.
 
-Container timestamps place the samples (pts * time_base, after FFmpeg dropped codec priming and what edit lists hide), see `soundclock`;
-sample counts carry them from one packet to the next: so late starts, gaps, drift and joined files keep sound and picture together.
-Resampling is libswresample's default, whose delay it compensates itself; after it channels become one, see `mixing`.
+Container timestamps place the samples (pts * time_base, after FFmpeg dropped codec priming and what edit lists hide), see `soundclock`.
+Sample counts carry them from one packet to the next. So sound and picture stay together through late starts, gaps, drift and joined files.
+Resampling is libswresample's default, which compensates its own delay. After it the channels become one, see `mixing`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,19 +16,19 @@ from affpipe.media.sound.samples import Packer, mend, scaled, swing, waves
 from affpipe.media.sound.soundclock import Joins, timed
 from affpipe.media.tracks import QUIET
 
-BLOCK = 1 << 16  # samples that are given out at once: what is held in memory
-CELL = 1 << 10  # samples that are silent together or not
-SAME = 2  # samples by which a stretch may be off the end of the one before that it continues: rounding of a resampler
+BLOCK = 1 << 16  # samples that are yielded, and so held in memory, at a time
+CELL = 1 << 10  # samples that are judged silent or not as one
+SAME = 2  # samples by which a stretch may miss the end of the one that it continues: rounding of a resampler
 
 
 def lay(
     frames: Iterable[av.AudioFrame], heard: Heard, *, start_s: float, sample_rate_hz: int, samples: int, joins: Joins = list
 ) -> Iterator[np.ndarray]:
-    """Yield a track whose sample 0 is at start_s, so many samples in all, in blocks (n <= BLOCK,) float32; counts what is heard and placed.
+    """Yield `samples` samples from start_s on, in blocks (n <= BLOCK,) float32; count what is heard and placed.
 
-    It is filled from the left: what claims a time already taken, or lies outside, is cut; where nothing is, there are zeros.
+    The track is filled from the left. Sound that lies outside, or whose time is taken already, is cut. Zeros stand where there is none.
     """
-    block, begin, filled, last = np.zeros(BLOCK, np.float32), 0, 0, 0  # the block's first sample, the first free one, the end of the sound
+    block, begin, filled, last = np.zeros(BLOCK, np.float32), 0, 0, 0  # first sample of the block, first free sample, end of the sound
     heard.out_hz, heard.given = sample_rate_hz, samples
     for position, mono in _placed(frames, heard, start_s, joins):
         first, stop = max(position, filled), min(position + len(mono), samples)
@@ -53,8 +53,8 @@ def lay(
 
 
 def _given(block: np.ndarray, heard: Heard) -> np.ndarray:
-    """A block within [-1, 1]; counts what is clipped and silent."""
-    if not block.any():  # a damaged timestamp asks for hours of it
+    """Return a block clipped to [-1, 1]; count what is clipped and silent."""
+    if not block.any():  # the quick way: a damaged timestamp may ask for hours of zeros
         heard.silent += len(block)
         return block
     cells = np.arange(0, len(block), CELL)
@@ -66,15 +66,15 @@ def _given(block: np.ndarray, heard: Heard) -> np.ndarray:
 
 
 class _Run:
-    """A stretch of frames of one form: resampled on its own, put at its own time."""
+    """Stretch of frames of one format, resampled on its own and placed at its own time."""
 
     def __init__(self, frame: av.AudioFrame, position: int, heard: Heard):
-        self.setup, self.position, self.heard = _setup(frame), position, heard  # position: of the next sample to come
+        self.setup, self.position, self.heard = _setup(frame), position, heard  # position of the next sample
         self._pack, self._mixer = Packer(frame), Mixer(frame.layout, heard.out_hz)
         self._resampler = av.AudioResampler(format="flt", rate=heard.out_hz)
 
     def take(self, frame: av.AudioFrame) -> Iterator[tuple[int, np.ndarray]]:
-        """Position and samples (n,) of what comes out."""
+        """Yield (position, samples (n,)) of what comes out for one more frame."""
         frame, heard = self._pack(frame), self.heard
         heard.rate_hz = frame.sample_rate
         heard.samples += frame.samples
@@ -84,7 +84,7 @@ class _Run:
         yield from self._resampled(frame)
 
     def rest(self) -> Iterator[tuple[int, np.ndarray]]:
-        """The same of what was held back."""
+        """Yield the same for what was held back."""
         yield from self._resampled(None)
         yield from self._put(self._mixer.rest())
 
@@ -104,7 +104,7 @@ def _setup(frame: av.AudioFrame) -> tuple:
 
 
 def _placed(frames: Iterable[av.AudioFrame], heard: Heard, start_s: float, joins: Joins) -> Iterator[tuple[int, np.ndarray]]:
-    """Resampled pieces (n,) of frames, each with its position on the track."""
+    """Yield resampled pieces (n,) of frames, each with its position on the track."""
     run = None
     for frame, time_s, continues in timed(frames, heard.clock, start_s=start_s, joins=joins):
         if run is None or not continues or _setup(frame) != run.setup:

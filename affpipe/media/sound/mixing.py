@@ -1,10 +1,11 @@
-"""One channel of many: the downmix, and what is done where channels cancel.
+"""Downmix of many channels to one, and what is done where channels cancel.
 
-Of a known layout it is the mean of left and right of ITU-R BS.775's stereo downmix, without further scaling: left and right 1/2, centre
-sqrt(1/2), each surround and height channel sqrt(1/2) / 2, a back or top centre 1/2; low-frequency channels are left out. So stereo is its
-plain mean, and speech of a film's centre is 3 dB down. Of channels that have no place (a recorder's) it is the plain mean.
-Where in a stretch of STRETCH_S the mix is over LOST_DB below the loudest channel (a cable of opposite polarity, one microphone of many),
-that channel is taken instead, faded over FADE_S.
+For a known layout the mix is the mean of left and right of ITU-R BS.775's stereo downmix, without further scaling: left and right 1/2,
+centre sqrt(1/2), each surround and height channel sqrt(1/2) / 2, a back or top centre 1/2. Low-frequency channels are left out. So stereo
+becomes its plain mean, and speech in a film's centre is 3 dB down. For channels without a place (a recorder's) it is the plain mean.
+
+In a stretch of STRETCH_S the mix may lie over LOST_DB below the loudest channel (a cable of opposite polarity, one microphone of many).
+There that channel is taken instead, faded over FADE_S.
 """
 
 from collections.abc import Iterator
@@ -15,15 +16,15 @@ import numpy as np
 
 STRETCH_S, FADE_S = 0.5, 0.01
 LOST_DB = 20.0
-FLOOR = 1e-3  # RMS of a channel below which it is noise, and nothing is lost
-HELD = 0.5  # a channel is kept while it has half the RMS of the loudest: two of equal level do not take turns
+FLOOR = 1e-3  # RMS below which a channel is noise, so that nothing is lost
+HELD = 0.5  # a channel is kept while it has half the RMS of the loudest, so that two of equal level do not take turns
 HALF, DOWN = 0.5, sqrt(0.5)
-WEIGHTS = dict.fromkeys(("FL", "FR", "DL", "DR", "FLC", "FRC", "WL", "WR", "BC", "TC"), HALF) | {"FC": DOWN}  # of any other: DOWN / 2
+WEIGHTS = dict.fromkeys(("FL", "FR", "DL", "DR", "FLC", "FRC", "WL", "WR", "BC", "TC"), HALF) | {"FC": DOWN}  # any other: DOWN / 2
 LOW = ("LFE", "LFE2")
 
 
 def weights(layout: av.AudioLayout) -> np.ndarray:
-    """(C,) float32 weight of each channel in the mix."""
+    """Return the (C,) float32 weight of each channel in the mix."""
     names = [channel.name for channel in layout.channels]
     if len(names) == 1 or "NONE" in names or len(names) != layout.nb_channels or not set(names) - set(LOW):
         return np.full(layout.nb_channels, 1 / layout.nb_channels, np.float32)
@@ -31,18 +32,18 @@ def weights(layout: av.AudioLayout) -> np.ndarray:
 
 
 class Mixer:
-    """Mixes pieces of one layout."""
+    """Mixer of consecutive pieces of one layout."""
 
     def __init__(self, layout: av.AudioLayout, rate_hz: int):
         self.weights = weights(layout)
         self._even = bool((self.weights == self.weights[0]).all() and np.isclose(self.weights.sum(), 1))
         self._stretch, self._fade = round(STRETCH_S * rate_hz), round(FADE_S * rate_hz)
         self._held: list[np.ndarray] = []
-        self._taken: int | None = None  # channel, None for the mix
+        self._taken: int | None = None  # channel taken last, None for the mix
         self._begun = False
 
     def take(self, piece: np.ndarray) -> Iterator[tuple[np.ndarray, bool]]:
-        """Mono (n,) float32 of what is settled, in order, given the next (C, n), and whether it is a channel in place of the mix."""
+        """Add the next piece (C, n); yield settled mono (n,) float32 in order, and whether it is one channel instead of the mix."""
         if len(self.weights) == 1:
             yield piece[0], False
             return
@@ -55,7 +56,7 @@ class Mixer:
             self._held = [whole]
 
     def rest(self) -> Iterator[tuple[np.ndarray, bool]]:
-        """What is left, one to two stretches unless there was less."""
+        """Yield what is left: one to two stretches, unless there was less."""
         if self._held:
             yield self._settle(np.concatenate(self._held, axis=1))
             self._held = []

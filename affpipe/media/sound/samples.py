@@ -1,15 +1,15 @@
-"""Samples of decoded sound as arrays, whatever the form they came in."""
+"""Samples of decoded sound as arrays, whatever format they came in."""
 
 import av
 import numpy as np
 
-# PyAV (18.1) does not know where the planes of a frame end that has as many as FFmpeg's own list, or more: it reads beyond, and dies.
+# PyAV (18.1) crashes on a frame with as many planes as FFmpeg's own list holds, or more: it reads beyond the end of the list.
 PLANES = 8
-LARGEST = 1e6  # beyond full scale by 120 dB: damage, not sound
+LARGEST = 1e6  # 120 dB above full scale: damage, not sound
 
 
 class Packer:
-    """Puts frames of many planes into one, a frame in and a frame out; all are of one form."""
+    """Converter of frames with many planes to frames with one: a frame in, a frame out. All frames have one format."""
 
     def __init__(self, frame: av.AudioFrame):
         wanted = frame.format.is_planar and frame.layout.nb_channels >= PLANES
@@ -20,13 +20,13 @@ class Packer:
 
 
 def waves(frame: av.AudioFrame) -> np.ndarray:
-    """(C, n) of the frame's dtype; not for a frame of many planes, see `Packer`."""
+    """Return the samples (C, n) in the frame's dtype. Not for a frame of many planes, see `Packer`."""
     out = frame.to_ndarray()
     return out if frame.format.is_planar else out.reshape(-1, frame.layout.nb_channels).T
 
 
 def scaled(frame: av.AudioFrame) -> np.ndarray:
-    """(C, n) float32 of full scale 1; what is no number is 0."""
+    """Return the samples (C, n) as float32 with full scale 1; what is not a number becomes 0."""
     frame = Packer(frame)(frame)
     out = waves(frame)
     kind = out.dtype
@@ -38,12 +38,15 @@ def scaled(frame: av.AudioFrame) -> np.ndarray:
 
 
 def swing(wave: np.ndarray) -> float:
-    """Half of how far the samples (C, n) of a channel lie apart, of that where it is most: 0 of a constant, the zero of A-law included."""
+    """Return half the range of the samples (C, n) of the channel where it is largest.
+
+    It is 0 for a constant, the zero of A-law included.
+    """
     return float((wave.max(axis=1) - wave.min(axis=1)).max(initial=0.0)) / 2 if wave.size else 0.0
 
 
 def mend(frame: av.AudioFrame) -> int:
-    """Set samples of a float frame that are no number, infinite or beyond LARGEST to zero, in place; return how many there were."""
+    """Set the samples of a float frame that are NaN, infinite or beyond LARGEST to zero, in place. Return their number."""
     kind = {"flt": np.float32, "dbl": np.float64}.get(frame.format.packed.name)
     mended = 0
     for plane in frame.planes if kind is not None else ():

@@ -1,11 +1,12 @@
-"""What a frame of sound's time is: its timestamp, where that means something, else the end of the frame before.
+"""Times of frames of sound: the timestamp if it is plausible, else the end of the frame before.
 
-A frame's deviation is its timestamp minus the running count of samples. Within TOLERANCE_S it is rounding. Beyond, what comes after tells:
-- stray timestamps, of which some that follow within LOOK_S deviate no more than the stretch's first ones (jitter): the sound goes on;
-- a gap, an overlap or drift, where all that follow deviate further to the same side than any of those: a new stretch, at its own time;
-- a clock that starts anew (joined files), where all that follow lie over JUMP_S further back: joined where the video's clock is joined,
-  or, where the video's goes on, at the end of the frame before.
-A timestamp that only repeats the one before it (bursts) counts as none. The samples within a stretch are never torn.
+A frame's deviation is its timestamp minus the running count of samples. Within TOLERANCE_S it is rounding. Beyond, the frames that follow
+decide between three cases:
+- Stray timestamps: some that follow within LOOK_S deviate no more than the stretch's first ones (jitter). The sound goes on.
+- A gap, an overlap or drift: all that follow deviate further to the same side than any of those. A new stretch begins, at its own time.
+- A clock that starts again (joined files): all that follow lie over JUMP_S further back. The sound is joined where the video's clock is
+  joined, or at the end of the frame before if the video's clock goes on.
+A timestamp that only repeats the one before it (bursts) counts as none. The samples within a stretch are never torn apart.
 """
 
 from collections import deque
@@ -16,16 +17,22 @@ from statistics import median
 
 import av
 
-JUMP_S = 0.25  # timestamps that stay further back than this are of a new clock; less is an overlap
+JUMP_S = 0.25  # timestamps that stay further back than this belong to a new clock; less is an overlap
 TOLERANCE_S = 0.015  # a lost packet of speech (20 ms) is a gap
-LOOK_S, LOOK_FRAMES = 2.0, 16  # how far ahead one looks: so many seconds and so many frames at least
-AGREE = 32  # timestamps, where they jump about, whose median tells the time, and whose deviations tell how far a stretch's jump
-Joins = Callable[[], list[tuple[float, float]]]  # of the video, in order: (timestamp at which its clock starts anew, time of that frame)
+LOOK_S, LOOK_FRAMES = 2.0, 16  # how far to look ahead: at least so many seconds and so many frames
+AGREE = 32  # number of jumping timestamps whose median gives the time, and of first ones that show how far a stretch's jump
+Joins = Callable[[], list[tuple[float, float]]]  # joins of the video, in order: (first timestamp of the new clock, time of that frame)
 
 
 @dataclass
 class Told:
-    """What is said of a clock. frames: of sound. stray: those whose timestamps were passed over. joins: how often it started anew."""
+    """Record of a clock.
+
+    Attributes:
+        frames: number of frames of sound.
+        stray: number of frames whose timestamps were ignored.
+        joins: how often the clock started again.
+    """
 
     frames: int = 0
     stray: int = 0
@@ -34,7 +41,7 @@ class Told:
 
 @dataclass
 class _Ahead:
-    """A frame to come: its timestamp in seconds (None: it has none) and how long it is."""
+    """A frame to come: its timestamp in seconds (None without one) and its length."""
 
     frame: av.AudioFrame
     own_s: float | None
@@ -45,15 +52,16 @@ Timed = tuple[av.AudioFrame, float, bool]  # a frame, its time in seconds, and w
 
 
 def timed(frames: Iterable[av.AudioFrame], told: Told, *, start_s: float, joins: Joins = list) -> Iterator[Timed]:
-    """Each frame that has samples; of those to come never more are held than LOOK_S and LOOK_FRAMES ask for.
+    """Yield each frame that has samples with its time. It never holds more frames than LOOK_S and LOOK_FRAMES ask for.
 
     Args:
-        start_s: time of a first frame without a timestamp. joins: asked for once, at the first clock that starts anew.
+        start_s: time of a first frame without a timestamp.
+        joins: called once, at the first clock that starts again.
     """
     source = iter(frames)
     ahead: deque[_Ahead] = deque()
     held_s = 0.0
-    usual: list[float] = []  # deviations of the stretch's first frames; of its last ones drift would look usual too
+    usual: list[float] = []  # deviations of the stretch's first frames; by its last ones even drift would look usual
     shift_s, expected_s, found, last = 0.0, None, None, None
     while True:
         while held_s < LOOK_S or len(ahead) < LOOK_FRAMES:
@@ -95,7 +103,7 @@ def timed(frames: Iterable[av.AudioFrame], told: Told, *, start_s: float, joins:
 
 
 def _deviations(ahead: Iterable[_Ahead], expected_s: float) -> list[float]:
-    """Of the first frame and of those after it, up to one whose clock starts anew; the first has a timestamp."""
+    """Return the deviations of the first frame, which has a timestamp, and of those after it, up to one whose clock starts again."""
     out: list[float] = []
     for each in ahead:
         if each.own_s is not None:
@@ -108,14 +116,14 @@ def _deviations(ahead: Iterable[_Ahead], expected_s: float) -> list[float]:
 
 
 def _rough(apart: list[float]) -> bool:
-    """Whether timestamps jump up and down, so that no single one is to be trusted."""
+    """Return whether timestamps jump up and down, so that no single one can be trusted."""
     steps = [b - a for a, b in pairwise(apart)]
     few = min(sum(step > TOLERANCE_S / 2 for step in steps), sum(step < -TOLERANCE_S / 2 for step in steps))
     return len(steps) >= LOOK_FRAMES // 2 and few > len(steps) / 8
 
 
 def _begin(ahead: deque[_Ahead], start_s: float) -> float:
-    """Time of the first frame: its timestamp, or, where timestamps jump about, what most agree on."""
+    """Return the time of the first frame: its timestamp, or the median where timestamps jump about."""
     if ahead[0].own_s is None:
         return start_s
     apart = _deviations(ahead, ahead[0].own_s)
@@ -124,7 +132,7 @@ def _begin(ahead: deque[_Ahead], start_s: float) -> float:
 
 
 def _joined(found: list[tuple[float, float]], number: int, own_s: float, expected_s: float) -> float:
-    """Time of a timestamp after the clock has started anew so many times: as far from the video's as the file says."""
+    """Return the time of a timestamp after `number` earlier restarts of the clock: as far from the video's as the file says."""
     for joined_s, time_s in islice(found, number, number + 1):
         at = own_s - joined_s + time_s
         if abs(at - expected_s) < JUMP_S:

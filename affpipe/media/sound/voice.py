@@ -1,12 +1,13 @@
 """Voice activity: the probability of speech in every 32 ms of sound.
 
 Source: Silero VAD 6 (snakers4/silero-vad, MIT), its network for 16 kHz. The package brings the weights and is not imported. The network is
-written anew here, equal to the published one: magnitudes of a short-time Fourier transform, four convolutions, an LSTM over the steps. Only
-the LSTM knows what was before, so all else runs on many steps at once.
+reimplemented here, equal to the published one: magnitudes of a short-time Fourier transform, four convolutions, an LSTM over the steps.
+Only the LSTM depends on what came before, so all else runs on many steps at once.
 
-Of the package's files the TorchScript one is read, since that is what the package itself runs. Its safetensors file holds an older network,
-whose probabilities differ by up to .3 (https://github.com/snakers4/silero-vad/issues/768).
-Shapes: N samples, R steps of 512 samples, the last one filled up with silence.
+The package's TorchScript file is read, since the package itself runs that one. Its safetensors file holds an older network, whose
+probabilities differ by up to .3 (https://github.com/snakers4/silero-vad/issues/768).
+
+Shapes: N samples, R steps of 512 samples, the last one padded with silence.
 """
 
 import hashlib
@@ -24,11 +25,11 @@ from affpipe.system.weights.reading import UNREADABLE, first_line
 
 RATE_HZ = 16000
 VERSION, SHA256 = "6.2.3", "e1122837f4154c511485fe0b9c64455f7b929c96fbb8d79fbdb336383ebd3720"
-STEP, CONTEXT = 512, 64  # samples of a step, and of what came before it that the network sees with it
-WINDOW, HOP = 256, 128  # of the transform; at the end of a step HOP / 2 samples are mirrored
+STEP, CONTEXT = 512, 64  # samples of a step, and samples before it that the network sees with it
+WINDOW, HOP = 256, 128  # samples of the transform; at the end of a step HOP / 2 samples are mirrored
 BINS, WIDTH = WINDOW // 2 + 1, 128
-BLOCK = 2048  # steps at once: about a minute
-NAMES = {  # where a weight of ours stands in the published file, beside a network for 8 kHz
+BLOCK = 2048  # steps at a time: about a minute
+NAMES = {  # name here -> name in the published file, which also holds a network for 8 kHz
     "stft.weight": "_model.stft.forward_basis_buffer",
     **{f"convs.{i}.{part}": f"_model.encoder.{i}.reparam_conv.{part}" for i in range(4) for part in ("weight", "bias")},
     **{f"rnn.{part}_l0": f"_model.decoder.rnn.{part}" for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")},
@@ -37,7 +38,7 @@ NAMES = {  # where a weight of ours stands in the published file, beside a netwo
 
 
 class Network(nn.Module):
-    """The layers."""
+    """Layers of the voice detector."""
 
     def __init__(self):
         super().__init__()
@@ -48,7 +49,7 @@ class Network(nn.Module):
         self.out = nn.Conv1d(WIDTH, 1, 1)
 
     def forward(self, steps: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Successive steps with their context (R, CONTEXT + STEP) -> probabilities (R,) and the state after the last of them."""
+        """Map successive steps with their context (R, CONTEXT + STEP) to probabilities (R,) and the state after the last step."""
         x = self.stft(F.pad(steps, (0, HOP // 2), mode="reflect").unsqueeze(1))  # (R, 2 BINS, 4)
         x = (x[:, :BINS].square() + x[:, BINS:].square()).sqrt()
         for conv in self.convs:
@@ -58,16 +59,17 @@ class Network(nn.Module):
 
 
 class Silero:
-    """The detector."""
+    """Voice detector."""
 
     def __init__(self, network: Network, *, device: torch.device):
         self.network, self.device = network.eval().to(device), device
 
     @torch.inference_mode()
     def extract(self, samples: np.ndarray) -> np.ndarray:
-        """Probability of speech in mono 16 kHz sound (N,) float32 in [-1, 1], as (ceil(N / 512),) float32; step r begins at sample 512 r.
+        """Return the probability of speech in mono 16 kHz sound (N,) float32 in [-1, 1] as (ceil(N / 512),) float32.
 
-        samples: an array, or what is cut like one: a minute of it is read at a time. Raises InputError for anything else.
+        Step r begins at sample 512 r. `samples` is an array, or something sliced like one: a minute of it is read at a time. Raises
+        InputError for anything else.
         """
         count = -(-len(samples) // STEP)
         out, state = np.empty(count, np.float32), None
@@ -85,7 +87,7 @@ class Silero:
 
 
 def published() -> Path:
-    """The file of weights in the installed package silero-vad, which must be the one that this code was written for."""
+    """Return the weights file in the installed package silero-vad, which must be the one that this code was written for."""
     spec = find_spec("silero_vad")
     if spec is None or spec.origin is None:
         raise WeightsError(f"silero: want the package silero-vad {VERSION}, got none; install it, or set vad.model: none")
@@ -96,10 +98,10 @@ def published() -> Path:
 
 
 def load(path: Path, *, device: torch.device) -> Silero:
-    """The detector with the weights in a file. Raises WeightsError where it does not hold them."""
+    """Load the detector with the weights in a file. Raises WeightsError if the file does not hold them."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # torch would rather have another format, in which it is not published
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch prefers another format, which is not published
             found = torch.jit.load(path, map_location="cpu").state_dict()
     except UNREADABLE as error:
         raise WeightsError(f"silero: {path} does not read ({first_line(error)}); install silero-vad again") from error

@@ -1,14 +1,14 @@
-"""Training losses of the three tasks, and of several tasks at once.
+"""Training losses of the three kinds of tasks, and of several tasks at once.
 
-Valence and arousal: after "Team RAS in 10th ABAW Competition", sec. 4.2: one minus the concordance correlation coefficient (Lin, 1989),
-with weights for valence and arousal and optional absolute and squared error terms. Moments are the population's (divided by n), as in
+Dimensions: after "Team RAS in 10th ABAW Competition", sec. 4.2: one minus the concordance correlation coefficient (Lin, 1989),
+with a weight for each dimension and optional absolute and squared error terms. Moments are the population's (divided by n), as in
 `metrics`. All valid entries of a batch count as one sample, whatever window they come from, unless one CCC per window is asked for (the
 public code).
-Expression: cross entropy, or focal loss with class weights by effective number (Yu et al., "Solution to the 10th ABAW Expression
-Recognition Challenge", sec. 3.5 and 4.4; Lin et al., 2017; Cui et al., 2019). Action units: binary cross entropy.
+Classes: cross entropy, or focal loss with class weights by effective number (Yu et al., "Solution to the 10th ABAW Expression
+Recognition Challenge", sec. 3.5 and 4.4; Lin et al., 2017; Cui et al., 2019). Units: binary cross entropy.
 Everywhere: entries that are not valid may hold anything, NaN too, and reach neither loss nor gradient; what is summed is float32 or wider,
 since half precision cannot hold sums over a batch; without a valid entry the loss is zero, with a zero gradient.
-Shapes: B windows, T rows, N entries; the last axis is a task's outputs (prediction) or columns (target), as in `tasks`.
+Shapes: B windows, T rows, N entries, C classes, U units; the last axis is a task's outputs (prediction) or columns (target).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,71 +19,72 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from affpipe.core.errors import InputError
-from affpipe.core.tasks.task import AU, EXPR, VA, Task, slices, width
+from affpipe.core.tasks.task import Tasks, slices, width
 from affpipe.models.checks import given as checks
 
 EPS = 1e-8  # keeps the quotient and its gradient finite where prediction and target are constant and equal
 
 
-def ccc_loss(prediction: Tensor, target: Tensor, valid: Tensor, *, weights: tuple[float, float] = (0.5, 0.5)) -> Tensor:
-    """Weighted sum over valence and arousal of 1 - CCC; with weights that sum to 1, one minus the weighted CCC.
+def ccc_loss(prediction: Tensor, target: Tensor, valid: Tensor, *, weights: Sequence[float] = (0.5, 0.5)) -> Tensor:
+    """Sum 1 - CCC over D dimensions by their weights (D,); with weights that sum to 1, one minus the weighted CCC.
 
     Args:
-        prediction, target: (N, 2) or (B, T, 2); targets of invalid entries may hold anything.
+        prediction, target: (N, D) or (B, T, D); targets of invalid entries may hold anything.
         valid: (N,) or (B, T) bool.
 
     Returns a scalar, float32 or wider; zero with a zero gradient where fewer than 2 entries are valid.
     """
-    prediction, target = _valid_entries(prediction, target, valid, VA)  # (n, 2)
+    prediction, target = _valid_entries("ccc_loss", prediction, target, valid, len(weights), len(weights))  # (n, D)
     if len(prediction) < 2:
         return prediction.sum() * 0
     return _weighted_ccc_loss(prediction, target, weights)
 
 
-class VALoss(nn.Module):
-    """ccc_loss plus weighted mean absolute and mean squared error, both plain means over valid entries and both dimensions.
+class ConcordanceLoss(nn.Module):
+    """Loss of dimensions: ccc_loss plus weighted mean absolute and mean squared error, both plain means over valid entries and dimensions.
 
-    over: "batch" takes one CCC over all valid entries; "window" the mean of one per window, of those with at least 2 valid entries.
+    weights: (D,) of the dimensions. over: "batch" takes one CCC over all valid entries; "window" the mean of one per window, of those with
+        at least 2 valid entries.
     """
 
     def __init__(
         self,
+        weights: Sequence[float] = (0.5, 0.5),
         *,
-        valence_weight: float = 0.5,
-        arousal_weight: float = 0.5,
         mae_weight: float = 0,
         mse_weight: float = 0,
         over: Literal["batch", "window"] = "batch",
     ):
         super().__init__()
-        self.weights = (valence_weight, arousal_weight)
+        self.weights = tuple(weights)
         self.mae_weight, self.mse_weight, self.over = mae_weight, mse_weight, over
 
     def forward(self, prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         """Scalar loss; shapes, dtype and the rule for fewer than 2 valid entries as in ccc_loss; the first axis counts windows."""
-        p, t = _valid_entries(prediction, target, valid, VA)  # (n, 2)
+        width = len(self.weights)
+        p, t = _valid_entries("ConcordanceLoss", prediction, target, valid, width, width)  # (n, D)
         if len(p) < 2:
             return p.sum() * 0
         error = p - t
         errors = self.mae_weight * error.abs().mean() + self.mse_weight * error.square().mean()
         if self.over == "batch":
             return _weighted_ccc_loss(p, t, self.weights) + errors
-        windows = [_valid_entries(*window, VA) for window in zip(prediction, target, valid, strict=True)]
+        windows = [_valid_entries("ConcordanceLoss", *window, width, width) for window in zip(prediction, target, valid, strict=True)]
         losses = [_weighted_ccc_loss(*window, self.weights) for window in windows if len(window[0]) >= 2]
         return (torch.stack(losses).mean() if losses else p.sum() * 0) + errors
 
 
-def _weighted_ccc_loss(prediction: Tensor, target: Tensor, weights: tuple[float, float]) -> Tensor:
-    """(n, 2), (n, 2) -> scalar."""
+def _weighted_ccc_loss(prediction: Tensor, target: Tensor, weights: Sequence[float]) -> Tensor:
+    """(n, D), (n, D) -> scalar."""
     mean_p, mean_t = prediction.mean(dim=0), target.mean(dim=0)
     p, t = prediction - mean_p, target - mean_t
     spread = p.square().mean(dim=0) + t.square().mean(dim=0) + (mean_p - mean_t).square()
-    ccc = 2 * (p * t).mean(dim=0) / (spread + EPS)  # (2,)
+    ccc = 2 * (p * t).mean(dim=0) / (spread + EPS)  # (D,)
     return ((1 - ccc) * prediction.new_tensor(weights)).sum()
 
 
-class ExprLoss(nn.Module):
-    """Cross entropy or focal loss on expression logits: the mean over valid entries of alpha_y · -(1 - p_y)^gamma · log p_y.
+class ClassLoss(nn.Module):
+    """Cross entropy or focal loss on logits of classes: the mean over valid entries of alpha_y · -(1 - p_y)^gamma · log p_y.
 
     y is the labelled class, p_y its probability. Source: Yu et al., eq. (5), with the weights of sec. 4.4 in front. The mean divides by
     the number of valid entries, as that equation does, not by the sum of their weights, as torch does: a batch of rare classes counts
@@ -91,8 +92,9 @@ class ExprLoss(nn.Module):
 
     Args:
         kind: "cross_entropy" is gamma 0. gamma: of the focal loss, >= 0; the paper's is 2.
-        class_weights: (8,) alpha, >= 0, see `effective_number_weights`; None: 1 each.
-        label_smoothing: in [0, 1), the share of each label spread over all 8 classes; of cross entropy only.
+        classes: C.
+        class_weights: (C,) alpha, >= 0, see `effective_number_weights`; None: 1 each.
+        label_smoothing: in [0, 1), the share of each label spread over all C classes; of cross entropy only.
 
     Raises InputError for an argument out of its range.
     """
@@ -101,6 +103,7 @@ class ExprLoss(nn.Module):
 
     def __init__(
         self,
+        classes: int,
         *,
         kind: Literal["cross_entropy", "focal"],
         gamma: float = 2.0,
@@ -109,32 +112,32 @@ class ExprLoss(nn.Module):
     ):
         super().__init__()
         if kind not in ("cross_entropy", "focal"):
-            raise InputError(f"ExprLoss: want kind cross_entropy or focal, got {kind!r}")
+            raise InputError(f"ClassLoss: want kind cross_entropy or focal, got {kind!r}")
         if not gamma >= 0:
-            raise InputError(f"ExprLoss: want gamma >= 0, got {gamma}")
+            raise InputError(f"ClassLoss: want gamma >= 0, got {gamma}")
         if not 0 <= label_smoothing < 1 or (label_smoothing and kind == "focal"):
-            raise InputError(f"ExprLoss: want label_smoothing in [0, 1), and 0 with focal, got {label_smoothing} with {kind}")
-        self.kind, self.gamma, self.label_smoothing = kind, gamma, label_smoothing
-        _keep(self, "class_weights", class_weights, EXPR)
+            raise InputError(f"ClassLoss: want label_smoothing in [0, 1), and 0 with focal, got {label_smoothing} with {kind}")
+        self.classes, self.kind, self.gamma, self.label_smoothing = classes, kind, gamma, label_smoothing
+        _keep(self, "class_weights", class_weights, classes)
 
     def forward(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         """Scalar loss.
 
         Args:
-            logits: (..., 8). valid: (...) bool.
-            target: (...), or (..., 1) as the task's one column: class numbers 0 to 7, as float or int.
+            logits: (..., C). valid: (...) bool.
+            target: (...), or (..., 1) as the task's one column: class numbers 0 to C - 1, as float or int.
 
         Raises InputError where a valid entry has another label, a fraction too.
         """
         if target.ndim == logits.ndim - 1:
             target = target.unsqueeze(-1)
-        logits, target = _valid_entries(logits, target, valid, EXPR)  # (n, 8), (n, 1)
+        logits, target = _valid_entries("ClassLoss", logits, target, valid, self.classes, 1)  # (n, C), (n, 1)
         if len(logits) == 0:
             return logits.sum() * 0
-        known = (target >= 0) & (target < len(EXPR.outputs)) & (target == target.floor())  # False for NaN
+        known = (target >= 0) & (target < self.classes) & (target == target.floor())  # False for NaN
         if not known.all():
             raise InputError(
-                f"ExprLoss: want class numbers 0 to {len(EXPR.outputs) - 1} where valid, got {target[~known][0].item():g}; "
+                f"ClassLoss: want class numbers 0 to {self.classes - 1} where valid, got {target[~known][0].item():g}; "
                 "a row of several frames needs one of their classes, not a mean"
             )
         classes, weights = target.squeeze(-1).long(), None if self.class_weights is None else self.class_weights.to(logits.dtype)
@@ -168,34 +171,36 @@ def effective_number_weights(counts: Tensor, beta: float = 0.999) -> Tensor:
     return (weights * occurs.sum() / weights.sum()).float()
 
 
-class AULoss(nn.Module):
-    """Binary cross entropy on the logits of 12 action units, the mean over valid entries and units.
+class UnitLoss(nn.Module):
+    """Binary cross entropy on logits of units, the mean over valid entries and units.
 
     Args:
-        positive_weights: (12,) >= 0, factor of each unit's positive share, see `positive_weights`; None: 1 each.
+        units: U.
+        positive_weights: (U,) >= 0, factor of each unit's positive share, see `positive_weights`; None: 1 each.
     """
 
     positive_weights: Tensor | None
 
-    def __init__(self, *, positive_weights: Tensor | None = None):
+    def __init__(self, units: int, *, positive_weights: Tensor | None = None):
         super().__init__()
-        _keep(self, "positive_weights", positive_weights, AU)
+        self.units = units
+        _keep(self, "positive_weights", positive_weights, units)
 
     def forward(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         """Scalar loss.
 
         Args:
-            logits: (..., 12). valid: (...) bool.
-            target: (..., 12) in [0, 1]; a fraction, as the mean over a row's frames is, counts as that share of a positive.
+            logits: (..., U). valid: (...) bool.
+            target: (..., U) in [0, 1]; a fraction, as the mean over a row's frames is, counts as that share of a positive.
 
         Raises InputError where a valid entry has a label outside [0, 1].
         """
-        logits, target = _valid_entries(logits, target, valid, AU)  # (n, 12) each
+        logits, target = _valid_entries("UnitLoss", logits, target, valid, self.units, self.units)  # (n, U) each
         if len(logits) == 0:
             return logits.sum() * 0
         known = (target >= 0) & (target <= 1)  # False for NaN
         if not known.all():
-            raise InputError(f"AULoss: want labels in [0, 1] where valid, got {target[~known][0].item():g}; mark such frames invalid")
+            raise InputError(f"UnitLoss: want labels in [0, 1] where valid, got {target[~known][0].item():g}; mark such frames invalid")
         weights = None if self.positive_weights is None else self.positive_weights.to(logits.dtype)
         return F.binary_cross_entropy_with_logits(logits, target, pos_weight=weights)
 
@@ -223,15 +228,20 @@ class MultiTaskLoss(nn.Module):
     tasks happen to have labels beside them, and a task of small weight would rule each batch that it has to itself.
 
     Args:
-        losses: task -> its loss, called with prediction (..., O), target (..., K) and valid (...) of that task; their order orders every
-            last axis. weights: task -> factor, >= 0. terms: further losses, each with the word for it in a fault, its task, its factor.
+        tasks: those of the run. losses: task -> its loss, called with prediction (..., O), target (..., K) and valid (...) of that task;
+            their order orders every last axis. weights: task -> factor, >= 0. terms: further losses, each with the word for it in a fault,
+            its task, its factor.
 
     Attributes:
         given: what each loss and term gave for the last batch, by its name.
     """
 
     def __init__(
-        self, losses: Mapping[str, nn.Module], weights: Mapping[str, float], terms: Sequence[tuple[nn.Module, str, str, float]] = ()
+        self,
+        tasks: Tasks,
+        losses: Mapping[str, nn.Module],
+        weights: Mapping[str, float],
+        terms: Sequence[tuple[nn.Module, str, str, float]] = (),
     ):
         super().__init__()
         if not losses or set(losses) != set(weights) or not all(weight >= 0 for weight in weights.values()):
@@ -239,8 +249,9 @@ class MultiTaskLoss(nn.Module):
         self.losses, self.weights = nn.ModuleDict(losses), dict(weights)
         self.terms, self.of_terms = nn.ModuleList(term for term, *_ in terms), [tuple(of) for _, *of in terms]
         self.given: dict[str, Tensor] = {}
-        self.outputs, self.columns = slices(losses, "outputs"), slices(losses, "columns")
-        self.widths = (width(losses, "outputs"), width(losses, "columns"), len(losses))
+        tasks = {name: tasks[name] for name in losses}
+        self.outputs, self.columns = slices(tasks, "outputs"), slices(tasks, "columns")
+        self.widths = (width(tasks, "outputs"), width(tasks, "columns"), len(losses))
 
     def forward(self, prediction: Tensor, target: Tensor, known: Tensor) -> Tensor:
         """Scalar loss.
@@ -268,19 +279,19 @@ class MultiTaskLoss(nn.Module):
         return total
 
 
-def _keep(module: nn.Module, name: str, weights: Tensor | None, task: Task) -> None:
+def _keep(module: nn.Module, name: str, weights: Tensor | None, outputs: int) -> None:
     """Hold weights, one an output, as a buffer: it moves with the module and, made of labels and settings, is not saved with it."""
-    if weights is not None and (weights.shape != (len(task.outputs),) or not (weights >= 0).all()):
-        raise InputError(f"{type(module).__name__}: want {name} ({len(task.outputs)},) >= 0, got {weights.tolist()}")
+    if weights is not None and (weights.shape != (outputs,) or not (weights >= 0).all()):
+        raise InputError(f"{type(module).__name__}: want {name} ({outputs},) >= 0, got {weights.tolist()}")
     module.register_buffer(name, weights, persistent=False)
 
 
-def _valid_entries(prediction: Tensor, target: Tensor, valid: Tensor, task: Task) -> tuple[Tensor, Tensor]:
+def _valid_entries(who: str, prediction: Tensor, target: Tensor, valid: Tensor, outputs: int, columns: int) -> tuple[Tensor, Tensor]:
     """(n, outputs) and (n, columns) of the valid entries, both in the prediction's dtype, but float32 at least."""
-    shape, outputs, columns = prediction.shape[:-1], len(task.outputs), len(task.columns)
+    shape = prediction.shape[:-1]
     if prediction.shape != (*shape, outputs) or target.shape != (*shape, columns) or valid.shape != shape or valid.dtype != torch.bool:
         raise InputError(
-            f"loss of {task.title}: want prediction (..., {outputs}), target (..., {columns}) and valid bool (...), "
+            f"{who}: want prediction (..., {outputs}), target (..., {columns}) and valid bool (...), "
             f"got {tuple(prediction.shape)}, {tuple(target.shape)} and {valid.dtype} {tuple(valid.shape)}"
         )
     dtype = torch.promote_types(prediction.dtype, torch.float32)

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, get_args
 
 from pydantic import Field
 
 from affpipe.core import extensions
 from affpipe.core.extensions import Origin
 from affpipe.core.section import Section
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.task import Kind
 
 
 class TermSettings(Section):
@@ -26,6 +26,7 @@ class TermPart:
         name: the word for it in settings, their `term`. settings: its section.
         revision: goes up by hand when its code changes values; models with the term are then fitted anew.
         network: module and class: forward(prediction (..., O), target (..., K), valid (...)) -> scalar, all of its task.
+        kinds: of tasks that it is for; by default all.
         arguments: keywords of that class by the settings.
         origin: entry point and package of a term that is not our own; set as it is loaded, and its package is in the key.
     """
@@ -34,6 +35,7 @@ class TermPart:
     settings: type[TermSettings]
     revision: int
     network: str
+    kinds: tuple[str, ...] = get_args(Kind)
     arguments: Callable[[Any], dict[str, Any]] = lambda settings: {}
     origin: Origin | None = None
 
@@ -41,9 +43,10 @@ class TermPart:
         """What is wrong with the declaration, as far as it stands alone; "" where nothing is."""
         if wrong := extensions.base_fault(self.settings, TermSettings):
             return wrong
-        task = self.settings.model_fields.get("task")
-        if task is None or get_origin(task.annotation) is not Literal or not set(get_args(task.annotation)) <= set(TASKS):
-            return f"want the setting task as a Literal of {', '.join(TASKS)}, got {'none' if task is None else task.annotation}"
+        if "task" not in self.settings.model_fields:
+            return "want the setting task, which names the task whose outputs the term takes, got none"
+        if not self.kinds or not set(self.kinds) <= set(get_args(Kind)):
+            return f"want kinds of {', '.join(get_args(Kind))}, got {self.kinds!r}"
         return extensions.path_fault("network", self.network, "module:class")
 
     def build(self, settings: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
+    from affpipe.core.tasks.task import Tasks
     from affpipe.plan.plan import Plan
     from affpipe.results.frames import FramePredictions
     from affpipe.results.late_fusion import Study
@@ -21,7 +22,7 @@ def render(
     plan: "Plan",
     entries: "Mapping[str, Mapping[str, Entry]]",
     scores: Mapping[str, Mapping[str, Any]],
-    late: "Study | None" = None,
+    late: "Mapping[str, Study] | None" = None,
     reference: "Table | None" = None,
 ) -> str:
     """The report of a run as one HTML page that needs nothing else.
@@ -29,11 +30,11 @@ def render(
     Args:
         entries: for each stage and model, what became of its items.
         scores: for each model, and for late fusion, by task: `basis`, see `caveats`, and what `evaluate.score` gave, if anything.
-        late: weights of late fusion and what they are worth. reference: the published table beside this run's figures.
+        late: by task the weights of late fusion and what they are worth. reference: the published table beside this run's figures.
     """
     from affpipe.results.report.page import render as page
 
-    return page(plan, entries, scores, late, reference)
+    return page(plan, entries, scores, late or {}, reference)
 
 
 def compare(plan: "Plan", entries: "Mapping[str, Mapping[str, Entry]]", scores: Mapping[str, Mapping[str, Any]]) -> "Table | None":
@@ -43,8 +44,8 @@ def compare(plan: "Plan", entries: "Mapping[str, Mapping[str, Entry]]", scores: 
     return table(plan, entries, scores)
 
 
-def trajectories(path: Path, title: str, times_s: "np.ndarray", found: "FramePredictions") -> None:
+def trajectories(path: Path, title: str, tasks: "Tasks", times_s: "np.ndarray", found: "FramePredictions") -> None:
     """Write a PNG of what was predicted over time (T,), a panel or two a task; frames that were not observed are marked."""
     from affpipe.results.report.image import trajectories as image
 
-    image(path, title, times_s, found)
+    image(path, title, tasks, times_s, found)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from affpipe.core.tasks.task import Task
 from affpipe.results.report import palette
 from affpipe.results.report.series import nice_ticks, value_range
 from affpipe.results.report.svg import Box, Drawing, scale
@@ -42,11 +43,11 @@ def learning(record: Mapping[str, Any], measure: str) -> Markup:
     return drawing.markup()
 
 
-def histograms(truth: Mapping[str, Sequence[int]], prediction: Mapping[str, Sequence[int]], *, low: float, high: float) -> Markup:
-    """Shares of frames in equal bins of [low, high]: truth as bars, prediction as a line; a panel for each name."""
-    drawing = Drawing(560, 190, f"distribution of {' and '.join(truth)}")
-    for i, name in enumerate(truth):
-        box = Box(44 + 282 * i, 22, 222, 130)
+def histograms(task: Task, truth: Mapping[str, Sequence[int]], prediction: Mapping[str, Sequence[int]]) -> Markup:
+    """Shares of frames in equal bins of the range of each dimension: truth as bars, prediction as a line; a panel for each name."""
+    drawing = Drawing(560, 190 * -(-len(truth) // 2), f"distribution of {' and '.join(truth)}")
+    for i, (name, (low, high)) in enumerate(task.ranges.items()):
+        box = Box(44 + 282 * (i % 2), 22 + 190 * (i // 2), 222, 130)
         shares = [np.array(of[name], np.float64) / max(sum(of[name]), 1) for of in (truth, prediction)]
         edges = np.linspace(low, high, len(shares[0]) + 1)
         at_x = scale(low, high, box.left, box.right)
@@ -60,7 +61,7 @@ def histograms(truth: Mapping[str, Sequence[int]], prediction: Mapping[str, Sequ
             tip = f"{a:.1f} to {b:.1f}: truth {100 * share:.1f} %"
             drawing.add("rect", x=at_x(a) + 0.5, y=y, width=at_x(b) - at_x(a) - 1, height=box.bottom - y, kind="column truth", tip=tip)
         steps = np.repeat(edges, 2)[1:-1]
-        drawing.curve(at_x(steps), at_y(100 * np.repeat(shares[1], 2)), kind=f"line {name}")
+        drawing.curve(at_x(steps), at_y(100 * np.repeat(shares[1], 2)), kind="line", stroke=palette.curves(task)[name])
         ticks = [(t, f"{t + 0:.4g}".replace("-", "\u2212")) for t in nice_ticks(low, high, 4)]
         for t, label in ticks:
             drawing.add("text", label, x=float(at_x(t)), y=box.bottom + 16, kind="tick", text_anchor="middle")
@@ -87,11 +88,11 @@ def pairs(title: str, truth: Mapping[str, float], prediction: Mapping[str, float
     return drawing.markup()
 
 
-def confusion(names: Sequence[str], counts: Sequence[Sequence[int]]) -> Markup:
+def confusion(task: Task, counts: Sequence[Sequence[int]]) -> Markup:
     """Frames by class of truth (rows) and prediction (columns), with their share of the row; the darker, the greater the share."""
-    left, top = 92.0, 44.0
+    left, top, names = 92.0, 44.0, task.outputs
     table = np.array(counts, np.int64)
-    drawing = Drawing(left + CELL_WIDTH * (len(names) + 1), top + CELL_HEIGHT * len(names) + 4, "confusion of expressions")
+    drawing = Drawing(left + CELL_WIDTH * (len(names) + 1), top + CELL_HEIGHT * len(names) + 4, f"confusion of {task.title}")
     drawing.add("text", "truth", x=0, y=34, kind="tick")
     drawing.add("text", "prediction", x=left, y=12, kind="tick")
     for j, name in enumerate([*names, "frames"]):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from affpipe.core.tasks.task import TASKS, slices
+from affpipe.core.tasks.task import Tasks, slices
 from affpipe.plan.plan import Plan
 from affpipe.results.report.one_stream import validated
 from affpipe.results.report.views import fit_record
@@ -55,7 +55,7 @@ def table(plan: Plan) -> Folds | None:
     if cross is None:
         return None
     records = {model: {fold: fit_record(plan, model, fold) for fold in plan.fits(model)} for model in plan.settings.models}
-    tasks = plan.settings.tasks
+    tasks = plan.tasks
     models = [_model(name, own, tasks) for name, own in records.items()]
     targets = _targets(records, tasks) if cross.use == "per_target" else {}
     publish = plan.settings.publish
@@ -63,7 +63,7 @@ def table(plan: Plan) -> Folds | None:
     return Folds(models, targets, mixed)
 
 
-def _model(name: str, records: Mapping[int | None, Mapping[str, Any]], tasks: tuple[str, ...]) -> Model:
+def _model(name: str, records: Mapping[int | None, Mapping[str, Any]], tasks: Tasks) -> Model:
     fits = [_fit(fold, record, tasks) for fold, record in sorted(records.items(), key=lambda own: (own[0] is None, own[0]))]
     folds = [fit for fit in fits if fit.fold is not None]
     columns = {
@@ -74,7 +74,7 @@ def _model(name: str, records: Mapping[int | None, Mapping[str, Any]], tasks: tu
     return Model(name, fits, means, spreads)
 
 
-def _fit(fold: int | None, record: Mapping[str, Any], tasks: tuple[str, ...]) -> Fit:
+def _fit(fold: int | None, record: Mapping[str, Any], tasks: Tasks) -> Fit:
     """The fit on all training streams has no fold held out: what it was validated with are the validation streams."""
     held = record["scores"] if fold is not None else {}
     scores = {task: (held.get(task), record["validation_scores"].get(task)) for task in tasks}
@@ -82,15 +82,12 @@ def _fit(fold: int | None, record: Mapping[str, Any], tasks: tuple[str, ...]) ->
     return Fit(fold, len(record["train"]), size, record["best"]["epoch"] + 1, len(record["curves"]), scores)
 
 
-def _targets(
-    records: Mapping[str, Mapping[int | None, Mapping[str, Any]]], tasks: tuple[str, ...]
-) -> dict[str, dict[str, tuple[int, float]]]:
+def _targets(records: Mapping[str, Mapping[int | None, Mapping[str, Any]]], tasks: Tasks) -> dict[str, dict[str, tuple[int, float]]]:
     """As `predict.outputs` chooses; the classes of expressions go together."""
     out: dict[str, dict[str, tuple[int, float]]] = {}
     for model, own in records.items():
         scores = np.array([record["by_output"] for fold, record in own.items() if fold is not None])  # (F, O)
         for task, at in slices(tasks).items():
-            names = ["expression"] if task == "expr" else TASKS[task].outputs
-            for name, column in zip(names, scores[:, at].T, strict=False):
+            for name, column in zip(tasks[task].targets, scores[:, at].T, strict=False):
                 out.setdefault(name, {})[model] = (int(column.argmax()), float(column.max()))
     return out

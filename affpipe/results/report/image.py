@@ -12,47 +12,41 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from affpipe.core.axis import NEAREST, NONE
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.task import Task, Tasks
 from affpipe.results.frames import FramePredictions
 from affpipe.results.report import palette, series
 from affpipe.system import disk
 
 WIDTH, HEAD, DPI = 11.0, 0.5, 120  # inches; HEAD is for the title
-ROWS = {  # task -> panel -> height in inches
-    "va": {"valence": 2.5, "arousal": 2.5},
-    "expr": {"expression": 0.45, "probability": 2.0},
-    "au": {"action units": 2.75},
-}
-KEYS = {"va": 0, "expr": 8, "au": 4}  # task -> entries of the legend, beside those of MARKS
+CURVE, STRIP, BANDS, UNIT = 2.5, 0.45, 2.0, 2.75 / 12  # inches of a dimension, of the classes, of their probabilities, of a unit
 LEGEND, COLUMNS = 0.22, 6  # inches of a line of the legend, and entries on it
-SOURCE = 0.4  # inches of the row that says how frames were observed, where no panel of va does
+SOURCE = 0.4  # inches of the row that says how frames were observed, where no panel of a dimension does
 MARKS = {NEAREST: ("filled from the nearest frame", "#e3a51a"), NONE: ("without the lead modality", "#6b7280")}
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", palette.PREDICTION])
 
 
-def trajectories(path: Path, title: str, times_s: np.ndarray, found: FramePredictions) -> None:
+def trajectories(path: Path, title: str, tasks: Tasks, times_s: np.ndarray, found: FramePredictions) -> None:
     """See `affpipe.results.report.trajectories`. Long streams are drawn as means (classes: the most frequent) of equal groups of frames."""
-    heights = {name: height for task in found.values for name, height in ROWS[task].items()}
-    if "va" not in found.values:
-        heights["source"] = SOURCE
-    below = 0.0 if set(found.values) == {"va"} else LEGEND * -(-(len(MARKS) + sum(KEYS[task] for task in found.values)) // COLUMNS)
-    figure = Figure(figsize=(WIDTH, sum(heights.values()) + HEAD + below), dpi=DPI, layout="constrained")
+    heights = [height for task in tasks.values() for height in HEIGHTS[task.kind](task)]
+    curves_alone = all(task.kind == "dimensions" for task in tasks.values())
+    apart = not any(task.kind == "dimensions" for task in tasks.values())  # the sources of frames have a row of their own
+    heights += [SOURCE] if apart else []
+    entries = len(MARKS) + sum(ENTRIES[task.kind](task) for task in tasks.values())
+    below = 0.0 if curves_alone else LEGEND * -(-entries // COLUMNS)
+    figure = Figure(figsize=(WIDTH, sum(heights) + HEAD + below), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    drawn = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": list(heights.values())})[:, 0]
-    panels = dict(zip(heights, drawn, strict=True))
+    drawn = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     ends_s = series.shown_until(times_s)
     handles: dict[str, Artist] = {}
-    if "va" in found.values:
-        _curves(panels, times_s, found)
-    if "expr" in found.values:
-        handles |= _classes(panels["expression"], panels["probability"], times_s, ends_s, found)
-    if "au" in found.values:
-        handles |= _units(panels["action units"], times_s, ends_s, found)
-    for name in (*TASKS["va"].columns, "source"):
-        if name in panels:
-            handles |= _marks(panels[name], found.source, times_s, ends_s, 0.22 if name != "source" else 1.0)
-    if "source" in panels:
-        _bare(panels["source"], "source")
+    left, curves = list(drawn), []
+    for task in tasks.values():
+        panels = [left.pop(0) for _ in HEIGHTS[task.kind](task)]
+        curves += panels if task.kind == "dimensions" else []
+        handles |= DRAW[task.kind](panels, task, times_s, ends_s, found)
+    for panel in curves or left:
+        handles |= _marks(panel, found.source, times_s, ends_s, 0.22 if curves else 1.0)
+    for panel in left:
+        _bare(panel, "source")
     last = drawn[-1]
     last.set_xlim(times_s[0], ends_s[-1])
     ticks = series.time_ticks(float(times_s[0]), float(ends_s[-1]))
@@ -69,44 +63,46 @@ def trajectories(path: Path, title: str, times_s: np.ndarray, found: FramePredic
         figure.savefig(part, format="png")
 
 
-def _curves(panels: dict[str, Axes], times_s: np.ndarray, found: FramePredictions) -> None:
-    t, mean = series.thin(times_s, found.values["va"], found.valid)
-    for (name, colour), y in zip(palette.VA.items(), mean.T, strict=True):
-        panel = panels[name]
-        panel.axhline(0, color="#9ca3af", linewidth=0.8)
+def _curves(panels: list[Axes], task: Task, times_s: np.ndarray, ends_s: np.ndarray, found: FramePredictions) -> dict[str, Artist]:
+    t, mean = series.thin(times_s, found.values[task.name], found.valid)
+    for panel, (name, colour), (low, high), y in zip(panels, palette.curves(task).items(), task.ranges.values(), mean.T, strict=True):
+        margin = 0.01 * (high - low)
+        panel.axhline((low + high) / 2, color="#9ca3af", linewidth=0.8)
         panel.plot(t, y, color=colour, linewidth=1.4, solid_capstyle="round")
-        panel.set(ylabel=name, ylim=(-1.02, 1.02))
+        panel.set(ylabel=name, ylim=(low - margin, high + margin))
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
+    return {}
 
 
-def _classes(strip: Axes, bands: Axes, times_s: np.ndarray, ends_s: np.ndarray, found: FramePredictions) -> dict[str, Artist]:
-    """The class of each frame, and the probabilities of all as bands on each other, Neutral at the bottom."""
-    spans = series.modes(found.values["expr"][:, 0], found.valid, times_s, ends_s)
-    names = TASKS["expr"].outputs
+def _classes(panels: list[Axes], task: Task, times_s: np.ndarray, ends_s: np.ndarray, found: FramePredictions) -> dict[str, Artist]:
+    """The class of each frame, and the probabilities of all as bands on each other, the first class at the bottom."""
+    strip, bands = panels
+    spans = series.modes(found.values[task.name][:, 0], found.valid, times_s, ends_s)
+    names, colours = task.outputs, palette.classes(task)
     for number, edges in spans.items():
-        strip.broken_barh([(a, b - a) for a, b in edges], (0, 1), facecolor=palette.CLASSES[names[number]], linewidth=0)
+        strip.broken_barh([(a, b - a) for a, b in edges], (0, 1), facecolor=colours[names[number]], linewidth=0)
     _bare(strip, "class")
-    edges_s, chances = _groups(times_s, ends_s, found.chances["expr"], found.valid)
+    edges_s, chances = _groups(times_s, ends_s, found.chances[task.name], found.valid)
     top = np.cumsum(chances, axis=1)
     for i, name in enumerate(names):
         low = top[:, i - 1] if i else np.zeros(len(top))
-        bands.stairs(top[:, i], edges_s, baseline=low, fill=True, color=palette.CLASSES[name], linewidth=0)
+        bands.stairs(top[:, i], edges_s, baseline=low, fill=True, color=colours[name], linewidth=0)
     bands.set(ylabel="probability", ylim=(0, 1))
     bands.spines[["top", "right"]].set_visible(False)
-    return {name: Patch(facecolor=colour) for name, colour in palette.CLASSES.items()}
+    return {name: Patch(facecolor=colour) for name, colour in colours.items()}
 
 
-def _units(panel: Axes, times_s: np.ndarray, ends_s: np.ndarray, found: FramePredictions) -> dict[str, Artist]:
+def _units(panels: list[Axes], task: Task, times_s: np.ndarray, ends_s: np.ndarray, found: FramePredictions) -> dict[str, Artist]:
     """A row a unit: its probability as a shade, and a line below it where it is present."""
-    names = TASKS["au"].columns
-    edges_s, chances = _groups(times_s, ends_s, found.chances["au"], found.valid)
+    (panel,), names = panels, task.columns
+    edges_s, chances = _groups(times_s, ends_s, found.chances[task.name], found.valid)
     rows = np.arange(len(names) + 1) - 0.5
     panel.pcolormesh(edges_s, rows, np.ma.masked_invalid(chances.T), cmap=SHADES, vmin=0, vmax=1)
-    for i, values in enumerate(found.values["au"].T):
+    for i, values in enumerate(found.values[task.name].T):
         for share, spans in series.marks(found.valid & (values > 0), times_s, ends_s).items():
             panel.broken_barh([(a, b - a) for a, b in spans], (i + 0.26, 0.2), facecolor=palette.INK, alpha=share, linewidth=0)
-    panel.set(ylabel="action units", ylim=(len(names) - 0.5, -0.5))
+    panel.set(ylabel=task.title, ylim=(len(names) - 0.5, -0.5))
     panel.set_yticks(range(len(names)), names, fontsize=8)
     panel.spines[["top", "right"]].set_visible(False)
     shades = {f"unit: probability {p:g}": Patch(facecolor=SHADES(p), edgecolor="#9ca3af", linewidth=0.5) for p in (0, 0.5, 1.0)}
@@ -138,3 +134,13 @@ def _marks(panel: Axes, source: np.ndarray, times_s: np.ndarray, ends_s: np.ndar
             shown = panel.broken_barh(bars, (-1.1, 2.2), facecolor=colour, alpha=strength * share, linewidth=0)
             handles.setdefault(name, shown)
     return handles
+
+
+# Of each kind of task: the heights of its panels, the entries of its legend, and who draws.
+HEIGHTS = {
+    "dimensions": lambda task: [CURVE] * len(task.columns),
+    "classes": lambda task: [STRIP, BANDS],
+    "units": lambda task: [max(UNIT * len(task.columns), STRIP)],
+}
+ENTRIES = {"dimensions": lambda task: 0, "classes": lambda task: len(task.outputs), "units": lambda task: 4}
+DRAW = {"dimensions": _curves, "classes": _classes, "units": _units}

@@ -6,7 +6,7 @@ import numpy as np
 
 from affpipe.core.axis import SOURCE_NAMES, FrameAxis
 from affpipe.core.item import Item
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.task import Task
 from affpipe.models.targets import frame_labels
 from affpipe.plan.plan import Plan
 from affpipe.results.frames import FramePredictions, frames_of
@@ -22,7 +22,7 @@ Spans = dict[int, np.ndarray]  # class -> spans, see `series.modes`
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """Valence and arousal: times_s (P,); truth, prediction (P, 2) with NaN in gaps (a point may stand for more frames)."""
+    """Dimensions: times_s (P,); truth, prediction (P, K) with NaN in gaps (a point may stand for more frames)."""
 
     times_s: np.ndarray
     truth: np.ndarray
@@ -31,7 +31,7 @@ class Curves:
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """Expressions: stretches of each class; none where there is no label."""
+    """Classes: stretches of each class; none where there is no label."""
 
     truth: Spans
     prediction: Spans
@@ -39,7 +39,7 @@ class Classes:
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """Action units: for each of truth and prediction the stretches that have a label ("known"), and those of each unit (its name)."""
+    """Units: for each of truth and prediction the stretches that have a label ("known"), and those of each unit (its name)."""
 
     truth: Marks
     prediction: Marks
@@ -59,7 +59,7 @@ class Gate:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Series of one stream. A task for which it is not in partition validation is None.
+    """Series of one stream. tasks: those for which it is scored, each with what is drawn of it, name -> series.
 
     strips: name -> its marks; a strip whose stage has no stream is absent.
     """
@@ -67,49 +67,50 @@ class View:
     id: str
     start_s: float
     end_s: float
-    va: Curves | None
-    expr: Classes | None
-    au: Units | None
+    tasks: dict[str, Curves | Classes | Units]
     gate: Gate | None
     strips: dict[str, Marks]
 
 
 def validated(plan: Plan, item: Item) -> list[str]:
-    """Tasks of the run for which a stream is in partition validation."""
-    return [task for task in plan.settings.tasks if item.row.partition_of(task) == "validation"]
+    """Name the tasks of the run for which a stream is in the partition that is scored."""
+    return [task for task in plan.tasks if item.row.partition_of(task) == plan.scored]
 
 
 def view(plan: Plan, entries: Entries, item: Item) -> View:
     """The series of a stream that the published model has predicted."""
     streams = plan.streams(item)
     axis, found = frames_of(plan, plan.settings.publish, item)
-    labels = frame_labels(streams, plan.settings.tasks) if plan.labelled(item) and done(plan, entries, "labels", item) else {}
+    labels = frame_labels(streams, plan.tasks) if plan.labelled(item) and done(plan, entries, "labels", item) else {}
     drawn = {}
-    for task in validated(plan, item):
-        values = found.values[task]
-        truth, known = labels.get(task, (np.zeros_like(values), np.zeros(len(axis), bool)))
-        drawn[task] = {"va": _curves, "expr": _classes, "au": _units}[task](axis, truth, known, values, found.valid)
+    for name in validated(plan, item):
+        values = found.values[name]
+        truth, known = labels.get(name, (np.zeros_like(values), np.zeros(len(axis), bool)))
+        drawn[name] = SERIES[plan.tasks[name].kind](plan.tasks[name], axis, truth, known, values, found.valid)
     strips = _strips(plan, entries, streams, item) | {"source": _sources(found, axis)}
     gate = _gate(plan, entries, streams, item)
-    return View(item.id, axis.start_s, axis.end_s, drawn.get("va"), drawn.get("expr"), drawn.get("au"), gate, strips)
+    return View(item.id, axis.start_s, axis.end_s, drawn, gate, strips)
 
 
-def _curves(axis: FrameAxis, truth: np.ndarray, known: np.ndarray, values: np.ndarray, valid: np.ndarray) -> Curves:
+def _curves(task: Task, axis: FrameAxis, truth: np.ndarray, known: np.ndarray, values: np.ndarray, valid: np.ndarray) -> Curves:
     times_s, prediction = series.thin(axis.times_s, values, valid)
     return Curves(times_s, series.thin(axis.times_s, truth, known)[1], prediction)
 
 
-def _classes(axis: FrameAxis, truth: np.ndarray, known: np.ndarray, values: np.ndarray, valid: np.ndarray) -> Classes:
+def _classes(task: Task, axis: FrameAxis, truth: np.ndarray, known: np.ndarray, values: np.ndarray, valid: np.ndarray) -> Classes:
     times = axis.times_s, axis.ends_s
     return Classes(series.modes(truth[:, 0], known, *times), series.modes(values[:, 0], valid, *times))
 
 
-def _units(axis: FrameAxis, truth: np.ndarray, known: np.ndarray, values: np.ndarray, valid: np.ndarray) -> Units:
-    return Units(*({"known": _shares(axis, there)} | _rows(axis, of, there) for of, there in ((truth, known), (values, valid))))
+def _units(task: Task, axis: FrameAxis, truth: np.ndarray, known: np.ndarray, values: np.ndarray, valid: np.ndarray) -> Units:
+    return Units(*({"known": _shares(axis, there)} | _rows(task, axis, of, there) for of, there in ((truth, known), (values, valid))))
 
 
-def _rows(axis: FrameAxis, values: np.ndarray, there: np.ndarray) -> Marks:
-    return {unit: _shares(axis, there & (values[:, i] > 0)) for i, unit in enumerate(TASKS["au"].columns)}
+SERIES = {"dimensions": _curves, "classes": _classes, "units": _units}
+
+
+def _rows(task: Task, axis: FrameAxis, values: np.ndarray, there: np.ndarray) -> Marks:
+    return {unit: _shares(axis, there & (values[:, i] > 0)) for i, unit in enumerate(task.columns)}
 
 
 def _shares(axis: FrameAxis, flags: np.ndarray) -> dict[float, np.ndarray]:

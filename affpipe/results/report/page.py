@@ -12,7 +12,6 @@ import yaml
 from markupsafe import Markup
 
 from affpipe import __version__
-from affpipe.core.tasks.task import TASKS
 from affpipe.data.manifest import PARTITIONS
 from affpipe.plan.plan import Plan
 from affpipe.results import ledger
@@ -28,15 +27,14 @@ SHARED = {  # whether videos are in train and in validation -> where they are, a
     True: ("In train and in validation", "The scores of %s validation streams are of what models were fitted on."),
     False: ("In test and in train or validation", "A score of %s test streams says nothing of videos that are new."),
 }
-MEASURES = {"va": "CCC", "expr": "macro F1", "au": "mean F1"}  # of the challenge, for people
 
 
 def render(
-    plan: Plan, entries: Entries, scores: Mapping[str, Mapping[str, Any]], late: Study | None = None, reference: Table | None = None
+    plan: Plan, entries: Entries, scores: Mapping[str, Mapping[str, Any]], late: Mapping[str, Study], reference: Table | None = None
 ) -> str:
     """See `affpipe.results.report.render`."""
-    tasks = plan.settings.tasks
-    measure = "CCC" if tasks == ("va",) else "score"
+    tasks = plan.tasks
+    measure = next(iter(tasks.values())).measure_title if len(tasks) == 1 else "score"
     records = {model: views.fit_record(plan, model) for model in plan.settings.models}
     lines = views.lines(plan, entries)
     random, versions = _origins(plan, entries, records)
@@ -61,12 +59,11 @@ def render(
         overlaps=[(*SHARED[both], [found for found in plan.overlaps if found.fitted_on == both]) for both in SHARED],
         missing=ledger.alike(plan, ledger.of_run(plan, entries)),
         sound=sound.table(plan, entries),
-        tasks=[TASKS[task] for task in tasks],
+        tasks=list(tasks.values()),
         parts=scoring.parts(plan, entries, scores),
-        measures=MEASURES,
         folds=folds.table(plan),
         late=late,
-        late_basis=scores.get("late_fusion", {}).get("va", {}).get("basis"),
+        late_basis={task: own["basis"] for task, own in scores.get("late_fusion", {}).items()},
         reference=reference,
         records=[(record, figures.learning(record, measure)) for record in records.values()],
         streams=drawn,
@@ -74,7 +71,8 @@ def render(
         strips={name for view, _ in drawn for name in view.strips},
         videos={task: own["videos"] for task, own in scores.get(plan.settings.publish, {}).items() if "videos" in own},
         others=[line for line in lines if {line.own.get(task, line.partition) for task in tasks} & {"test", "predict"}],
-        classes=palette.CLASSES,
+        colours={"dimensions": palette.curves, "classes": palette.classes},
+        scored=plan.scored,
         experts=_experts(drawn),
         graph=_graph(plan, entries),
         points=series.POINTS,
@@ -114,7 +112,7 @@ def _by_task(plan: Plan) -> list[tuple[str, list[tuple[int, int]]]]:
     """For each partition and each task of the run: streams, and those of them with an annotation."""
     out = []
     for partition in PARTITIONS:
-        own = {task: [row for row in plan.rows if row.partition_of(task) == partition] for task in plan.settings.tasks}
+        own = {task: [row for row in plan.rows if row.partition_of(task) == partition] for task in plan.tasks}
         if any(own.values()):
             out.append((partition, [(len(rows), sum(task in row.labels for row in rows)) for task, rows in own.items()]))
     return out
@@ -126,7 +124,7 @@ def _streams(plan: Plan, entries: Entries) -> list[tuple[one_stream.View, Markup
     for item in plan.items(plan.settings.publish):
         if one_stream.validated(plan, item) and views.done(plan, entries, plan.settings.publish, item):
             view = one_stream.view(plan, entries, item)
-            out.append((view, timeline.stream(view)))
+            out.append((view, timeline.stream(view, plan.tasks)))
     return out
 
 

@@ -2,13 +2,26 @@
 
 from collections.abc import Sequence
 
-from affpipe.core.tasks.task import EXPRESSIONS
+from affpipe.core.tasks.table import EXPR
+from affpipe.core.tasks.task import Task
 
 HUES = ("#0063a5", "#d98200", "#00805c", "#a8488a", "#5b6b7f", "#8a6d1d")  # a modality each, apart for the colour-blind too
 # Eight colours that stay apart for every kind of dichromat: moved by hill climbing until the nearest two differed most.
-CLASSES = dict(zip(EXPRESSIONS, ("#d5dade", "#d04300", "#0d885f", "#b03d9c", "#f3cb4d", "#0736dd", "#43c7ff", "#1f2933"), strict=True))
+APART = ("#d5dade", "#d04300", "#0d885f", "#b03d9c", "#f3cb4d", "#0736dd", "#43c7ff", "#1f2933")
+CLASSES = dict(zip(EXPR.outputs, APART, strict=True))
 INK, PREDICTION = "#1f2933", "#0063a5"
-VA = {"valence": "#0063a5", "arousal": "#c24a00"}
+CURVES = ("#0063a5", "#c24a00", "#00805c", "#a8488a", "#8a6d1d", "#5b6b7f")  # a dimension each: valence, arousal, then others
+
+
+def classes(task: Task) -> dict[str, str]:
+    """Class -> colour; beyond eight classes they come again, paler from round to round."""
+    rounds = ((i // len(APART), name) for i, name in enumerate(task.outputs))
+    return {name: pale(APART[i % len(APART)], min(0.4 * turn, 0.8)) for i, (turn, name) in enumerate(rounds)}
+
+
+def curves(task: Task) -> dict[str, str]:
+    """Dimension -> colour."""
+    return {name: CURVES[i % len(CURVES)] for i, name in enumerate(task.columns)}
 
 
 def expert_colours(experts: Sequence[str]) -> list[str]:

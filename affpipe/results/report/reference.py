@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from affpipe.core.tasks.table import VA
 from affpipe.plan.plan import Plan
 from affpipe.plan.settings import PublishedRow
 from affpipe.results import caveats
@@ -86,7 +87,7 @@ def compare(plan: Plan, entries: Entries, scores: Mapping[str, Mapping[str, Any]
     if reference is None:
         return None
     random = views.random_weights(plan, entries)
-    found = {model: scores.get(model, {}).get("va", {}) for model in reference.rows}
+    found = {model: scores.get(model, {}).get(VA.name, {}) for model in reference.rows}
     rows = [
         Row(m, row, _own(found[m]), tuple(sorted(random[m])), _inputs(plan, m), found[m].get("basis")) for m, row in reference.rows.items()
     ]

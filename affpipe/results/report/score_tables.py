@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from affpipe.core.tasks.decoding import UNFITTED
-from affpipe.core.tasks.metrics import KEYS
-from affpipe.core.tasks.task import EXPRESSIONS, TASKS, Task
+from affpipe.core.tasks.task import Task, slices
+from affpipe.core.tasks.thresholds import UNFITTED
 from affpipe.plan.plan import Plan
 from affpipe.results import caveats, evaluate
 from affpipe.results.frames import outputs
@@ -18,9 +17,7 @@ from affpipe.results.report.one_stream import validated
 from affpipe.results.report.views import Entries, done
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]  # system -> task -> what `evaluate.score` gave, and `basis`
-HEADS = {"ccc_valence": "CCC V", "ccc_arousal": "CCC A", "ccc": "mean", "accuracy": "accuracy"}
 CONFUSION = "Rows are the truth, columns the prediction. Counts of frames, and their share of the row, which the shade shows too."
-F1 = {"expr": "F1", "au": "mean F1"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ class Part:
         caveats: what is to be said of the rows.
         columns: key and heading of the figures of a video. chosen: models whose units have thresholds found on labels, not one half.
         published: figures of the published model, None where it has none; then the rest is empty too.
-        outputs: its classes or units, none for va. shares: how often what is in truth and prediction. confusion: of expr alone.
+        outputs: its classes or units, none of dimensions. shares: how often what is in truth and prediction. confusion: of classes alone.
     """
 
     task: Task
@@ -82,61 +79,58 @@ class Part:
 
 
 def parts(plan: Plan, entries: Entries, found: Scores) -> list[Part]:
-    """A part for each task of the run."""
-    return [_part(plan, entries, name, {system: own[name] for system, own in found.items() if name in own}) for name in plan.settings.tasks]
+    """Make a part for each task of the run."""
+    own = {name: {system: scores[name] for system, scores in found.items() if name in scores} for name in plan.tasks}
+    return [_part(plan, entries, task, own[name]) for name, task in plan.tasks.items()]
 
 
-def _part(plan: Plan, entries: Entries, name: str, found: Mapping[str, Mapping[str, Any]]) -> Part:
-    scores = {system: figures for system, figures in found.items() if TASKS[name].measure in figures}
-    models, published = plan.settings.models, scores.get(plan.settings.publish)
-    columns = {key: HEADS.get(key) or F1[name] for key in KEYS[name] if key in ("f1", *HEADS)}
-    fitted = [model for model in models if name == "au" and models[model].decode.au_thresholds == "validation"]
-    part = Part(TASKS[name], evaluate.TABLE_HEAD[name], _rows(name, scores), caveats.sentences(found), columns, fitted)
+def _part(plan: Plan, entries: Entries, task: Task, found: Mapping[str, Mapping[str, Any]]) -> Part:
+    scores = {system: figures for system, figures in found.items() if task.measure in figures}
+    published = scores.get(plan.settings.publish)
+    fitted = [name for name, model in plan.settings.models.items() if model.chooses_thresholds(task)]
+    part = Part(task, task.table_head, _rows(task, scores), caveats.sentences(found), task.video_columns, fitted)
     if not published:
         return part
-    shares = {of: _shares(name, published["distributions"][of], published["frames"]) for of in ("truth", "prediction")}
-    outputs = _outputs(plan, entries, name, published, shares) if name != "va" else ()
-    confusion = Figure(CONFUSION, figures.confusion(EXPRESSIONS, published["confusion"])) if name == "expr" else None
-    return replace(part, published=published, outputs=outputs, shares=_distribution(name, shares), confusion=confusion)
+    shares = {of: task.shares(published["distributions"][of], published["frames"]) for of in ("truth", "prediction")}
+    drawn = replace(part, published=published, shares=_distribution(task, shares))
+    if task.kind == "dimensions":
+        return drawn
+    confusion = Figure(CONFUSION, figures.confusion(task, published["confusion"])) if "confusion" in published else None
+    return replace(drawn, outputs=_outputs(plan, entries, task, published, shares), confusion=confusion)
 
 
-def _rows(name: str, scores: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+def _rows(task: Task, scores: Mapping[str, Mapping[str, Any]]) -> list[Row]:
     if not scores:
         return []
-    table = [tuple("–" if cell == "-" else cell for cell in row) for row in evaluate.table(name, scores)]
+    table = [tuple("–" if cell == "-" else cell for cell in row) for row in evaluate.table(task, scores)]
     own = [(caveats.coverage(s["basis"]), s["frames"], s.get("less_published")) for s in scores.values()]
     systems = [Row(cells, *rest) for cells, rest in zip(table, own, strict=False)]
     return systems + [Row(cells) for cells in table[len(systems) :]]
 
 
-def _shares(name: str, distribution: Mapping[str, Any], frames: int) -> Mapping[str, Any]:
-    """Share of frames of each class or unit; histograms of va stay what they are."""
-    return {key: count / frames for key, count in distribution.items()} if name == "expr" else distribution
-
-
-def _outputs(plan: Plan, entries: Entries, name: str, published: Mapping[str, Any], shares: Mapping[str, Any]) -> tuple[Output, ...]:
-    own = thresholds(plan, entries) if name == "au" else None
+def _outputs(plan: Plan, entries: Entries, task: Task, published: Mapping[str, Any], shares: Mapping[str, Any]) -> tuple[Output, ...]:
+    own = thresholds(plan, entries, task).tolist() if task.thresholded else [None] * len(task.outputs)
     out = []
-    for i, output in enumerate(TASKS[name].outputs):
+    for output, threshold in zip(task.outputs, own, strict=True):
         key = f"f1_{output}"
         of = (shares["truth"][output], shares["prediction"][output])
-        out.append(Output(output, published[key], published["intervals"][key], *of, None if own is None else float(own[i])))
+        out.append(Output(output, published[key], published["intervals"][key], *of, threshold))
     return tuple(out)
 
 
-def _distribution(name: str, shares: Mapping[str, Any]) -> Figure:
-    if name == "va":
-        return Figure("Values at all valid frames: truth in bars, prediction as a line.", figures.histograms(**shares, low=-1, high=1))
-    what = {"expr": "frames of each class", "au": "frames in which a unit is present"}[name]
+def _distribution(task: Task, shares: Mapping[str, Any]) -> Figure:
+    if task.kind == "dimensions":
+        return Figure("Values at all valid frames: truth in bars, prediction as a line.", figures.histograms(task, **shares))
+    what = {"classes": "frames of each class", "units": "frames in which a unit is present"}[task.kind]
     return Figure(f"{what.capitalize()}: truth above in grey, prediction below in blue.", figures.pairs(what, **shares))
 
 
-def thresholds(plan: Plan, entries: Entries) -> np.ndarray:
-    """(12,) thresholds by which the published model's units were decided on validation streams."""
+def thresholds(plan: Plan, entries: Entries, task: Task) -> np.ndarray:
+    """Return the thresholds (U,) by which the published model's units were decided on the scored streams."""
     name, cross = plan.settings.publish, plan.settings.cross_validation
-    if plan.settings.models[name].decode.au_thresholds == "half":
-        return np.full(len(TASKS["au"].outputs), UNFITTED)
-    own = [item for item in plan.items(name) if "au" in validated(plan, item) and done(plan, entries, name, item)]
+    if not plan.settings.models[name].chooses_thresholds(task):
+        return np.full(len(task.outputs), UNFITTED)
+    own = [item for item in plan.items(name) if task.name in validated(plan, item) and done(plan, entries, name, item)]
     item = min(own, key=lambda i: plan.fold(name, i) is not None)  # one that trains another task is predicted by a fold's fit
     with plan.streams(item).open(name) as stream:
-        return outputs(stream, plan.settings.tasks, cross.use if cross else "whole")[1]
+        return outputs(stream, plan.tasks, cross.use if cross else "whole")[1][slices(plan.tasks, "thresholded")[task.name]]

@@ -48,7 +48,7 @@ def lines(plan: Plan, entries: Entries) -> list[Line]:
         if done(plan, entries, "subject", item):
             with plan.streams(item).open("subject") as who:
                 faceless = int((~who.valid).sum())
-        parts = {task: item.row.partition_of(task) for task in plan.settings.tasks}
+        parts = {task: item.row.partition_of(task) for task in plan.tasks}
         own = {task: part for task, part in parts.items() if part != item.row.partition}
         out.append(Line(item.id, item.row.partition, own, frames, seconds, faceless, done(plan, entries, plan.settings.publish, item)))
     return sorted(out, key=lambda line: (PARTITIONS.index(line.partition), line.id))

@@ -48,7 +48,7 @@ def review(settings: Settings, out: Path, *, streams: Sequence[str] = (), comman
             "faces review: want faces found in videos, got faces.source: images, one face a stream; there is nothing to decide"
         )
     disk.mask(settings.umask)
-    rows = manifest.read(Path(settings.manifest), Path(settings.data_root))
+    rows = manifest.read(Path(settings.manifest), Path(settings.data_root), settings.task_table)
     plan = Plan(settings.model_copy(update={"subject": Subject()}), rows)  # a decision at fault must not keep one from mending it
     if "faces" not in plan.names:
         what = "want a run that looks for faces, got one whose models read none"

@@ -12,7 +12,7 @@ import numpy as np
 from affpipe import __version__
 from affpipe.core.align import nearest
 from affpipe.core.errors import InputError, ManifestError
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.task import Task
 from affpipe.data import annotations
 from affpipe.results import published
 from affpipe.results.submission import preflight
@@ -21,7 +21,6 @@ from affpipe.system import disk, outputs
 from affpipe.system.files import left_by_mac
 
 MISSING = ("nearest", "interpolate", "default")
-DEFAULTS = {"va": (0.0, 0.0), "expr": (0,), "au": (0,) * len(TASKS["au"].columns)}
 LONG = 100  # frames in a row without a prediction: more are worth a line
 ZIP_LEVEL = 4  # less than half the time of the usual 6, a twentieth more bytes
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # of every entry: the archive depends on its content alone
@@ -48,7 +47,7 @@ class Summary:
         warnings: what is odd and did not stop it.
     """
 
-    task: str
+    task: Task
     flat: Path
     folder: Path
     archive: Path
@@ -66,21 +65,21 @@ class Summary:
 
     def lines(self) -> list[str]:
         """For people: what there is, then what to look at."""
-        return [f"{self.task}: {self.rows} rows of {len(self.streams)} videos, {self.filled} filled: {self.missing}", *self.warnings]
+        return [f"{self.task.name}: {self.rows} rows of {len(self.streams)} videos, {self.filled} filled: {self.missing}", *self.warnings]
 
 
-def of_run(run: Path, task: str) -> tuple[Path, str]:
+def of_run(run: Path, task: Task) -> tuple[Path, str]:
     """Folder of a finished run's predictions of a task, and the run's name and key for people. InputError if there is no such run."""
     found = published.read(run)
     try:
         name, key = found["settings"]["name"], found["run"]
     except (KeyError, TypeError) as error:
         raise published.unreadable(run, error) from None
-    return run / "official" / task, f"{name}, key {key}"
+    return run / "official" / task.name, f"{name}, key {key}"
 
 
 def make(
-    task: str,
+    task: Task,
     template: Path,
     predictions: Path,
     out: Path,
@@ -93,15 +92,16 @@ def make(
 ) -> Summary:
     """Write `<out>/<task>_predictions.txt`, `<out>/<task>/<stream>.txt` and `<out>/<task>_submission.zip`.
 
-    Nothing appears, and what an earlier call made stays, unless the preflight finds the flat file fit to send. Numbers of va have six
+    Nothing appears, and what an earlier call made stays, unless the preflight finds the flat file fit to send. Numbers of dimensions have
+    six
     decimals: those of text files that this package wrote are not altered.
 
     Args:
         template: the organisers' file of this task.
         predictions: folder of official text files, `<stream>.txt`; line f + 1 is frame f, the header being line 1.
         missing: what a frame gets that has no prediction (the mark of the task, or beyond the file's end): that of the `nearest` frame
-            (the earlier one on a tie), one between its neighbours (`interpolate`, ends held; va only), or the `default`.
-        default: the values of a frame for missing="default"; not given: 0,0 (va), 0 (expr), twelve 0 (au).
+            (the earlier one on a tie), one between its neighbours (`interpolate`, ends held; dimensions only), or the `default`.
+        default: the values of a frame for missing="default"; not given: the middle of the range (dimensions), 0 (classes and units).
         constant: streams that may be constant, beside those that have nothing but the default.
         run: name and key of the run, for the README.
         steady: called once all predictions are read; it may raise.
@@ -117,7 +117,7 @@ def make(
     steady()
     how = f"default {_form(task) % tuple(fill)}" if missing == "default" else missing
     out.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{task}.", dir=out))
+    aside = Path(tempfile.mkdtemp(prefix=f".{task.name}.", dir=out))
     try:
         names = _write_texts(task, aside, wanted, cells)
         odd: list[preflight.Fault] = []
@@ -148,33 +148,29 @@ def numbers(text: str) -> list[float]:
         raise InputError(f"submit: want a default of numbers with commas between them, got {text!r}") from None
 
 
-def _neutral(task: str, missing: str, default: Sequence[float] | None) -> np.ndarray:
+def _neutral(task: Task, missing: str, default: Sequence[float] | None) -> np.ndarray:
     """The default's values (K,); InputError unless the arguments go together."""
-    if task not in TASKS:
-        raise InputError(f"submit: want a task of {', '.join(TASKS)}, got {task!r}")
     if missing not in MISSING:
         raise InputError(f"submit: want missing one of {', '.join(MISSING)}, got {missing!r}")
-    if missing == "interpolate" and task != "va":
-        raise InputError(f"submit: want numbers to interpolate, got classes of {task}; use nearest")
+    if missing == "interpolate" and not task.decimals:
+        raise InputError(f"submit: want numbers to interpolate, got {task.kind} of {task.name}; use nearest")
     if default is not None and missing != "default":
         raise InputError(f"submit: want a default only for missing default, got one for {missing}; leave it out")
-    values = np.array(DEFAULTS[task] if default is None else default, float)
-    low, high = preflight.RANGES[task]
-    fits = values.shape == (len(TASKS[task].columns),) and ((values >= low) & (values <= high)).all()
-    if not fits or (task != "va" and (values % 1).any()):
+    values = np.array(task.neutral if default is None else default, float)
+    if values.shape != (len(task.columns),) or not task.possible(values[None]).all():
         raise InputError(
-            f"submit: want a default of {len(TASKS[task].columns)} cells ({','.join(TASKS[task].columns)}), "
-            f"each {annotations.CELLS[task]}, got {','.join(map(str, default))}; mend it"
+            f"submit: want a default of {len(task.columns)} cells ({','.join(task.columns)}), "
+            f"each {task.cell}, got {','.join(map(str, default))}; mend it"
         )
     return values
 
 
-def _paths(task: str, out: Path) -> tuple[Path, Path, Path]:
+def _paths(task: Task, out: Path) -> tuple[Path, Path, Path]:
     """Flat file, folder and archive."""
-    return out / f"{task}_predictions.txt", out / task, out / f"{task}_submission.zip"
+    return out / f"{task.name}_predictions.txt", out / task.name, out / f"{task.name}_submission.zip"
 
 
-def _check_places(task: str, template: Path, predictions: Path, out: Path) -> None:
+def _check_places(task: Task, template: Path, predictions: Path, out: Path) -> None:
     """InputError unless there are predictions and only what an earlier call made would be replaced."""
     flat, folder, archive = _paths(task, out)
     if not predictions.is_dir():
@@ -190,19 +186,19 @@ def _check_places(task: str, template: Path, predictions: Path, out: Path) -> No
     if folder.exists():
         try:
             with zipfile.ZipFile(archive) as file:
-                earlier = {Path(name).name for name in file.namelist() if name.startswith(f"{task}/")}
+                earlier = {Path(name).name for name in file.namelist() if name.startswith(f"{task.name}/")}
         except (OSError, zipfile.BadZipFile):
             earlier = set()
         if not folder.is_dir() or not {path.name for path in folder.iterdir() if not left_by_mac(path.name)} <= earlier:
             raise InputError(f"{folder}: want a new folder or that of an earlier submission, got other files in it; give another --out")
 
 
-def _form(task: str) -> str:
+def _form(task: Task) -> str:
     """Format of a row's cells."""
-    return ",".join([f"%.{preflight.DECIMALS}f" if task == "va" else "%d"] * len(TASKS[task].columns))
+    return ",".join([f"%.{task.decimals}f" if task.decimals else "%d"] * len(task.columns))
 
 
-def _cells(task: str, wanted: Template, predictions: Path, missing: str, fill: np.ndarray) -> tuple[list[str], list[Filled], list[str]]:
+def _cells(task: Task, wanted: Template, predictions: Path, missing: str, fill: np.ndarray) -> tuple[list[str], list[Filled], list[str]]:
     """Cells of each row of the template, what was filled a stream, and the streams without any prediction."""
     cells, streams, bare = [""] * len(wanted.locations), [], []
     form, rows_of = _form(task), np.split(np.argsort(wanted.stream, kind="stable"), np.cumsum(np.bincount(wanted.stream))[:-1])
@@ -243,12 +239,12 @@ def _fill(values: np.ndarray, valid: np.ndarray, frame: np.ndarray, missing: str
     return np.where(lacking[:, None], between, values[frame]), lacking
 
 
-def _write_texts(task: str, folder: Path, wanted: Template, cells: list[str]) -> list[str]:
+def _write_texts(task: Task, folder: Path, wanted: Template, cells: list[str]) -> list[str]:
     """Write the flat file and one a stream; return their names in `folder`, the flat one first."""
     flat, each, _ = (path.relative_to(folder) for path in _paths(task, folder))
     rows = map(",".join, zip(wanted.locations, cells, strict=True))
     disk.write_text(folder / flat, "\n".join([wanted.header, *rows]) + "\n")
-    own: list[list[str]] = [[TASKS[task].header] for _ in wanted.streams]
+    own: list[list[str]] = [[task.header] for _ in wanted.streams]
     for stream, text in zip(wanted.stream.tolist(), cells, strict=True):
         own[stream].append(text)
     for name, lines in zip(wanted.streams, own, strict=True):
@@ -257,14 +253,14 @@ def _write_texts(task: str, folder: Path, wanted: Template, cells: list[str]) ->
 
 
 def _readme(summary: Summary, run: str) -> str:
-    task = TASKS[summary.task]
+    task = summary.task
     lines = [
         f"Predictions of {task.title} ({task.name}) for the test videos, made with affpipe {__version__}.",
         "",
         f"run: {run or 'not known, from a folder of text files'}",
         f"{summary.flat.name}: all {summary.rows} rows, in the order of the organisers' template",
         f"{task.name}/<video>.txt: the same values, a file a video, with the template's rows of that video in its order",
-        f"decimals: {preflight.DECIMALS if task.name == 'va' else 0}",
+        f"decimals: {task.decimals}",
         f"frames without a prediction: {summary.filled} filled: {summary.missing}",
         "",
         "video,rows,filled,longest_run",

@@ -10,12 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from affpipe.core.errors import ManifestError
-from affpipe.core.tasks.task import EXPRESSIONS, TASKS
-from affpipe.data.annotations import CELLS
+from affpipe.core.tasks.task import Task
 from affpipe.results.submission.template import Template, read_template
 
-DECIMALS = 6  # of a number at most
-RANGES = {"va": (-1, 1), "expr": (0, len(EXPRESSIONS) - 1), "au": (0, 1)}
 SAMPLE = 5000  # rows that tell how many decimals the file has
 CONSTANT_ROWS = 30  # from so many rows on, one and the same value in all of them is a fault: about a second of video
 _PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
@@ -58,13 +55,14 @@ class _Faults:
         return [Fault(self.file, *place) for place in sorted(place for found in self._found.values() for place in found)]
 
 
-def check(task: str, file: Path, template: Path, *, constant: Collection[str] = (), warnings: list[Fault] | None = None) -> list[Fault]:
+def check(task: Task, file: Path, template: Path, *, constant: Collection[str] = (), warnings: list[Fault] | None = None) -> list[Fault]:
     """All faults of a file of predictions, by line; none: it is fit to send.
 
     The file must be UTF-8 without BOM, have the template's header, each of its rows once and in its order, a line end after each, and the
-    values of the task: two numbers in [-1, 1] with the same number of decimals everywhere, at most 6 (va); a class number (expr); twelve
-    0 or 1 (au). No frame may have the mark of one without a value. From 30 rows on a stream of one valence, or of one arousal, is a fault;
-    of expr and au a file of one value is, while a stream of one value may be right and is a warning.
+    values of the task: numbers in its range with the same number of decimals everywhere, at most 6 (dimensions); a class number (classes);
+        a
+    0 or 1 each (units). No frame may have the mark of one without a value. From 30 rows on a stream of one value of a dimension is a fault;
+    of classes and units a file of one value is, while a stream of one value may be right and is a warning.
 
     Args:
         constant: streams that may be constant.
@@ -176,13 +174,17 @@ def _rising(values: Sequence[int]) -> np.ndarray:
 # ---- values -----------------------------------------------------------------------------------------------------------------------------
 
 
-def _check_cells(task: str, locations: list[str], cells: list[str], first: int, faults: _Faults) -> np.ndarray:
+def _check_cells(task: Task, locations: list[str], cells: list[str], first: int, faults: _Faults) -> np.ndarray:
     """(R,) bool: rows whose cells (all after the first comma) are as they must be; what is wrong with the others is noted."""
-    decimals = _decimals(cells) if task == "va" else 0
-    number = rf"-?(?:0\.[0-9]{{{decimals}}}|1\.0{{{decimals}}})" if decimals else "-?[01]"
-    one = re.compile({"va": number, "expr": f"[0-{RANGES['expr'][1]}]", "au": "[01]"}[task])
-    whole = re.compile(",".join([one.pattern] * len(TASKS[task].columns)))
+    decimals = min(task.decimals, _decimals(cells)) if task.decimals else 0
+    one = re.compile(
+        rf"-?(?:0|[1-9][0-9]*)\.[0-9]{{{decimals}}}" if decimals else r"0|-?[1-9][0-9]*|-0" if task.decimals else r"0|[1-9][0-9]*"
+    )
+    whole = re.compile(",".join([f"(?:{one.pattern})"] * len(task.columns)))
     fit = np.fromiter(map(bool, map(whole.fullmatch, cells)), bool, len(cells))
+    if fit.any():
+        values = np.array(",".join(row for row, ok in zip(cells, fit, strict=True) if ok).split(","), float)
+        fit[fit] = task.possible(values.reshape(-1, len(task.columns))).all(axis=1)
     for row in (row for row in np.flatnonzero(~fit).tolist() if "/" in locations[row]):  # without: said to be no row
         for kind, rest in _wrong(task, cells[row], one, decimals):
             faults.add(row + first, kind, rest)
@@ -190,44 +192,45 @@ def _check_cells(task: str, locations: list[str], cells: list[str], first: int, 
 
 
 def _decimals(cells: list[str]) -> int:
-    """How many decimals most numbers have, by some thousands of rows; the greater if two are as frequent, and no more than is allowed."""
+    """Tell how many decimals most numbers have, by some thousands of rows; the greater if two are as frequent."""
     some = ",".join(cells[:: max(1, len(cells) // SAMPLE)]).split(",")
     count = Counter(len(cell.partition(".")[2]) for cell in some)
-    return min(DECIMALS, max(count, key=lambda d: (count[d], d)))
+    return max(count, key=lambda d: (count[d], d))
 
 
-def _wrong(task: str, cells: str, one: re.Pattern[str], decimals: int) -> Iterator[tuple[str, str]]:
+def _wrong(task: Task, cells: str, one: re.Pattern[str], decimals: int) -> Iterator[tuple[str, str]]:
     """Kind and rest of each fault of a row's cells."""
-    t, found = TASKS[task], cells.split(",") if cells else []
+    t, found = task, cells.split(",") if cells else []
     if len(found) != len(t.columns):
         todo = "add what is missing" if len(found) < len(t.columns) else "write decimals with a dot, and nothing but the values"
         yield f"want the cells {','.join(t.columns)} after the image, got ", f"{len(found)}: {cells[:80]!r}; {todo}"
         return
     numbers = [float(cell) if _PLAIN.fullmatch(cell) else None for cell in found]
     if t.invalid in numbers:
-        yield f"want a prediction, got the mark {t.invalid} of a frame without one", "; fill it"
+        yield f"want a prediction, got the mark {t.invalid:g} of a frame without one", "; fill it"
         return
-    for name, cell, number in zip(t.columns, found, numbers, strict=True):
-        if not one.fullmatch(cell):
-            yield f"want for {name} {_want(task, cell, number, decimals)}, got ", f"{cell[:80]!r}; mend it"
+    fits = task.possible(np.array([[np.nan if number is None else number for number in numbers]], float))[0]
+    for name, cell, number, fit in zip(t.columns, found, numbers, fits, strict=True):
+        if not (fit and one.fullmatch(cell)):
+            yield f"want for {name} {_want(task, cell, number, fit, decimals)}, got ", f"{cell[:80]!r}; mend it"
 
 
-def _want(task: str, cell: str, number: float | None, decimals: int) -> str:
-    """What a cell should have been that is not fit."""
-    low, high = RANGES[task]
+def _want(task: Task, cell: str, number: float | None, fit: bool, decimals: int) -> str:
+    """Say what a cell should have been that is not fit."""
     if number is None:
         return "a finite number in plain notation"
-    if not low <= number <= high:
-        return CELLS[task]
-    if task != "va":
+    if not fit and (task.decimals or not task.range[0] <= number <= task.range[1]):
+        return task.cell
+    if not task.decimals:
         return "a whole number without decimals"
-    return f"at most {DECIMALS} decimals" if len(cell.partition(".")[2]) > DECIMALS else f"{decimals} decimals as most rows have"
+    own = len(cell.partition(".")[2])
+    return f"at most {task.decimals} decimals" if own > task.decimals else f"{decimals} decimals as most rows have"
 
 
 def _check_constant(
-    task: str, cells: list[str], at: np.ndarray, first: int, wanted: Template, constant: Collection[str], faults: _Faults
+    task: Task, cells: list[str], at: np.ndarray, first: int, wanted: Template, constant: Collection[str], faults: _Faults
 ) -> list[Fault]:
-    """Note streams (va), or a file (expr, au), of one value; return warnings of streams of one value (expr, au).
+    """Note streams (dimensions), or a file (classes, units), of one value; return warnings of streams of one value (classes, units).
 
     Args:
         at: (R,) row of the template that each row answers, -1 for those that do not count.
@@ -236,7 +239,7 @@ def _check_constant(
     must = np.array([name not in constant for name in wanted.streams])
     rows = np.flatnonzero(at >= 0)
     rows = rows[must[wanted.stream[at[rows]]]]
-    if task != "va" and _constant(task, [cells[row] for row in rows]):
+    if not task.decimals and _constant(task, [cells[row] for row in rows]):
         faults.add(int(rows[0]) + first, f"want more than one value in the file, got {cells[rows[0]]} in all rows; predict it again")
         return []
     stream = wanted.stream[at[rows]]
@@ -244,21 +247,21 @@ def _check_constant(
     for some in np.split(rows[order], np.flatnonzero(np.diff(stream[order])) + 1):
         for what, got in _constant(task, [cells[row] for row in some]).items():
             line, name = int(some[0]) + first, wanted.streams[wanted.stream[at[some[0]]]]
-            if task == "va":
+            if task.decimals:
                 faults.add(line, f"want {what} that changes within {name}, got {got} in all its {len(some)} rows; predict it again")
             else:
                 odd.add(line, f"{name}: {what} is {got} in all its {len(some)} rows; look whether that is right")
     return odd.all()
 
 
-def _constant(task: str, cells: list[str]) -> dict[str, str]:
-    """What is the same in all of so many rows: valence or arousal (va), or the label as a whole; with what it is."""
+def _constant(task: Task, cells: list[str]) -> dict[str, str]:
+    """Say what is the same in all of so many rows: a dimension, or the label as a whole; with what it is."""
     if len(cells) < CONSTANT_ROWS:
         return {}
-    if task != "va":
-        return {TASKS[task].title: cells[0]} if all(text == cells[0] for text in cells) else {}
+    if not task.decimals:
+        return {task.title: cells[0]} if all(text == cells[0] for text in cells) else {}
     found = {}
-    for k, name in enumerate(TASKS[task].columns):
+    for k, name in enumerate(task.columns):
         cell = cells[0].split(",")[k]
         if all(float(text.split(",")[k]) == float(cell) for text in cells):  # numbers: 0 may be written -0
             found[name] = cell

@@ -12,14 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from affpipe.core.errors import ManifestError
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.task import Task, Tasks
 from affpipe.data.manifest import ID_BYTES, STREAM_ID
 from affpipe.system.files import lines as split
 from affpipe.system.files import read_text
 
-HEADERS = {  # task -> headers that its template may have
-    name: tuple(dict.fromkeys(f"image_location,{names}" for names in (t.header, ",".join(t.columns)))) for name, t in TASKS.items()
-}
 _IMAGE = re.compile(r"(?!0+\.)([0-9]{1,7})\.(?:jpg|jpeg|png)")
 
 
@@ -41,20 +38,25 @@ class Template:
     frame: np.ndarray
 
 
-def task_of(path: Path) -> str:
-    """The task that a template (or an answer to it) is of, by its header; ManifestError if of none."""
+def headers(task: Task) -> tuple[str, ...]:
+    """Headers that a template of a task may have."""
+    return tuple(dict.fromkeys(f"image_location,{names}" for names in (task.header, ",".join(task.columns))))
+
+
+def task_of(path: Path, tasks: Tasks) -> Task:
+    """Return the task that a template (or an answer to it) is of, by its header; ManifestError if of none."""
     lines = _template_lines(path)
-    for task, headers in HEADERS.items():
-        if lines and _bare(lines[0]) in map(_bare, headers):
+    for task in tasks.values():
+        if lines and _bare(lines[0]) in map(_bare, headers(task)):
             return task
-    raise _wrong_header(path, lines, [header for headers in HEADERS.values() for header in headers])
+    raise _wrong_header(path, lines, [header for task in tasks.values() for header in headers(task)])
 
 
-def read_template(task: str, path: Path) -> Template:
-    """The template of a task. ManifestError names file and line of the first fault."""
+def read_template(task: Task, path: Path) -> Template:
+    """Read the template of a task. ManifestError names file and line of the first fault."""
     lines = _template_lines(path)
-    if not lines or _bare(lines[0]) not in map(_bare, HEADERS[task]):
-        raise _wrong_header(path, lines, HEADERS[task])
+    if not lines or _bare(lines[0]) not in map(_bare, headers(task)):
+        raise _wrong_header(path, lines, headers(task))
     if len(lines) < 2:
         raise ManifestError(f"{path}: want a row an image below the header, got none; take the organisers' file")
     locations = [line.partition(",")[0] for line in lines[1:]]

@@ -1,1 +1,1 @@
-"""Weights: what they are, where they come from, tiny random ones for trials."""
+"""Weights: catalogue, download, conversion, records, safe reading."""

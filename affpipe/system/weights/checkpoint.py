@@ -1,4 +1,4 @@
-"""Checkpoints of torch, read without running them: see `pickled`, which tells what a file would have run."""
+"""Checkpoints of torch, read without running them: see `pickled`, which lists what a file would have run."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ FOREIGN = (
 
 
 def read(who: str, path: Path) -> Any:
-    """What a checkpoint holds, tensors on the CPU. WeightsError in the name of `who` where it asks for more than tensors, or is none."""
+    """Read a checkpoint, tensors on the CPU. Raises WeightsError in the name of `who` if it asks for more than tensors, or is none."""
     found = load(who, path)
     if found.foreign:
         raise WeightsError(f"{who}: {path} does not read as weights ({FOREIGN})")
@@ -26,7 +26,7 @@ def read(who: str, path: Path) -> Any:
 
 
 def read_safe(who: str, path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file by name. WeightsError where it is none, or damaged."""
+    """Read the tensors of a safetensors file by name. Raises WeightsError if it is none, or damaged."""
     try:
         return load_file(path)
     except UNREADABLE as error:

@@ -1,4 +1,4 @@
-"""From a checkpoint of torch, which is a program, to safetensors, which are numbers."""
+"""Conversion of a checkpoint of torch, which is a program, to safetensors, which are only numbers."""
 
 import contextlib
 import warnings
@@ -18,13 +18,18 @@ from affpipe.system.disk import atomic
 from affpipe.system.weights import pickled
 from affpipe.system.weights.reading import first_line
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which programs for training put it, in the order in which they are tried
-NAMED = 3  # things that a message names
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys of a state dict in files of training programs, in the order tried
+NAMED = 3  # most things that a message names
 
 
 @dataclass(frozen=True)
 class Converted:
-    """What was written. under: the name under which the state dict lay, "" for the top. left_out: entries that are no tensors, by name."""
+    """Result of a conversion.
+
+    Attributes:
+        under: key under which the state dict lay, "" for the top.
+        left_out: entries that are no tensors, by name.
+    """
 
     path: Path
     tensors: int
@@ -36,10 +41,11 @@ def convert(source: Path, out: Path, *, trust: bool = False) -> Converted:
     """Write the state dict of a checkpoint as safetensors: the same names, shapes, dtypes and values.
 
     Args:
-        source: what `torch.save` wrote. out: a new file, `*.safetensors`.
-        trust: where the file asks for more than tensors, unpickle it in full, which runs whatever it says.
+        source: file written by `torch.save`.
+        out: a new file, `*.safetensors`.
+        trust: if the file asks for more than tensors, unpickle it in full, which runs whatever code it names.
 
-    WeightsError where it asks for more and is not trusted, holds no state dict, or tensors that safetensors have no form for.
+    Raises WeightsError if the file asks for more and is not trusted, holds no state dict, or has tensors that safetensors cannot store.
     """
     if out.suffix != ".safetensors" or out.exists():
         what = "one that is there" if out.exists() else out.name
@@ -58,7 +64,7 @@ def convert(source: Path, out: Path, *, trust: bool = False) -> Converted:
     try:
         with atomic(outputs.place(out)) as part:
             save_file(plain, part, metadata={"format": "pt"})
-    except (SafetensorError, ValueError, KeyError) as error:  # a type of number that the format does not have
+    except (SafetensorError, ValueError, KeyError) as error:  # a dtype that the format does not have
         raise WeightsError(f"convert: {source}: want tensors that safetensors can hold, got others ({first_line(error)})") from None
     left_out = [f"{under}.{name}" if under else str(name) for name in state if name not in tensors]
     return Converted(out, len(plain), under, tuple(left_out + beside))
@@ -68,7 +74,7 @@ def _read(source: Path, trust: bool) -> Any:
     pickled.check_archive("convert", source)
     try:
         found = pickled.load("convert", source)
-    except WeightsError:  # of a form that `torch.save` does not write by itself: a program in any case
+    except WeightsError:  # not in a form that `torch.save` writes by itself: a program in any case
         if not trust:
             raise
     else:
@@ -81,9 +87,9 @@ def _read(source: Path, trust: bool) -> Any:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of classes whose source has changed since
+            warnings.simplefilter("ignore")  # warnings about classes whose source has changed since
             return torch.load(source, map_location="cpu", weights_only=False)
-    except Exception as error:  # it runs as a program does, and fails as one
+    except Exception as error:  # it runs as a program and may raise anything
         raise WeightsError(
             f"convert: {source} does not unpickle ({type(error).__name__}: {first_line(error)}); install what it was made with, or get "
             "its state_dict() from there"
@@ -91,7 +97,7 @@ def _read(source: Path, trust: bool) -> Any:
 
 
 def _state(source: Path, found: Any) -> tuple[str, Mapping[str, Any], list[str]]:
-    """Where the state dict lies, the state dict, and names of what lies beside it."""
+    """Return the key of the state dict, the state dict, and the names of what lies beside it."""
     if isinstance(found, nn.Module):
         return "", found.state_dict(), []
     if isinstance(found, Mapping):

@@ -1,4 +1,4 @@
-"""Networks whose sizes a file declares, held against the tensors that the file has before memory or time is spent on them."""
+"""Check of a network whose sizes a file declares against the file's tensors, before memory or time is spent on it."""
 
 import math
 import threading
@@ -11,11 +11,11 @@ from safetensors import safe_open
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-PARTS, FEW = 4, 100  # a network has few times as many parts as tensors, and some more
+PARTS, FEW = 4, 100  # a network has at most PARTS parts per tensor, and FEW more
 
 
 class Undrawn(TorchFunctionMode):
-    """Within it, first values of parameters without memory are not drawn, for which torch would import its compiler."""
+    """Mode in which initial values of parameters without memory are not drawn. Drawing them would make torch import its compiler."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function in (torch.Tensor.normal_, torch.Tensor.uniform_) and args[0].is_meta:
@@ -25,9 +25,10 @@ class Undrawn(TorchFunctionMode):
 
 @contextmanager
 def unfilled(tensors: int) -> Iterator[None]:
-    """Networks built within have shapes and no values ("meta" device).
+    """Build networks inside the block with shapes and no values ("meta" device).
 
-    ValueError where they come to more parts than one of so many tensors can have: a declared number of layers is time and memory too.
+    Raises ValueError if they have more parts than a network of so many tensors can have, since a declared number of layers costs time and
+    memory too.
     """
     left, thread = PARTS * tensors + FEW, threading.get_ident()
 
@@ -46,7 +47,7 @@ def unfilled(tensors: int) -> Iterator[None]:
 
 
 def stored(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
-    """Shapes of the tensors of safetensors files by name, by their headers. The library's error where one is damaged."""
+    """Read the shapes of the tensors in safetensors files by name, from their headers. A damaged file raises the library's error."""
     shapes: dict[str, tuple[int, ...]] = {}
     for path in files:
         with safe_open(path, framework="pt") as file:
@@ -55,5 +56,5 @@ def stored(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
 
 
 def numbers(shapes: Iterable[Iterable[int]]) -> int:
-    """Numbers of tensors of these shapes."""
+    """Return how many numbers tensors of these shapes hold."""
     return sum(math.prod(shape) for shape in shapes)

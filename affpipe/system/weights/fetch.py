@@ -1,4 +1,4 @@
-"""Download published weights by name: one pinned commit, only the files that are needed, resumed where it stopped, checksums recorded."""
+"""Download of published weights by name: one pinned commit, only the needed files, resumed where it stopped, checksums recorded."""
 
 from pathlib import Path
 
@@ -10,20 +10,20 @@ from affpipe.system.weights import records
 from affpipe.system.weights.catalog import CATALOG
 from affpipe.system.weights.reading import first_line
 
-# The base class of its HTTP errors comes from whichever HTTP library the installed huggingface_hub is built on.
+# The base class of huggingface_hub's HTTP errors comes from the HTTP library that the installed version is built on.
 _NETWORK = (HfHubHTTPError.__bases__[0], OSError)
 
 
 def fetch(name: str, out: Path, *, revision: str | None = None) -> records.WeightsRecord:
-    """Bring the weights `name` of the catalogue to the folder `out` / `name` and return their record.
+    """Download the weights `name` of the catalogue to the folder `out` / `name` and return their record.
 
-    What is there, recorded and whole is not downloaded again.
+    Weights that are there, recorded and whole are not downloaded again.
 
     Args:
-        revision: a commit to take in place of the catalogue's; where neither names one, the newest, which the record then pins.
+        revision: commit to take instead of the catalogue's. If neither names one, the newest, which the record then pins.
 
     Raises:
-        WeightsError: unknown name; no connection; or the folder holds something else than its record or `revision` says.
+        WeightsError: unknown name; no connection; or the folder holds something other than its record or `revision` says.
     """
     if name not in CATALOG:
         raise WeightsError(f"weights: unknown name {name!r}; known are {', '.join(sorted(CATALOG))}")
@@ -35,7 +35,7 @@ def fetch(name: str, out: Path, *, revision: str | None = None) -> records.Weigh
             raise WeightsError(f"weights: {folder} holds {name} at {known.revision}, want {revision}; fetch it to another folder")
         return known
     try:
-        # Asked for even when pinned: without a network this fails at once, the download only after its retries.
+        # Asked for even when pinned: without a network this fails at once, but a download only after its retries.
         commit = huggingface_hub.HfApi().model_info(entry.repo, revision=revision).sha
         huggingface_hub.snapshot_download(entry.repo, revision=commit, local_dir=folder, allow_patterns=list(entry.files))
     except _NETWORK as error:

@@ -1,10 +1,10 @@
-"""What torch.save wrote, read as data.
+"""Reader of torch.save files as data, without running them.
 
 Such a file is a pickle, mostly within a zip archive, with the bytes of its tensors beside it. A pickle is a program: it names functions,
-which are called while it is loaded, with arguments of its choice. Here nothing is called. The few functions that tensors and plain values
-are put together with are known by name and done by this module; whatever else the program would call or make is kept as a `Record` of its
-name and arguments, for the reader to refuse or to look into. Only the opcodes that torch writes are known. Sizes that the program declares
-are held against the bytes that the file has before memory is taken for them.
+which are called while it is loaded, with arguments of its choice. Here nothing is called. The few functions that build tensors and plain
+values are known by name and done by this module. Whatever else the program would call or make is kept as a `Record` of its name and
+arguments, for the reader to refuse or examine. Only the opcodes that torch writes are known. Sizes that the program declares are checked
+against the bytes of the file before memory is taken for them.
 """
 
 import math
@@ -21,12 +21,12 @@ from torch import Tensor
 from affpipe.core.errors import WeightsError
 from affpipe.system.weights.reading import first_line
 
-ZIP = b"PK\x03\x04"  # first bytes of an archive, by which torch knows it
-MAGIC = 0x1950A86A20F9469CFC6C  # what the older form of torch.save begins with
-LONGEST = 8 << 20  # bytes of a pickle, without tensors: many times those of any network
-DIMENSIONS, NAMED = 64, 200  # of a tensor; letters of a name
-SHARED = 16  # tensors of one file may share values: so many times its size in all
-KINDS = {  # class of torch that names a kind of number
+ZIP = b"PK\x03\x04"  # first bytes of an archive, by which torch recognizes it
+MAGIC = 0x1950A86A20F9469CFC6C  # beginning of the older form of torch.save
+LONGEST = 8 << 20  # most bytes of a pickle, without tensors: many times those of any network
+DIMENSIONS, NAMED = 64, 200  # most dimensions of a tensor, most letters of a name
+SHARED = 16  # tensors of one file may share values, up to so many times its size in all
+KINDS = {  # class of torch that names a dtype
     "Double": torch.float64,
     "Float": torch.float32,
     "Half": torch.float16,
@@ -47,14 +47,17 @@ FAULTS = (OSError, ValueError, LookupError, TypeError, AttributeError, Arithmeti
 
 @dataclass(frozen=True)
 class Name:
-    """A class or function that a pickle names, "module.name"."""
+    """Name of a class or function in a pickle, "module.name"."""
 
     of: str
 
 
 @dataclass(eq=False)
 class Record:
-    """What a pickle would have called or made. state: what it would have set of the object; items: what it would have put in it."""
+    """Record of what a pickle would have called or made.
+
+    state is what it would have set on the object; items, what it would have put in it.
+    """
 
     name: str
     args: tuple
@@ -63,7 +66,7 @@ class Record:
 
 
 class Pickled(NamedTuple):
-    """What a file holds: plain values, tensors on the CPU, and records. calls, makes: functions and classes that the records are of."""
+    """Content of a file: plain values, tensors on the CPU, and records. calls and makes name the functions and classes of the records."""
 
     value: Any
     calls: frozenset[str]
@@ -71,7 +74,7 @@ class Pickled(NamedTuple):
 
     @property
     def foreign(self) -> list[str]:
-        """What the file asks for beyond tensors and plain values."""
+        """Names that the file asks for beyond tensors and plain values."""
         return sorted(self.calls | self.makes)
 
 
@@ -81,7 +84,7 @@ class _Storage(NamedTuple):
 
 
 def load(who: str, path: Path) -> Pickled:
-    """What a checkpoint holds. WeightsError in the name of `who` where it is none, is damaged, or declares more than it has."""
+    """Read a checkpoint. Raises WeightsError in the name of `who` if it is none, is damaged, or declares more than it has."""
     check_archive(who, path)
     try:
         with path.open("rb") as file:
@@ -93,7 +96,7 @@ def load(who: str, path: Path) -> Pickled:
 
 
 def check_archive(who: str, path: Path) -> None:
-    """WeightsError where a file is a zip archive that unfolds to more bytes than it has, or whose directory does not read."""
+    """Raise WeightsError if a file is a zip archive that unpacks to more bytes than it has, or whose directory cannot be read."""
     try:
         with path.open("rb") as file:
             if file.read(len(ZIP)) != ZIP:
@@ -136,7 +139,7 @@ def _zipped(path: Path) -> Pickled:
 
 
 def _bare(file: BinaryIO, size: int) -> Pickled:
-    """The form of torch before 1.6: five pickles, then the storages in the order of the fifth."""
+    """Read the form of torch before 1.6: five pickles, then the storages in the order of the fifth."""
     found: dict[str, Tensor] = {}
 
     def storage(key: str, wanted: int) -> Tensor:
@@ -171,11 +174,11 @@ def _fill(data: Tensor, file: Any) -> None:
 
 
 class _Machine:
-    """Runs pickles, calling nothing.
+    """Machine that runs pickles and calls nothing.
 
     Args:
-        storage: gives the bytes of a storage by its key and size, ValueError where there are not so many.
-        size: of the file.
+        storage: gives the bytes of a storage by its key and size. Raises ValueError if there are not so many.
+        size: size of the file in bytes.
     """
 
     def __init__(self, storage: Callable[[str, int], Tensor], size: int):
@@ -185,7 +188,7 @@ class _Machine:
         self.makes: set[str] = set()
 
     def run(self, file: Any) -> Any:
-        """The value of the next pickle of a file."""
+        """Return the value of the next pickle of a file."""
         stack: list[Any] = []
         below: list[list[Any]] = []  # stacks under marks
         memo: dict[int, Any] = {}
@@ -242,7 +245,7 @@ class _Machine:
                     state = stack.pop()
                     if isinstance(stack[-1], Record):
                         stack[-1].state = state
-                    elif not isinstance(stack[-1], (dict, Tensor)):  # attributes of these: `_metadata` of a state dict
+                    elif not isinstance(stack[-1], (dict, Tensor)):  # attributes of these are ignored: `_metadata` of a state dict
                         raise ValueError(f"attributes of a {type(stack[-1]).__name__}")
                 case "BINPERSID":
                     stack.append(self._stored(stack.pop()))
@@ -255,7 +258,7 @@ class _Machine:
         raise ValueError("a pickle without end")
 
     def _call(self, function: Any, args: Any) -> Any:
-        if isinstance(function, Record):  # of what a call would have given, a method say
+        if isinstance(function, Record):  # something on the result of a call, such as a method
             function = Name(f"a result of {function.name}")
         if not (isinstance(function, Name) and isinstance(args, tuple)):
             raise ValueError(f"a call of a {type(function).__name__}")
@@ -288,7 +291,7 @@ class _Machine:
         return Record(kind.of, args)
 
     def _stored(self, said: Any) -> _Storage:
-        """("storage", class, key, device, numbers), with a sixth in the older form, which torch has long left empty."""
+        """Return the storage of ("storage", class, key, device, numbers). The older form adds a sixth, long left empty by torch."""
         match said:
             case ("storage", Name(of=name), str() as key, str(), int() as count, *more) if name in STORAGES and more in ([], [None]):
                 kind = STORAGES[name]
@@ -314,7 +317,7 @@ class _Machine:
 
 
 class _Bounded:
-    """A file for pickletools, which asks for as many bytes at once as the file tells it to."""
+    """File for pickletools, which would read as many bytes at once as the file tells it to; here at most LONGEST."""
 
     def __init__(self, file: Any):
         self.file, self.at = file, 0
@@ -340,7 +343,7 @@ def _lacking() -> list[Any]:
 
 
 def _put(into: Any, items: list[Any]) -> Any:
-    """Keys and values, one after another, into a dict. Keys are plain: to hash a tuple of tuples of tuples can take years."""
+    """Put keys and values, one after another, into a dict. Keys must be plain: hashing a tuple of tuples of tuples can take years."""
     if isinstance(into, Record):
         into.items += items
     elif not isinstance(into, dict) or len(items) % 2:

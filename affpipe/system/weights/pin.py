@@ -1,6 +1,6 @@
-"""The checkpoint of a stage: found, held against its record, against `weights_revision`, and against what the cache began with.
+"""Checkpoint of a stage: found, and checked against its record, `weights_revision`, and the weights that the cache began with.
 
-Keys have the name of the weights, and what `weights_revision` says of them; never their bytes, which a plan does not read.
+Keys contain the name of the weights and the value of `weights_revision`; never their bytes, which a plan does not read.
 """
 
 import json
@@ -18,7 +18,7 @@ log = logging.getLogger("affpipe")
 
 
 def checkpoint(context: Context) -> tuple[Path, tuple[str, ...]]:
-    """Folder or file that the stage's setting `weights` names, verified; and its name if its weights are random."""
+    """Find and verify the folder or file that the stage's setting `weights` names; return it, and its name if its weights are random."""
     name, folder = context.settings.weights, context.weights
     path, found = folder / name, records.used(folder, name, context.name, remembered=True)
     if found.random:
@@ -28,7 +28,7 @@ def checkpoint(context: Context) -> tuple[Path, tuple[str, ...]]:
 
 
 def hold(cache: Path, path: Path, record: WeightsRecord, revision: str | None) -> None:
-    """WeightsError where the weights at `path` are not those of the setting `weights_revision`, or not those that the cache began with."""
+    """Raise WeightsError unless the weights at `path` match `weights_revision` and are those that the cache began with."""
     if revision is not None and not record.answers(revision):
         raise WeightsError(
             f"{path}: want weights of weights_revision {revision}, got {record.pinned}; put those there, or state these: weights_revision: "
@@ -38,9 +38,9 @@ def hold(cache: Path, path: Path, record: WeightsRecord, revision: str | None) -
 
 
 def begun_with(cache: Path, name: str, revision: str | None = None) -> str | None:
-    """Digest of the weights of that name and `weights_revision` that a cache was begun with, None if it has seen none.
+    """Return the digest of the weights, by name and `weights_revision`, that a cache began with; None if it has seen none.
 
-    WeightsError where its file is damaged.
+    Raises WeightsError if the file with the digest is damaged.
     """
     path = _pin_path(cache, name, revision)
     try:
@@ -50,9 +50,9 @@ def begun_with(cache: Path, name: str, revision: str | None = None) -> str | Non
 
 
 def pin(cache: Path, record: WeightsRecord, revision: str | None = None) -> None:
-    """Remember the weights that a cache was begun with, by name and by what `weights_revision` says, as keys have both.
+    """Record the weights that a cache began with, by name and `weights_revision`, since keys have both.
 
-    WeightsError if others come under the same name, whose values would mix.
+    Raises WeightsError if others come under the same name: their values would mix.
     """
     path, known = _pin_path(cache, record.name, revision), begun_with(cache, record.name, revision)
     if known is None:

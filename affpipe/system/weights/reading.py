@@ -1,4 +1,4 @@
-"""Reading checkpoint files whose damage is the user's to mend, whatever library notices it."""
+"""Reading of checkpoint files, with errors that tell the user what to mend, whichever library notices the damage."""
 
 import pickle
 import struct
@@ -9,17 +9,17 @@ from safetensors import SafetensorError
 from affpipe.core.errors import WeightsError
 from affpipe.system import jsonfile
 
-# What the readers of checkpoints raise on a file that is cut short, empty or something else.
+# Errors of the readers of checkpoints for a file that is cut short, empty or something else.
 UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError, struct.error)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its name where it says nothing."""
+    """Return the first line of an error's text, or its name if it has none."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def read_json(who: str, path: Path) -> dict:
-    """A JSON object of a checkpoint folder; WeightsError in the name of `who` where it is absent or damaged."""
+    """Read a JSON object of a checkpoint folder. Raises WeightsError in the name of `who` if it is absent or damaged."""
     if not path.is_file():
         raise WeightsError(f"{who}: no {path}; fetch the weights again, or correct the path")
     try:

@@ -1,11 +1,11 @@
-"""What a weights folder (or single file) is, and whether it is still that.
+"""Record of a weights folder (or single file), and the check that the weights still match it.
 
-Beside the weights lies a record: their name, whether they are random (made for trials, so that whatever comes out of them means nothing),
-where they came from, and the SHA-256 of every file. It is written once, when the weights are fetched or made, or at first use of weights
-that a person put there; from then on other bytes under the same names are an error.
+The record lies beside the weights: their name, whether they are random (made for trials, so that their outputs mean nothing), their source,
+and the SHA-256 of every file. It is written once, when the weights are fetched or made, or at the first use of weights that a person put
+there. From then on, other bytes under the same names are an error.
 
-Jobs read gigabytes to see that nothing has changed; so where they may write, they note in a hidden file beside the record what they found a
-file's checksum to be, and what the file system said of the file then. As long as it says the same, the file is not read again for that.
+A job would read gigabytes to check that nothing has changed. So jobs that may write there note each file's checksum, and the file system's
+facts about the file, in a hidden file beside the record. While the facts stay the same, the file is not read again.
 """
 
 import hashlib
@@ -24,21 +24,21 @@ from affpipe.system.files import sha256
 
 RECORD = "affpipe-weights.json"
 SEEN = "affpipe-weights.seen.json"
-SETTLED_S = 2.0  # after a change the next one has another time, on any file system
-Seen = dict[str, tuple[str, ...]]  # file name relative to the folder -> what the system said of it, then its checksum
+SETTLED_S = 2.0  # so long after a change, the next one has another time on any file system
+Seen = dict[str, tuple[str, ...]]  # file name relative to the folder -> the system's facts about it, then its checksum
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class WeightsRecord:
-    """One set of weights.
+    """Record of one set of weights.
 
     Attributes:
         name: what recipes and reports call it.
         random: True if no training ever touched it.
         source: model id, address or program that it came from.
-        revision: commit of the source, or whatever pins it; "" where nothing does.
+        revision: commit of the source, or whatever pins it; "" if nothing does.
         sha256: file name relative to the folder -> hex digest.
     """
 
@@ -55,21 +55,23 @@ class WeightsRecord:
 
     @property
     def pinned(self) -> str:
-        """What the setting `weights_revision` says to mean these weights and no others: their commit, else first digits of the digest."""
+        """Value of the setting `weights_revision` that means these weights and no others: their commit, else the first digits of the
+        digest.
+        """
         return self.revision if COMMIT.fullmatch(self.revision) else self.digest[:12]
 
     def answers(self, revision: str) -> bool:
-        """Whether `weights_revision` means these weights: it is their commit, or their digest begins with it."""
+        """Return whether `weights_revision` means these weights: it is their commit, or their digest begins with it."""
         return self.revision == revision or self.digest.startswith(revision)
 
 
 def record_path(weights: Path) -> Path:
-    """Where the record of a folder, or of a single file, lies."""
+    """Return the path of the record of a folder, or of a single file."""
     return weights / RECORD if weights.is_dir() else weights.with_name(f"{weights.name}.{RECORD}")
 
 
 def read_record(weights: Path) -> WeightsRecord:
-    """The record of a weights folder or file; raises WeightsError where there is none or it does not parse. Reads no weights."""
+    """Read the record of a weights folder or file, not the weights. Raises WeightsError if there is none or it does not parse."""
     _exists(weights)
     path = record_path(weights)
     if not path.exists():
@@ -81,12 +83,12 @@ def read_record(weights: Path) -> WeightsRecord:
 
 
 def plain(name: object) -> bool:
-    """Whether a name, with slashes or without, leads below the folder that it is joined to, and nowhere else."""
+    """Return whether a name, with slashes or without, leads below the folder that it is joined to, and nowhere else."""
     return isinstance(name, str) and name.isprintable() and bool(name) and not set(name.split("/")) & {"", ".", ".."} and "\\" not in name
 
 
 def _checked(found: WeightsRecord) -> WeightsRecord:
-    """ValueError where a record says what none of this package does: its names become names of files."""
+    """Raise ValueError if no code of this package can have written a record: its names become names of files."""
     if not plain(found.name):
         raise ValueError(f"the name {found.name!r}")
     if not isinstance(found.random, bool) or not isinstance(found.source, str) or not isinstance(found.revision, str):
@@ -100,10 +102,11 @@ def _checked(found: WeightsRecord) -> WeightsRecord:
 
 
 def record(weights: Path, *, name: str, source: str, revision: str = "", random: bool = False, remembered: bool = False) -> WeightsRecord:
-    """Write the record of weights that have none; with one already there, hold them against it instead and return it, see `verify`.
+    """Write the record of weights that have none. If there is one, check the weights against it and return it, see `verify`.
 
     Raises:
-        WeightsError: the weights are absent or empty, or not the ones recorded. StoreError: the disk does not take the record.
+        WeightsError: the weights are absent or empty, or not the ones recorded.
+        StoreError: the disk does not take the record.
     """
     _exists(weights)
     path = record_path(weights)
@@ -118,12 +121,12 @@ def record(weights: Path, *, name: str, source: str, revision: str = "", random:
 
 
 def used(folder: Path, name: str, who: str, *, remembered: bool = False) -> WeightsRecord:
-    """The record of the weights `name` below a folder, verified, as it is whenever they are used; remembered: see `verify`.
+    """Return the record of the weights `name` below a folder, verified, as at every use. For `remembered` see `verify`.
 
-    A file that a person put there gets its record at first use. A folder without one may be half of a download, and is refused.
-    WeightsError, also in the name of `who` where the name leads elsewhere or to nothing.
+    A file that a person put there gets its record at first use. A folder without one may be half of a download, and is refused. Raises
+    WeightsError; in the name of `who` if the name leads elsewhere or to nothing.
     """
-    if not plain(name):  # it becomes the name of a file in the cache, and a record is written beside the weights
+    if not plain(name):  # it names a file in the cache, and a record is written beside the weights
         raise WeightsError(f"{who}: want weights below {folder}, got {name!r}; put them there, or set `weights` to their folder")
     path = folder / name
     if not path.exists():
@@ -136,10 +139,10 @@ def used(folder: Path, name: str, who: str, *, remembered: bool = False) -> Weig
 
 
 def verify(weights: Path, *, remembered: bool = False) -> WeightsRecord:
-    """Recompute every checksum and return the record.
+    """Compute every checksum and return the record.
 
     Args:
-        remembered: take the checksums of files that have not changed since from those that were noted, and note what is computed.
+        remembered: use the noted checksums of files that have not changed since, and note those that are computed.
 
     Raises:
         WeightsError: no record, or a file is missing, altered or was added since; the message names the first such file.
@@ -147,7 +150,7 @@ def verify(weights: Path, *, remembered: bool = False) -> WeightsRecord:
     known = read_record(weights)
     seen = _seen(weights) if remembered else {}
     found, noted = _digests(weights, seen)
-    if seen and found != known.sha256:  # what is noted makes no weights bad
+    if seen and found != known.sha256:  # a note alone never makes weights bad
         found, noted = _digests(weights)
     remedy = f"fetch {known.name} again, or delete {record_path(weights)} if the change was meant"
     for file in sorted(known.sha256.keys() | found.keys()):
@@ -168,12 +171,12 @@ def _exists(weights: Path) -> None:
 
 
 def seen_path(weights: Path) -> Path:
-    """Where checksums are noted: a hidden file, which is no part of the weights, beside the record."""
+    """Return the path of the noted checksums: a hidden file beside the record, not part of the weights."""
     return record_path(weights).with_name(f".{SEEN}" if weights.is_dir() else f".{weights.name}.{SEEN}")
 
 
 def _seen(weights: Path) -> Seen:
-    """What was noted, by this user or by whoever owns the weights; nothing where there is no such file or it does not parse."""
+    """Read the notes of this user or of the weights' owner; empty if there is no such file or it does not parse."""
     path = seen_path(weights)
     try:
         found = path.lstat()
@@ -185,23 +188,23 @@ def _seen(weights: Path) -> Seen:
 
 
 def _note(weights: Path, noted: Seen) -> None:
-    """Note checksums where the folder may be written to; else the next job computes them again."""
+    """Note checksums if the folder may be written to; otherwise the next job computes them again."""
     if os.access(seen_path(weights).parent, os.W_OK):
         with suppress(StoreError, OSError):
             disk.write_text(seen_path(weights), json.dumps(noted, indent=1, sort_keys=True) + "\n")
 
 
 def _facts(path: Path) -> tuple[str, ...]:
-    """What the system says of a file, the same only as long as nobody has written to it or put another in its place."""
+    """Return the system's facts about a file. They stay the same only while nobody writes to it or replaces it."""
     found = path.stat()
     return (str(path.resolve()), *map(str, (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)))
 
 
 def _digests(weights: Path, seen: Seen | None = None) -> tuple[dict[str, str], Seen]:
-    """Checksum of every file by its name, as `seen` has it where the file is as it was then; and all that may be noted."""
+    """Return the checksum of every file by name, from `seen` if the file is unchanged; and everything that may be noted."""
     files = [weights]
     if weights.is_dir():
-        # Hidden files are the download tool's own notes; the record cannot list itself.
+        # Hidden files are the download tool's notes; the record cannot list itself.
         inside = ((path, path.relative_to(weights)) for path in weights.rglob("*"))
         files = [path for path, name in inside if path.is_file() and name.name != RECORD and not any(p.startswith(".") for p in name.parts)]
     digests: dict[str, str] = {}
@@ -212,7 +215,7 @@ def _digests(weights: Path, seen: Seen | None = None) -> tuple[dict[str, str], S
         if known[:-1] == facts:
             digests[name], noted[name] = known[-1], known
             continue
-        settled = time.time() - path.stat().st_ctime > SETTLED_S  # else it may be written again without another time
+        settled = time.time() - path.stat().st_ctime > SETTLED_S  # else it may be written again with the same time
         digests[name] = sha256(path)
         if settled and _facts(path) == facts:
             noted[name] = (*facts, digests[name])

@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 import soundfile
 
+from affpipe.core.tasks.table import VA
 from affpipe.data.annotations import write_labels
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -95,7 +96,7 @@ class Workspace:
         """Write labels of valence and arousal; another scale gives others."""
         phase = np.arange(FRAMES) / 4 + int(hashlib.sha256(video.encode()).hexdigest(), 16) % 7
         values = scale * np.stack([np.sin(phase), 0.5 * np.cos(phase)], axis=1)
-        write_labels("va", self.folder / f"data/{video}.txt", values, np.ones(FRAMES, bool))
+        write_labels(VA, self.folder / f"data/{video}.txt", values, np.ones(FRAMES, bool))
 
     # -- running --
 

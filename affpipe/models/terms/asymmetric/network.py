@@ -1,4 +1,4 @@
-"""Asymmetric loss of action units.
+"""Asymmetric loss of units.
 
 Source: Ridnik et al., "Asymmetric Loss For Multi-Label Classification" (ICCV 2021), eq. 4 to 7: with p the probability of a unit and
 p_m = max(p - margin, 0), a present unit costs -(1 - p)^gamma_present log p, an absent one -p_m^gamma_absent log(1 - p_m).
@@ -26,8 +26,8 @@ class AsymmetricLoss(nn.Module):
         self.gamma_present, self.gamma_absent, self.margin = gamma_present, gamma_absent, margin
 
     def forward(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-        """Scalar loss of logits (..., 12) for target (..., 12) in [0, 1]; valid: (...) bool."""
-        logits, target = logits[valid].float(), target[valid].float()  # (n, 12) each
+        """Scalar loss of logits (..., U) for target (..., U) in [0, 1]; valid: (...) bool."""
+        logits, target = logits[valid].float(), target[valid].float()  # (n, U) each
         if len(logits) == 0:
             return logits.sum() * 0
         p = torch.sigmoid(logits)

@@ -1,17 +1,20 @@
-"""Settings and declaration of the asymmetric loss of action units."""
+"""Settings and declaration of the asymmetric loss of units."""
 
 from typing import Literal
 
 from pydantic import Field
 
+from affpipe.core.section import Name
 from affpipe.models.terms.part import TermPart, TermSettings
 
 
 class Asymmetric(TermSettings):
-    """Asymmetric loss: less is made of units that are absent, and nothing of those that are clearly so (Ridnik et al., ICCV 2021)."""
+    """Asymmetric loss of units: less is made of units that are absent, and nothing of those that are clearly so (Ridnik et al., ICCV
+    2021).
+    """
 
     term: Literal["asymmetric"] = "asymmetric"
-    task: Literal["au"] = "au"
+    task: Name = "au"
     gamma_present: float = Field(1.0, ge=0, description="how little is made of a unit that is there and predicted well already")
     gamma_absent: float = Field(4.0, ge=0, description="the same of a unit that is not there")
     margin: float = Field(0.05, ge=0, lt=1, description="probability up to which an absent unit costs nothing")
@@ -21,6 +24,7 @@ ASYMMETRIC = TermPart(
     name="asymmetric",
     settings=Asymmetric,
     revision=1,
+    kinds=("units",),
     network="affpipe.models.terms.asymmetric.network:AsymmetricLoss",
     arguments=lambda s: {"gamma_present": s.gamma_present, "gamma_absent": s.gamma_absent, "margin": s.margin},
 )

@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from affpipe.core.item import Item
-from affpipe.core.tasks.task import TASKS, width
+from affpipe.core.tasks.table import TASKS
+from affpipe.core.tasks.task import width
 from affpipe.jobs.apply import inherited
 from affpipe.plan.plan import Plan
 from affpipe.store.index import Entry

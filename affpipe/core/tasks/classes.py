@@ -1,0 +1,142 @@
+"""Tasks of classes: one class a frame, as expressions are. A label is the number of a class, from 0.
+
+Outputs are logits. Source: Yu et al., "Solution to the 10th ABAW Expression Recognition Challenge", sec. 3.6 (logits averaged over windows,
+the greatest, then a filter over frames; its "frame-level predictions" are read as class numbers). The measure is the challenge's, macro F1
+over all frames of a split together.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from affpipe.core import align
+from affpipe.core.errors import InputError
+from affpipe.core.tasks import f1, smoothing
+from affpipe.core.tasks.task import Decoding, Part, Task, check_shape
+
+
+@dataclass(frozen=True)
+class Classes(Task):
+    """Classes. column: the word for a frame's class in a prediction table. names: of the classes, in the order of their numbers."""
+
+    column: str = ""
+    names: tuple[str, ...] = ()
+
+    kind: ClassVar = "classes"
+    measure: ClassVar = "f1"
+    measure_title: ClassVar = "macro F1"
+    target_title: ClassVar = "macro F1"
+    loss: ClassVar = "cross_entropy"
+    baselines: ClassVar = {"constant": "majority per video", "majority": "majority in training"}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.column,)
+
+    targets = columns
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return self.names
+
+    @property
+    def cell(self) -> str:
+        return f"a whole number from 0 to {len(self.names) - 1}"
+
+    @property
+    def range(self) -> tuple[float, float]:
+        return 0, len(self.names) - 1
+
+    @property
+    def measured(self) -> str:
+        return f"a class 0 to {len(self.names) - 1}"
+
+    def pool(self, values: np.ndarray, valid: np.ndarray, first: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The class of most frames, of equally frequent ones the first in number."""
+        classes = np.where(valid, values[:, 0], 0).astype(np.int64)
+        share, known = align.pool(np.eye(len(self.names))[classes], valid, first, stop)
+        return share.argmax(axis=1).astype(np.float32)[:, None], known
+
+    def plain(self, raw: np.ndarray) -> np.ndarray:
+        return raw.argmax(axis=1)[:, None]
+
+    def decode(self, raw: np.ndarray, valid: np.ndarray, how: Decoding) -> tuple[np.ndarray, np.ndarray]:
+        """Take the class of the greatest logit (of equal ones the lowest class), then filter over frames; softmax gives probabilities.
+
+        Invalid frames have the task's mark, and probabilities that are all alike. Raises InputError where a valid frame holds NaN, and as
+        `smoothing.smooth_classes` does.
+        """
+        check_shape(self.name, raw, valid, len(self.names))
+        if np.isnan(raw[valid]).any():
+            raise InputError(f"{self.name}: want numbers at valid frames, got NaN; mark such frames invalid")
+        classes = np.where(valid, raw.argmax(axis=1), self.invalid).astype(np.int64)
+        if how.filter != "none":
+            classes = smoothing.smooth_classes(classes, valid, filter=how.filter, frames=how.frames[0])
+        return classes[:, None].astype(np.float64), softmax(np.where(valid[:, None], raw, raw.dtype.type(0)))
+
+    def blend(self, values: np.ndarray, chances: np.ndarray | None, thresholds: np.ndarray | None) -> np.ndarray:
+        """The probabilities; a filter over classes does not show in them."""
+        return chances
+
+    def unblend(self, mean: np.ndarray) -> np.ndarray:
+        return mean.argmax(axis=1)[:, None].astype(np.float64)
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return f1.f1_figures(self.names)
+
+    @property
+    def output_figures(self) -> tuple[str, ...]:
+        return ("f1",) * len(self.names)
+
+    def _confusion(self, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        return f1.confusion(truth[:, 0], prediction[:, 0], len(self.names))
+
+    def scores(self, parts: Iterable[Part]) -> dict[str, float]:
+        return f1.f1_scores(self.names, f1.class_ratios(np.sum([self._confusion(*part) for part in parts], axis=0)))
+
+    def sums(self, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        return f1.class_ratios(self._confusion(truth, prediction))
+
+    def atoms(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return f1.quotients(sums)
+
+    @property
+    def members(self) -> np.ndarray:
+        return f1.f1_members(len(self.names))
+
+    def constant(self, truth: np.ndarray) -> np.ndarray:
+        return self.counts(truth).argmax(axis=1).astype(np.float64)
+
+    def counts(self, truth: np.ndarray) -> np.ndarray:
+        return np.bincount(truth[:, 0].astype(np.int64), minlength=len(self.names))[None]
+
+    def distribution(self, values: np.ndarray) -> dict[str, Any]:
+        return dict(zip(self.names, self.counts(values)[0].tolist(), strict=True))
+
+    def shares(self, distribution: Mapping[str, Any], frames: int) -> Mapping[str, Any]:
+        return {name: count / frames for name, count in distribution.items()}
+
+    def details(self, truth: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
+        """Frames by class of truth and of prediction."""
+        return {"confusion": self._confusion(truth, prediction).tolist()}
+
+    @property
+    def table_head(self) -> tuple[str, ...]:
+        return "system", "F1", "95 %", "accuracy", "within-video F1"
+
+    def table_cells(self, pooled: Mapping[str, str], interval: str, within: Mapping[str, str]) -> list[str]:
+        return [pooled["f1"], interval, pooled["accuracy"], within["f1"]]
+
+    @property
+    def video_columns(self) -> dict[str, str]:
+        return {"f1": "F1", "accuracy": "accuracy"}
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Turn (T, C) logits of any size into probabilities that sum to 1, float32 or wider."""
+    from scipy import special
+
+    return special.softmax(logits.astype(np.result_type(logits, np.float32)), axis=1)

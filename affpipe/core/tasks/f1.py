@@ -1,0 +1,71 @@
+"""F1 of classes and of units, from counts of frames, which add over videos.
+
+F1 = 2 tp / (2 tp + fp + fn). A class or unit that occurs in neither truth nor prediction has no F1 (NaN) and is left out of the mean; where
+none occurs at all, truth and prediction agree everywhere and the mean is 1. On the challenge's sets all occur.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def confusion(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
+    """Count frames by class of truth (rows) and of prediction (columns), (C, C) int64, from two (n,) sequences of class numbers."""
+    cells = np.asarray(truth).astype(np.int64) * classes + np.asarray(prediction).astype(np.int64)
+    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
+
+
+def unit_counts(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Count true positives, false positives, false negatives, true negatives by unit, (U, 4) int64; from (n, U) of 0 and 1."""
+    t, p = np.asarray(truth, bool), np.asarray(prediction, bool)
+    hits, truths, guesses = (x.sum(axis=0) for x in (t & p, t, p))
+    return np.stack([hits, guesses - hits, truths - hits, len(t) - truths - guesses + hits], axis=1)
+
+
+def class_ratios(counts: np.ndarray) -> np.ndarray:
+    """Return the numerators and then the denominators (..., 2 (C + 1)) of each class's F1 and of accuracy, of `confusion` (..., C, C)."""
+    hits = np.diagonal(counts, axis1=-2, axis2=-1)
+    return _ratios(hits, counts.sum(axis=-1) + counts.sum(axis=-2), hits.sum(axis=-1), counts)
+
+
+def unit_ratios(counts: np.ndarray) -> np.ndarray:
+    """Return the same of each unit's F1 and of accuracy, the part of all units at all frames that is right, of `unit_counts` (..., U,
+    4).
+    """
+    hits = counts[..., 0]
+    return _ratios(hits, 2 * hits + counts[..., 1] + counts[..., 2], (hits + counts[..., 3]).sum(axis=-1), counts)
+
+
+def _ratios(hits: np.ndarray, totals: np.ndarray, right: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    parts = 2 * hits, right[..., None], totals, counts.sum(axis=(-2, -1))[..., None]
+    return np.concatenate(parts, axis=-1).astype(np.float64)
+
+
+def quotients(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return quotients (B, A), NaN for 0 / 0, of (B, 2 A), numerators and then denominators, and derivatives (B, A, 2 A), 0 there."""
+    over, under = np.split(sums, 2, axis=1)
+    some = under > 0
+    inverse = np.divide(1.0, under, out=np.zeros_like(under), where=some)
+    value, one = over * inverse, np.eye(over.shape[1])
+    slope = np.concatenate([one * inverse[:, :, None], one * (-value * inverse)[:, :, None]], axis=2)
+    return np.where(some, value, np.nan), slope
+
+
+def f1_figures(names: Sequence[str]) -> tuple[str, ...]:
+    """Keys of the figures of classes or units of these names: the mean F1, accuracy, and the F1 of each."""
+    return "f1", "accuracy", *(f"f1_{name}" for name in names)
+
+
+def f1_scores(names: Sequence[str], ratios: np.ndarray) -> dict[str, float]:
+    """Return the figures of `f1_figures` by ratios (2 A,) of the classes or units, the last of which is accuracy."""
+    over, under = np.split(ratios, 2)
+    each = np.divide(over, under, out=np.full_like(over, np.nan), where=under > 0)
+    known = each[:-1][under[:-1] > 0]
+    values = known.mean() if len(known) else 1.0, each[-1], *each[:-1]
+    return dict(zip(f1_figures(names), map(float, values), strict=True))
+
+
+def f1_members(count: int) -> np.ndarray:
+    """(count + 2, count + 1) bool: the atoms whose mean each of `f1_figures` is."""
+    one = np.eye(count + 1, dtype=bool)
+    return np.concatenate([[~one[-1]], one[-1:], one[:-1]])

@@ -1,0 +1,141 @@
+"""Settings of what is predicted: official tasks by name, and tasks of one's own, each with its labels."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
+
+from affpipe.core.section import Name, Section, after, later
+from affpipe.core.tasks.classes import Classes
+from affpipe.core.tasks.dimensions import Dimensions
+from affpipe.core.tasks.table import TASKS
+from affpipe.core.tasks.task import Task
+from affpipe.core.tasks.units import Units
+
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9_](?:[A-Za-z0-9_ .+-]*[A-Za-z0-9_.+-])?$", max_length=40)]
+
+
+class OwnTask(Section):
+    """What all tasks of one's own share. Their labels stand in the manifest's column of that name."""
+
+    name: Name = Field(description="the word for it: a column of the manifest, a folder of the results")
+    title: str = after("", description="for people; not given: the name")
+    tier: str = later("", description="of annotation files with tiers, the one to read; not given: the one of the task's name")
+    gap_s: float = later(1.0, gt=0, description="between two values of a time series, over which nothing is interpolated")
+
+    @property
+    def files(self) -> dict[str, Any]:
+        """How label files of the task are read."""
+        return {"tier": self.tier, "gap_s": self.gap_s}
+
+    def task(self) -> Task:
+        """Make the task."""
+        raise NotImplementedError
+
+
+class OwnDimensions(OwnTask):
+    """Numbers, as valence and arousal are."""
+
+    dimensions: dict[Label, tuple[float, float]] = Field(min_length=1, description="name -> least and greatest value")
+    invalid: float = Field(-5, description="mark of a frame without a label in annotation files")
+
+    @model_validator(mode="after")
+    def _ranges(self):
+        for name, (low, high) in self.dimensions.items():
+            if not low < high:
+                raise ValueError(f"dimensions.{name}: want the least value first, got [{low:g}, {high:g}]")
+            if low <= self.invalid <= high:
+                raise ValueError(f"invalid: want a mark outside of [{low:g}, {high:g}], where no label of {name} is, got {self.invalid:g}")
+        return self
+
+    def task(self) -> Dimensions:
+        return Dimensions(self.name, self.title or self.name, self.invalid, **self.files, ranges=dict(self.dimensions))
+
+
+class OwnClasses(OwnTask):
+    """One of several classes, as expressions are."""
+
+    classes: tuple[Label, ...] = Field(min_length=2, max_length=64, description="names, in the order of their numbers")
+    invalid: int = Field(-1, lt=0, description="mark of a frame without a label in annotation files")
+
+    @model_validator(mode="after")
+    def _apart(self):
+        _once("classes", self.classes)
+        return self
+
+    def task(self) -> Classes:
+        return Classes(self.name, self.title or self.name, self.invalid, **self.files, column=self.name, names=self.classes)
+
+
+class OwnUnits(OwnTask):
+    """For each of several a yes or no, as action units are."""
+
+    units: tuple[Label, ...] = Field(min_length=1, max_length=64, description="names, in the order of columns")
+    invalid: int = Field(-1, lt=0, description="mark of a frame without a label in annotation files")
+
+    @model_validator(mode="after")
+    def _apart(self):
+        _once("units", self.units)
+        return self
+
+    def task(self) -> Units:
+        return Units(self.name, self.title or self.name, self.invalid, **self.files, names=self.units)
+
+
+def _once(where: str, names: tuple[str, ...]) -> None:
+    lower = [name.lower() for name in names]
+    if twice := [name for i, name in enumerate(names) if lower[i] in lower[:i]]:
+        raise ValueError(f"{where}: want each name once, whatever its case, got {twice[0]!r} again")
+
+
+OWN_TASKS: dict[str, type[OwnTask]] = {"dimensions": OwnDimensions, "classes": OwnClasses, "units": OwnUnits}
+
+
+def _which(value: Any) -> str | None:
+    """Tell the form of an entry of `tasks`: "name" of an official one, or the key by which a section of one's own is known."""
+    if isinstance(value, str):
+        return "name"
+    keys = value.keys() if isinstance(value, dict) else type(value).model_fields if isinstance(value, OwnTask) else ()
+    return next((form for form in OWN_TASKS if form in keys), None)
+
+
+AnyTask = Annotated[
+    Annotated[Literal[*TASKS], Tag("name")]
+    | Annotated[OwnDimensions, Tag("dimensions")]
+    | Annotated[OwnClasses, Tag("classes")]
+    | Annotated[OwnUnits, Tag("units")],
+    Discriminator(_which),
+]
+
+
+def task_table(tasks: tuple[AnyTask, ...]) -> dict[str, Task]:
+    """Name -> task: official ones in the order of their table, then one's own by name, so that one set of tasks has one order.
+
+    Raises ValueError for a task that is named twice, or two tasks with a column of one name: they would share it in prediction tables.
+    """
+    own = {task.name: task.task() for task in sorted((t for t in tasks if not isinstance(t, str)), key=lambda t: t.name)}
+    names = [task if isinstance(task, str) else task.name for task in tasks]
+    if len(set(names)) < len(names):
+        raise ValueError(f"want each task once, got {names}")
+    for name in own:
+        if name in TASKS:
+            raise ValueError(f"want another name than that of an official task, got {name}; rename it")
+        if name in RESERVED or name.endswith("_partition"):
+            raise ValueError(f"want another name than that of a column of the manifest, got {name}; rename it")
+    out = {name: task for name, task in TASKS.items() if name in names} | own
+    columns: dict[str, str] = {}
+    for name, task in out.items():
+        for column in (*task.columns, *(task.chance_columns if task.kind != "dimensions" else ())):
+            first = columns.setdefault(column.lower(), name)
+            if first != name or column.lower() in FIXED:
+                got = f"in {first} and {name}" if first != name else f"in {name}, where each table has it"
+                raise ValueError(f"want names that a prediction table has once, got {column!r} {got}; rename one")
+    return out
+
+
+def parse_tasks(value: Any) -> dict[str, Task]:
+    """Name -> task, of the setting `tasks` as JSON has it; ValueError where it is none."""
+    return task_table(TypeAdapter(tuple[AnyTask, ...]).validate_python(value))
+
+
+RESERVED = ("stream_id", "video", "partition", "subject", "person", "images", "overlap", "video_track", "audio_track")
+FIXED = ("frame", "time_s", "source")

@@ -1,0 +1,139 @@
+"""A label file of any form, read for its task: a known event at a known time lies on its frames."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from affpipe.core.axis import FrameAxis
+from affpipe.core.errors import ManifestError
+from affpipe.core.tasks.classes import Classes
+from affpipe.core.tasks.dimensions import Dimensions
+from affpipe.core.tasks.table import EXPR, VA
+from affpipe.core.tasks.units import Units
+from affpipe.data.annotations import write_labels
+from affpipe.data.demo.clips import CLIPS
+from affpipe.data.demo.own_labels import MOODS, intervals, own_labels, write_own
+from affpipe.data.demo.render import drives
+from affpipe.data.demo.signals import frame_ticks
+from affpipe.data.labels import read
+
+MOOD = Classes("mood", "mood", -1, column="mood", names=("calm", "tense", "none"))
+SCALE = Dimensions("dominance", "dominance", -5, ranges={"dominance": (1.0, 9.0)})
+PAIN = Units("pain", "pain", -1, names=("brows", "lips"))
+RATES = {"25": np.arange(100) / 25, "29.97": np.arange(120) * 1001 / 30000, "late": 1.4 + np.arange(100) / 25}
+RATES["variable"] = np.cumsum(np.random.default_rng(0).choice([0.02, 0.04, 0.08], 100))
+at_any_rate = pytest.mark.parametrize("times_s", RATES.values(), ids=RATES)
+
+
+def axis_of(times_s: np.ndarray) -> FrameAxis:
+    return FrameAxis(times_s, Fraction(25))
+
+
+def file(folder: Path, name: str, text: str) -> Path:
+    (folder / name).write_text(text)
+    return folder / name
+
+
+@at_any_rate
+def test_classes_as_intervals_lie_on_the_frames_that_are_shown_then(tmp_path, times_s):
+    path = file(tmp_path, "a.csv", "start,end,value\n0.4,1.2,calm\n1.2,2.0,TENSE\n2.5,2.6,-1\n3,3.2,2\n")
+    found = read(MOOD, path)
+    values, known = found.on_frames(axis_of(times_s))
+    at = times_s - times_s[0] + 0.001
+    want = np.select([(at >= 0.4) & (at < 1.2), (at >= 1.2) & (at < 2), (at >= 3) & (at < 3.2)], [0, 1, 2], -1)
+    np.testing.assert_array_equal(np.where(known, values[:, 0], -1), want)
+    assert (found.rows, found.labelled) == (4, 3)
+
+
+@at_any_rate
+def test_a_ramp_at_a_rate_of_its_own_is_the_ramp_on_frames(tmp_path, times_s):
+    samples = np.arange(0, 5, 0.25)
+    rows = [f"{t:g},{1 + t:.6f}" if not 2 < t < 3 else f"{t:g}," for t in samples]
+    path = file(tmp_path, "a.csv", "\n".join(["time,value", *rows]) + "\n")
+    values, known = read(SCALE, path).on_frames(axis_of(times_s))
+    at = times_s - times_s[0]
+    np.testing.assert_array_equal(known, (at < 2.001) | (at > 2.999))  # nothing is drawn into a gap
+    np.testing.assert_allclose(values[known, 0], 1 + at[known], atol=1e-3)
+
+
+def test_timed_classes_and_units_take_the_nearest_sample(tmp_path):
+    axis = axis_of(np.arange(50) / 25)
+    values, known = read(MOOD, file(tmp_path, "a.csv", "time,mood\n0,calm\n1,tense\n1.9,none\n")).on_frames(axis)
+    assert known[:48].all()
+    np.testing.assert_array_equal(values[:48, 0], [0] * 13 + [1] * 24 + [2] * 11)
+    values, known = read(PAIN, file(tmp_path, "b.csv", "time,lips,brows\n0,1,0\n0.5,,1\n1,0,1\n")).on_frames(axis)
+    np.testing.assert_array_equal(values[:7], [[0, 1]] * 7)
+    assert not known[7:19].any()  # a frame needs all of its columns
+
+
+def test_a_unit_is_absent_where_no_interval_says_that_it_is_there(tmp_path):
+    path = file(tmp_path, "a.csv", "start,end,value,tier\n0.4,0.8,x,brows\n0.2,0.4,1,lips\n1,1.2,0,lips\n")
+    values, known = read(PAIN, path).on_frames(axis_of(np.arange(50) / 25))
+    assert known.all()
+    np.testing.assert_array_equal(np.flatnonzero(values[:, 0]), np.arange(10, 20))
+    np.testing.assert_array_equal(np.flatnonzero(values[:, 1]), np.arange(5, 10))
+
+
+def test_dimensions_have_a_tier_each_and_a_frame_needs_all(tmp_path):
+    path = file(tmp_path, "a.csv", "start,end,value,tier\n0,2,0.5,valence\n1,4,-0.25,arousal\n")
+    values, known = read(VA, path).on_frames(axis_of(np.arange(100) / 25))
+    np.testing.assert_array_equal(np.flatnonzero(known), np.arange(25, 50))
+    np.testing.assert_array_equal(values[30], [0.5, -0.25])
+
+
+def test_the_tier_is_the_one_that_the_task_names(tmp_path):
+    path = file(tmp_path, "a.csv", "start,end,value,tier\n0,1,calm,first\n0,1,tense,second\n")
+    named = Classes("mood", "mood", -1, tier="second", column="mood", names=MOODS)
+    assert read(named, path).on_frames(axis_of(np.arange(5) / 25))[0].tolist() == [[1]] * 5
+    with pytest.raises(ManifestError, match="want one tier, or one named mood, got 'first', 'second'; name one of them"):
+        read(MOOD, path)
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "said"),
+    [
+        (MOOD, "start,end,value\n0,1,angry\n", "line 2: want one of calm, tense, none, got 'angry'; mend it, or name another tier"),
+        (MOOD, "start,end,value\n0,1,7\n", "line 2: want one of calm, tense, none, got '7'"),
+        (SCALE, "start,end,value\n0,1,9.5\n", r"line 2: want a number in \[1, 9\], got '9.5'"),
+        (SCALE, "start,end,value\n0,1,high\n", r"line 2: want a number in \[1, 9\], got 'high'"),
+        (SCALE, "time,dominance\n0,3\n0.5,0\n", r"at 0.5 s: want a number in \[1, 9\], -5 or nothing for dominance, got 0; mend the line"),
+        (MOOD, "time,mood\n0,calm\n1,angry\n", "line 3: mood: want calm, tense, none, their number or an empty cell, got 'angry'"),
+        (PAIN, "start,end,value,tier\n0,1,x,nose\n", "want a tier of brows, lips, got 'nose'"),
+        (VA, "time,valence\n0,0.5\n", "line 1: want time and valence, arousal, got no arousal in 'time,valence'"),
+    ],
+)
+def test_a_label_that_the_task_does_not_have_is_named_with_its_place(tmp_path, task, text, said):
+    with pytest.raises(ManifestError, match=said):
+        read(task, file(tmp_path, "a.csv", text))
+
+
+def test_a_line_a_frame_stays_what_it_was(tmp_path):
+    values, valid = np.arange(12)[:, None] % 8.0, np.arange(12) != 3
+    write_labels(EXPR, tmp_path / "a.txt", values, valid)
+    found = read(EXPR, tmp_path / "a.txt")
+    laid, known = found.on_frames(axis_of(np.arange(20) / 25))
+    np.testing.assert_array_equal(known, np.append(valid, [False] * 8))
+    np.testing.assert_array_equal(laid[known], values[valid])
+    assert (found.rows, found.labelled, found.odd(12)) == (12, 11, "")
+    assert found.odd(120) == "want a line a frame (-49 to +2), got 12 lines for 120 frames (-108); compare the two"
+
+
+@pytest.mark.parametrize("clip", CLIPS[:3], ids=lambda clip: clip.name)
+def test_the_demo_says_the_same_in_every_form(tmp_path, clip):
+    """Intervals of ELAN, Praat and a table, and the curve that they follow; frames at an edge may lie a step of the curve aside."""
+    (stream,), (person,) = clip.streams, drives(clip)
+    ticks, tick = frame_ticks(clip, np.random.default_rng(0))
+    times_s = ticks * float(tick)
+    write_own(tmp_path, stream, person, times_s)
+    values, known = read(MOOD, tmp_path / own_labels("mood", stream)).on_frames(axis_of(times_s))
+    for start, end, name in intervals(clip, person):
+        inside = (times_s > start + 0.002) & (times_s < end - 0.002)
+        assert known[inside].all()
+        assert (values[inside, 0] == MOODS.index(name)).all()
+    arousal, valence = person.at(times_s, "arousal"), person.at(times_s, "valence")
+    values, known = read(SCALE, tmp_path / own_labels("dominance", stream)).on_frames(axis_of(times_s))
+    np.testing.assert_allclose(values[known, 0], (5 + 2.5 * valence + 1.5 * arousal)[known], atol=0.05)
+    values, known = read(PAIN, tmp_path / own_labels("pain", stream)).on_frames(axis_of(times_s))
+    np.testing.assert_array_equal(values[known, 0], arousal[known] > 0.2)

@@ -1,0 +1,112 @@
+"""Tasks of one's own in the settings: what they may be, one line for what they may not, and keys that hang on what changes values."""
+
+import numpy as np
+import pytest
+
+from affpipe.core.errors import SettingsError
+from affpipe.core.tasks.task import Decoding
+from affpipe.plan import config
+from affpipe.plan.plan import Plan
+
+MOOD = {"name": "mood", "classes": ["calm", "tense", "none"]}
+SCALE = {"name": "dominance", "dimensions": {"dominance": [1, 9]}}
+PAIN = {"name": "pain", "units": ["brows", "lips"]}
+
+
+def settings(*tasks, **face):
+    model = {"kind": "transformer", "reads": "mesh", **face}
+    return {"tasks": list(tasks), "features": {"mesh": {"encoder": "mesh"}}, "models": {"face": model}, "publish": "face"}
+
+
+def test_own_tasks_stand_behind_official_ones_by_name_whatever_their_order():
+    found = config.parse(settings(PAIN, MOOD, "au", SCALE, "va"))
+    assert list(found.task_table) == ["va", "au", "dominance", "mood", "pain"]
+    assert found.task_table == config.parse(settings("va", SCALE, "au", MOOD, PAIN)).task_table
+    assert found.task_table["mood"].chance_columns == ("p_mood_calm", "p_mood_tense", "p_mood_none")
+    assert found.task_table["au"].chance_columns[0] == "p_AU1"
+    assert config.parse(found.model_dump(mode="json")) == found  # as a job reads it again
+
+
+@pytest.mark.parametrize(
+    ("tasks", "said"),
+    [
+        (["joy"], "tasks.0: want 'va', 'expr' or 'au', got 'joy'"),
+        ([{"name": "mood"}], "tasks.0: want va, expr, au, or a task of your own as a name and one of dimensions, classes, units, got"),
+        ([{**MOOD, "color": 1}], "tasks.0.color: unknown key; allowed: name, title, tier, gap_s, classes, invalid"),
+        ([{"classes": ["a", "b"]}], "tasks.0.name: missing; give it a value"),
+        ([{"name": "mood", "classes": ["calm"]}], "tasks.0.classes: want a list to have at least 2 items"),
+        ([{"name": "mood", "classes": ["calm", "Calm"]}], "want each name once, whatever its case, got 'Calm' again"),
+        ([{"name": "mood", "classes": ["a,b", "c"]}], "tasks.0.classes.0: want text to match pattern"),
+        ([{"name": "d", "dimensions": {"d": [3, 1]}}], r"dimensions.d: want the least value first, got [3, 1]"),
+        ([{"name": "d", "dimensions": {"d": [-9, 9]}}], "invalid: want a mark outside of [-9, 9], where no label of d is, got -5"),
+        ([{"name": "va", "classes": ["a", "b"]}], "want another name than that of an official task, got va; rename it"),
+        ([{"name": "subject", "classes": ["a", "b"]}], "want another name than that of a column of the manifest, got subject"),
+        ([{"name": "x_partition", "classes": ["a", "b"]}], "want another name than that of a column of the manifest, got x_partition"),
+        ([MOOD, {"name": "mood", "units": ["a"]}], "want each task once, got ['mood', 'mood']"),
+        (["au", {"name": "pain", "units": ["au1"]}], "want names that a prediction table has once, got 'au1' in au and pain; rename one"),
+        (
+            [{"name": "pain", "units": ["source"]}],
+            "want names that a prediction table has once, got 'source' in pain, where each table has it",
+        ),
+    ],
+)
+def test_a_task_that_cannot_be_is_one_line(tasks, said):
+    with pytest.raises(SettingsError) as caught:
+        config.parse(settings(*tasks))
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("face", "said"),
+    [
+        ({"training": {"loss": {"tasks": {"joy": {}}}}}, "models.face.training.loss.tasks: want a task of the run among"),
+        ({"training": {"loss": {"tasks": {"va": {}}}}}, "got 'va'"),
+        ({"training": {"loss": {"tasks": {"mood": {"mse_weight": 1}}}}}, "loss.tasks.mood: want settings of classes ("),
+        ({"decode": {"tasks": {"dominance": {"frames": 5}}}}, "decode.tasks.dominance: want settings of dimensions (none), got frames"),
+        ({"decode": {"tasks": {"mood": {"frames": 4}}}}, "want an odd number, which has a middle, got 4"),
+        (
+            {"smooth": {"frames": {"valence": 5}}},
+            "models.face.smooth.frames: want dimensions of your own tasks among ['dominance'], got 'valence'",
+        ),
+        ({"training": {"loss": {"tasks": {"dominance": {"weights": {"d": 1}}}}}}, "loss.tasks.dominance.weights: want dimensions"),
+        ({"training": {"terms": [{"term": "asymmetric", "task": "mood"}]}}, "asymmetric is of tasks of units, got mood, of classes"),
+        (
+            {"training": {"terms": [{"term": "asymmetric", "task": "au"}]}},
+            "asymmetric is of the task au, got ['va', 'dominance', 'mood', 'pain']",
+        ),
+    ],
+)
+def test_settings_by_name_are_held_against_the_tasks(face, said):
+    with pytest.raises(SettingsError) as caught:
+        config.parse(settings("va", MOOD, SCALE, PAIN, **face))
+    assert said in str(caught.value)
+
+
+def test_settings_by_name_reach_decoding():
+    face = {
+        "decode": {"tasks": {"mood": {"filter": "median", "frames": 5}, "pain": {"thresholds": "half", "frames": 3}}},
+        "smooth": {"filter": "mean", "valence_frames": 7, "frames": {"dominance": 9}},
+    }
+    found = config.parse(settings("va", MOOD, SCALE, PAIN, **face))
+    model, tasks = found.models["face"], found.task_table
+    assert model.decoding(tasks["mood"]) == Decoding("median", (5,))
+    assert model.decoding(tasks["dominance"]) == Decoding("mean", (9,))
+    assert model.decoding(tasks["va"]) == Decoding("mean", (7, 1))
+    assert model.decoding(tasks["pain"], np.full(2, 0.2)) == Decoding("mean", (3,))  # half each
+    assert not model.chooses_thresholds(tasks["pain"])
+
+
+def test_what_alters_values_is_in_the_keys_and_words_for_people_are_not():
+    def keys(*tasks, **face):
+        plan = Plan(config.parse(settings(*tasks, **face)), [])
+        return plan.key("labels"), plan.key("face")
+
+    first = keys(MOOD)
+    assert keys({**MOOD, "title": "how one feels"}) == first
+    assert keys({**MOOD, "tier": "", "gap_s": 1.0}) == first
+    for other in ({**MOOD, "classes": ["tense", "calm", "none"]}, {**MOOD, "tier": "x"}, {**MOOD, "invalid": -9}):
+        assert not set(keys(other)) & set(first)
+    labels, model = keys(MOOD, training={"loss": {"tasks": {"mood": {"weight": 2.0}}}})
+    assert (labels == first[0], model == first[1]) == (True, False)
+    assert keys(MOOD, decode={"tasks": {"mood": {"frames": 9}}}) == first

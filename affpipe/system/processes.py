@@ -76,11 +76,11 @@ class _Batch:
         self._since_s = time.monotonic()
 
     def late(self, each_s: float) -> bool:
-        """Whether the first item takes too long."""
+        """Return whether the first item takes too long."""
         return time.monotonic() - self._since_s > each_s
 
     def take(self) -> Any:
-        """The result of the first item, or `Late`."""
+        """Return the result of the first item, or `Late`."""
         self._since_s = time.monotonic()
         try:
             return self.pipe.recv() if self.pipe.poll() else Late()

@@ -25,7 +25,10 @@ from affpipe.system.files import composed
 from affpipe.system.job_record import JobRecord
 
 STREAM = re.compile(r"\.?(?P<id>.+)\.[0-9a-f]{8}\.(h5|flac)(\..+\.part)?")  # file of the store, or one that was half written
-OF_STREAMS = ("predictions/*.csv", "official/*/*.txt", "models/*/*/*.txt", "late_fusion/predictions/*.txt")
+OF_STREAMS = (
+    *("predictions/*.csv", "official/*/*.txt", "models/*/*/*.txt", "late_fusion/*/predictions/*.txt"),
+    "late_fusion/predictions/*.txt",  # of a version whose late fusion had one task
+)
 EITHER = ("video", "stream")  # levels that an id may be of
 LOGS = (".log", ".json", ".tsv")
 

@@ -185,7 +185,7 @@ def _line(fault: Mapping[str, Any], path: str, given: str) -> str:
             return f"{path}: want {', '.join(TASKS)}, or a task of your own as a name and one of {forms}, got {given}; mend it"
         case "union_tag_invalid" | "union_tag_not_found":
             key = fault["ctx"]["discriminator"].strip("'")
-            known = ", ".join(tag for place, tag in _TAGGED if _TAGS[place] == key)
+            known = ", ".join(tag for place, tag in _TAGGED if _TAGS.get(place) == key)
             remedy = "correct it, or install the package that adds it" if key in fault["input"] else "name one of them"
             return f"{path}.{key}: want one of {known}, got {fault['input'].get(key)!r}; {remedy}"
         case "literal_error" if fault["loc"][-1] == "term":  # there is one kind alone, so nothing is told apart

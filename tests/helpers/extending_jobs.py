@@ -108,7 +108,7 @@ def own(settings: str, annotation: str) -> dict:
 
     impulse, frames = np.array([[0.0], [0], [1], [0], [0]]), Smooth(filter="gaussian", valence_frames=3).valence_frames
     weights = {"valence_weight": 0, "arousal_weight": 0, "huber_weight": 2}
-    term = training_loss(("va",), Loss(va=weights), target, labelled)
+    term = training_loss({"va": VA}, Loss(va=weights), target, labelled)
     value = term(prediction, torch.from_numpy(target), torch.from_numpy(labelled))
     value.backward()
     values, valid = read_labels(VA, Path(annotation))

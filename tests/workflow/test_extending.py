@@ -284,7 +284,9 @@ def test_an_encoder_may_have_the_name_of_a_kind_of_model(tmp_path, workspace):
     assert "features.mesh.heads: unknown key; allowed: encoder, layers" in said
 
 
-DOCTOR = "import json, dataclasses; from affpipe.jobs.doctor import packages; print(json.dumps([[f.level, f.found] for f in packages.added()]))"
+DOCTOR = (
+    "import json, dataclasses; from affpipe.jobs.doctor import packages; print(json.dumps([[f.level, f.found] for f in packages.added()]))"
+)
 
 
 def test_doctor_says_whether_the_code_of_parts_is_there_and_which_group_is_misspelt(site, workspace, tmp_path):
@@ -296,9 +298,15 @@ def test_doctor_says_whether_the_code_of_parts_is_there_and_which_group_is_missp
         ["fine", "kind of model pointwise, of the package affpipe-extra 0.1.0"],
         ["fine", "term huber, of the package affpipe-extra 0.1.0"],
     ]
-    code = "class Net(Mesh):\n    encoder: Literal['net'] = 'net'\nPART = replace(MESH, name='net', settings=Net, worker='theirs.gone:net')\n"
+    code = (
+        "class Net(Mesh):\n    encoder: Literal['net'] = 'net'\nPART = replace(MESH, name='net', settings=Net, worker='theirs.gone:net')\n"
+    )
     (tmp_path / "theirs.py").write_text("from typing import Literal\n" + OTHER + code)
-    points = {extensions.ENCODERS: {"net": "theirs:PART"}, "affpipe.encoder": {"loud": "theirs:PART"}, "other.encoders": {"x": "theirs:PART"}}
+    points = {
+        extensions.ENCODERS: {"net": "theirs:PART"},
+        "affpipe.encoder": {"loud": "theirs:PART"},
+        "other.encoders": {"x": "theirs:PART"},
+    }
     entry_points(tmp_path, points, "theirs")
     who = "(theirs:PART, of the package theirs 0.1.0)"
     gone = "got ModuleNotFoundError: No module named 'theirs.gone'; 'theirs' is not a package"

@@ -53,8 +53,8 @@ def histograms(task: Task, truth: Mapping[str, Sequence[int]], prediction: Mappi
         at_x = scale(low, high, box.left, box.right)
         top = max(100 * float(np.max(shares)), 1.0)
         at_y = scale(0, top, box.bottom, box.top)
-        drawing.add("text", name, x=box.left, y=14, kind="name")
-        drawing.add("text", "% of frames", x=box.right, y=14, kind="tick", text_anchor="end")
+        drawing.add("text", name, x=box.left, y=box.top - 8, kind="name")
+        drawing.add("text", "% of frames", x=box.right, y=box.top - 8, kind="tick", text_anchor="end")
         drawing.levels(nice_ticks(0, top, 4), at_y, box.left, box.right)
         for a, b, share in zip(edges[:-1], edges[1:], shares[0], strict=True):
             y = float(at_y(100 * share))

@@ -199,9 +199,11 @@ def check_partitions(rows: Sequence[Row], path: Path, tasks: Iterable[str], *, f
     for task in tasks:
         for partition in ("train",) if without else ("train", "validation"):
             if not any(row.labelled([task], partition) for row in rows):
+                other = "take the rows of other tasks out of it" if folds else "set `cross_validation`, which needs none"
+                if partition == "train":
+                    other = "predict with an earlier run by `affpipe predict`"
                 raise ManifestError(
-                    f"{path}: want rows of partition {partition} with a cell `{task}`, got none; "
-                    "move streams there, or predict with an earlier run by `affpipe predict`"
+                    f"{path}: want rows of partition {partition} with a cell `{task}`, got none; move streams there, or {other}"
                 )
 
 

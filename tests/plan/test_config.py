@@ -98,7 +98,7 @@ BAD = {
     "features as a list": ({"features": ["mesh"]}, ["features: want settings as `key: value`, got ['mesh']"]),
     "no reads": ({"models": {"new": {"kind": "mamba"}}}, ["models.new.reads: missing"]),
     "text for a number": ({"shards": "many"}, ["shards", "integer", "'many'"]),
-    "number for a text": ({"manifest": 5}, ["manifest", "string", "got 5"]),
+    "number for a text": ({"manifest": 5}, ["manifest: want text, got 5; put it between quotes"]),
     "below the range": ({"shards": 0}, ["shards", "greater than or equal to 1", "got 0"]),
     "above the range": ({"faces": {"jpeg_quality": 101}}, ["faces.jpeg_quality", "less than or equal to 100", "got 101"]),
     "a seed beyond 32 bits": ({"seed": 2**32}, ["seed", "less than 4294967296"]),

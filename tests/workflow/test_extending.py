@@ -174,6 +174,18 @@ def test_a_stage_a_loss_and_an_annotation_format_run_as_printed(tmp_path, copy):
     beside = math.exp(-2)  # of a weight at one frame from the middle, where the deviation is half a frame
     assert found["smoothed"] == pytest.approx(np.array([0, beside, 1, beside, 0]) / (1 + 2 * beside))
     assert found["labels"] == [[[-1, 0.5], [0, 0], [0.3, 1]], [True] * 3]
+    assert found["known"] == ["va", "expr", "au", "engagement"]
+    assert found["tasks"]["engagement"] == ["low,middle,high", ["p_low", "p_middle", "p_high"]]
+    truth, prediction = map(np.array, found["truth"])
+    straight = [np.corrcoef(t, p)[0, 1] for t, p in zip(truth.T, prediction.T, strict=True)]
+    assert found["figures"]["pearson"] == pytest.approx(np.mean(straight))
+    assert found["interval"][0] < np.mean(straight) < found["interval"][1]
+    assert found["slopes"] < 1e-6
+    assert found["table"] == [9, 9, f"{np.mean(straight):z.3f}"]
+    assert found["few"]  # three of twenty stop the job, two do not
+    assert found["merged"][0] < 1e-12
+    assert found["merged"][1] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert found["covered"] == pytest.approx([0, 0.6 / 1.5, 0.5], abs=1e-6)
 
 
 def test_the_package_tests_itself_as_printed(site, tmp_path):

@@ -36,8 +36,7 @@ class Need:
         gpu: number of GPUs.
         mem_mb: main memory, MB.
         minutes: time after which it is stopped.
-        threads: cores. With more than one it processes as many videos at a time, a thread each, so that its GPU need not wait for one
-            decoder.
+        threads: cores. With several it processes as many videos at a time, a thread each, so that a GPU need not wait for one decoder.
     """
 
     gpu: int
@@ -79,8 +78,8 @@ class Context:
         sections: stage -> its section, for the stages that it declares.
         tasks: tasks of the run.
         device: "cpu" or "cuda". weights: folder of the weights. cache: folder of the store.
-        worker: module and function that make its streams. origin: origin of the part; None for our own. fits: fits of a model that is
-            applied.
+        worker: module and function that make its streams. origin: origin of the part; None for our own.
+        fits: fits of a model that is applied.
     """
 
     name: str

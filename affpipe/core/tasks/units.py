@@ -1,8 +1,8 @@
 """Tasks of units: a yes or no per frame for each of several units, as for action units.
 
 Outputs are logits; a unit is present from its threshold on. Thresholds are ours. They must be fitted on labelled frames of the validation
-partition, never on frames that are reported as unseen. The measure is the challenge's, the mean F1 of the units over all frames of a split
-together.
+partition, never on frames that are reported as unseen. The measure is the challenge's, the mean F1 of the units over all frames of a
+split together.
 """
 
 from collections.abc import Iterable, Mapping

@@ -4,8 +4,6 @@ One task at a time. `score` gives the figures of one system; tables take the fig
 take those of a run, system -> task -> figures. There figures have their `basis`, see `affpipe.results.caveats`.
 """
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +19,7 @@ from affpipe.core.tasks.task import Task, Tasks
 from affpipe.data import annotations
 from affpipe.results import bootstrap, caveats
 from affpipe.system.files import left_by_mac, on_disk
+from affpipe.system.sheets import table_text
 
 TOLERANCE = 50  # frames by which label files and videos of Aff-Wild2 differ in length, either way
 LEVEL = 0.95  # of intervals
@@ -198,7 +197,7 @@ def per_video_csv(task: Task, scores: Mapping[str, Mapping[str, Any]]) -> str:
         for system, figures in scores.items()
         for video, own in figures["videos"].items()
     ]
-    return _csv(["system", "video", "frames", *task.figures], rows)
+    return table_text(["system", "video", "frames", *task.figures], rows)
 
 
 def to_csv(scores: Mapping[str, Mapping[str, Mapping[str, Any]]], all_tasks: Tasks = TASKS) -> str:
@@ -219,19 +218,11 @@ def to_csv(scores: Mapping[str, Mapping[str, Mapping[str, Any]]], all_tasks: Tas
                 for key in all_tasks[task].figures:
                     low, high = intervals.get(key) or (None, None)
                     rows.append([system, task, path + key, *map(_cell, (values[key], low, high)), *basis])
-    return _csv(["system", "task", "figure", "value", "low", "high", *caveats.COLUMNS], rows)
+    return table_text(["system", "task", "figure", "value", "low", "high", *caveats.COLUMNS], rows)
 
 
 def _cell(value: float | None) -> str:
     return "" if value is None or np.isnan(value) else repr(float(value))
-
-
-def _csv(head: list[str], rows: list[list[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def to_json(scores: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ Every stream of the manifest is in the predictions or here: see `check_complete`
 """
 
 import csv
-import io
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from affpipe.plan.plan import Plan
 from affpipe.results import published
 from affpipe.store.index import Entry
 from affpipe.system.job_record import JobRecord
+from affpipe.system.sheets import table_text
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,7 @@ def split(reason: str) -> tuple[str, str]:
 
 def text(failures: Iterable[Failure]) -> str:
     """The ledger as CSV."""
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(HEAD)
-    table.writerows(map(plain, astuple(failure)) for failure in failures)
-    return out.getvalue()
+    return table_text(HEAD, (map(plain, astuple(failure)) for failure in failures))
 
 
 def write(plan: Plan, failures: Iterable[Failure]) -> None:

@@ -21,13 +21,14 @@ from affpipe.data import annotations
 from affpipe.models.targets import frame_labels
 from affpipe.plan.plan import Plan
 from affpipe.results import basis, caveats, evaluate, late_fusion, ledger, report
-from affpipe.results import published as results
 from affpipe.results.frames import frames_of
 from affpipe.results.late_evidence import Evidence
 from affpipe.results.late_fusion import Study
+from affpipe.results.published import RECORD, replacing
 from affpipe.results.runs import read_run
 from affpipe.store.index import Entry
 from affpipe.system import disk, jsonfile
+from affpipe.system.sheets import table_text
 
 LATE = "late_fusion"  # its name among the scored systems, and its folder
 Truth = dict[str, tuple[np.ndarray, np.ndarray]]  # task -> labels (T, K), known (T,) bool
@@ -44,7 +45,7 @@ def publish(plan: Plan, entries: dict[str, dict[str, Entry]]) -> dict[str, Any]:
     Args:
         entries: for every stage, what became of its items.
     """
-    with results.replacing(Path(plan.settings.results) / plan.settings.name) as folder:
+    with replacing(Path(plan.settings.results) / plan.settings.name) as folder:
         return _write(plan, entries, folder)
 
 
@@ -82,7 +83,7 @@ def _write(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path) -> di
     if table is not None:
         disk.write_text(folder / "table.csv", table.to_csv())
     disk.write_text(folder / "report.html", report.render(plan, entries, found, studies, table))
-    disk.write_text(folder / results.RECORD, json.dumps(record(plan), indent=1) + "\n")
+    disk.write_text(folder / RECORD, json.dumps(record(plan), indent=1) + "\n")
     done = [i for i, e in entries[plan.settings.publish].items() if e.status == "done"]
     return {"run": plan.run, "streams": done, "without": sorted(set(entries[plan.settings.publish]) - set(done)), "scores": scores}
 
@@ -252,11 +253,8 @@ def _weights(study: Study) -> dict[str, Any]:
 
 def _worth(study: Study) -> str:
     """CSV of the figures on the scored streams: fitted on the other half, and optimistic."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["system", "fitted_on", *study.optimistic])
     figures = {("late fusion", "other half"): study.honest, ("best single system", "other half"): study.honest_single}
     figures |= {("late fusion", "same videos: optimistic"): study.optimistic}
     figures |= {("best single system", "same videos: optimistic"): study.optimistic_single}
-    table.writerows([*what, *(repr(x) for x in scores.values())] for what, scores in figures.items() if scores is not None)
-    return text.getvalue()
+    rows = [[*what, *(repr(x) for x in scores.values())] for what, scores in figures.items() if scores is not None]
+    return table_text(["system", "fitted_on", *study.optimistic], rows)

@@ -16,8 +16,7 @@ from affpipe.data.manifest import PARTITIONS
 from affpipe.plan.plan import Plan
 from affpipe.results import ledger
 from affpipe.results.late_fusion import Study
-from affpipe.results.report import figures, folds, one_stream, palette, rulegraph, series, sound, timeline, views
-from affpipe.results.report import score_tables as scoring
+from affpipe.results.report import figures, folds, one_stream, palette, rulegraph, score_tables, series, sound, timeline, views
 from affpipe.results.report.reference import Table
 from affpipe.results.report.views import Entries, Line
 
@@ -60,7 +59,7 @@ def render(
         missing=ledger.alike(plan, ledger.of_run(plan, entries)),
         sound=sound.table(plan, entries),
         tasks=list(tasks.values()),
-        parts=scoring.parts(plan, entries, scores),
+        parts=score_tables.parts(plan, entries, scores),
         folds=folds.table(plan),
         late=late,
         late_basis={task: own["basis"] for task, own in scores.get("late_fusion", {}).items()},

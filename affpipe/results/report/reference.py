@@ -3,8 +3,6 @@
 The data mark comes from the files: the demo's say so in their container. It looks at the videos that models were fitted and scored on.
 """
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +13,7 @@ from affpipe.plan.settings import PublishedRow
 from affpipe.results import caveats
 from affpipe.results.report import views
 from affpipe.results.report.views import Entries
+from affpipe.system.sheets import table_text
 
 HEAD = (
     *("model", "label", "published_valence", "published_arousal", "published_mean", "published_test"),
@@ -70,15 +69,13 @@ class Table:
 
     def to_csv(self) -> str:
         """The table as text; CCC with four decimals, as papers give it."""
-        text = io.StringIO()
-        out = csv.writer(text, lineterminator="\n")
-        out.writerow(HEAD)
+        rows = []
         for row in self.rows:
             p = row.published
             figures = [p.valence, p.arousal, p.mean, p.test, *(row.own or (None,) * 4)]
             cells = ["" if x is None or x != x else f"{x:z.4f}" for x in figures]
-            out.writerow([row.model, p.label, *cells, self.data, row.weights, row.inputs, *caveats.cells(row.basis)])
-        return text.getvalue()
+            rows.append([row.model, p.label, *cells, self.data, row.weights, row.inputs, *caveats.cells(row.basis)])
+        return table_text(HEAD, rows)
 
 
 def compare(plan: Plan, entries: Entries, scores: Mapping[str, Mapping[str, Any]]) -> Table | None:

@@ -7,6 +7,8 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from markupsafe import Markup
 
+from affpipe.core.axis import runs
+
 Scale = Callable[[np.ndarray | float], np.ndarray | float]
 
 
@@ -34,14 +36,14 @@ class Drawing:
 
     def curve(self, x: np.ndarray, y: np.ndarray, **attributes: object) -> None:
         """A line through (x, y) that is broken where y is NaN."""
-        parts = (_points(x[a:b], y[a:b]) for a, b in stretches(np.isfinite(y)))
+        parts = (_points(x[a:b], y[a:b]) for a, b in runs(np.isfinite(y)))
         path = "".join(f"M{p}" if " " in p else f"M{p}h0" for p in parts)  # a lone point shows by its round cap
         if path:
             self.add("path", d=path, fill="none", **attributes)
 
     def band(self, x: np.ndarray, low: np.ndarray, high: np.ndarray, **attributes: object) -> None:
         """The area between two lines, broken where `high` is NaN."""
-        parts = [f"M{_points(x[a:b], high[a:b])} {_points(x[a:b][::-1], low[a:b][::-1])}Z" for a, b in stretches(np.isfinite(high))]
+        parts = [f"M{_points(x[a:b], high[a:b])} {_points(x[a:b][::-1], low[a:b][::-1])}Z" for a, b in runs(np.isfinite(high))]
         if parts:
             self.add("path", d="".join(parts), **attributes)
 
@@ -69,12 +71,6 @@ class Drawing:
     def markup(self) -> Markup:
         """The drawing, safe to put into a page."""
         return Markup(ET.tostring(self.root, encoding="unicode"))
-
-
-def stretches(flags: np.ndarray) -> list[tuple[int, int]]:
-    """First and past-the-last index of each run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
 
 
 def number(value: object) -> str:

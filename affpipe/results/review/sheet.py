@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from affpipe import __version__
 from affpipe.core.errors import StoreError
-from affpipe.faces import crop as cropping
+from affpipe.faces.crop import cut, decode_jpeg, encode_jpeg
 from affpipe.results import report
 from affpipe.results.report.series import marks, time_ticks
 from affpipe.results.review.candidates import AMBIGUOUS, Track
@@ -196,12 +196,12 @@ def _thumb(crops: Stream, row: int, box: np.ndarray) -> str:
     """A face as a data URI, cut closer than the stored crop."""
     crop_box = crops.rows("crop_box", row, row + 1)[0]
     try:
-        image = cropping.decode_jpeg(crops.blob("crop", row))
+        image = decode_jpeg(crops.blob("crop", row))
     except StoreError as error:
         raise StoreError(f"{crops.path}: row {row}: {error}") from None
     inner = (box.reshape(2, 2) - crop_box[:2]) * (len(image) / (crop_box[2] - crop_box[0]))
-    face, _ = cropping.cut(image, inner.ravel(), MARGIN, SIDE)
-    return "data:image/jpeg;base64," + base64.b64encode(cropping.encode_jpeg(face, QUALITY)).decode()
+    face, _ = cut(image, inner.ravel(), MARGIN, SIDE)
+    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(face, QUALITY)).decode()
 
 
 def _words(video: VideoView, track: Track) -> str:

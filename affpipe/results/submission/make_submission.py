@@ -11,6 +11,7 @@ import numpy as np
 
 from affpipe import __version__
 from affpipe.core.align import nearest
+from affpipe.core.axis import runs
 from affpipe.core.errors import InputError, ManifestError
 from affpipe.core.tasks.task import Task
 from affpipe.data import annotations
@@ -215,8 +216,7 @@ def _cells(task: Task, wanted: Template, predictions: Path, missing: str, fill: 
         values, lacking = _fill(values, valid, wanted.frame[rows], missing, fill)
         for row, entries in zip(rows.tolist(), values.tolist(), strict=True):
             cells[row] = form % tuple(entries)
-        edges = np.flatnonzero(np.diff(lacking, prepend=False, append=False))
-        streams.append(Filled(name, len(rows), int(lacking.sum()), int(np.diff(edges)[::2].max(initial=0))))
+        streams.append(Filled(name, len(rows), int(lacking.sum()), int(np.diff(runs(lacking)).max(initial=0))))
     if bare and (missing != "default" or len(bare) == len(wanted.streams)):
         some = f"{', '.join(bare[:3])}{f' and {len(bare) - 3} more' if len(bare) > 3 else ''}"
         rest = "predict them" + ("" if missing == "default" else ", or fill with the default")

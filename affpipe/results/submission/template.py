@@ -14,7 +14,7 @@ import numpy as np
 from affpipe.core.errors import ManifestError
 from affpipe.core.tasks.task import Task, Tasks
 from affpipe.data.manifest import ID_BYTES, STREAM_ID
-from affpipe.system.files import lines as split
+from affpipe.system import files
 from affpipe.system.files import read_text
 
 _IMAGE = re.compile(r"(?!0+\.)([0-9]{1,7})\.(?:jpg|jpeg|png)")
@@ -81,7 +81,7 @@ def read_template(task: Task, path: Path) -> Template:
 def _template_lines(path: Path) -> list[str]:
     """Lines without BOM, line ends and blank lines at the end."""
     text = read_text(path, "template", ManifestError, "check the path")
-    lines = split(text)
+    lines = files.lines(text)
     while lines and not lines[-1].strip():
         lines.pop()
     return lines

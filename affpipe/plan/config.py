@@ -116,13 +116,16 @@ def load(paths: Iterable[Path]) -> Settings:
 
 
 def known_tasks(paths: Iterable[Path]) -> dict[str, Task]:
-    """Return the official tasks and those that settings files name, of which nothing else is looked at."""
+    """Return the official tasks and those that settings files name; nothing else of them is looked at, so that a recipe alone will do."""
+    named = [(path, own["tasks"]) for path, own in ((path, read_yaml(path)) for path in paths) if own.get("tasks") is not None]
+    path, tasks = named[-1] if named else ("", ())
     try:
-        return TASKS | parse_tasks(layered(paths).get("tasks", ()))
+        return TASKS | parse_tasks(tasks)
     except ValidationError as error:
-        raise SettingsError("; ".join(f"tasks.{line}" for _, line in map(_explain, _first(error)))) from None
+        lines = [_explain({**fault, "loc": ("tasks", *fault["loc"])})[1] for fault in _first(error)]
+        raise SettingsError(f"{path}: {'; '.join(lines)}") from None
     except ValueError as error:
-        raise SettingsError(f"tasks: {error}") from None
+        raise SettingsError(f"{path}: tasks: {error}") from None
 
 
 def parse(data: Mapping[str, Any], *, where: str = "settings") -> Settings:

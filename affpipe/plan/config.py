@@ -122,8 +122,8 @@ def known_tasks(paths: Iterable[Path]) -> dict[str, Task]:
     try:
         return TASKS | parse_tasks(tasks)
     except ValidationError as error:
-        lines = [_explain({**fault, "loc": ("tasks", *fault["loc"])})[1] for fault in _first(error)]
-        raise SettingsError(f"{path}: {'; '.join(lines)}") from None
+        lines = _lines({**fault, "loc": ("tasks", *fault["loc"])} for fault in _first(error))
+        raise SettingsError(f"{path}: {'; '.join(lines.values())}") from None
     except ValueError as error:
         raise SettingsError(f"{path}: tasks: {error}") from None
 
@@ -136,7 +136,7 @@ def parse(data: Mapping[str, Any], *, where: str = "settings") -> Settings:
         found = Settings.model_validate(given)
     except ValidationError as error:
         found = None
-        faults = {path: line if "; " in line else f"{line}; mend it" for path, line in map(_explain, _first(error))} | faults
+        faults = _lines(_first(error)) | faults
     if found is None or faults:
         raise SettingsError(f"{where}: " + "; ".join(faults.values())) from None
     return found
@@ -165,6 +165,11 @@ def _misread(data: Mapping[str, Any], section: Any = Settings, path: str = "") -
 def _first(error: ValidationError) -> list[Any]:
     """Faults but those that others cause: pydantic calls a list too short for what it refused of it."""
     return [f for f in error.errors() if f["type"] != "too_short" or len(f["input"]) < f["ctx"]["min_length"]]
+
+
+def _lines(faults: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Path of each fault -> its line, which says what to do."""
+    return {path: line if "; " in line else f"{line}; mend it" for path, line in map(_explain, faults)}
 
 
 def _explain(fault: Mapping[str, Any]) -> tuple[str, str]:

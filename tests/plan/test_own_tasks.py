@@ -117,6 +117,7 @@ def test_a_task_that_cannot_be_is_told_alike_where_tasks_alone_are_read(tmp_path
     with pytest.raises(SettingsError) as caught:
         config.known_tasks([tmp_path / "d.yaml"])
     assert str(caught.value).startswith(f"{tmp_path / 'd.yaml'}: {said}")
+    assert "; " in str(caught.value) or "want each task once" in said
     assert "\n" not in str(caught.value)
 
 

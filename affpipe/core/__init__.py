@@ -1,1 +1,1 @@
-"""Words that every room uses: errors, text, time, settings, tasks. Nothing here knows of files, models or runs."""
+"""Words that every room uses: errors, text, time, settings, tasks. This room knows nothing of files, models or runs."""

@@ -1,4 +1,7 @@
-"""Rows of any rate on the frames, and frames pooled to rows: by the times that each covers, never by counting. See `axis` for the words."""
+"""Alignment of rows of any rate to the frames, and pooling of frames to rows.
+
+Both go by the times that each row covers, never by counting. See `axis` for the words.
+"""
 
 import numpy as np
 
@@ -11,11 +14,11 @@ def align(
     """Bring rows of any rate to the frame axis: each frame gets the mean of the valid rows that cover its timestamp.
 
     Args:
-        values: (R, ...) rows; valid: (R,) bool; start_s, end_s: (R,) the interval of each row.
+        values: (R, ...) rows. valid: (R,) bool. start_s, end_s: (R,) interval of each row.
         times_s: (T,) sorted timestamps.
 
     Returns:
-        (T, ...) float32, zero where no valid row covers the frame, and (T,) bool: True where one does.
+        (T, ...) float32, zero where no valid row covers the frame, and (T,) bool, True where one does.
     """
     rows = np.flatnonzero(valid)
     frame, at = _pairs(*frames_in(times_s, start_s[rows], end_s[rows]))
@@ -25,14 +28,16 @@ def align(
 def interpolate(
     values: np.ndarray, valid: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, axis: FrameAxis, *, rows: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bring the rows of overlapping windows to the frame axis: linearly within each window, then the mean over windows.
+    """Bring rows of overlapping windows to the frame axis: interpolate linearly within each window, then take the mean over windows.
 
-    A frame between the start of a window's first valid row and the end of its last one looks, with the middle of the time that it is shown,
-    between the middles of these rows; before the first and behind the last middle that row is held. At a constant rate this is how Team
-    RAS's public code stretches four seconds over the frames of a window; it squeezes all four into a last window that is shorter, where
-    here each keeps its time.
+    A window gives values to the frames between the start of its first valid row and the end of its last one. A frame's place is the middle
+    of the time for which it is shown. Its value lies on the line between the middles of the two rows around that place. Before the first
+    and after the last middle that row's value is held. At a constant rate this is how Team RAS's public code stretches four seconds over
+    the frames of a window. That code squeezes all four seconds into a last window that is shorter; here each row keeps its time.
 
-    Args: as `align`; rows: of each window, one window after another, (W rows, ...) in all. Returns as `align`.
+    Args: as in `align`. rows: number of rows of each window. `values` holds one window after another, (W rows, ...) in all.
+
+    Returns: as `align`.
     """
     middle_s, shown_s = (start_s + end_s) / 2, (axis.times_s + axis.ends_s) / 2
     frame, low, high, share = [], [], [], []
@@ -54,7 +59,7 @@ def interpolate(
 
 
 def _pairs(first: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The frames [first, stop) of each of N rows, one row after another, and which row each belongs to."""
+    """Return the frames [first, stop) of each of N rows, one row after another, and the row to which each frame belongs."""
     length = np.maximum(stop - first, 0)
     row = np.repeat(np.arange(len(length)), length)
     return first[row] + np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length), row
@@ -63,25 +68,25 @@ def _pairs(first: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 def _weighted(
     values: np.ndarray, valid: np.ndarray, frames: int, frame: np.ndarray, row: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted mean of rows for each frame, of entries (frame, row, weight); see `align` for what it returns."""
-    from scipy import sparse  # here: most jobs and all planning import this module for its axis alone
+    """Return the weighted mean of rows for each frame, from entries (frame, row, weight), as `align` returns it."""
+    from scipy import sparse  # imported here, as most jobs and all planning import this module for its axis alone
 
     cover = sparse.csr_matrix((weight, (frame, row)), shape=(frames, len(values)))
     count = np.asarray(cover.sum(axis=1)).ravel()
-    width = int(np.prod(values.shape[1:]))  # reshape(R, -1) cannot tell it where R is 0
+    width = int(np.prod(values.shape[1:]))  # reshape(R, -1) cannot find the width where R is 0
     flat = np.where(valid[:, None], values.reshape(len(values), width).astype(np.float64), 0.0)
     out = (cover @ flat) / np.where(count > 0, count, 1)[:, None]
     return out.reshape(frames, *values.shape[1:]).astype(np.float32), count > 0
 
 
 def pool(values: np.ndarray, valid: np.ndarray, first: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The way back from frames to rows: each row gets the mean of the valid frames among [first, stop), see `frames_in`.
+    """Pool frames to rows, the inverse of `align`: each row gets the mean of the valid frames among [first, stop), see `frames_in`.
 
     Args:
-        values: (T, D) per frame; valid: (T,) bool. first, stop: (R,) int64.
+        values: (T, D) per frame. valid: (T,) bool. first, stop: (R,) int64.
 
     Returns:
-        (R, D) float32, zero where a row holds no valid frame, and (R,) bool: True where it holds one.
+        (R, D) float32, zero where a row holds no valid frame, and (R,) bool, True where it holds one.
     """
     total = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(np.where(valid[:, None], values, 0.0), axis=0, dtype=np.float64)])
     count = np.concatenate([[0], np.cumsum(valid)])
@@ -91,7 +96,7 @@ def pool(values: np.ndarray, valid: np.ndarray, first: np.ndarray, stop: np.ndar
 
 
 def nearest(valid: np.ndarray) -> np.ndarray:
-    """(T,) int64: for each row the index of the nearest valid row, the earlier one on a tie; -1 everywhere if none is valid."""
+    """Return (T,) int64: the index of the nearest valid row for each row, the earlier one on a tie; -1 everywhere if none is valid."""
     index = np.flatnonzero(valid)
     if len(index) == 0:
         return np.full(len(valid), -1, np.int64)
@@ -103,5 +108,5 @@ def nearest(valid: np.ndarray) -> np.ndarray:
 
 
 def sources(valid: np.ndarray) -> np.ndarray:
-    """(T,) uint8 source of each row after filling with `nearest`: OBSERVED, NEAREST, or NONE if the stream has nothing."""
+    """Return (T,) uint8, the source of each row after filling with `nearest`: OBSERVED, NEAREST, or NONE if no row is valid."""
     return np.where(valid, OBSERVED, NEAREST if valid.any() else NONE).astype(np.uint8)

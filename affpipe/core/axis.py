@@ -1,7 +1,7 @@
-"""The frame axis: when each frame of a video is shown, the segments laid over it, and the frames of an interval.
+"""The frame axis: the time at which each frame of a video is shown, the segments laid over it, and the frames of an interval.
 
-All times are seconds on the container's clock, float64. An interval is half open: [start_s, end_s). A row of a stream covers an interval;
-a frame belongs to a row when the frame's timestamp lies in that interval. Indices are 0-based; files for people number frames from 1.
+All times are seconds on the container's clock, float64. An interval is half open: [start_s, end_s). A row of a stream covers an interval. A
+frame belongs to a row if the frame's timestamp lies in that interval. Indices are 0-based; files for people number frames from 1.
 """
 
 import re
@@ -13,7 +13,7 @@ import numpy as np
 
 from affpipe.core.errors import InputError
 
-# A longer axis comes of a damaged timestamp, and would ask for gigabytes of silence and of empty windows.
+# A longer axis comes from a damaged timestamp, and would need gigabytes of silence and of empty windows.
 LONGEST_S = 24 * 3600.0
 FASTEST = 100_000  # frames a second; the slowest axis shows its last frame for all of LONGEST_S
 RATE = re.compile(r"[1-9][0-9]{0,17}(/[1-9][0-9]{0,17})?", re.ASCII)
@@ -64,7 +64,7 @@ class FrameAxis:
 
 
 def rate(text: str) -> Fraction:
-    """The frame rate that a file tells, "25" or "30000/1001"; ValueError for anything else: `Fraction` takes seconds for "1e10000000"."""
+    """Parse the frame rate of a file, "25" or "30000/1001"; ValueError for anything else, as `Fraction` takes seconds for "1e10000000"."""
     if not (isinstance(text, str) and RATE.fullmatch(text)):
         raise ValueError(f"the frame rate {str(text)[:40]!r}")
     return Fraction(text)
@@ -73,8 +73,8 @@ def rate(text: str) -> Fraction:
 def segments(start_s: float, end_s: float, *, length_s: float, hop_s: float) -> np.ndarray:
     """Cut [start_s, end_s) into (S, 2) segments of length_s every hop_s, the last one clipped at end_s.
 
-    The first segment that reaches the end is the last, so every instant is covered and no segment lies within another; a clip
-    shorter than length_s gives one short segment.
+    The first segment that reaches the end is the last. So every instant is covered and no segment lies within another. A clip shorter than
+    length_s gives one short segment.
     """
     if not (end_s > start_s and 0 < hop_s <= length_s):
         raise InputError(f"segments: want end > start and 0 < hop <= length, got [{start_s}, {end_s}), {length_s}, {hop_s}")
@@ -84,10 +84,10 @@ def segments(start_s: float, end_s: float, *, length_s: float, hop_s: float) -> 
 
 
 def frames_in(times_s: np.ndarray, start_s: np.ndarray, end_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First and past-the-last frame index of each interval [start_s, end_s); times_s must be sorted."""
+    """Return the first and past-the-last frame index of each interval [start_s, end_s); times_s must be sorted."""
     return np.searchsorted(times_s, start_s, side="left"), np.searchsorted(times_s, end_s, side="left")
 
 
 def runs(flags: np.ndarray) -> np.ndarray:
-    """(R, 2) int64: first and past-the-last index of each run of True in (T,) bool."""
+    """Return (R, 2) int64: the first and past-the-last index of each run of True in (T,) bool."""
     return np.flatnonzero(np.diff(flags, prepend=False, append=False)).reshape(-1, 2)

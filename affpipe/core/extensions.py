@@ -1,6 +1,6 @@
-"""Parts that other packages add, by entry points: their declarations stand in the tables beside our own.
+"""Parts that other packages add by entry points. Their declarations stand in the tables beside our own.
 
-What a declaration must be is asked as it is loaded, and told in one line that names the entry point and its package.
+Each declaration is checked as it is loaded. A fault becomes one line that names the entry point and its package.
 """
 
 import re
@@ -21,16 +21,17 @@ from affpipe.core.errors import SettingsError
 from affpipe.core.section import Name, Section
 
 PREFIX = "affpipe."
-GROUPS = ENCODERS, MODELS, TERMS = ("affpipe.encoders", "affpipe.models", "affpipe.terms")  # of entry points
+GROUPS = ENCODERS, MODELS, TERMS = ("affpipe.encoders", "affpipe.models", "affpipe.terms")  # names of entry-point groups
 MEND = "mend or remove that package"
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a part comes from that is not our own: an entry point, and the package that has it.
+    """Origin of a part that is not our own: an entry point, and the package that declares it.
 
     Attributes:
-        group, name, value: of the entry point. package, version: as installers know it; the name is in keys, the version is not.
+        group, name, value: those of the entry point.
+        package, version: as installers know them. The package's name is in keys, its version is not.
     """
 
     group: str
@@ -44,13 +45,14 @@ class Origin:
 
 
 def joined(group: str, own: Iterable[Any], kind: type, tag: str, taken: Collection[str] = ()) -> dict[str, Any]:
-    """Name -> declaration: our own first, then those of installed packages, by name, each with its `origin`.
+    """Return name -> declaration: our own first, then those of installed packages, by name, each with its `origin`.
 
     Args:
-        group: of the entry points, such as "affpipe.encoders". own: declarations of this package. kind: what each declaration is.
-        tag: setting that says the name, in the section of each. taken: names that no part may have.
+        group: group of the entry points, such as "affpipe.encoders".
+        own: declarations of this package. kind: class of each declaration.
+        tag: setting that holds the part's name, in the section of each. taken: names that no part may have.
 
-    Raises SettingsError for an entry point that does not load, is no declaration or a wrong one, or has a name that is taken.
+    Raises SettingsError for an entry point that does not load, whose object is no declaration or a wrong one, or whose name is taken.
     """
     out = {part.name: part for part in own}
     for point in sorted(entry_points(group=group), key=lambda point: (point.name, point.value)):
@@ -77,7 +79,7 @@ def _loaded(point: EntryPoint, origin: Origin) -> Any:
         raise SettingsError(f"{origin}: want module:attribute, got {point.value!r}; {MEND}")
     try:
         return point.load()
-    except (Exception, SystemExit) as error:  # whatever another package raises as it is imported
+    except (Exception, SystemExit) as error:  # another package may raise anything as it is imported
         raise SettingsError(f"{origin}: does not load: {_said(error)}; {MEND}") from error
 
 
@@ -86,7 +88,7 @@ def _said(error: BaseException) -> str:
 
 
 def _fault(part: Any, tag: str) -> str:
-    """What is wrong with a declaration; "" where nothing is."""
+    """Return the fault of a declaration; "" if there is none."""
     name, settings = part.name, part.settings
     try:
         TypeAdapter(Name).validate_python(name)
@@ -105,14 +107,14 @@ def _fault(part: Any, tag: str) -> str:
 
 
 def base_fault(settings: Any, base: type) -> str:
-    """What is wrong with settings that have to be a section of a kind; "" where nothing is."""
+    """Return the fault of settings that must be a section of type `base`; "" if there is none."""
     if isinstance(settings, type) and issubclass(settings, base):
         return "" if settings.__pydantic_complete__ else f"want settings whose types are known, got {settings.__name__}, where one is not"
     return f"want settings that are a subclass of {base.__name__}, got {getattr(settings, '__name__', repr(settings))}"
 
 
 def path_fault(what: str, path: Any, form: str = "module:name") -> str:
-    """What is wrong with a string that names code, as far as it can be told without importing it; "" where nothing is."""
+    """Return the fault of a string that names code, as far as it shows without an import; "" if there is none."""
     if not (isinstance(path, str) and re.fullmatch(r"[\w.]+:\w+" if ":" in form else r"[\w.]+", path)):
         return f"want {what} as {form!r}, got {path!r}"
     top = re.split("[.:]", path)[0]
@@ -121,9 +123,9 @@ def path_fault(what: str, path: Any, form: str = "module:name") -> str:
 
 
 def code(path: str, origin: Origin | None) -> Any:
-    """What "module:name" stands for, or the module that a string names alone.
+    """Import what "module:name" names, or the module if the string names a module alone.
 
-    SettingsError where it is of another package and does not load; what is wrong with our own is raised as it is.
+    Raises SettingsError if it is in another package and does not load. An error in our own code is raised unchanged.
     """
     module, _, name = path.partition(":")
     try:
@@ -136,17 +138,17 @@ def code(path: str, origin: Origin | None) -> Any:
 
 
 def tagged(sections: Iterable[type], tag: str) -> Any:
-    """The type of a setting that is any of these sections, told apart by their setting `tag`."""
+    """Return the type of a setting that is one of these sections, discriminated by their setting `tag`."""
     sections = list(sections)
     return sections[0] if len(sections) == 1 else Annotated[reduce(or_, sections), Field(discriminator=tag)]
 
 
 def others() -> bool:
-    """Whether installed packages add parts."""
+    """Tell whether installed packages add parts."""
     return any(entry_points(group=group) for group in GROUPS)
 
 
 def misspelt() -> list[Origin]:
-    """Entry points of groups that begin like ours and are none."""
+    """List entry points whose group begins like ours but is none of ours."""
     groups = sorted(group for group in entry_points().groups if group.startswith(PREFIX) and group not in GROUPS)
     return [_origin(point) for group in groups for point in sorted(entry_points(group=group), key=lambda point: point.name)]

@@ -1,8 +1,8 @@
-"""Text of others as it may be shown: on a terminal, in a log, on one line.
+"""Text of others in a form that is safe to print: on a terminal, in a log, on one line.
 
-File names, keys of settings and checkpoints, and what libraries say of damaged files come from whoever made the files. A terminal obeys
-control characters in them: it can be told to clear what was written, to forge lines, to set its title; direction marks make `exe.gpj` of
-`jpg.exe`; a line end begins a line of a log that nobody wrote.
+File names, keys of settings and checkpoints, and libraries' messages about damaged files come from whoever made the files. A terminal obeys
+control characters in them: they can clear what was written, forge lines or set its title. Direction marks make `exe.gpj` of `jpg.exe`. A
+line end starts a line of a log that nobody wrote.
 """
 
 import sys
@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-SPACE = "Zs"  # category of characters: of other scripts, too
+SPACE = "Zs"  # category of space characters, those of other scripts too
 
 
 def plain(text: str) -> str:
-    """The text with all that does not print as itself (controls, line ends, direction marks, lone surrogates) as `\\x1b` or `\\u202e`."""
+    """Escape characters that do not print as themselves (controls, line ends, direction marks, lone surrogates): `\\x1b`, `\\u202e`."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or unicodedata.category(c) == SPACE else c.encode("unicode_escape").decode() for c in text)
@@ -23,7 +23,7 @@ def plain(text: str) -> str:
 
 @contextmanager
 def heard(file: TextIO | None = None) -> Iterator[None]:
-    """Name standard output, or standard error, in an error of the system that a block meets as it prints: the system names no open file."""
+    """Name standard output or standard error in a system error that a block meets as it prints, as the system names no open file."""
     try:
         yield
     except OSError as error:
@@ -32,12 +32,12 @@ def heard(file: TextIO | None = None) -> Iterator[None]:
 
 
 def say(*lines: object, file: TextIO | None = None) -> None:
-    """Print lines, to standard output or `file`. What ends a line within one is escaped, as all that is no text."""
+    """Print lines to standard output or `file`. Line ends within a line are escaped, like all other unprintable characters."""
     with heard(file):
         for line in lines:
             print(plain(str(line)), file=file)
 
 
 def say_text(text: str) -> None:
-    """Print a text of several lines that is ours."""
+    """Print our own text of several lines."""
     say(*text.split("\n"))

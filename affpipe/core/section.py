@@ -1,8 +1,8 @@
-"""Typed settings: what may be set, its default and its limits. Defaults exist only here.
+"""Typed settings: names, defaults and limits. Defaults exist only here.
 
-A setting marked with `speed()` changes how fast a value is made, never the value, and so stays out of keys; one marked with `after()`
-changes what is published, and so stays out of the keys of streams and models. A field added to a released section is `later()`: it stays
-out of the key while it has its default, and its default does what the code did before. So no key moves when a setting is added.
+A setting marked with `speed()` changes how fast a value is computed, never the value. So it is in no key. A setting marked with `after()`
+changes what is published. So it is not in the keys of streams and models. A field added to a released section is `later()`. It is not in
+the key while it has its default, and its default does what the code did before. So no key moves when a setting is added.
 """
 
 from collections.abc import Mapping
@@ -10,27 +10,27 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-HEX = r"^[0-9a-f]{12,64}$"  # a commit, or the beginning of a digest that no other has
+HEX = r"^[0-9a-f]{12,64}$"  # a commit, or the unique beginning of a digest
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 
 
 def speed(default: Any, **limits: Any) -> Any:
-    """A field that cannot change a value and therefore is no part of any key."""
+    """Declare a field that cannot change a value and therefore is in no key."""
     return Field(default, json_schema_extra={"keyed": False}, **limits)
 
 
 def after(default: Any, **limits: Any) -> Any:
-    """A field that changes what is made of a model's predictions, not the model: part of the run's key alone."""
+    """Declare a field that changes what is made of a model's predictions, not the model: it is in the run's key alone."""
     return Field(default, json_schema_extra={"keyed": False}, **limits)
 
 
 def later(default: Any, **limits: Any) -> Any:
-    """A field added to a released section: part of the key where it differs from its default, which does what the code did before."""
+    """Declare a field added to a released section. It is in the key if it differs from its default, which does what the code did before."""
     return Field(default, json_schema_extra={"later": True}, **limits)
 
 
 class Section(BaseModel):
-    """Base of all settings: immutable, and an unknown key is an error."""
+    """Base of all settings. They are immutable, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
@@ -40,7 +40,7 @@ class Section(BaseModel):
         return {name for name, field in fields if getattr(self, name) != field.get_default(call_default_factory=True)}
 
     def spec(self) -> dict[str, Any]:
-        """The part that alters values, as plain JSON types: what a key hashes."""
+        """Return the settings that alter values, as plain JSON types: what a key hashes."""
         dump, out = self.model_dump(mode="json"), {}
         for name, field in type(self).model_fields.items():
             marks, value = field.json_schema_extra or {}, getattr(self, name)
@@ -50,7 +50,7 @@ class Section(BaseModel):
 
 
 def _spec(value: Any, dump: Any) -> Any:
-    """A setting's part of a key: of the sections in it, also within mappings and lists, their own; of all else what JSON has for it."""
+    """Return a setting's part of a key: for sections, also within mappings and lists, their own spec; for all else its JSON value."""
     if isinstance(value, Section):
         return value.spec()
     if isinstance(value, Mapping):

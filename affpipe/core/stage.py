@@ -1,8 +1,8 @@
-"""What planning knows of a stage; the code that makes its streams is imported in the job alone.
+"""Declarations of stages, as planning uses them. The code that makes a stage's streams is imported in the job alone.
 
-A stage is declared once, beside its code. Tables list the declarations by hand (`affpipe.plan.stages`, `affpipe.encoders.table`). What else
-is known of a stage is read off its declaration: its settings, its place in the graph, its worker, what it needs of a node, how large its
-streams are.
+A stage is declared once, beside its code. Tables list the declarations by hand (`affpipe.plan.stages`, `affpipe.encoders.table`). All else
+that is known of a stage is read from its declaration: its settings, its place in the graph, its worker, its needs of a node, the size of
+its streams.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from affpipe.core.item import Item
 from affpipe.core.section import Section
 from affpipe.core.tasks.task import Tasks
 
-RETRY = 1.5  # a job that is tried again gets this many times the memory and time of the try before
+RETRY = 1.5  # a retried job gets this many times the memory and time of the try before
 Level = Literal["video", "stream", "label"]
 Axis = Literal["frames", "windows", "samples", "steps"]
 Rows = Literal["vectors", "windows"]
@@ -25,18 +25,18 @@ MODALITIES = ("face", "behaviour", "audio", "text", "mouth")
 
 
 class UndeclaredError(PartError):
-    """A stage asks for what it does not declare, of which its key would not know."""
+    """Bug of a stage that asks for something it does not declare, so that its key would not depend on it."""
 
 
 @dataclass(frozen=True)
 class Need:
-    """Of one job.
+    """Needs of one job.
 
     Attributes:
-        gpu: how many.
-        mem_mb: of main memory.
-        minutes: it is stopped after.
-        threads: cores. More than one: it makes as many videos at a time, a thread each, so that its GPU need not wait for one decoder.
+        gpu: number of GPUs.
+        mem_mb: main memory, MB.
+        minutes: time after which it is stopped.
+        threads: cores. With several it processes as many videos at a time, a thread each, so that a GPU need not wait for one decoder.
     """
 
     gpu: int
@@ -45,7 +45,7 @@ class Need:
     threads: int = 1
 
     def again(self, attempt: int) -> "Need":
-        """The need of the nth try, from 1."""
+        """Return the need of the nth try, from 1."""
         factor = RETRY ** (attempt - 1)
         return replace(self, mem_mb=round(self.mem_mb * factor), minutes=round(self.minutes * factor))
 
@@ -55,7 +55,13 @@ LIGHT = Need(0, 4000, 120)
 
 @dataclass(frozen=True)
 class Network:
-    """Size of a network. parameters: numbers in it. width: of its hidden states, 0 where nobody asks. known: read from a checkpoint."""
+    """Size of a network.
+
+    Attributes:
+        parameters: number of its parameters.
+        width: width of its hidden states; 0 if nothing uses it.
+        known: True if read from a checkpoint.
+    """
 
     parameters: int
     width: int = 0
@@ -64,15 +70,16 @@ class Network:
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """What a stage may know: its own settings, those that it declares to see, and where its job stands.
+    """Context of a stage: its own settings, those that it declares to see, and the place of its job.
 
     Attributes:
-        name: of the stage in the plan; a feature's is the one that the settings give it.
+        name: name of the stage in the plan; for a feature the one that the settings give it.
         settings: its own section. reads: stages whose streams it reads.
-        sections: name of a stage -> its section, of those that it declares.
-        tasks: of the run.
+        sections: stage -> its section, for the stages that it declares.
+        tasks: tasks of the run.
         device: "cpu" or "cuda". weights: folder of the weights. cache: folder of the store.
-        worker: module and function that make its streams, origin: of the part, where it is not our own. fits: of a model that is applied.
+        worker: module and function that make its streams. origin: origin of the part; None for our own.
+        fits: fits of a model that is applied.
     """
 
     name: str
@@ -88,25 +95,25 @@ class Context:
     fits: "Fits | None" = None
 
     def see(self, stage: str) -> Any:
-        """Settings of another stage. UndeclaredError for one that this stage does not declare."""
+        """Return the settings of another stage. Raises UndeclaredError for one that this stage does not declare."""
         if stage not in self.sections:
             raise UndeclaredError(f"{self.name}: sees the settings of {stage}, which it does not declare; declare it in its `sees`")
         return self.sections[stage]
 
     def of(self, stage: str) -> "Context":
-        """The context of a stage that runs within this one."""
+        """Return the context of a stage that runs within this one."""
         return replace(self, name=stage, settings=self.see(stage), reads=(), worker="", origin=None, fits=None)
 
 
 @dataclass(frozen=True)
 class Fits:
-    """Where the fits of a model lie, and which one applies to which item.
+    """Fits of a model: where they are, and which one applies to which item.
 
     Attributes:
-        key: of the model.
-        path: fold -> file of the fit that left it out; None: of the fit on all training streams.
-        fold: item -> the fold whose fit applies to it, None for the fit on all.
-        beside: how many folds predict, beside the fit on all, what is in none of them.
+        key: key of the model.
+        path: fold -> file of the fit that left it out; None -> file of the fit on all training streams.
+        fold: item -> the fold whose fit applies to it; None for the fit on all.
+        beside: number of folds that predict, beside the fit on all, the items that are in no fold.
     """
 
     key: str
@@ -117,12 +124,12 @@ class Fits:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a row takes. Rough: it is for an estimate before anything is measured.
+    """Cost of a row. It is rough: it serves an estimate before anything is measured.
 
     Attributes:
-        row_s: seconds beside what the network computes: decoding, copies, writing.
-        operations: multiply-adds of the network, of a row. activations: numbers that an item of a batch holds at once.
-        seconds: that a row takes on top, by the settings.
+        row_s: seconds for all but the network: decoding, copies, writing.
+        operations: multiply-adds of the network for a row. activations: numbers that an item of a batch holds at once.
+        seconds: further seconds of a row that depend on the settings.
     """
 
     row_s: float
@@ -144,22 +151,22 @@ class Stage:
         level: "video" gives one stream for all subjects of a video, "stream" one for each, "label" one for each with annotations.
         reads: stages whose streams it opens; their keys are in its key.
         worker: module and function that make its streams, "affpipe.faces.workers:subject".
-        revision: goes up by hand when its code changes values; streams of another revision are then made anew.
-        axis: what a row stands for, by which the estimate counts rows; their times are what the worker writes. "frames": a frame of the
-            video. "windows": `length_s` seconds, every `hop_s`, by its settings. "steps": `step_s` seconds. "samples": one of the sound.
-        step_s: from row to row of "steps", seconds; a function where settings decide.
-        cost: what a row takes; None: not known before it is measured.
-        row_bytes: bytes a row of each dataset but times, for a checkpoint of that size; None: not known before it is measured.
-        opens: stages that it opens too; each is behind what it reads, so its key is in the key already.
-        sees: stages whose settings it uses; each is behind what it reads.
-        needs: of a job. network: size of the published checkpoint, None where it has none.
+        revision: raised by hand when its code changes values; streams of another revision are then made again.
+        axis: what a row stands for. The estimate counts rows by it; their times are what the worker writes. "frames": a frame of the video.
+            "windows": `length_s` seconds, every `hop_s`, by its settings. "steps": `step_s` seconds. "samples": one sample of the sound.
+        step_s: seconds from row to row of "steps"; a function if settings decide.
+        cost: cost of a row; None: unknown before it is measured.
+        row_bytes: bytes per row of each dataset except times, for a checkpoint of that size; None: unknown before it is measured.
+        opens: further stages that it opens. Each is behind what it reads, so its key is in the key already.
+        sees: stages whose settings it uses. Each is behind what it reads.
+        needs: needs of a job. network: size of the published checkpoint; None if it has none.
         block: rows of the first write; 0: none, None: all.
-        settings: its section, of an encoder. modality: face, behaviour, audio, text or mouth.
-        offers: datasets that a model may read. rows: what such a row is: one vector, or a window of several.
-        sample_rate_hz: the one rate that it hears; None: any.
-        width: of the vectors of `values`; by default that of the network. steps: vectors of a whole window.
-        within: module with the encoder's layers (`split`, `Top`, `load`), where a model may train the top ones or run the frozen ones.
-        origin: entry point and package of an encoder that is not our own; set as it is loaded, and its package is in the key.
+        settings: section of an encoder. modality: face, behaviour, audio, text or mouth.
+        offers: datasets that a model may read. rows: form of such a row: one vector, or a window of several.
+        sample_rate_hz: the one sample rate that it accepts; None: any.
+        width: width of the vectors of `values`; by default that of the network. steps: number of vectors of a whole window.
+        within: module with the encoder's layers (`split`, `Top`, `load`), if a model may train the top ones or run the frozen ones.
+        origin: entry point and package of an encoder that is not our own. It is set on loading, and the package is in the key.
     """
 
     name: str
@@ -187,7 +194,7 @@ class Stage:
     origin: Origin | None = None
 
     def fault(self) -> str:
-        """What is wrong with the declaration of an encoder, as far as it stands alone; "" where nothing is."""
+        """Return the fault of an encoder's declaration, as far as it shows without others; "" if there is none."""
         for name, known in (("level", get_args(Level)), ("axis", get_args(Axis)), ("modality", MODALITIES), ("rows", get_args(Rows))):
             value = getattr(self, name)
             if value not in known and not (name == "level" and callable(value)) and not (name == "modality" and value == ""):

@@ -1,4 +1,4 @@
-"""Tensors of streams: checked where they come in, and kept to the rows that are present."""
+"""Tensors of streams: checks of their shape, and zeros for rows that are not present."""
 
 import torch
 from torch import Tensor

@@ -16,7 +16,7 @@ from affpipe.core.errors import InputError, StoreError
 from affpipe.encoders.table import ENCODERS
 from affpipe.plan.plan import STAGES, Plan
 from affpipe.results import published, runs
-from affpipe.store import cache, learned
+from affpipe.store import cache
 from affpipe.store.cache import Folder
 from affpipe.store.index import read_index
 from affpipe.store.streams import FIT, KEY, MODEL, STATE, attributes
@@ -156,8 +156,8 @@ def _fits(folder: Folder, whom: Person) -> Iterator[tuple[Path, str]]:
 
     Where one fit of a key had anything of the person, those without a fold go with it: they were fitted into its space.
     """
-    places = learned.fits(folder.path)
-    why = next((found for place in places if (found := learned.had(place, whom.streams, unknown=whom.fits))), "")
+    places = cache.fits_in(folder.path)
+    why = next((found for place in places if (found := cache.use_of(place, whom.streams, unknown=whom.fits))), "")
     for place in places:
         if why:
             yield from ((path, why) for path in (place / FIT, place / MODEL) if path.exists())

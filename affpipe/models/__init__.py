@@ -1,1 +1,1 @@
-"""Models: streams become windows, windows predictions. Networks by their parts, how they are fitted and applied."""
+"""Models: streams become windows, windows become predictions. The room holds networks, and how they are fitted and applied."""

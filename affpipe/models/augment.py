@@ -1,25 +1,25 @@
-"""Random changes of training waveforms: gain, noise, band limit, room, in this order, each with its own chance; then clamped to [-1, 1].
+"""Random changes of training waveforms: gain, noise, band limit, room, in this order, each with its own chance.
 
-Source: Team RAS, public code, for order, chances and ranges. Each row runs through the chain on draws of its own:
+The result is clamped to [-1, 1]. Source: Team RAS, public code, for order, chances and ranges. Each row is changed by its own random draws:
 
 - gain: a loudness within ±6 dB.
 - noise: white, 8 to 25 dB below the row's mean square.
 - band limit: a brick wall in the spectrum of the row. With probability .5 the lowest 15–45 % of its bins stay, else those from the lowest
   3–12 % to the lowest 18–50 %.
-- room: white noise of 50–200 ms under exp(-linspace(0, decay)), decay 2 to 8, divided by the sum of its absolute values; the row convolved
-  with it, cut to the row, is mixed in with a share of .1 to .4.
+- room: white noise of 50–200 ms times exp(-linspace(0, decay)), decay 2 to 8, divided by the sum of its absolute values. The row is
+  convolved with it, cut to its length, and mixed in with a share of .1 to .4.
 
-Departures. The public code pads a short row with zeros beforehand, and takes the level of its noise, its spectrum and what limits its room
-from the padded row; here a row ends where its sound does. It slides the room over the sound without turning it round, so that there the
-room swells for 50–200 ms in place of fading; here it fades.
+Departures. The public code pads a short row with zeros first. It takes the level of its noise, its spectrum and the limit of its room's
+length from the padded row; here a row ends where its sound does. It slides the room over the sound without reversing it, so the room swells
+for 50–200 ms; here it fades.
 Shapes: B rows, S samples, n samples of one row.
 """
 
 import torch
 from torch import Tensor
 
-FLOOR = 1e-8  # of a mean square, of sound and of noise: silence gets noise 80 dB below full scale and further down
-SHORTEST = 16  # samples of a room, at least
+FLOOR = 1e-8  # least mean square, of sound and of noise: silence gets noise 80 dB below full scale and further down
+SHORTEST = 16  # samples of a room at least
 
 
 def augment(
@@ -42,16 +42,18 @@ def augment(
     reverb_mix: tuple[float, float] = (0.1, 0.4),
     sample_rate_hz: int = 16000,
 ) -> Tensor:
-    """Change (B, S) float32 sound at random; each row draws for itself.
+    """Change (B, S) float32 sound at random; each row has its own draws.
 
     Args:
-        lengths: (B,) samples of real sound; what lies past them is not read, and zero in the answer.
+        lengths: (B,) samples of real sound; samples past them are not read, and are zero in the result.
         generator: on a CPU, so that one seed gives the same sound on all devices.
-        gain_db: at most, up or down.
-        low_pass_probability: of a low-pass in place of a band, where the band is limited.
-        low_pass_share, band_low_share, band_high_share: of the spectrum's bins, from 0 Hz; the border of a low-pass, those of a band.
+        gain_db: greatest gain, up or down.
+        low_pass_probability: probability that a band limit is a low-pass instead of a band.
+        low_pass_share, band_low_share, band_high_share: shares of the spectrum's bins, from 0 Hz: the border of a low-pass, the lower and
+            the upper border of a band.
 
-    Returns: (B, S) on the same device; rows that nothing befell are as they were, clamped.
+    Returns:
+        (B, S) on the same device; rows without any change are as they were, clamped.
     """
     out = torch.zeros_like(waveforms)
 
@@ -83,20 +85,20 @@ def augment(
 
 
 def gain(x: Tensor, db: float) -> Tensor:
-    """(n,) louder by db."""
+    """Amplify (n,) by db."""
     return x * 10 ** (db / 20)
 
 
 def add_noise(x: Tensor, noise: Tensor, snr_db: float) -> Tensor:
-    """(n,) with noise (n,) added whose mean square lies snr_db below that of x; of either at least FLOOR is counted."""
+    """Add noise (n,) to (n,) so that its mean square lies snr_db below that of x; mean squares below FLOOR count as FLOOR."""
     signal, own = (v.square().mean().clamp(min=FLOOR) for v in (x, noise))
     return x + noise * (signal / (own * 10 ** (snr_db / 10))).sqrt()
 
 
 def band_limit(x: Tensor, low: float, high: float) -> Tensor:
-    """(n,) without what lies outside of the bins from share `low` to share `high` of its spectrum; low 0 is a low-pass.
+    """Limit (n,) to the bins from share `low` to share `high` of its spectrum; low 0 is a low-pass.
 
-    A border lies before bin int(share · bins), one bin up at least.
+    A border lies before bin int(share · bins), but not below bin 1.
     """
     spectrum = torch.fft.rfft(x)
     first, last = (max(1, int(len(spectrum) * share)) for share in (low, high))
@@ -107,9 +109,9 @@ def band_limit(x: Tensor, low: float, high: float) -> Tensor:
 
 
 def reverb(x: Tensor, noise: Tensor, decay: float, mix: float) -> Tensor:
-    """(n,) with a share `mix` of it as heard in a room whose answer is the noise (r,), faded to exp(-decay).
+    """Mix (n,) with a share `mix` of itself as heard in a room whose impulse response is the noise (r,), faded to exp(-decay).
 
-    What rings past the end is lost.
+    The part of the echo past the end is cut off.
     """
     room = noise * torch.exp(-torch.linspace(0, decay, len(noise), device=x.device))
     room = room / room.abs().sum().clamp(min=1e-6)

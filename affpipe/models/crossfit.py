@@ -1,10 +1,10 @@
 """Out-of-fold embeddings in one space.
 
-A fusion that learns from embeddings of streams which its members were fitted on learns from features better than it will ever see again.
-With cross-fit every training stream is embedded by a member that was fitted without its fold. Networks fitted apart do not share the
-axes of their embeddings, so each fold's embedding is brought into the space of the fit on all training streams, which embeds everything
-else: by the affine map of least squared error over the rows of the streams that both were fitted on (ridge regression). The map uses no
-label. Source: none; the papers fit members and fusion on the same streams.
+If a fusion learns from embeddings of streams on which its members were fitted, it learns from better features than it will ever see again.
+With cross-fit every training stream is embedded by a member that was fitted without its fold. Networks fitted apart do not share the axes
+of their embeddings. So each fold's embedding is mapped into the space of the fit on all training streams, which embeds everything else. The
+map is affine, with the least squared error over the rows of the streams that both were fitted on (ridge regression). It uses no label.
+Source: none; the papers fit members and fusion on the same streams.
 """
 
 from collections.abc import Sequence as Many
@@ -20,7 +20,7 @@ RIDGE = 1e-3  # in mean variances of the embedding
 
 
 class Moments:
-    """Sums over pairs of rows x, y: (n, H) each, from which their affine map is found: memory does not grow with the rows."""
+    """Sums over pairs of rows x, y, (n, H) each, from which their affine map is computed: memory does not grow with the rows."""
 
     def __init__(self, width: int):
         self.count, self.sum_x, self.sum_y = 0, np.zeros(width), np.zeros(width)
@@ -32,7 +32,7 @@ class Moments:
         self.xx, self.xy = self.xx + x.T @ x, self.xy + x.T @ y
 
     def ridge(self) -> tuple[np.ndarray, np.ndarray]:
-        """Weight (H, H) and bias (H,), float64, such that x @ weight + bias is close to y."""
+        """Return weight (H, H) and bias (H,), float64, such that x @ weight + bias is close to y."""
         mean_x, mean_y = self.sum_x / self.count, self.sum_y / self.count
         gram = self.xx - self.count * np.outer(mean_x, mean_x)
         gram += RIDGE * max(np.trace(gram) / len(gram), 1e-12) * np.eye(len(gram))
@@ -41,7 +41,7 @@ class Moments:
 
 
 def join(part: Predictor, whole: Predictor, sequences: Many[Sequence], device: torch.device) -> None:
-    """Give `part` the map of its embedding into that of `whole`, fitted on the usable rows of `sequences`."""
+    """Fit the map of the embedding of `part` into that of `whole` on the usable rows of `sequences`, and store it in `part`."""
     moments = Moments(part.settings.hidden)
     for sequence in sequences:
         moments.add(_embeddings(part, sequence, device), _embeddings(whole, sequence, device))

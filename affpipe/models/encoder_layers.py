@@ -1,6 +1,6 @@
-"""Encoder layers within a model: the top ones, trained with the head, and the frozen ones below them where nothing is cached.
+"""Encoder layers within a model: the top ones, trained with the head, and the frozen ones below if their states are not cached.
 
-Source: "Team RAS in 10th ABAW Competition", sec. 3.3: the top four layers of WavLM-Large are trained, the rest stays as it is.
+Source: "Team RAS in 10th ABAW Competition", sec. 3.3: the top four layers of WavLM-Large are trained, the others are frozen.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Backbone:
     """Layers of a checkpoint.
 
     Attributes:
-        top: layers that the model trains, None if it trains none. trunk: the frozen layers below, None where their states are cached.
+        top: layers that the model trains; None if it trains none. trunk: the frozen layers below; None if their states are cached.
         dim: width of the states. random: the checkpoint's name, if its weights are random.
     """
 
@@ -34,12 +34,12 @@ class Backbone:
 
     @property
     def record(self) -> dict[str, Any] | None:
-        """The top's sizes as JSON, which `again` builds it from."""
+        """The top's sizes as JSON, from which `again` builds it; None without a top."""
         return None if self.top is None else {"config": self.top.config, "layers": self.top.count}
 
 
 def load(context: Context) -> Backbone | None:
-    """The layers that a model begins with, from its feature's checkpoint; None for a model that reads its feature and trains none."""
+    """Load the layers with which a model begins, from its feature's checkpoint; None for a model that reads its feature and trains none."""
     trained, cached = _wants(context)
     if cached and not trained:
         return None
@@ -52,9 +52,10 @@ def load(context: Context) -> Backbone | None:
 
 
 def again(context: Context, record: dict[str, Any] | None) -> Backbone | None:
-    """The layers of a fitted model: the top by its `record`, without values (they are in the model's file); the frozen from the checkpoint.
+    """Load the layers of a fitted model.
 
-    StoreError where the record is not of layers that the settings ask for, before memory or time is spent on them.
+    The top is built by its `record`, without values (they are in the model's file). The frozen layers come from the checkpoint.
+    Raises StoreError if the record's layers are not those of the settings, before memory or time is spent on them.
     """
     trained, cached = _wants(context)
     if cached and record is None:
@@ -65,7 +66,7 @@ def again(context: Context, record: dict[str, Any] | None) -> Backbone | None:
             raise ValueError(f"{record['layers']} layers")
         with torch.device("meta"):
             top = top_of(record["config"], trained) if record else None
-    except Exception as error:  # transformers has errors of its own for sizes that do not go together
+    except Exception as error:  # transformers has errors of its own for inconsistent sizes
         raise StoreError(
             f"{context.name}: want a record of {trained} trained layers, got {first_line(error)[:160]}; delete the model, then run again"
         ) from None
@@ -77,20 +78,20 @@ def again(context: Context, record: dict[str, Any] | None) -> Backbone | None:
 
 @lru_cache(maxsize=1)
 def _trunk(context: Context, trained: int) -> tuple[nn.Module, tuple[str, ...]]:
-    """One for all folds of a model: nothing changes it, and it is large."""
+    """Load the frozen layers once for all folds of a model: nothing changes them, and they are large."""
     layers = _module(context)
     encoder, random = layers.load(context.of(context.settings.reads), trained)
     return layers.split(encoder, trained)[0], random
 
 
 def _wants(context: Context) -> tuple[int, bool]:
-    """How many layers a model trains, and whether the states that enter them are cached."""
+    """Return the number of layers that a model trains, and whether their input states are cached."""
     settings = context.settings
     trained = 0 if settings.members else getattr(context.see(settings.reads), "trained_layers", 0)
     return trained, not settings.within
 
 
 def _module(context: Context) -> ModuleType:
-    """The layers of the encoder of a model's feature; it takes seconds to import, and most models need none of it."""
+    """Import the module with the layers of the feature's encoder; it takes seconds to import, and most models do not need it."""
     encoder = ENCODERS[context.see(context.settings.reads).encoder]
     return code(encoder.within, encoder.origin)

@@ -1,8 +1,8 @@
-"""What a fit keeps of its epochs: the state that a stopped one goes on from, and the weights of the best one so far.
+"""Files of a fit's epochs: the state from which a stopped fit continues, and the weights of the best epoch so far.
 
-Two files below the fit's folder: `last.ckpt`, written after every epoch, and `best.ckpt`, the same of the best epoch. Each is written
-whole or not at all, the best one first. Neither holds a path, so that a cache may be moved meanwhile, and a file that somebody planted
-leads nowhere. Lightning's own callback writes its last state with the best one only, and forgets the best score where the folder has moved.
+There are two files below the fit's folder: `last.ckpt`, written after every epoch, and `best.ckpt`, the same of the best epoch. Each is
+written whole or not at all, the best one first. Neither holds a path. So a cache may be moved meanwhile, and a file that somebody planted
+leads nowhere. Lightning's own callback writes its last state with the best one only, and forgets the best score if the folder has moved.
 """
 
 import logging
@@ -31,7 +31,7 @@ log = logging.getLogger("affpipe")
 
 
 class Keep(Callback):
-    """Writes both files after every epoch; last among the callbacks, so that the others' state is in them."""
+    """Callback that writes both files after every epoch; it comes last among the callbacks, so that the state of the others is in them."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -48,20 +48,21 @@ class Keep(Callback):
 
 
 def best(curves: Sequence[dict[str, float]]) -> int:
-    """The epoch of the greatest score, the first of several; -1 of none."""
+    """Return the epoch of the greatest score, the first on a tie; -1 without epochs."""
     scores = [curve[MONITOR] for curve in curves]
     return scores.index(max(scores)) if scores else -1
 
 
 def done(curves: Sequence[dict[str, float]], s: Training) -> bool:
-    """Whether a fit with these epochs is over: all of them are there, or as many without a better score as are borne."""
+    """Tell whether a fit with these epochs is over: all are done, or `stop_patience` of them in a row brought no better score."""
     return len(curves) >= s.epochs or len(curves) - 1 - best(curves) >= s.stop_patience
 
 
 def found(folder: Path) -> list[dict[str, float]]:
-    """Curves of the epochs that a stopped fit can go on from; none, and nothing left of them, where a file is damaged or does not belong.
+    """Return the curves of the epochs from which a stopped fit can continue.
 
-    After a kill between the two files `best.ckpt` may be of the epoch that comes next, which will be made again.
+    If a file is damaged or does not belong to the other, there are none, and the folder is deleted. After a kill between the two files
+    `best.ckpt` may be of the next epoch, which will be computed again.
     """
     if not (folder / LAST).exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -78,12 +79,12 @@ def found(folder: Path) -> list[dict[str, float]]:
 
 
 def weights(folder: Path) -> dict[str, Any]:
-    """State dict of the best epoch."""
+    """Return the state dict of the best epoch."""
     return read("fit", folder / BEST)["state_dict"]
 
 
 def _curves(path: Path) -> list[dict[str, float]]:
-    """Curves in the state of a fit; WeightsError where it is none."""
+    """Return the curves in the state of a fit; WeightsError if it is none."""
     try:
         curves = jsonfile.parse(read("fit", path)["curves"])
         if not curves or not all(math.isfinite(curve[MONITOR]) for curve in curves):

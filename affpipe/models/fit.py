@@ -1,6 +1,6 @@
-"""Fitting a model: streams and labels in, the best epoch by validation score out. Lightning runs the loop.
+"""Fitting of a model: streams and labels in, the best epoch by validation score out. Lightning runs the loop.
 
-Every epoch starts from its own seed, so a run that was stopped and resumed ends where an undisturbed one does.
+Every epoch starts from its own seed. So a fit that was stopped and resumed gives the same result as one that was not.
 """
 
 import json
@@ -58,7 +58,7 @@ log = logging.getLogger("affpipe")
 
 
 class Fit(pl.LightningModule):
-    """Predictor, loss and optimiser."""
+    """Predictor, loss and optimiser of a fit, for Lightning."""
 
     def __init__(self, predictor: Predictor, settings: ModelSettings, seed: int, tasks: Tasks, loss: MultiTaskLoss, name: str = ""):
         super().__init__()
@@ -71,7 +71,7 @@ class Fit(pl.LightningModule):
         self._trace = divergence.Trace()
 
     def on_train_start(self) -> None:
-        """Lightning writes a checkpoint before a plateau's scheduler hears of the epoch's score: after a stop it is told here."""
+        """Give a plateau's scheduler the last score after a stop: Lightning writes a checkpoint before the scheduler has it."""
         plan = self.lr_schedulers()
         if isinstance(plan, torch.optim.lr_scheduler.ReduceLROnPlateau) and plan.last_epoch < len(self.curves):
             plan.step(self.curves[-1][MONITOR])
@@ -86,7 +86,7 @@ class Fit(pl.LightningModule):
     def training_step(self, batch: dict[str, Any], _: int) -> Tensor:
         output = self.predictor(self._augment(batch["inputs"]), batch["present"], batch.get("heard"))
         loss = self.loss(output.prediction, batch["target"], batch["known"])
-        if self.global_step == 0 and not torch.is_autocast_enabled(self.device.type):  # half precision has reasons of its own
+        if self.global_step == 0 and not torch.is_autocast_enabled(self.device.type):  # half precision may overflow by itself
             with self._sound_inputs():
                 checks.finite(self.predictor.who, output._asdict())
                 for who, *_ in self.loss.of_terms:
@@ -104,12 +104,12 @@ class Fit(pl.LightningModule):
         return inputs | {name: sound.unsqueeze(1)}
 
     def validation_step(self, batch: Any, _: int) -> None:
-        """Predict every validation stream whole; the score is the mean of the tasks' measures on its rows, or on its frames."""
+        """Predict every validation stream whole. The score is the mean of the tasks' measures on its rows, or on its frames."""
         found, rate = self.outputs(self.trainer.datamodule.validation), self.trainer.optimizers[0].param_groups[0]["lr"]
         with self._sound_inputs():
             divergence.check(self.name, self.current_epoch, rate, torch.stack(self._losses), found[0], self._trace)
         own = selection.scores(self.tasks, *found)
-        score = float(np.float32(np.mean(list(own.values()))))  # as Lightning keeps it: nobody else may see an epoch that is better by less
+        score = float(np.float32(np.mean(list(own.values()))))  # as Lightning keeps it: a smaller gain makes no epoch better anywhere
         self.log(MONITOR, score, batch_size=1)
         if not self.trainer.sanity_checking:
             loss = float(torch.stack(self._losses).mean())
@@ -119,7 +119,7 @@ class Fit(pl.LightningModule):
 
     @contextmanager
     def _sound_inputs(self) -> Iterator[None]:
-        """Where the block fails and a stream holds numbers that are none, it is that stream that is blamed, and not model or settings."""
+        """Blame a stream that holds NaN or infinity, not model or settings, if the block fails."""
         try:
             yield
         except (PartError, SettingsError):
@@ -130,8 +130,8 @@ class Fit(pl.LightningModule):
             raise
 
     def outputs(self, streams: list[Labelled]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Raw outputs (N, O), target (N, K) and known (N, tasks) of all rows, or frames, of labelled streams."""
-        with torch.autocast(self.device.type, enabled=False):  # as it will be applied
+        """Return raw outputs (N, O), target (N, K) and known (N, tasks) of all rows, or frames, of labelled streams."""
+        with torch.autocast(self.device.type, enabled=False):  # as in prediction
             parts = zip(*map(self._judged_on, streams), strict=True)
             return tuple(np.concatenate(part) for part in parts)
 
@@ -161,12 +161,12 @@ class Fit(pl.LightningModule):
 
 
 def _flat(rows: np.ndarray) -> np.ndarray:
-    """(R, C, D) -> (R C, D)."""
+    """Reshape (R, C, D) to (R C, D)."""
     return rows.reshape(-1, rows.shape[-1])
 
 
 def groups(predictor: Predictor, s: Training) -> list[dict[str, Any]]:
-    """Parameters with their learning rate: first those of the head, then those of the encoder's layers, where it trains any."""
+    """Return the parameter groups with their learning rates: the head's first, then the encoder layers' if the model trains any."""
     backbone = [p for p in predictor.top.parameters() if p.requires_grad] if predictor.top is not None else []
     own = {id(p) for p in backbone}
     head = [p for p in predictor.parameters() if p.requires_grad and id(p) not in own]
@@ -175,7 +175,7 @@ def groups(predictor: Predictor, s: Training) -> list[dict[str, Any]]:
 
 
 def schedule(optimiser: torch.optim.Optimizer, s: Training) -> torch.optim.lr_scheduler.LRScheduler:
-    """Learning rates by epoch: lowered where the validation score stalls, or warmed up and then held, or lowered along a cosine."""
+    """Return the schedule of learning rates: lowered when the score stalls, or warmed up and then held, or lowered along a cosine."""
     if s.schedule == "plateau":
         least = [s.plateau_least_rate, s.backbone_learning_rate if s.plateau_groups == "head" else s.plateau_least_rate]
         return torch.optim.lr_scheduler.ReduceLROnPlateau(
@@ -214,15 +214,16 @@ class Windows(pl.LightningDataModule):
 
 @dataclass(frozen=True, eq=False)
 class FitRequest:
-    """What a fit is made of.
+    """Inputs of a fit.
 
     Attributes:
-        context: of the model; its fits say where this one goes. fold: the training streams that it leaves out, None for none.
-        seed: of its random numbers. spec, code, inputs: for its record, what its key was made of.
-        packages: whose code has a part in it beside this one, with their versions; for its record.
-        train, validation: streams to fit on and to choose the epoch by. outside: of partition validation, by which folds are compared;
-            none where there is none.
-        whole: whether its embedding is brought into the space of the fit on all training streams, which must be there.
+        context: context of the model; its fits say where this one is written.
+        fold: the fold of training streams that it leaves out; None for none.
+        seed: seed of its random numbers. spec, code, inputs: what its key was made from, for its record.
+        packages: other packages whose code has a part in it, with their versions, for its record.
+        train, validation: streams to fit on and to choose the epoch by.
+        outside: streams of partition validation, by which folds are compared; empty if there are none.
+        whole: True if its embedding is mapped into the space of the fit on all training streams, which must exist.
     """
 
     context: Context
@@ -239,7 +240,7 @@ class FitRequest:
 
 
 def found(context: Context, fold: int | None) -> dict[str, Any] | None:
-    """The record of a fit that is in the store already; None where there is none. A damaged one counts as missing and is said so."""
+    """Return the record of a fit that is in the store already; None if there is none. A damaged one counts as missing, with a warning."""
     path = context.fits.path(fold)
     if not path.exists():
         return None
@@ -248,14 +249,15 @@ def found(context: Context, fold: int | None) -> dict[str, Any] | None:
     except StoreError as error:
         log.warning("%s; fitted anew", error)
         return None
-    shutil.rmtree(path.parent / STATE, ignore_errors=True)  # of a fit that was killed when its model was there
+    shutil.rmtree(path.parent / STATE, ignore_errors=True)  # left by a fit that was killed after its model was written
     return record
 
 
 def fit(request: FitRequest, progress: Progress | None = None) -> dict[str, Any]:
-    """Fit a model on streams of partition train; return its record. A fit that was stopped goes on from its last epoch.
+    """Fit a model on streams of partition train; return its record. A fit that was stopped continues from its last epoch.
 
-    progress: told of every epoch that is done.
+    Args:
+        progress: called after every epoch.
     """
     context, fold, seed = request.context, request.fold, request.seed
     train, validation, outside = request.train, request.validation, request.outside
@@ -282,7 +284,7 @@ def fit(request: FitRequest, progress: Progress | None = None) -> dict[str, Any]
     told = Epochs(f"fit {name}", progress) if progress else None
     try:
         best = _train(module, Windows(packed, validation, settings.training.batch_size, seed), folder, device, told)
-    except (SettingsError, PartError):  # it diverged, or its code is to be mended: the same again would end so too
+    except (SettingsError, PartError):  # it diverged, or its code has a bug: the same fit would fail again
         shutil.rmtree(folder / STATE, ignore_errors=True)
         raise
     record = {
@@ -308,13 +310,15 @@ def fit(request: FitRequest, progress: Progress | None = None) -> dict[str, Any]
     divergence.check_weights(name, best["epoch"], best["learning_rate"], predictor)
     models.save(path, predictor, record)
     shutil.rmtree(folder / STATE)
-    return models.read_record(path, context.fits.key)  # as whoever finds the model has it
+    return models.read_record(path, context.fits.key)  # as anybody who opens the model reads it
 
 
 def _judged(module: Fit, validation: list[Labelled], outside: list[Labelled]) -> dict[str, Any]:
-    """What the best epoch's weights give: `thresholds` of units and `scores` by task on the streams that the fit was validated with;
-    `validation_scores`, and `by_output` for the target of each output, on the streams of partition validation, the same for every fold.
-    Where there is no such partition the former are empty, and the latter are those of the streams that the fit was validated with.
+    """Judge the best epoch's weights.
+
+    `thresholds` of units and `scores` by task are those on the streams that the fit was validated with. `validation_scores`, and
+    `by_output` for the target of each output, are those on the streams of partition validation, the same for every fold. Without such
+    streams `validation_scores` is empty, and `by_output` is that of the streams that the fit was validated with.
     """
     own = module.outputs(validation)
     same = own if outside is validation or not outside else module.outputs(outside)
@@ -324,7 +328,7 @@ def _judged(module: Fit, validation: list[Labelled], outside: list[Labelled]) ->
 
 
 class Epochs(Callback):
-    """Tells of every epoch that is done."""
+    """Callback that reports every finished epoch."""
 
     def __init__(self, name: str, progress: Progress):
         self.name, self.progress = name, progress
@@ -334,15 +338,15 @@ class Epochs(Callback):
 
 
 def _train(module: Fit, data: Windows, folder: Path, device: torch.device, told: Callback | None) -> dict[str, float]:
-    """Run Lightning, leave the best epoch's weights in the module, return that epoch's curve entry."""
+    """Run Lightning, load the best epoch's weights into the module, return that epoch's curve entry."""
     checkpoints, settings = folder / STATE, module.settings
     module.curves = epochs.found(checkpoints)
     if not epochs.done(module.curves, settings):
-        # The averaged weights come first, so that the others see them, and what keeps the state comes last.
+        # The averaged weights come first, so that the other callbacks see them. The callback that writes the state comes last.
         average = [] if settings.ema_decay is None else [EMAWeightAveraging(decay=settings.ema_decay)]
         stop = EarlyStopping(MONITOR, mode="max", patience=settings.stop_patience)
         with warnings.catch_warnings():
-            # Lightning advises worker processes and logging intervals; our data lies in memory and one epoch is a few batches.
+            # Lightning advises worker processes and logging intervals; our data are in memory and one epoch is a few batches.
             warnings.filterwarnings("ignore", module="lightning")
             warnings.filterwarnings("ignore", message=".*num_workers.*")
             trainer = pl.Trainer(
@@ -368,7 +372,7 @@ def _train(module: Fit, data: Windows, folder: Path, device: torch.device, told:
 
 
 def precision(s: Training, device: torch.device) -> str:
-    """Lightning's word for the precision of training; float16 comes with a scaled loss, bfloat16 needs none."""
+    """Return Lightning's word for the precision of training; float16 needs a scaled loss, bfloat16 does not."""
     if s.precision == "float32":
         return "32-true"
     return "16-mixed" if device.type == "cuda" else "bf16-mixed"

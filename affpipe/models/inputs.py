@@ -1,6 +1,6 @@
-"""What a model sees: the streams of an item as arrays. Labels at its rate are in `targets`, windows of its rows in `windows`.
+"""Inputs of a model: the streams of an item as arrays. Labels at its rate are in `targets`, windows of its rows in `windows`.
 
-Shapes: R rows of the stream that leads, M inputs, C outputs a row (1, or the chunks of an audio window), W windows.
+Shapes: R rows of the leading stream, M inputs, C outputs a row (1, or the chunks of an audio window), W windows.
 """
 
 from collections.abc import Mapping
@@ -21,18 +21,19 @@ FULL_SCALE = 32768  # of 16-bit samples
 
 @dataclass(frozen=True, eq=False)
 class Sequence:
-    """The input of a model for one stream.
+    """Input of a model for one stream.
 
     Attributes:
         id: stream id. axis: the video's frames.
         inputs: name -> (R, ...); finite everywhere, zero where absent. `steps` (R,) counts the real rows inside an audio window, or the
-            real samples where the window is sound, (R, S) int16.
-        present: (R, M) bool in the order of `inputs`. source: (R,) uint8, see `frames`.
+            real samples if the window is sound, (R, S) int16.
+        present: (R, M) bool in the order of `inputs`. source: (R,) uint8, see `frame_sources`.
         start_s, end_s: (R, C) interval of each output; empty (end <= start) beyond the end of the video.
         random: checkpoints with random weights behind the inputs.
-        own: name -> (W, K, D), an input that comes a few rows a window and not on the rows; the last of the M. Its column of `present` says
-            where the rows are covered, `heard` (W, K) bool which of its own rows are there.
-        needed: the input without which a row has no answer; None where any input will do.
+        own: name -> (W, K, D), an input with a few rows per window instead of the common rows; the last of the M. Its column of `present`
+            says where the rows are covered.
+        heard: (W, K) bool, which rows of `own` are present; None without `own`.
+        needed: the input without which a row has no answer; None if any input will do.
     """
 
     id: str
@@ -52,18 +53,18 @@ class Sequence:
 
     @property
     def usable(self) -> np.ndarray:
-        """(R, C) bool: outputs that something present stands behind."""
+        """(R, C) bool: outputs for which some input is present, or the needed one."""
         here = self.present.any(axis=1) if self.needed is None else self.present[:, list(self.inputs).index(self.needed)]
         return here[:, None] & (self.end_s > self.start_s)
 
     def only(self, rows: np.ndarray) -> "Sequence":
-        """The rows where `rows` (R,) bool is True."""
+        """Select the rows where `rows` (R,) bool is True."""
         own = {name: getattr(self, name)[rows] for name in ("present", "source", "start_s", "end_s")}
         return replace(self, inputs={name: values[rows] for name, values in self.inputs.items()}, **own)
 
 
 def read(job: Job, settings: ModelSettings, *, fitting: bool = False) -> Sequence:
-    """The input of a model for the item of `job`; with `fitting` for training, where `speech_only` may leave out more."""
+    """Read the input of a model for the item of `job`; `fitting` is True for training, where `speech_only` may leave out more."""
     match takes(settings):
         case "members":
             return _read_members(job, settings, fitting)
@@ -113,7 +114,7 @@ def _read_windows(job: Job, settings: ModelSettings, fitting: bool) -> Sequence:
 
 
 def _speech(job: Job, *columns: str) -> list[np.ndarray]:
-    """Columns (W,) of the stage `speech`, whose windows are those of the sound: the settings see to one grid."""
+    """Read columns (W,) of the stage `speech`. Its windows are those of the sound, as the settings ensure one grid."""
     with job.open("speech") as windows:
         rows, names = windows.rows(), windows.attributes["columns"]
     return [rows[:, names.index(column)] for column in columns]
@@ -151,13 +152,13 @@ def _read_members(job: Job, settings: Fusion, fitting: bool) -> Sequence:
         else:
             inputs[name] = _narrow(found) if found.dtype == np.float32 else found
         present.append(here)
-        source = code if source is None else source  # the lead, named first, says how the frame was seen
+        source = code if source is None else source  # the first-named input says how the frame was observed
     times = axis.times_s[:, None], axis.ends_s[:, None]
     return Sequence(job.item.id, axis, inputs, np.stack(present, axis=1), source, *times, job.random, own, heard, settings.needed)
 
 
 def _open_mouth(job: Job, settings: ModelSettings, windows: int) -> np.ndarray:
-    """(W,) bool: windows in which the mouth was open and seen for long enough; none where no mouth was found in the whole video."""
+    """Return (W,) bool: windows in which the mouth was open and seen for long enough; none if no mouth was found in the whole video."""
     if not job.has("speech"):
         return np.zeros(windows, bool)
     open_s, coverage = _speech(job, "open_s", "coverage")
@@ -165,7 +166,7 @@ def _open_mouth(job: Job, settings: ModelSettings, windows: int) -> np.ndarray:
 
 
 def in_windows(axis: FrameAxis, settings: ModelSettings) -> tuple[np.ndarray, np.ndarray]:
-    """First and past-the-last frame of each window of seconds; none in a hole of the axis that is longer than a window."""
+    """Return the first and past-the-last frame of each window of seconds; a gap of the axis longer than a window gives empty windows."""
     cut = segments(axis.start_s, axis.end_s, length_s=settings.window_s, hop_s=settings.hop_s)
     return frames_in(axis.times_s, cut[:, 0], cut[:, 1])
 
@@ -173,7 +174,7 @@ def in_windows(axis: FrameAxis, settings: ModelSettings) -> tuple[np.ndarray, np
 def on_frames(
     values: np.ndarray, valid: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, axis: FrameAxis, settings: ModelSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of a model on the frames, as its setting `expand` says; see `affpipe.core.align`."""
+    """Bring rows of a model to the frames, as its setting `expand` says; see `affpipe.core.align`."""
     if getattr(settings, "expand", "constant") == "linear":
         return interpolate(values, valid, start_s, end_s, axis, rows=settings.chunks)
     return align(values, valid, start_s, end_s, axis.times_s)
@@ -182,16 +183,16 @@ def on_frames(
 def spread(
     raw: np.ndarray, valid: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, axis: FrameAxis, settings: ModelSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A model's raw outputs (N, O) at its own rate as (T, O) on the frames, and (T,) bool which of them a row covers.
+    """Bring a model's raw outputs (N, O) from its own rate to the frames: (T, O), and (T,) bool, True where a row covers the frame.
 
-    The others have what the nearest of them has; where no row covers any frame all are zero.
+    Other frames take the value of the nearest covered one. If no row covers any frame, all are zero.
     """
     raw, covered = on_frames(raw, valid, start_s, end_s, axis, settings)
     return (raw[nearest(covered)] if covered.any() else raw), covered
 
 
 def _narrow(values: np.ndarray) -> np.ndarray:
-    """float32 as float16 where that loses nothing: embeddings are stored so, and only the mean of rows that overlap is none of them."""
+    """Convert float32 to float16 if that loses nothing: embeddings are stored so, except means of overlapping rows."""
     import torch
 
     whole = torch.from_numpy(values)
@@ -200,7 +201,7 @@ def _narrow(values: np.ndarray) -> np.ndarray:
 
 
 def frame_sources(codes: np.ndarray, valid: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-    """(T,) uint8: for each frame the best source among the valid rows that cover it."""
+    """Return (T,) uint8: for each frame the best source among the valid rows that cover it."""
     best = np.full(len(times_s), NONE, np.uint8)
     for code in (NEAREST, OBSERVED):
         _, covered = align(np.zeros((len(codes), 1), np.float32), valid & (codes == code), start_s, end_s, times_s)
@@ -213,12 +214,12 @@ def widen(sequence: Sequence, dims: dict[str, int]) -> Sequence:
     for part in (sequence.inputs, sequence.own):
         for name, values in part.items():
             if values.shape[-1] == 0 and name in dims:
-                part[name] = np.zeros((*values.shape[:-1], dims[name]), np.float16)  # widens nothing that it is packed with
+                part[name] = np.zeros((*values.shape[:-1], dims[name]), np.float16)  # float16: widens nothing that is packed with it
     return sequence
 
 
 def unsound(inputs: Mapping[str, np.ndarray], present: np.ndarray) -> str:
-    """The first input with a number that is none where it is present; "" where all are finite."""
+    """Return the first input with NaN or infinity where it is present; "" if all are finite."""
     for m, name in enumerate(name for name in inputs if name != "steps"):
         for block in blocks(len(present), 1024):  # rows of sound are large
             values = inputs[name][block][present[block, m]]
@@ -228,7 +229,7 @@ def unsound(inputs: Mapping[str, np.ndarray], present: np.ndarray) -> str:
 
 
 def widths(sequences: Many[Sequence]) -> dict[str, int]:
-    """Width of each input over all streams."""
+    """Return the width of each input over all streams."""
     first = sequences[0]
     of_rows = {n: max(s.inputs[n].shape[-1] for s in sequences) for n in first.inputs if n != "steps"}
     return of_rows | {n: max(s.own[n].shape[-1] for s in sequences) for n in first.own}

@@ -1,4 +1,4 @@
-"""A model with everything that belongs to it: input statistics, windows, merging, and its file.
+"""A model with all its parts: input statistics, windows, merging, and its file.
 
 Shapes: B batch, L rows a window, M inputs, C outputs a row, O outputs, H embedding width, E experts of a fusion, R rows of a stream.
 """
@@ -32,7 +32,7 @@ FLAT = 1e-6  # a feature that varies less than this is only centred
 
 
 class Output(NamedTuple):
-    """prediction (B, L, C, O), embedding (B, L, C, H), gate (B, L, E) of a fusion that has one, else None."""
+    """Output of a model: prediction (B, L, C, O), embedding (B, L, C, H), gate (B, L, E) of a fusion that has one, else None."""
 
     prediction: Tensor
     embedding: Tensor
@@ -40,14 +40,14 @@ class Output(NamedTuple):
 
 
 class Predictor(nn.Module):
-    """One interface for every kind of model.
+    """Common interface of all kinds of models.
 
     Args:
         dims: width of each input, in the order of `present`. outputs: O, of all tasks one after another.
-        backbone: encoder layers within the model, where it has any. name: of the model.
+        backbone: encoder layers within the model, if it has any. name: the model's name.
 
     Attributes:
-        who: the word for its network in a fault.
+        who: the words for its network in a fault.
         top: layers of an encoder that are trained with the model, or None.
     """
 
@@ -64,7 +64,7 @@ class Predictor(nn.Module):
             self.register_buffer(f"deviation_{name}", torch.ones(dim))
 
     def join(self) -> nn.Linear:
-        """Give the model a last map of its embedding, the identity so far: into the space of another model, see `crossfit`."""
+        """Give the model a last map of its embedding into the space of another model, see `crossfit`; it starts as the identity."""
         width = self.settings.hidden
         self.space = nn.Linear(width, width).requires_grad_(False)
         with torch.no_grad():
@@ -73,7 +73,7 @@ class Predictor(nn.Module):
         return self.space
 
     def measure(self, sequences: Many[Sequence]) -> None:
-        """Take mean and deviation of each feature from the present rows of the training streams."""
+        """Compute mean and deviation of each feature from the present rows of the training streams."""
         for m, (name, dim) in enumerate(self.dims.items()):
             total, square, count = np.zeros(dim), np.zeros(dim), 0
             for sequence in sequences:
@@ -85,7 +85,7 @@ class Predictor(nn.Module):
             getattr(self, f"deviation_{name}").copy_(torch.from_numpy(np.where(deviation < FLAT, 1, deviation)))
 
     def forward(self, inputs: Mapping[str, Tensor], present: Tensor, heard: Tensor | None = None) -> Output:
-        """Inputs name -> (B, L, ...) and present (B, L, M) bool to an Output; `heard` (B, K) bool where the last input is (B, K, D)."""
+        """Map inputs name -> (B, L, ...) and present (B, L, M) bool to an Output; `heard` is (B, K) bool if the last input is (B, K, D)."""
         x = {name: self._scale(name, inputs[name]) for name in self.dims}
         if self.settings.members:
             prediction, embedding, gate = self._ask(present.shape[1], x, present, *([] if heard is None else [heard]))
@@ -99,7 +99,7 @@ class Predictor(nn.Module):
         return Output(prediction.unsqueeze(2), self._join(embedding.unsqueeze(2)), None)
 
     def _ask(self, rows: int, *given: Any) -> list[Tensor | None]:
-        """Prediction, embedding and gate of the network, of so many rows a window."""
+        """Return prediction, embedding and gate of the network, with `rows` rows a window."""
         with checks.by(self.who):
             found = self.model(*given)
         fused = bool(self.settings.members)
@@ -107,9 +107,10 @@ class Predictor(nn.Module):
         return checks.answer(self.who, found, (len(given[1]), rows), sizes, fused=fused, gates=self.experts)
 
     def _states(self, rows: Tensor, steps: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states (B, F, D) of windows and which are real (B, F) bool.
+        """Return hidden states (B, F, D) of windows, and (B, F) bool, True for the real ones.
 
-        Args: rows (B, F, D) cached states, or (B, S) sound; steps (B,) how many of F or S are real; present (B, 1) bool.
+        Args:
+            rows: (B, F, D) cached states, or (B, S) sound. steps: (B,) how many of F or S are real. present: (B, 1) bool.
         """
         if self._trunk.part is not None:
             sound = rows if rows.is_floating_point() else rows.float() / FULL_SCALE
@@ -128,12 +129,12 @@ class Predictor(nn.Module):
 
     @property
     def experts(self) -> list[str]:
-        """Names of the gate's entries; none where the model has no gate."""
+        """Names of the gate's entries; empty for a model without a gate."""
         return list(getattr(self.model, "gate_names", ()))
 
 
 class Frozen:
-    """A network that a module uses and does not own: in no state dict, no optimiser, no copy."""
+    """Network that a module uses and does not own: it is in no state dict, no optimiser, no copy."""
 
     def __init__(self, part: Any):
         self.part = part
@@ -144,7 +145,7 @@ class Frozen:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """A model's answer for one stream: prediction (R, C, O), embedding (R, C, H), gate (R, E) or None; float32."""
+    """Answer of a model for one stream: prediction (R, C, O), embedding (R, C, H), gate (R, E) or None; float32."""
 
     prediction: np.ndarray
     embedding: np.ndarray
@@ -177,7 +178,7 @@ def run(predictor: Predictor, sequence: Sequence, device: torch.device) -> Rows:
 
 
 def _real(sequence: Sequence, name: str, m: int) -> np.ndarray:
-    """(n, D) rows of an input that were observed; of an audio window without its padding."""
+    """Return the (n, D) observed rows of an input; those of an audio window without its padding."""
     if name in sequence.own:
         return sequence.own[name][sequence.heard]
     values = sequence.inputs[name][sequence.present[:, m]]
@@ -191,7 +192,7 @@ def _real(sequence: Sequence, name: str, m: int) -> np.ndarray:
 
 
 def model_path(folder: Path) -> Path:
-    """Weights of a fitted model."""
+    """Return the path of a fitted model's weights."""
     return folder / streams.MODEL
 
 
@@ -199,12 +200,12 @@ def save(path: Path, predictor: Predictor, record: Mapping[str, Any]) -> None:
     """Write weights and record to one safetensors file, whole or not at all."""
     state = {name: t.detach().cpu().contiguous() for name, t in predictor.state_dict().items()}
     whole = {**record, "dims": predictor.dims, "outputs": predictor.outputs, "sha256": _digest(state)}
-    with disk.atomic(path) as part:  # into the file that is there: `save_file` puts one in its place that nobody else may read
+    with disk.atomic(path) as part:  # into the existing file: `save_file` replaces it by one that nobody else may read
         part.write_bytes(safetensors.torch.save(state, metadata={"affpipe": json.dumps(whole, sort_keys=True)}))
 
 
 def read_record(path: Path, key: str) -> dict[str, Any]:
-    """The record beside a model's weights; StoreError if the file is missing, damaged or another model's."""
+    """Read the record beside a model's weights; StoreError if the file is missing, damaged or another model's."""
     try:
         with safe_open(path, framework="np") as file:
             record = jsonfile.parse(file.metadata()["affpipe"])
@@ -222,7 +223,7 @@ def _damaged(path: Path, want: str, got: object) -> StoreError:
 
 
 def _digest(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 of all weights: safetensors itself notices a file cut short, not a bit that flipped."""
+    """Return the SHA-256 of all weights: safetensors itself notices a truncated file, but not a flipped bit."""
     out = hashlib.sha256()
     for name in sorted(state):
         out.update(f"{name} {state[name].dtype} {tuple(state[name].shape)}".encode())
@@ -246,9 +247,12 @@ def _check_shapes(path: Path, record: Mapping[str, Any], settings: ModelSettings
 def load(
     path: Path, key: str, settings: ModelSettings, device: torch.device, backbone: Backbone | None = None, name: str = ""
 ) -> tuple[Predictor, dict[str, Any]]:
-    """A fitted model, ready to predict, and its record; `backbone` as it was when the model was fitted, its top without values as yet.
+    """Load a fitted model, ready to predict, and its record.
 
-    StoreError where the file does not hold the network that its record declares, before any memory is taken for it.
+    Args:
+        backbone: the encoder layers as they were when the model was fitted; the top has no values yet.
+
+    Raises StoreError if the file does not hold the network that its record declares, before any memory is taken for it.
     """
     record = read_record(path, key)
     _check_shapes(path, record, settings, backbone)
@@ -259,5 +263,5 @@ def load(
         raise _damaged(path, "the weights that were written", "others")
     if any(name.startswith("space.") for name in state):
         predictor.join()
-    predictor.load_state_dict(state, assign=True)  # into the top, too, which has no memory until now
+    predictor.load_state_dict(state, assign=True)  # also into the top, which has no memory until now
     return predictor.eval().to(device), record

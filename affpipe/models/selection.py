@@ -1,7 +1,7 @@
-"""A model judged at its own rate, from raw outputs: what chooses the epoch, a unit's threshold, and the fold of a target.
+"""Scores of a model at its own rate, from raw outputs. They choose the epoch, a unit's threshold, and the fold of a target.
 
-Rows with labels of all streams count as one sequence, as frames do in the challenge's measures. A threshold is not searched for the choice
-of the epoch: there a unit is present from one half on.
+Labelled rows of all streams count as one sequence, as frames do in the challenge's measures. No threshold is searched to choose the epoch:
+there a unit is present from 0.5 on.
 Shapes: N rows, O outputs and K label columns of all tasks one after another, see `slices`; labels are on the scale of outputs.
 """
 
@@ -15,15 +15,15 @@ def scores(tasks: Tasks, raw: np.ndarray, target: np.ndarray, known: np.ndarray)
     """Return the challenge's measure of each task that has a labelled row.
 
     Args:
-        raw: (N, O); target: (N, K), of rows that cover several frames as `labels` gives them; known: (N, tasks) bool.
+        raw: (N, O). target: (N, K), as `row_labels` pools it for rows that cover several frames. known: (N, tasks) bool.
     """
     return {name: own[tasks[name].measure] for name, own in _figures(tasks, raw, target, known).items()}
 
 
 def by_output(tasks: Tasks, raw: np.ndarray, target: np.ndarray, known: np.ndarray) -> list[float]:
-    """Return for each output the score of the target that it serves, (O,): see `Task.output_figures`.
+    """Return for each output the score of the target to which it belongs, (O,): see `Task.output_figures`.
 
-    0 where a task has no labelled row, or a unit is in no truth and no prediction.
+    It is 0 if a task has no labelled row, or a unit is in no truth and no prediction.
     """
     figures, out = _figures(tasks, raw, target, known), []
     for name, task in tasks.items():
@@ -33,7 +33,7 @@ def by_output(tasks: Tasks, raw: np.ndarray, target: np.ndarray, known: np.ndarr
 
 
 def thresholds(tasks: Tasks, raw: np.ndarray, target: np.ndarray, known: np.ndarray) -> list[float] | None:
-    """Return the threshold of the best F1 on these rows of each unit, one task after another; None where the tasks are without units."""
+    """Return the threshold of the best F1 on these rows of each unit, one task after another; None for tasks without units."""
     at, of = slices(tasks), slices(tasks, "columns")
     found = [task.thresholds(raw[:, at[name]], target[:, of[name]], known[:, i]) for i, (name, task) in enumerate(tasks.items())]
     return np.concatenate(found).tolist() or None

@@ -14,27 +14,31 @@ SpeechOnly = Literal["always", "training", "never"]
 
 
 class TaskDecode(Section):
-    """How outputs of a further task become labels."""
+    """Decoding of a further task: how outputs become labels."""
 
-    filter: Literal["mode", "median"] = Field("mode", description="of classes, over those of neighbouring frames")
-    frames: Odd = Field(1, ge=1, description="that the filter sees (classes), or over which probabilities are averaged (units)")
-    thresholds: Literal["validation", "half"] = Field("validation", description="of units: the best ones on validation streams, or 0.5")
+    filter: Literal["mode", "median"] = Field("mode", description="filter over the classes of neighbouring frames")
+    frames: Odd = Field(1, ge=1, description="frames that the filter covers (classes), or over which probabilities are averaged (units)")
+    thresholds: Literal["validation", "half"] = Field(
+        "validation", description="thresholds of units: the best ones on validation streams, or 0.5"
+    )
 
 
 DECODE_FIELDS = {"dimensions": set(), "classes": {"filter", "frames"}, "units": {"frames", "thresholds"}}
 
 
 class Decode(Section):
-    """How outputs become classes and units; dimensions are taken as they are, see `smooth`."""
+    """Decoding: how outputs become classes and units; dimensions are taken as they are, see `smooth`."""
 
-    expression_filter: Literal["mode", "median"] = Field("mode", description="over the classes of neighbouring frames")
-    expression_frames: Odd = Field(1, ge=1, description="frames that the filter sees, odd")
+    expression_filter: Literal["mode", "median"] = Field("mode", description="filter over the classes of neighbouring frames")
+    expression_frames: Odd = Field(1, ge=1, description="frames that the filter covers, odd")
     au_frames: Odd = Field(1, ge=1, description="frames over which probabilities are averaged, odd")
-    au_thresholds: Literal["validation", "half"] = Field("validation", description="a unit's best one on validation streams, or 0.5")
-    tasks: dict[Name, TaskDecode] = later({}, description="of further tasks, by name")
+    au_thresholds: Literal["validation", "half"] = Field(
+        "validation", description="thresholds of units: the best ones on validation streams, or 0.5"
+    )
+    tasks: dict[Name, TaskDecode] = later({}, description="decoding of further tasks, by name")
 
     def of(self, task: str) -> TaskDecode:
-        """Settings of a task."""
+        """Return the settings of a task."""
         if task not in OFFICIAL:
             return self.tasks.get(task, TaskDecode())
         own = {"expr": {"filter": self.expression_filter, "frames": self.expression_frames}}
@@ -43,11 +47,11 @@ class Decode(Section):
 
 
 class SequenceModel(Section):
-    """What all models share. Lengths count rows of the stream that the model reads."""
+    """Settings that all models share. Lengths count rows of the stream that the model reads."""
 
     hidden: int = Field(256, ge=1)
     dropout: float = Field(0.2, ge=0, lt=1)
-    window: int = Field(400, ge=1, description="rows a model sees at once (L)")
+    window: int = Field(400, ge=1, description="rows that a model sees at once (L)")
     stride: int = Field(150, ge=1, description="rows between windows (S)")
     fill: Literal["nearest", "none"] = Field(
         "nearest", description="a row that was not observed takes its nearest neighbour, or stays masked"
@@ -59,29 +63,29 @@ class SequenceModel(Section):
 
     @property
     def members(self) -> tuple[str, ...]:
-        """Models that it fuses; none for a model of one stream."""
+        """Models that it fuses; empty for a model of one stream."""
         return ()
 
     @property
     def within(self) -> str:
-        """The feature whose encoder it runs itself; "" where it reads streams alone."""
+        """The feature whose encoder it runs itself; "" if it reads streams alone."""
         return ""
 
     def by_mouth(self, fitting: bool) -> bool:
-        """Whether it leaves out windows by the mouth, as its `speech_only` says where it has one; fitting: in training."""
+        """Tell whether it leaves out windows by the mouth, as its `speech_only`, if it has one, says; fitting: True in training."""
         rule = getattr(self, "speech_only", "never")
         return rule == "always" or (fitting and rule == "training")
 
     def heard(self, models: Mapping[str, Any]) -> str:
-        """The feature whose windows the mouth is asked for; "" where it never is. models: those of the run."""
+        """Return the feature whose windows are selected by the mouth; "" if there is none. models: those of the run."""
         return ""
 
     def chooses_thresholds(self, task: Task) -> bool:
-        """Whether thresholds of a task are found on validation streams."""
+        """Tell whether thresholds of a task are found on validation streams."""
         return bool(task.thresholded) and self.decode.of(task.name).thresholds == "validation"
 
     def decoding(self, task: Task, thresholds: np.ndarray | None = None) -> Decoding:
-        """How a task's outputs become labels. thresholds: (O,) those that a fit has found."""
+        """Return how a task's outputs become labels. thresholds: (O,), those that a fit has found."""
         own = self.decode.of(task.name)
         if task.kind == "dimensions":
             return Decoding(self.smooth.filter, tuple(self.smooth.of(name) for name in task.columns))
@@ -90,7 +94,7 @@ class SequenceModel(Section):
         return Decoding("mean" if own.frames > 1 else "none", (own.frames,), thresholds if self.chooses_thresholds(task) else None)
 
     def check_tasks(self, where: str, tasks: Tasks) -> None:
-        """Raise ValueError, naming the setting, where settings by name are of a task or dimension that the run does not have."""
+        """Raise ValueError, naming the setting, if settings by name are of a task or dimension that the run does not have."""
         loss = self.training.loss
         for part, own, fields in (("training.loss", loss.tasks, LOSS_FIELDS), ("decode", self.decode.tasks, DECODE_FIELDS)):
             for name, section in own.items():
@@ -113,10 +117,10 @@ class SequenceModel(Section):
                 )
 
     def check_feature(self, where: str, feature: Section) -> None:
-        """ValueError, naming the setting, where the feature that it reads does not go with its settings."""
+        """Raise ValueError, naming the setting, if the feature that it reads does not fit its settings."""
 
     def check_members(self, where: str, models: Mapping[str, Any], features: Mapping[str, Any]) -> None:
-        """ValueError, naming the setting, where the models that it fuses do not go with its settings."""
+        """Raise ValueError, naming the setting, if the models that it fuses do not fit its settings."""
 
     @model_validator(mode="after")
     def _stride(self):
@@ -133,16 +137,16 @@ class Attention(SequenceModel):
     feedforward: int = Field(256, ge=1)
     positions: Literal["sinusoidal", "none", "every_layer"] = "sinusoidal"
     position_dropout: float = later(
-        0.0, ge=0, lt=1, description="of `positions: every_layer`: query, key and value drop on their own, positions in them (public code)"
+        0.0, ge=0, lt=1, description="with `positions: every_layer`: dropout of query, key and value each, after positions (public code)"
     )
-    second_residual: bool = Field(False, description="what comes into a layer is added to what comes out of it (public code)")
-    activation: Literal["relu", "gelu"] = later("relu", description="of the feed-forward nets; the public code's: gelu")
+    second_residual: bool = Field(False, description="add the input of a layer to its output (public code)")
+    activation: Literal["relu", "gelu"] = later("relu", description="activation of the feed-forward nets; the public code's: gelu")
     dropout_on: Literal["branch", "residual"] = later(
-        "branch", description="what a layer drops: what its attention and its feed-forward net say, or what that is added to (public code)"
+        "branch", description="what a layer drops: the outputs of attention and feed-forward net, or what they are added to (public code)"
     )
     start: Literal["xavier", "multihead"] = later(
         "xavier",
-        description="of attention's maps: Xavier-uniform each, or as torch's MultiheadAttention, where query, key and value are one "
+        description="initialisation of attention: Xavier-uniform each map, or torch's MultiheadAttention, query, key and value as one "
         "(public code)",
     )
 
@@ -156,11 +160,11 @@ class Attention(SequenceModel):
 
 
 class Fusion(SequenceModel):
-    """What models of models share."""
+    """Settings that models of models share."""
 
     reads: tuple[Name, ...] = Field(min_length=2)
     fill: Literal["none"] = "none"
-    inputs: Literal["embedding", "embedding_and_prediction"] = Field("embedding", description="what it takes of each model that it reads")
+    inputs: Literal["embedding", "embedding_and_prediction"] = Field("embedding", description="its input from each model that it reads")
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -168,11 +172,11 @@ class Fusion(SequenceModel):
 
     @property
     def needed(self) -> str | None:
-        """The member without which a frame has no answer; None where any of them will do."""
+        """The member without which a frame has no answer; None if any of them will do."""
         return None
 
 
 def stack_sizes(s: Attention) -> dict[str, Any]:
-    """Keywords of a model that is a stack of attention layers, or several."""
+    """Return the keywords of a model that is built from stacks of attention layers."""
     names = ("hidden", "layers", "heads", "feedforward", "dropout", "positions", "position_dropout", "second_residual")
     return {name: getattr(s, name) for name in (*names, "activation", "dropout_on", "start")}

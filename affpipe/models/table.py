@@ -1,4 +1,4 @@
-"""The kinds of models, listed by hand. Settings, plan, resources and pages read this table."""
+"""Table of the kinds of models, listed by hand. Settings, plan, resources and pages read it."""
 
 from affpipe.core import extensions
 from affpipe.core.extensions import joined, tagged
@@ -23,5 +23,5 @@ ModelSettings = tagged((part.settings for part in MODELS.values()), "kind")
 
 
 def takes(settings: ModelSettings) -> str:
-    """What a model takes: "rows", "windows" or "members", see `ModelPart.reads`."""
+    """Return the input of a model: "rows", "windows" or "members", see `ModelPart.reads`."""
     return MODELS[settings.kind].reads

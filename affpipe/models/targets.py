@@ -12,7 +12,13 @@ from affpipe.store.item_streams import ItemStreams, Job
 
 
 class Labelled(NamedTuple):
-    """A stream to fit or judge with: its input, target (R, C, K) and known (R, C, tasks); of its frames (T, K) and (T, tasks) if scored."""
+    """A stream to fit or judge with.
+
+    Attributes:
+        sequence: its input.
+        target: (R, C, K). known: (R, C, tasks).
+        of_frames: the same of its frames, (T, K) and (T, tasks), if it is scored on them.
+    """
 
     sequence: Sequence
     target: np.ndarray
@@ -21,7 +27,7 @@ class Labelled(NamedTuple):
 
 
 def frame_labels(job: ItemStreams, tasks: Tasks) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Labels of the stream of `job`, task -> (T, K) float64 and (T,) bool known; of those `tasks` that it has an annotation for."""
+    """Return the labels of the stream of `job`, task -> (T, K) float64 and (T,) bool known, for the `tasks` with an annotation."""
     with job.open("labels") as stream:
         values, known = stream.rows(), stream.rows("known")
     at = slices(tasks, "columns")
@@ -29,8 +35,9 @@ def frame_labels(job: ItemStreams, tasks: Tasks) -> dict[str, tuple[np.ndarray, 
 
 
 def known_frames(job: Job, partition: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the labels of all frames on the scale of outputs, (T, K) and (T, tasks) bool known, of the tasks for which the stream is in
-    `partition`.
+    """Return the labels of all frames on the scale of outputs, (T, K) and (T, tasks) bool known.
+
+    They are those of the tasks for which the stream is in `partition`.
     """
     tasks, found = job.context.tasks, frame_labels(job, job.context.tasks)
     first, _ = next(iter(found.values()))
@@ -42,9 +49,10 @@ def known_frames(job: Job, partition: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def row_labels(job: Job, sequence: Sequence, settings: ModelSettings, partition: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return labels at the rate of the model's outputs and on their scale, of the tasks for which the stream is in `partition`.
+    """Return labels at the rate of the model's outputs and on their scale, for the tasks for which the stream is in `partition`.
 
-    Returns (R, C, K) float32, the columns of the run's tasks one after another, and (R, C, tasks) bool.
+    Returns:
+        (R, C, K) float32, the columns of the run's tasks one after another, and (R, C, tasks) bool.
     """
     tasks, shape = job.context.tasks, sequence.start_s.shape
     out, known = np.zeros((*shape, width(tasks, "columns")), np.float32), np.zeros((*shape, len(tasks)), bool)
@@ -61,7 +69,7 @@ def row_labels(job: Job, sequence: Sequence, settings: ModelSettings, partition:
 
 
 def _counted(sequence: Sequence, settings: ModelSettings) -> tuple[np.ndarray, np.ndarray]:
-    """Frames [first, stop), (R C,) each, whose labels the chunks of audio windows have by the published rule."""
+    """Return the frames [first, stop), (R C,) each, whose labels the chunks of audio windows get by the published rule."""
     axis = sequence.axis
     begin_s, end_s = sequence.start_s[:, 0] - axis.start_s, sequence.end_s.max(axis=1) - axis.start_s
     bin_s = float(sequence.start_s[0, 1] - sequence.start_s[0, 0]) if settings.chunks > 1 else float((end_s - begin_s).max())

@@ -1,4 +1,4 @@
-"""Windows of a model's rows: cut with overlap, packed for training, merged again by the mean. Split then merge is the identity.
+"""Windows of a model's rows: cut with overlap, packed for training, merged again by the mean. Merging inverts splitting.
 
 Shapes: R rows, W windows, L rows a window, B windows a batch, C outputs a row.
 """
@@ -16,10 +16,10 @@ from affpipe.models.table import ModelSettings, takes
 
 
 def split(n: int, *, length: int, stride: int, tail: Literal["shifted", "truncated"] = "shifted") -> np.ndarray:
-    """Starts of windows of `length` rows every `stride` over n rows; a tail window is added so that the last row is covered.
+    """Return the starts of windows of `length` rows every `stride` over n rows; a tail window is added so that the last row is covered.
 
-    "shifted" puts the tail window where it ends with the last row, as long as the others (Team RAS, sec. 3.1); "truncated" where its
-    stride does, so that it has fewer rows than `length` (the behaviour model of their public code). With n <= length there is one
+    "shifted" puts the tail window where it ends with the last row, as long as the others (Team RAS, sec. 3.1). "truncated" puts it where
+    its stride does, so that it has fewer rows than `length` (the behaviour model of their public code). With n <= length there is one
     window, at 0.
     """
     if n < 1 or not 0 < stride <= length:
@@ -33,9 +33,9 @@ def split(n: int, *, length: int, stride: int, tail: Literal["shifted", "truncat
 
 
 def merge(windows: Many[np.ndarray], starts: Many[int], n: int) -> np.ndarray:
-    """Inverse of `split`: average overlapping windows (L, ...), of any lengths, back to (n, ...) float64 rows.
+    """Average overlapping windows (L, ...), of any lengths, back to (n, ...) float64 rows: the inverse of `split`.
 
-    What lies beyond n is dropped.
+    Rows beyond n are dropped.
     """
     total = np.zeros((n, *windows[0].shape[1:]), np.float64)
     first = np.minimum(starts, n)
@@ -50,7 +50,7 @@ def merge(windows: Many[np.ndarray], starts: Many[int], n: int) -> np.ndarray:
 
 
 def windows(sequence: Sequence, settings: ModelSettings) -> np.ndarray:
-    """(W, 2) int64 windows (first row, rows) in which a model sees a stream: every row is in one at least."""
+    """Return the (W, 2) int64 windows (first row, rows) in which a model sees a stream; every row is in at least one."""
     if getattr(settings, "level", "") == "window":
         first, stop = in_windows(sequence.axis, settings)
         return np.stack([first, stop - first], axis=1)[stop > first]
@@ -62,11 +62,11 @@ def windows(sequence: Sequence, settings: ModelSettings) -> np.ndarray:
 class Packed:
     """Windows of many labelled streams: contiguous arrays with offsets, in the dtypes of the streams, cut a batch at a time.
 
-    The inputs of the streams become views of these arrays, so that they are in memory once: they can be most of what there is.
-    A window without enough valid labels (half of the outputs of an audio window, else one) is left out.
+    The inputs of the streams become views of these arrays, so that they are in memory once: they can be most of it. A window without enough
+    valid labels (half of the outputs of an audio window, else one) is left out.
 
     Attributes:
-        windows: (W, 2) int64 first row and rows. length: L, rows of the longest.
+        windows: (W, 2) int64, first row and number of rows. length: L, rows of the longest.
     """
 
     def __init__(self, sequences: Many[Sequence], targets: Many[tuple[np.ndarray, np.ndarray]], settings: ModelSettings):
@@ -88,9 +88,9 @@ class Packed:
         return len(self.windows)
 
     def __getitem__(self, indices: list[int]) -> dict[str, Tensor | dict[str, Tensor]]:
-        """A batch: inputs (B, L, ...), present (B, L, M), target (B, L, C, K), known (B, L, C, tasks); short windows are padded, masked.
+        """Return a batch: inputs (B, L, ...), present (B, L, M), target (B, L, C, K), known (B, L, C, tasks).
 
-        Inputs of a few rows a window are (B, K, D), and then there is `heard` (B, K).
+        Short windows are padded and masked. Inputs of a few rows a window are (B, K, D); then there is also `heard` (B, K).
         """
         at = places(self.windows[indices], self.length)
         batch = {
@@ -106,10 +106,10 @@ class Packed:
 
 
 def _gather(name: str, sequences: Many[Sequence]) -> np.ndarray:
-    """An input of all streams one after another; theirs become views of it, one at a time."""
+    """Concatenate an input of all streams; the streams' inputs become views of it, one at a time."""
     parts = [s.inputs[name] for s in sequences]
     out = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), np.result_type(*parts))
-    parts.clear()  # it would keep what is copied
+    parts.clear()  # it would keep the copied arrays alive
     offset = 0
     for sequence in sequences:
         own = out[offset : offset + len(sequence)]
@@ -120,13 +120,13 @@ def _gather(name: str, sequences: Many[Sequence]) -> np.ndarray:
 
 
 def places(windows: np.ndarray, length: int) -> np.ndarray:
-    """(B, L) int64 row at each place of windows (B, 2) (first row, rows) that are padded to L = length rows; -1 where none is."""
+    """Return (B, L) int64: the row at each place of windows (B, 2) (first row, rows) padded to L = length rows; -1 for padding."""
     step = np.arange(length)
     return np.where(step < windows[:, 1:], windows[:, :1] + step, -1)
 
 
 def cut(data: np.ndarray, at: np.ndarray) -> Tensor:
-    """Rows of an array (R, ...) at `at` (B, L), zero where that is -1, as a (B, L, ...) tensor; floats become float32."""
+    """Take rows of an array (R, ...) at `at` (B, L), zero where that is -1, as a (B, L, ...) tensor; floats become float32."""
     out = data.take(at, axis=0)  # one gather, in C; numpy's, since threads cost more here than they save
     if at.min(initial=0) < 0:
         out[at < 0] = 0
@@ -134,6 +134,6 @@ def cut(data: np.ndarray, at: np.ndarray) -> Tensor:
 
 
 def tensor(data: np.ndarray) -> Tensor:
-    """An array as a tensor; floats become float32."""
+    """Return an array as a tensor; floats become float32."""
     out = torch.from_numpy(data)
     return out.float() if out.is_floating_point() else out  # torch's: numpy widens float16 one number at a time

@@ -1,4 +1,4 @@
-"""Applying a fitted model: its embeddings and predictions as streams."""
+"""Application of a fitted model: its embeddings and predictions as streams."""
 
 from functools import cache, partial
 from typing import Any
@@ -18,7 +18,7 @@ from affpipe.system.device import pick
 
 
 def fitted(context: Context, fold: int | None, *, device: torch.device) -> tuple[Predictor, dict[str, Any]]:
-    """A fit of a model, ready to predict, and its record."""
+    """Load a fit of a model, ready to predict, and its record."""
     path, key = context.fits.path(fold), context.fits.key
     try:
         backbone = backbones.again(context, models.read_record(path, key).get("backbone"))
@@ -28,13 +28,14 @@ def fitted(context: Context, fold: int | None, *, device: torch.device) -> tuple
 
 
 def stage(context: Context) -> Worker:
-    """A model's stream: values (N, H) float16 embeddings, with `prediction` (N, O) float32, `source` (N,) uint8, and `gate` of a fusion
-    that has one.
+    """Return the worker of a model's stream.
 
-    `prediction` holds raw outputs, those of the run's tasks one after another: values, logits of classes, logits of units. The gate is
-    (N, E) float32; attribute extra.experts names its columns. With cross-fit or cross-validation a training stream is predicted by the
-    fit that left out its fold; extra.fold says which. With cross-validation any other stream has beside the prediction of the fit on all
-    those of the F folds, `folds` (N, F, O), and extra.fold_scores (F, O), how good each was for the target on the validation streams.
+    It writes values (N, H) float16 embeddings, with `prediction` (N, O) float32, `source` (N,) uint8, and `gate` of a fusion that has one.
+    `prediction` holds raw outputs, those of the run's tasks one after another: values, logits of classes, logits of units. The gate is (N,
+    E) float32; attribute extra.experts names its columns. With cross-fit or cross-validation a training stream is predicted by the fit that
+    left out its fold; extra.fold says which. With cross-validation any other stream has two more entries beside the prediction of the fit
+    on all: the predictions of the F folds, `folds` (N, F, O), and extra.fold_scores (F, O), the score of each fold for the target on the
+    validation streams.
     """
     settings, fits = context.settings, context.fits
     device = pick(context.device)
@@ -43,7 +44,7 @@ def stage(context: Context) -> Worker:
     def work(job: Job) -> None:
         fold = fits.fold(job.item)
         predictor, record = at(fold)
-        if fold is not None and job.item.id in record["train"]:  # names of videos, which folds hang on, are in no key
+        if fold is not None and job.item.id in record["train"]:  # the fold depends on video names, which are in no key
             path = fits.path(fold)
             got = f"one that learned from {job.item.id}, as its folds were others"
             raise StoreError(
@@ -70,7 +71,7 @@ def stage(context: Context) -> Worker:
 
 
 def nothing_usable(job: Job, settings: ModelSettings, sequence: inputs.Sequence, *, fitting: bool = False) -> str:
-    """Why a model has no row of a stream to go on: what it reads, or windows that `speech_only` leaves out; fitting: in training."""
+    """Tell why a model has no usable row of a stream: its inputs, or windows that `speech_only` leaves out; fitting: True in training."""
     if takes(settings) == "windows" and settings.by_mouth(fitting):
         with job.open("speech") as windows:
             columns = windows.attributes["columns"]
@@ -86,7 +87,7 @@ def nothing_usable(job: Job, settings: ModelSettings, sequence: inputs.Sequence,
 
 
 def _finite(job: Job, rows: models.Rows) -> np.ndarray:
-    """Embeddings as float16; WeightsError, naming the stream, where a number is none or does not fit: no sound fit gives one."""
+    """Return embeddings as float16; WeightsError, naming the stream, for NaN, infinity or overflow, which no sound fit gives."""
     with np.errstate(over="ignore"):
         half = rows.embedding.astype(np.float16)
     for what, values in (("predictions", rows.prediction), ("embeddings within 65504", half), ("gate weights", rows.gate)):
@@ -98,5 +99,5 @@ def _finite(job: Job, rows: models.Rows) -> np.ndarray:
 
 
 def _flat(rows: np.ndarray) -> np.ndarray:
-    """(R, C, D) -> (R C, D)."""
+    """Reshape (R, C, D) to (R C, D)."""
     return rows.reshape(-1, rows.shape[-1])

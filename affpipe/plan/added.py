@@ -1,4 +1,4 @@
-"""Encoders of other packages against the stages that there are, which the encoders' own room does not know."""
+"""Checks of encoders of other packages against the existing stages, which the encoders' own room does not know."""
 
 from collections.abc import Iterable
 
@@ -9,14 +9,14 @@ from affpipe.plan.stages import STAGES
 
 
 def check(encoders: Iterable[Stage]) -> None:
-    """SettingsError for an encoder of another package that has a stage's name, or declares a stage that is not there or not behind it."""
+    """Raise SettingsError if an encoder of another package has a stage's name, or declares a stage that is missing or not behind it."""
     for encoder in encoders:
         if encoder.origin and (wrong := _fault(encoder)):
             raise SettingsError(f"{encoder.origin}: {wrong}; {MEND}")
 
 
 def reads(stage: Stage, context: Context) -> tuple[str, ...]:
-    """Stages that a stage reads by its settings. SettingsError where a function of another package names one that is not there."""
+    """Return the stages that a stage reads by its settings; SettingsError if a function of another package names a missing one."""
     found = stage.reads(context) if callable(stage.reads) else stage.reads
     for name in found if stage.origin else ():
         if name not in STAGES:
@@ -25,7 +25,7 @@ def reads(stage: Stage, context: Context) -> tuple[str, ...]:
 
 
 def _fault(encoder: Stage) -> str:
-    """What is wrong with an encoder's place among the stages; "" where nothing is."""
+    """Return the fault of an encoder's place among the stages; "" if there is none."""
     if encoder.name in STAGES:
         return f"want another name, got {encoder.name}, a stage's"
     reads = () if callable(encoder.reads) else encoder.reads
@@ -38,7 +38,7 @@ def _fault(encoder: Stage) -> str:
 
 
 def _behind(reads: Iterable[str]) -> set[str]:
-    """These stages and all that they read, directly or not; all that there are where settings decide."""
+    """Return these stages and all that they read, directly or not; all stages if settings decide."""
     out = set()
     for read in filter(STAGES.get, reads):
         own = STAGES[read].reads

@@ -1,8 +1,8 @@
 """The only reader of config.yaml and of recipes.
 
 Several YAML files are laid over each other, later ones winning key by key, and the result over the defaults of `settings`. A key set to
-null is as if it had never been set, so a recipe can take out what the files below it put in; where a setting has a default and may be off
-(`clip_norm: null`), null is off.
+null counts as never set, so a recipe can remove what the files below it set. If a setting has a default and may be off (`clip_norm: null`),
+null switches it off.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,9 +23,9 @@ from affpipe.plan.literals import kinds, misread
 from affpipe.plan.settings import Settings
 from affpipe.plan.yaml_file import read_yaml
 
-NAMED = (("features",), ("models",), ("reference", "rows"))  # places that hold sections by names of the user's choice
+NAMED = (("features",), ("models",), ("reference", "rows"))  # places that hold sections by names that the user chooses
 
-_WORDS = {"Tuple": "a list", "Dictionary": "settings", "String": "text"}  # pydantic's and ours
+_WORDS = {"Tuple": "a list", "Dictionary": "settings", "String": "text"}  # pydantic's words and ours
 
 
 def overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def overlay(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def without_null(data: Mapping[str, Any], section: Any = Settings) -> dict[str, Any]:
-    """The mapping of a section without what is null, at any depth, but for settings that null switches off, and for unknown keys."""
+    """Return the mapping of a section without null values, at any depth, except settings that null switches off, and unknown keys."""
     out = {}
     for key, value in data.items():
         field = getattr(section, "model_fields", {}).get(key)
@@ -49,12 +49,12 @@ def without_null(data: Mapping[str, Any], section: Any = Settings) -> dict[str, 
 
 
 def _off(field: Any) -> bool:
-    """Whether a setting may be none."""
+    """Tell whether a setting may be none."""
     return type(None) in get_args(field.annotation)
 
 
 def _inside(annotation: Any, value: Any) -> Any:
-    """`without_null` for what a field holds: a section, a list of them, or sections by name, of which those that are null are taken out."""
+    """Apply `without_null` to the value of a field: a section, a list of them, or sections by name, of which null ones are removed."""
     if _is_list(annotation, value):
         return [without_null(own, _named(annotation, own)) if isinstance(own, Mapping) else own for own in value]
     if not isinstance(value, Mapping):
@@ -75,7 +75,7 @@ def _is_list(annotation: Any, value: Any) -> bool:
 
 
 def _named(annotation: Any, own: Mapping[str, Any]) -> Any:
-    """The section of what stands under a name of the user's choice, or in a list: of several, the one whose tag it has."""
+    """Return the section for the value under a name that the user chooses, or in a list: of several, the one whose tag it has."""
     kind = get_args(annotation)[0 if get_origin(annotation) is tuple else 1]
     sections, *about = get_args(kind) if get_origin(kind) is Annotated else (kind,)
     tag = next((found.discriminator for found in about if getattr(found, "discriminator", None)), None)
@@ -85,7 +85,7 @@ def _named(annotation: Any, own: Mapping[str, Any]) -> Any:
 
 
 def layered(paths: Iterable[Path]) -> dict[str, Any]:
-    """Files laid over each other in order; SettingsError for a name that one sets to null and none before it has: it is misspelt."""
+    """Lay files over each other in order; SettingsError if a file sets a name to null that none before it has: it is misspelt."""
     data: dict[str, Any] = {}
     for path in paths:
         own = read_yaml(path)
@@ -102,7 +102,7 @@ def layered(paths: Iterable[Path]) -> dict[str, Any]:
 
 
 def _at(data: Mapping[str, Any], place: Iterable[str]) -> Mapping[str, Any]:
-    """The mapping at a place; an empty one where there is none."""
+    """Return the mapping at a place; an empty one if there is none."""
     found: Any = data
     for key in place:
         found = found.get(key) if isinstance(found, Mapping) else None
@@ -110,13 +110,13 @@ def _at(data: Mapping[str, Any], place: Iterable[str]) -> Mapping[str, Any]:
 
 
 def load(paths: Iterable[Path]) -> Settings:
-    """Settings from files laid over each other in order."""
+    """Read settings from files laid over each other in order."""
     paths = list(paths)
     return parse(layered(paths), where=", ".join(map(str, paths)))
 
 
 def known_tasks(paths: Iterable[Path]) -> dict[str, Task]:
-    """Return the official tasks and those that settings files name; nothing else of them is looked at, so that a recipe alone will do."""
+    """Return the official tasks and those that settings files name. Nothing else in the files is checked, so a recipe alone will do."""
     named = [(path, own["tasks"]) for path, own in ((path, read_yaml(path)) for path in paths) if own.get("tasks") is not None]
     path, tasks = named[-1] if named else ("", ())
     try:
@@ -129,9 +129,9 @@ def known_tasks(paths: Iterable[Path]) -> dict[str, Task]:
 
 
 def parse(data: Mapping[str, Any], *, where: str = "settings") -> Settings:
-    """Settings from a mapping; SettingsError is one line with each fault's key path, what is allowed, and what was given."""
+    """Parse settings from a mapping; SettingsError is one line with each fault's key path, what is allowed, and what was given."""
     given = without_null(data)
-    faults = dict(_misread(given))  # path -> line: what pydantic would take for something else
+    faults = dict(_misread(given))  # path -> line: values that pydantic would misread
     try:
         found = Settings.model_validate(given)
     except ValidationError as error:
@@ -143,7 +143,7 @@ def parse(data: Mapping[str, Any], *, where: str = "settings") -> Settings:
 
 
 def _misread(data: Mapping[str, Any], section: Any = Settings, path: str = "") -> Iterator[tuple[str, str]]:
-    """Path and fault of each value of a section, and of the sections in it, that could be taken for another than is meant."""
+    """Yield path and fault of each value of a section, and of the sections in it, that could be read differently from what is meant."""
     for key, value in data.items():
         field, here = getattr(section, "model_fields", {}).get(key), f"{path}{key}"
         if field is None:
@@ -173,7 +173,7 @@ def _lines(faults: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _explain(fault: Mapping[str, Any]) -> tuple[str, str]:
-    """Path of a fault, and its line."""
+    """Return the path of a fault, and its line."""
     path = ".".join(str(p) for i, p in enumerate(fault["loc"]) if not _tag(fault["loc"], i) and p != "[key]")  # a tag is no key
     given = repr(fault["input"])
     return path, _line(fault, path, given if len(given) <= 80 else f"{given[:77]}...")
@@ -196,7 +196,7 @@ def _line(fault: Mapping[str, Any], path: str, given: str) -> str:
             known = ", ".join(tag for place, tag in _TAGGED if _TAGS.get(place) == key)
             remedy = "correct it, or install the package that adds it" if key in fault["input"] else "name one of them"
             return f"{path}.{key}: want one of {known}, got {fault['input'].get(key)!r}; {remedy}"
-        case "literal_error" if fault["loc"][-1] == "term":  # there is one kind alone, so nothing is told apart
+        case "literal_error" if fault["loc"][-1] == "term":  # there is only one kind, so pydantic discriminates nothing
             return f"{path}: want one of {', '.join(TERMS)}, got {given}; correct it, or install the package that adds it"
         case "string_type" if isinstance(fault["input"], bool | int | float):  # as YAML reads yes, no, on, off, and digits
             return f"{path}: want text, got {str(given).lower()}; put it between quotes"
@@ -207,7 +207,7 @@ def _line(fault: Mapping[str, Any], path: str, given: str) -> str:
 
 
 def _wanted(message: str) -> str:
-    """pydantic's words ("Input should be a valid integer") as ours ("want a valid integer")."""
+    """Translate pydantic's words ("Input should be a valid integer") into ours ("want a valid integer")."""
     what, should, rest = message.partition(" should ")
     rest = rest.partition(" after validation")[0]
     if not should:
@@ -227,12 +227,12 @@ def _allowed(loc: tuple[Any, ...]) -> str:
 
 
 def _section(annotation: Any) -> Any:
-    """The section of a field that may also be none."""
+    """Return the section of a field that may also be none."""
     return next((a for a in get_args(annotation) if hasattr(a, "model_fields")), annotation)
 
 
 def _tag(loc: tuple[Any, ...], i: int) -> type[Section] | None:
-    """The section of which the i-th part of a place is the tag, as pydantic has it behind the name, or the number, of a section."""
+    """Return the section whose tag is the i-th part of a location; pydantic puts it after the name, or the number, of a section."""
     return _TAGGED.get((loc[i - 2], loc[i])) if i == 2 or (i > 2 and isinstance(loc[i - 1], int)) else None
 
 
@@ -245,5 +245,5 @@ _TAGGED: dict[tuple[str, str], type[Section]] = {  # place, and the value of tha
 
 
 def schema() -> dict[str, Any]:
-    """JSON schema of the settings, as kept in workflow/schemas/config.schema.json."""
+    """Return the JSON schema of the settings, as kept in workflow/schemas/config.schema.json."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Settings.model_json_schema()}

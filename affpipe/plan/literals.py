@@ -1,4 +1,4 @@
-"""Values that pydantic would take for others than are meant: yes for 1, 2 for yes, ten times a tenth of text."""
+"""Checks for values that pydantic would silently read as others: yes as 1, 1.0 as true, the text 0_1 as 1."""
 
 import re
 from typing import Any, Literal, get_args, get_origin
@@ -8,7 +8,7 @@ FLAGS = ("true", "false", "yes", "no", "on", "off")
 
 
 def kinds(annotation: Any) -> set[type]:
-    """What a field may hold of bool, int, float and str, by itself or in a list; nothing of what sections by name hold."""
+    """Return the types among bool, int, float and str that a field may hold, alone or in a list; sections by name add none."""
     if get_origin(annotation) is Literal:
         return {type(value) for value in get_args(annotation)}
     if get_origin(annotation) is dict:
@@ -18,9 +18,9 @@ def kinds(annotation: Any) -> set[type]:
 
 
 def misread(value: Any, of: set[type]) -> str:
-    """Why a value cannot be taken for one of these kinds without guessing; "" where it can, or where pydantic refuses it anyway.
+    """Tell why a value cannot be read as one of these types without guessing; "" if it can, or if pydantic refuses it anyway.
 
-    Text may stand for a number or a flag, as Snakemake's `--config` gives all of them so; a number in plain digits alone.
+    Text may stand for a number or a flag, as Snakemake's `--config` gives all of them as text; but a number must be in plain digits.
     """
     number, flag = bool(of & {int, float}), bool in of
     if isinstance(value, list | tuple):
@@ -50,5 +50,5 @@ def _of_number(text: str) -> str:
 
 
 def is_lost(text: str) -> bool:
-    """Whether a number that is not 0 becomes 0 when it is read: it is too small for a computer."""
+    """Tell whether a number that is not 0 becomes 0 when it is read: it is too small for a computer."""
     return re.search("[1-9]", re.split("[eE]", text)[0]) is not None and float(text) == 0

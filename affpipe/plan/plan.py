@@ -1,9 +1,9 @@
-"""Names for everything: keys from settings, members from the manifest. Imported by the Snakefile; no heavy imports.
+"""Names for everything: keys from settings, members from the manifest. The Snakefile imports this module; it imports nothing heavy.
 
-Two kinds of job: *apply* (media or streams -> streams, one job a stage and shard, the network loaded once) and *fit* (streams and labels
--> a model). A stage's key hashes its spec, its code (a revision, and the package of a part that is not our own) and the keys that it
-reads; a model's key also hashes the labels and streams it is fitted on. Shards are made within two groups, `fit` (train and validation)
-and `rest`, so a video to predict never touches training.
+There are two kinds of jobs. *Apply* turns media or streams into streams; a job is one stage and shard, and loads its network once. *Fit*
+turns streams and labels into a model. A stage's key hashes its spec, its code (a revision, and the package of a part that is not our own)
+and the keys that it reads. A model's key also hashes the labels and streams on which it is fitted. Shards are formed within two groups,
+`fit` (train and validation) and `rest`, so a video to predict never touches training.
 """
 
 import hashlib
@@ -36,29 +36,29 @@ from affpipe.store.streams import FIT, MODEL, file_name
 from affpipe.store.written import Form
 from affpipe.system.files import read_bytes
 
-# Bumped by hand, as revisions of stages and models are, when code changes what a run publishes: files, or how values come of streams.
+# Raised by hand, like revisions of stages and models, when code changes what a run publishes: files, or how values come from streams.
 RESULTS = 4
 
 APPLY = "affpipe.models.workers:stage"  # applies a fitted model of any kind
 
 
 def canonical(obj: Any) -> str:
-    """One text for one value: JSON with sorted keys and no spaces."""
+    """Return one text for one value: JSON with sorted keys and no spaces."""
     return json.dumps(obj, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def digest(obj: Any, length: int = 12) -> str:
-    """Hexadecimal SHA-256 of a value's canonical JSON."""
+    """Return the hexadecimal SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(canonical(obj).encode()).hexdigest()[:length]
 
 
 def _number(video: str) -> int:
-    """A number for a video that no other video has a part in."""
+    """Return a number for a video on which no other video has any influence."""
     return int(hashlib.sha256(video.encode()).hexdigest(), 16)
 
 
 def _copies(rows: Sequence[Row], sources: Mapping[str, str]) -> dict[str, str]:
-    """Stream -> its video, of the videos that several names have."""
+    """Return stream -> its video, for the videos that have several names."""
     several = {source for video, source in sources.items() if video != source}
     return {row.stream_id: sources[row.video_id] for row in rows if sources[row.video_id] in several}
 
@@ -67,7 +67,7 @@ class Plan:
     """Settings and manifest rows as stages, keys, shards and paths.
 
     Args:
-        model_keys: keys of models fitted earlier, for a manifest that has no rows to fit on (`affpipe predict`).
+        model_keys: keys of models fitted earlier, for a manifest without rows to fit on (`affpipe predict`).
     """
 
     def __init__(self, settings: Settings, rows: Sequence[Row], *, model_keys: Mapping[str, str] | None = None):
@@ -92,7 +92,7 @@ class Plan:
     # -- stages --
 
     def _read_by(self, names: Sequence[str]) -> set[str]:
-        """These stages and all that they, or the fits of models, read, directly or not."""
+        """Return these stages and all that they, or the fits of models, read, directly or not."""
         out: set[str] = set()
         waiting = list(names)
         while waiting:
@@ -109,14 +109,14 @@ class Plan:
         return [name for name in self.settings.features if name not in self.names and name not in within]
 
     def stage(self, name: str) -> Stage | None:
-        """The declaration of a stage or of the encoder of a feature; None for a model."""
+        """Return the declaration of a stage or of the encoder of a feature; None for a model."""
         if name in self.settings.features:
             return ENCODERS[self.settings.features[name].encoder]
         return STAGES.get(name)
 
     @cache  # noqa: B019 - a plan lives as long as its process
     def context(self, name: str) -> Context:
-        """What a stage or model may know."""
+        """Return the context of a stage or model."""
         s, stage = self.settings, self.stage(name)
         sees = stage.sees if stage else (*self._streams(name), *filter(None, (s.models[name].within,)))
         sections = {seen: self._section(seen) for seen in sees}
@@ -127,7 +127,7 @@ class Plan:
         return replace(context, reads=added.reads(stage, context))
 
     def _section(self, name: str) -> Any:
-        """Settings of a stage, feature or model; None for labels, which have none."""
+        """Return the settings of a stage, feature or model; None for labels, which have none."""
         return self.settings.features.get(name) or self.settings.models.get(name) or getattr(self.settings, name, None)
 
     def _fits(self, name: str) -> Fits:
@@ -135,7 +135,7 @@ class Plan:
         return Fits(self.key(name), lambda fold: self.model(name, fold), partial(self.fold, name), beside)
 
     def level(self, name: str) -> str:
-        """ "video", "stream", or "label": streams that have an annotation for a task of the run."""
+        """Return "video", "stream", or "label" for streams that have an annotation for a task of the run."""
         stage = self.stage(name)
         if stage is None:
             return "stream"
@@ -143,25 +143,25 @@ class Plan:
 
     @cache  # noqa: B019 - as above
     def reads(self, name: str) -> tuple[str, ...]:
-        """Stages whose streams `name` reads. Of a model without its context, whose key hangs on them."""
+        """Return the stages whose streams `name` reads. For a model they come without its context, whose key depends on them."""
         stage = self.stage(name)
         if stage is not None:
             return self.context(name).reads
         return ("frames", *self._streams(name), *(("speech",) if self.settings.models[name].by_mouth(False) else ()))
 
     def _streams(self, model: str) -> tuple[str, ...]:
-        """What a model takes its rows from."""
+        """Return the streams from which a model takes its rows."""
         settings = self.settings.models[model]
         return settings.members or (("audio",) if settings.within else (settings.reads,))
 
     def learns(self, model: str) -> tuple[str, ...]:
-        """Stages whose streams a fit of `model` reads: what it is applied to, and what chooses and labels the training rows."""
+        """Return the stages whose streams a fit of `model` reads: those that it is applied to, and those that choose and label its rows."""
         settings = self.settings.models[model]
         chooses = settings.by_mouth(True) and not settings.by_mouth(False)
         return (*self.reads(model), *(("speech",) if chooses else ()), "labels")
 
     def spec(self, name: str) -> dict[str, Any]:
-        """The part of the settings that alters the stage's values."""
+        """Return the part of the settings that alters the stage's values."""
         if name == "labels":
             return {"tasks": self.settings.task_specs}
         if name in STAGES:
@@ -177,34 +177,34 @@ class Plan:
         return model.spec() | out
 
     def kind(self, name: str) -> str:
-        """What names a stage's folder: the encoder of a feature (two recipes may call it differently), else the name itself."""
+        """Return the name of a stage's folder: the encoder of a feature (recipes may name the feature differently), else its own."""
         return self.settings.features[name].encoder if name in self.settings.features else name
 
     def revision(self, name: str) -> int:
-        """The integer bumped by hand when code changes values."""
+        """Return the integer that is raised by hand when code changes values."""
         return self._parts(name)[0].revision
 
     def _parts(self, name: str) -> list[Stage | ModelPart | TermPart]:
-        """Declarations of the code behind a stage, feature or model: its own, then those of the terms of its loss."""
+        """Return the declarations of the code behind a stage, feature or model: its own, then those of the terms of its loss."""
         if name not in self.settings.models:
             return [self.stage(name)]
         model = self.settings.models[name]
         return [MODELS[model.kind], *(TERMS[term.term] for term in model.training.terms)]
 
     def code(self, name: str) -> list[Any]:
-        """What a key hashes of code: revision and, of a part that is not our own, package; of a model also those of its terms, in order."""
+        """Return what a key hashes of code: revision and, unless the part is our own, package; for a model also its terms', in order."""
         own, *terms = ([part.revision, *([part.origin.package] if part.origin else [])] for part in self._parts(name))
         return [*own, *([terms] if terms else [])]
 
     def packages(self, name: str) -> dict[str, str]:
-        """Packages beside this one whose code has a part in what a stage, feature or model makes, with their versions."""
+        """Return the other packages whose code has a part in what a stage, feature or model makes, with their versions."""
         within = self.settings.models[name].within if name in self.settings.models else ""
         parts = [*self._parts(name), *(self._parts(within) if within else [])]
         return {part.origin.package: part.origin.version for part in parts if part.origin}
 
     @cache  # noqa: B019 - a plan lives as long as its process
     def key(self, name: str) -> str:
-        """Key of the streams that applying `name` writes; for a model, of the model itself."""
+        """Return the key of the streams that applying `name` writes; for a model, of the model itself."""
         if name in self.model_keys:
             return self.model_keys[name]
         if name not in self.settings.models:
@@ -213,7 +213,7 @@ class Plan:
         return digest(["", self.spec(name), *self.code(name), self.inputs(name), self.labels, *([copies] if copies else [])])
 
     def inputs(self, name: str) -> dict[str, str]:
-        """Keys of the streams that `name`, or the fit of a model, reads, by kind; where it reads several of one kind, by kind and name."""
+        """Return the keys of the streams that `name`, or the fit of a model, reads, by kind; several of one kind by kind and name."""
         reads = [read for read in self.learns(name) if read != "labels"] if name in self.settings.models else self.reads(name)
         kinds = [self.kind(read) for read in reads]
         return {kind if kinds.count(kind) == 1 else f"{kind} {read}": self.key(read) for kind, read in zip(kinds, reads, strict=True)}
@@ -227,33 +227,33 @@ class Plan:
     # -- fits --
 
     def folds(self, model: str) -> int:
-        """Folds in which a model is fitted besides its fit on all training streams; with cross-fit 0 for one that no fusion reads."""
+        """Return the folds in which a model is fitted besides its fit on all training streams; with cross-fit 0 if no fusion reads it."""
         if self.settings.cross_validation:
             return self.settings.cross_validation.folds
         return self.settings.cross_fit if self.fused(model) else 0
 
     def seed(self, model: str) -> int:
-        """Seed of a model's fits."""
+        """Return the seed of a model's fits."""
         own = self.settings.models[model].training.seed
         return self.settings.seed if own is None else own
 
     def fused(self, model: str) -> bool:
-        """Whether a fusion reads the model."""
+        """Tell whether a fusion reads the model."""
         return any(model in m.members for m in self.settings.models.values())
 
     def fits(self, model: str) -> list[int | None]:
-        """Fits of a model: None, on all training streams, then a number for each that leaves one fold of them out."""
+        """Return the fits of a model: None for the one on all training streams, then the number of each fold that a fit leaves out."""
         return [None, *range(self.folds(model))]
 
     def fold(self, model: str, item: Item) -> int | None:
-        """The fold that a training stream is in, whose fit was made without it; None for other streams, and without cross-fit."""
+        """Return the fold of a training stream, whose fit was made without it; None for other streams, and without cross-fit."""
         return self._fold.get(item.row.video_id) if self.folds(model) and item.row.labelled(self.tasks, "train") else None
 
     @cached_property
     def scored(self) -> str:
-        """The partition whose labelled streams are scored: validation; of a cross-validated run without any those of training.
+        """The partition whose labelled streams are scored: validation; in a cross-validated run without any, train.
 
-        Each of them is then predicted by the fit without its fold.
+        Each training stream is then predicted by the fit without its fold.
         """
         some = any(row.labelled(self.tasks, "validation") for row in self.rows)
         return "validation" if some or not self.settings.cross_validation else "train"
@@ -270,12 +270,12 @@ class Plan:
 
     @cached_property
     def _groups(self) -> list[list[str]]:
-        """Training videos that share a fold: what is one by content, and what is of one person where the manifest names one."""
+        """Training videos that share a fold: those with the same content, and those of one person if the manifest names one."""
         sources = self._sources(self._training)
         return fold_groups(self._training, lambda row: sources[row.video_id])
 
     def check_folds(self) -> None:
-        """ManifestError unless each fold has something to train on."""
+        """Raise ManifestError unless each fold has something to train on."""
         if self._split and len(self._groups) < self._split:
             raise ManifestError(
                 f"{self.settings.manifest}: want a video (or person) of partition train for each of {self._split} folds, "
@@ -310,11 +310,11 @@ class Plan:
 
     @cached_property
     def sources(self) -> dict[str, str]:
-        """Video -> the one that it is: itself, or of several names of one content the first. What keeps videos apart goes by it."""
+        """Video -> itself, or the first of several names with the same content. Rules that keep videos apart go by it."""
         return self._sources(self.rows)
 
     def _sources(self, rows: Sequence[Row]) -> dict[str, str]:
-        """The same among these rows: no other file is looked at."""
+        """Return the same as `sources` for these rows: no other file is read."""
         content = {video: self._content(video) for video in sorted({row.video_id for row in rows})}
         first = {found: video for video, found in reversed(content.items())}
         return {video: first[found] for video, found in content.items()}
@@ -331,16 +331,16 @@ class Plan:
 
     @cache  # noqa: B019 - as above
     def hears(self, name: str) -> bool:
-        """Whether sound has a part in what a stage makes."""
+        """Tell whether the output of a stage depends on sound."""
         return name == "audio" or any(self.hears(read) for read in self.reads(name))
 
     def _item(self, level: str, id: str, heard: bool = False) -> Item:
-        """An item; heard: whether it is of a stage that sound has a part in, which matters where a row names the sound track."""
+        """Return an item. heard: True for a stage that depends on sound, which matters if a row names the audio track."""
         return self._made(level, id, heard and self._rows[level][id].audio_track is not None)
 
     @cache  # noqa: B019 - as above
     def _made(self, level: str, id: str, heard: bool) -> Item:
-        """An item, made when it is asked for: its files are looked at, and a job need not look at those of other shards."""
+        """Return an item, made when it is first needed: this reads its files, and a job need not read those of other shards."""
         row = self._rows[level][id]
         if level == "video":
             return Item(id, self._of_video(row, heard, self._content(id)), row)
@@ -350,7 +350,7 @@ class Plan:
 
     @cache  # noqa: B019 - as above
     def _content(self, video: str) -> str:
-        """Who a file is, whichever of its tracks are taken."""
+        """Return the fingerprint of a file's content, whichever of its tracks are used."""
         return fingerprint(self._rows["video"][video].video)
 
     def _of_video(self, row: Row, heard: bool, content: str) -> str:
@@ -372,7 +372,7 @@ class Plan:
         return digest([stream.identity, content], 16)
 
     def identity_now(self, name: str, item: Item) -> str:
-        """Identity of an item of stage `name` by the files as they are now; it stays what it was where the stage reads streams alone."""
+        """Return the identity of an item of stage `name` by the files as they are now; the old one if the stage reads streams alone."""
         if self.level(name) == "label":
             return self._of_labels(self._item("stream", item.id, self.hears(name)))
         if self.level(name) == "video":
@@ -380,18 +380,21 @@ class Plan:
         return self._of_stream(item.row, False) if name == "faces" else item.identity
 
     def numbering(self, row: Row) -> str:
-        """For what the track numbers of a row's video hold: these settings of detection and this content. ASCII, and no number to Excel."""
+        """Return the name of the detection to which a row's track numbers belong, by settings and content.
+
+        It is ASCII, and Excel does not take it for a number.
+        """
         return f"faces/{self.key('faces')}/{self._item('video', row.video_id).identity[:8]}"
 
     def items(self, name: str, shard: str | None = None) -> list[Item]:
-        """What stage `name` processes, in a shard or in all."""
+        """Return the items that stage `name` processes, in a shard or in all."""
         level = self.level(name)
         ids = self._rows[level] if shard is None else self._shard_ids(level)[shard]
         return [self._item(level, id, self.hears(name)) for id in ids]
 
-    @cache  # noqa: B019 - as above; a plan of hundreds of streams asks for this thousands of times
+    @cache  # noqa: B019 - as above; a plan of hundreds of streams calls this thousands of times
     def _shard_ids(self, level: str) -> dict[str, list[str]]:
-        """Shard -> ids of its items, in order."""
+        """Return shard -> ids of its items, in order."""
         shard_of = {video: shard for shard, videos in self.shards.items() for video in videos}
         out: dict[str, list[str]] = {shard: [] for shard in self.shards}
         for id, row in self._rows[level].items():
@@ -399,16 +402,16 @@ class Plan:
         return out
 
     def item(self, name: str, other: Item) -> Item:
-        """The item of stage `name` that belongs to an item of another stage; of level "label" a KeyError where it has none."""
+        """Return the item of stage `name` that belongs to an item of another stage; KeyError for level "label" if it has none."""
         level = self.level(name)
         return self._item(level, other.row.video_id if level == "video" else other.id, self.hears(name))
 
     def labelled(self, item: Item) -> bool:
-        """Whether a stream has an annotation for a task of the run."""
+        """Tell whether a stream has an annotation for a task of the run."""
         return item.id in self._rows["label"]
 
     def members(self, name: str, shard: str) -> str:
-        """Digest of the items of a shard, as stage `name` sees them."""
+        """Return the digest of the items of a shard, as stage `name` sees them."""
         return self._members(self.level(name), self.hears(name), shard)
 
     @cache  # noqa: B019 - as above
@@ -418,11 +421,11 @@ class Plan:
     # -- streams --
 
     def streams(self, item: Item) -> ItemStreams:
-        """All streams of an item, for whoever reads what a run has made."""
+        """Return all streams of an item, for readers of a run's output."""
         return ItemStreams(item, lambda read: self._place(read, item))
 
     def job(self, name: str, item: Item, stop: threading.Event | None = None) -> Job:
-        """One item of a stage or model, with the streams that it declares, and its own, and no others. stop: see `Job`."""
+        """Return one item of a stage or model, with its own stream and those that it declares, and no others. stop: see `Job`."""
         stage = self.stage(name)
         may = {name, *(self.reads(name) + stage.opens if stage else self.learns(name))}
 
@@ -446,40 +449,40 @@ class Plan:
     # -- paths --
 
     def logs(self, rule: str) -> Path:
-        """Folder of the logs of a rule's jobs."""
+        """Return the folder of the logs of a rule's jobs."""
         return Path("logs") / self.settings.name / rule
 
     def record(self, name: str, shard: str) -> Path:
-        """File that says how the job of a stage and shard stands; see `affpipe.system.job_record`."""
+        """Return the file with the state of the job of a stage and shard; see `affpipe.system.job_record`."""
         return self.logs(f"apply_{name}") / f"{Path(self.index(name, shard)).stem}.json"
 
     def record_of_fit(self, model: str, fold: int | None = None) -> Path:
-        """The same of a fit."""
+        """Return the file with the state of a fit's job."""
         return self.logs(f"fit_{model}") / f"{self.key(model)}{'' if fold is None else f'-{fold}'}.json"
 
     def folder(self, name: str) -> Path:
-        """`<cache>/<stage>/<key>`."""
+        """Return `<cache>/<stage>/<key>`."""
         return self.cache / self.kind(name) / self.key(name)
 
     def stream(self, name: str, item: Item) -> Path:
-        """File of the stream that stage `name` makes of an item (given as any stage's item of the same video and stream)."""
+        """Return the file of the stream that stage `name` makes of an item (given as any stage's item of the same video and stream)."""
         own = self.item(name, item)
         return self.folder(name) / file_name(own.id, own.identity, ".flac" if name == "audio" else ".h5")
 
     def index(self, name: str, shard: str) -> str:
-        """File that records what became of a shard's items."""
+        """Return the file that records the outcome of a shard's items."""
         return f"{self.folder(name)}/shards/{shard}-{self.members(name, shard)}.json"
 
     def indexes(self, name: str, group: str = "") -> list[str]:
-        """Indexes of all shards of a group (`fit`, `rest`, or both) that hold anything for the stage."""
+        """Return the indexes of all shards of a group (`fit`, `rest`, or both) that hold anything for the stage."""
         return [self.index(name, shard) for shard in self.shards if shard.startswith(group) and self.items(name, shard)]
 
     def fitted(self, model: str, fold: int | None = None) -> str:
-        """File that records that a model was fitted, on all training streams or without a fold of them."""
+        """Return the file that records that a model was fitted, on all training streams or without a fold of them."""
         return f"{self.folder(model)}/{'' if fold is None else f'fold{fold}/'}{FIT}"
 
     def model(self, model: str, fold: int | None = None) -> Path:
-        """Weights of a fit."""
+        """Return the path of the weights of a fit."""
         return Path(self.fitted(model, fold)).with_name(MODEL)
 
     @cached_property
@@ -502,11 +505,11 @@ class Plan:
         return Path(self.settings.results) / self.settings.name
 
     def published(self) -> str:
-        """File that records that the results of this run are complete."""
+        """Return the file that records that the results of this run are complete."""
         return f"{self.settings.results}/{self.settings.name}/published/{self.run}.json"
 
     def of_index(self, index: Path) -> tuple[str, str]:
-        """Stage and shard that an index is named after; StoreError if the manifest changed after the workflow was planned."""
+        """Return the stage and shard of an index by its name; StoreError if the manifest changed after the workflow was planned."""
         shard = index.stem.partition("-")[0]
         for name in self.names:
             if shard in self.shards and Path(self.index(name, shard)) == index:

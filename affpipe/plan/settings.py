@@ -1,4 +1,4 @@
-"""Settings of a run: all of the others, what is made of predictions, and rules between sections."""
+"""Settings of a run: all other sections, the treatment of predictions, and rules between sections."""
 
 import unicodedata
 from functools import cached_property
@@ -29,22 +29,22 @@ class CrossValidation(Section):
     folds: int = Field(5, ge=2, le=20)
     use: Literal["whole", "ensemble", "per_target"] = after(
         "ensemble",
-        description="what streams outside of training are predicted by: the fit on all of them, the mean of the folds' fits, "
+        description="what predicts streams outside of training: the fit on all of them, the mean of the folds' fits, "
         "or for each target the fold's fit that is best on the validation streams",
     )
 
 
 class LateFusion(Section):
-    """Weighted means of saved predictions, a weight per system and dimension, fitted on one part of the validation streams."""
+    """Weighted means of saved predictions, with a weight per system and dimension, fitted on one part of the validation streams."""
 
     members: tuple[Name, ...] = Field((), description="models to choose from; none named: all")
-    largest: int = Field(3, ge=2, le=6, description="systems in a subset, at most")
-    step: float = Field(0.05, gt=0, le=0.5, description="of the grid of weights of a pair")
+    largest: int = Field(3, ge=2, le=6, description="greatest number of systems in a subset")
+    step: float = Field(0.05, gt=0, le=0.5, description="step of the grid of weights of a pair")
     draws: int = Field(2000, ge=1, description="Dirichlet draws of the weights of a larger subset")
 
 
 class PublishedRow(Section):
-    """Figures of one system as published; what is not given stays empty."""
+    """Figures of one system as published; a figure that is not given stays empty."""
 
     label: str
     valence: float | None = None
@@ -61,7 +61,7 @@ class Reference(Section):
 
 
 class Settings(Section):
-    """A run: which data, which stages, which models, where to."""
+    """A run: its data, stages, models and folders."""
 
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="results go to <results>/<name>")
     tasks: tuple[AnyTask, ...] = Field(
@@ -73,7 +73,7 @@ class Settings(Section):
     results: str = "results"
     weights: str = "weights"
     device: Literal["cpu", "cuda"] = "cpu"
-    shards: int = Field(10, ge=1, le=1000, description="extraction jobs a stage, in each of the groups fit and rest")
+    shards: int = Field(10, ge=1, le=1000, description="extraction jobs per stage, in each of the groups fit and rest")
     seed: int = Field(42, ge=0, lt=2**32)
     on_error: Literal["stop", "skip"] = "stop"
     umask: str | None = speed(
@@ -211,7 +211,7 @@ class Settings(Section):
         return self
 
     def _check_input(self, name: str, model: SequenceModel) -> None:
-        """A model reads a feature whose rows are what it takes."""
+        """Check that a model reads a feature whose rows it can take."""
         where, feature = f"models.{name}", self.features[model.reads]
         takes, stage = MODELS[model.kind].reads, ENCODERS[feature.encoder]
         if (takes == "windows") != (stage.rows == "windows"):
@@ -226,7 +226,7 @@ class Settings(Section):
         model.check_feature(where, feature)
 
     def _check_grid(self, who: str, heard: str) -> None:
-        """The windows that a mouth is asked for are those of the sound."""
+        """Check that the windows of the sound and those of the stage `speech` are the same."""
         feature = self.features[heard]
         grids = [(s.length_s, s.hop_s) for s in (feature, self.speech)]
         if grids[0] != grids[1]:

@@ -1,4 +1,4 @@
-"""The stages of media, faces and labels, listed by hand in the order of work; encoders and models have tables of their own."""
+"""Table of the stages of media, faces and labels, listed by hand in the order of work; encoders and models have tables of their own."""
 
 from affpipe.core.stage import Stage
 from affpipe.data.stages import LABELS

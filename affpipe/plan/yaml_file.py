@@ -1,6 +1,6 @@
-"""A settings file in YAML as a mapping: refused where it says one thing to YAML and another to whoever wrote it.
+"""Reader of a settings file in YAML as a mapping. It refuses what YAML reads differently from what its author means.
 
-YAML 1.1 takes 010 for 8, 1:30 for 90, and the key `no` for false; `{offset_s: 0,1}` is to it the number 0 and a key 1 without a value.
+YAML 1.1 reads 010 as 8, 1:30 as 90, and the key `no` as false. It reads `{offset_s: 0,1}` as the number 0 and a key 1 without a value.
 """
 
 import re
@@ -20,7 +20,7 @@ _OCTAL = re.compile(r"[-+]?0[0-7_]+")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """One settings file as a mapping; SettingsError names the file and line if it is none."""
+    """Read one settings file as a mapping; SettingsError names the file and line if it is none."""
     text = read_text(path, "settings file", SettingsError, "check --config")
     try:
         loader = yaml.SafeLoader(text)
@@ -33,7 +33,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: want YAML, got {what}{place}; mend the file") from None
     except RecursionError:
         raise SettingsError(f"{path}: want YAML, got values nested too deep to read; mend the file") from None
-    except ValueError as error:  # a date or number that YAML writes and Python has not
+    except ValueError as error:  # a date or number that YAML can write and Python cannot hold
         what = str(error).partition(";")[0]
         raise SettingsError(f"{path}: want YAML, got a value that is none ({what}); put it between quotes") from None
     if data is None:
@@ -44,9 +44,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _count_values(node: yaml.Node | None, counts: dict[int, int]) -> int:
-    """Values below a node of YAML, those behind an alias as often as it stands there; YAMLError where they are more than MOST.
+    """Count the values below a YAML node, those behind an alias as often as it is used; YAMLError for more than MOST.
 
-    So ten lines of aliases of aliases do not become a billion values. What can be misread is refused on the way.
+    So ten lines of aliases of aliases do not become a billion values. Values that can be misread are refused on the way.
     """
     if not isinstance(node, yaml.CollectionNode):
         if isinstance(node, yaml.ScalarNode):
@@ -68,7 +68,7 @@ def _count_values(node: yaml.Node | None, counts: dict[int, int]) -> int:
 
 
 def _check_number(node: yaml.ScalarNode) -> None:
-    """YAMLError for a number that is another one to YAML than to its reader: octal, sexagesimal, or lost to rounding."""
+    """Raise YAMLError for a number that YAML reads differently from its reader: octal, sexagesimal, or lost to rounding."""
     text, said = node.value, ""
     if node.tag == f"{_TAG}int" and _OCTAL.fullmatch(text):
         said = f"{text}, which YAML takes for {int(text.replace('_', ''), 8)} (leave the zero in front out)"
@@ -81,7 +81,7 @@ def _check_number(node: yaml.ScalarNode) -> None:
 
 
 def _check_keys(node: yaml.MappingNode) -> None:
-    """YAMLError for a key that stands twice (which is meant?), comes by two merges, or is no text to YAML."""
+    """Raise YAMLError for a key that stands twice, so its value is ambiguous, comes by two merges, or is no text to YAML."""
     seen: set[str] = set()
     before = ""
     for key, value in node.value:
@@ -107,5 +107,5 @@ def _check_keys(node: yaml.MappingNode) -> None:
 
 
 def _merged(node: yaml.Node) -> list[yaml.MappingNode]:
-    """Mappings that `<<` names."""
+    """Return the mappings that `<<` names."""
     return [part for part in (node.value if isinstance(node, yaml.SequenceNode) else [node]) if isinstance(part, yaml.MappingNode)]

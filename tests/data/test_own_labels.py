@@ -18,7 +18,7 @@ from affpipe.data.demo.clips import CLIPS
 from affpipe.data.demo.own_labels import MOODS, intervals, own_labels, write_own
 from affpipe.data.demo.render import drives
 from affpipe.data.demo.signals import frame_ticks
-from affpipe.data.labels import read
+from affpipe.data.label_files import read
 
 MOOD = Classes("mood", "mood", -1, column="mood", names=("calm", "tense", "none"))
 SCALE = Dimensions("dominance", "dominance", -5, ranges={"dominance": (1.0, 9.0)})

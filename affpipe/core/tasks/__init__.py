@@ -1,1 +1,1 @@
-"""Tasks: what a frame's label is, how outputs become one, how it is smoothed, pooled and measured."""
+"""Tasks: what a frame's label is, how outputs become labels, and how labels are smoothed, pooled and measured."""

@@ -1,8 +1,8 @@
-"""Tasks of classes: one class a frame, as expressions are. A label is the number of a class, from 0.
+"""Tasks of classes: one class per frame, as for expressions. A label is the number of a class, from 0.
 
-Outputs are logits. Source: Yu et al., "Solution to the 10th ABAW Expression Recognition Challenge", sec. 3.6 (logits averaged over windows,
-the greatest, then a filter over frames; its "frame-level predictions" are read as class numbers). The measure is the challenge's, macro F1
-over all frames of a split together.
+Outputs are logits. Source: Yu et al., "Solution to the 10th ABAW Expression Recognition Challenge", sec. 3.6: logits are averaged over
+windows, the greatest is taken, then classes are filtered over frames. Its "frame-level predictions" are read as class numbers. The measure
+is the challenge's, macro F1 over all frames of a split together.
 """
 
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,12 @@ from affpipe.core.tasks.task import Decoding, Part, Task, check_shape
 
 @dataclass(frozen=True)
 class Classes(Task):
-    """Classes. column: the word for a frame's class in a prediction table. names: of the classes, in the order of their numbers."""
+    """A task of classes.
+
+    Attributes:
+        column: the word for a frame's class in a prediction table.
+        names: names of the classes, in the order of their numbers.
+    """
 
     column: str = ""
     names: tuple[str, ...] = ()
@@ -54,7 +59,7 @@ class Classes(Task):
         return f"a class 0 to {len(self.names) - 1}"
 
     def pool(self, values: np.ndarray, valid: np.ndarray, first: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The class of most frames, of equally frequent ones the first in number."""
+        """Return the class of most frames; of equally frequent ones the lowest."""
         classes = np.where(valid, values[:, 0], 0).astype(np.int64)
         share, known = align.pool(np.eye(len(self.names))[classes], valid, first, stop)
         return share.argmax(axis=1).astype(np.float32)[:, None], known
@@ -63,9 +68,9 @@ class Classes(Task):
         return raw.argmax(axis=1)[:, None]
 
     def decode(self, raw: np.ndarray, valid: np.ndarray, how: Decoding) -> tuple[np.ndarray, np.ndarray]:
-        """Take the class of the greatest logit (of equal ones the lowest class), then filter over frames; softmax gives probabilities.
+        """Take the class of the greatest logit (the lowest class on a tie), then filter over frames; softmax gives the probabilities.
 
-        Invalid frames have the task's mark, and probabilities that are all alike. Raises InputError where a valid frame holds NaN, and as
+        Invalid frames get the task's mark and equal probabilities. Raises InputError if a valid frame holds NaN, and as
         `smoothing.smooth_classes` does.
         """
         check_shape(self.name, raw, valid, len(self.names))
@@ -77,7 +82,7 @@ class Classes(Task):
         return classes[:, None].astype(np.float64), softmax(np.where(valid[:, None], raw, raw.dtype.type(0)))
 
     def blend(self, values: np.ndarray, chances: np.ndarray | None, thresholds: np.ndarray | None) -> np.ndarray:
-        """The probabilities; a filter over classes does not show in them."""
+        """Return the probabilities. A filter over classes does not affect them."""
         return chances
 
     def unblend(self, mean: np.ndarray) -> np.ndarray:
@@ -120,7 +125,7 @@ class Classes(Task):
         return {name: count / frames for name, count in distribution.items()}
 
     def details(self, truth: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
-        """Frames by class of truth and of prediction."""
+        """Return the number of frames by class of truth and of prediction."""
         return {"confusion": self._confusion(truth, prediction).tolist()}
 
     @property

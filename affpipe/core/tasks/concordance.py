@@ -8,13 +8,13 @@ import numpy as np
 
 from affpipe.core.errors import InputError
 
-FLAT = 1e-14  # denominators of a CCC below this, by the frame: truth and prediction are one constant
+FLAT = 1e-14  # a denominator of a CCC below this, per frame: truth and prediction are one constant
 
 
 def ccc(truth: np.ndarray, prediction: np.ndarray) -> float:
     """Return the CCC of two (n,) sequences, in [-1, 1], symmetric.
 
-    1.0 for identical sequences, constant ones too; 0.0 where one of them is constant and they differ (the covariance is zero).
+    It is 1.0 for identical sequences, constant ones too. It is 0.0 if one of them is constant and they differ (the covariance is zero).
     Raises InputError for different shapes, no entry, or a value that is not finite.
     """
     truth, prediction = np.asarray(truth, np.float64), np.asarray(prediction, np.float64)
@@ -37,9 +37,9 @@ def moments(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 
 
 def ccc_of_moments(moments: np.ndarray) -> np.ndarray:
-    """Return the CCC (...) of `moments` (..., 6), with t and p less one common value near the mean.
+    """Return the CCC (...) of `moments` (..., 6), whose t and p have one common value near the mean subtracted.
 
-    The rules of `ccc` for constants, up to rounding; NaN where no frame was summed.
+    Constants follow the rules of `ccc`, up to rounding. The CCC is NaN if no frame was summed.
     """
     n, t, p, tt, pp, tp = np.moveaxis(moments, -1, 0)
     some = n > 0
@@ -51,14 +51,17 @@ def ccc_of_moments(moments: np.ndarray) -> np.ndarray:
 
 
 def concordances(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return CCC (B, K) and derivatives (B, K, 6 K), 0 where all is one constant, of the moments of K columns (B, 6 K)."""
+    """Return the CCC (B, K) and its derivatives (B, K, 6 K) from the moments of K columns (B, 6 K).
+
+    Derivatives are 0 if all is one constant.
+    """
     moments = sums.reshape(len(sums), -1, 6)
     columns = moments.shape[1]
     value = ccc_of_moments(moments)
     n, t, p, tt, pp, _ = np.moveaxis(moments, -1, 0)
     spread = tt + pp - 2 * t * p / n
     scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > FLAT * n)
-    cross = 2 * (value - 1)  # by t p / n
+    cross = 2 * (value - 1)  # derivative by t p / n
     parts = np.stack([-cross * t * p / n**2, cross * p / n, cross * t / n, -value, -value, np.full_like(value, 2)], axis=-1)
     slope = np.zeros((len(sums), columns, columns, 6))
     at = np.arange(columns)

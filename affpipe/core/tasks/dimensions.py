@@ -1,8 +1,8 @@
-"""Tasks of dimensions: one number a frame for each, as valence and arousal are.
+"""Tasks of dimensions: one number per frame for each dimension, as for valence and arousal.
 
-Outputs are numbers on the scale [-1, 1], to which a dimension of another range is brought in training and from which it is taken back.
-Source: Team RAS, public code (valence and arousal: smoothing, then clipping); the measure is the challenge's, the mean CCC over all
-frames of a split together ("Team RAS in 10th ABAW Competition", sec. 4.2).
+Outputs are numbers on the scale [-1, 1]. Labels of another range are brought to that scale for training, and outputs are brought back.
+Source: Team RAS, public code (valence and arousal: smoothing, then clipping). The measure is the challenge's, the mean CCC over all frames
+of a split together ("Team RAS in 10th ABAW Competition", sec. 4.2).
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,12 +16,17 @@ from affpipe.core.tasks import smoothing
 from affpipe.core.tasks.concordance import ccc, concordances, moments
 from affpipe.core.tasks.task import Decoding, Part, Task, check_shape
 
-BINS = 20  # of a histogram
+BINS = 20  # bins of a histogram
 
 
 @dataclass(frozen=True)
 class Dimensions(Task):
-    """Numbers. ranges: dimension -> its least and greatest value. short: their names in a narrow table; none given: in full."""
+    """A task of dimensions.
+
+    Attributes:
+        ranges: dimension -> its least and greatest value.
+        short: short names of the dimensions for a narrow table; if empty, the full names are used.
+    """
 
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict, hash=False)
     short: tuple[str, ...] = ()
@@ -81,7 +86,7 @@ class Dimensions(Task):
         return raw
 
     def decode(self, raw: np.ndarray, valid: np.ndarray, how: Decoding) -> tuple[np.ndarray, None]:
-        """Smooth, clip to the range, and bring back to it; frames that are not valid are clipped alone."""
+        """Smooth, clip to [-1, 1], and bring back to the range; frames that are not valid are clipped only."""
         check_shape(self.name, raw, valid, len(self.columns))
         values = raw.astype(np.float64)
         if how.filter != "none":
@@ -127,7 +132,7 @@ class Dimensions(Task):
         return truth.mean(axis=0)
 
     def distribution(self, values: np.ndarray) -> dict[str, Any]:
-        """Counts in BINS equal bins of its range for each dimension; values beyond count in the outer ones."""
+        """Count the values of each dimension in BINS equal bins of its range; values outside count in the outer bins."""
         own = zip(self.ranges.items(), values.T, strict=True)
         return {name: np.histogram(np.clip(column, *limits), BINS, limits)[0].tolist() for (name, limits), column in own}
 
@@ -142,12 +147,16 @@ class Dimensions(Task):
 
     @property
     def _shown(self) -> tuple[str, ...]:
-        """Figures in a table: of a single dimension the mean says nothing new."""
+        """Figures in a table. The mean is left out if there is a single dimension, as it says nothing new."""
         return self.figures if len(self.columns) > 1 else self.output_figures
 
     @property
     def video_columns(self) -> dict[str, str]:
         return dict(zip(self._shown, self.table_head[1:], strict=False))
+
+    @property
+    def late_figures(self) -> dict[str, str]:
+        return self.video_columns
 
     @property
     def stream_columns(self) -> dict[str, str]:

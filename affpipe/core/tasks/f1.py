@@ -1,6 +1,6 @@
-"""F1 of classes and of units, from counts of frames, which add over videos.
+"""F1 of classes and of units from counts of frames, which add over videos.
 
-F1 = 2 tp / (2 tp + fp + fn). A class or unit that occurs in neither truth nor prediction has no F1 (NaN) and is left out of the mean; where
+F1 = 2 tp / (2 tp + fp + fn). A class or unit that occurs in neither truth nor prediction has no F1 (NaN) and is left out of the mean. If
 none occurs at all, truth and prediction agree everywhere and the mean is 1. On the challenge's sets all occur.
 """
 
@@ -23,14 +23,15 @@ def unit_counts(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 
 
 def class_ratios(counts: np.ndarray) -> np.ndarray:
-    """Return the numerators and then the denominators (..., 2 (C + 1)) of each class's F1 and of accuracy, of `confusion` (..., C, C)."""
+    """Return numerators, then denominators (..., 2 (C + 1)) of each class's F1 and of accuracy, from `confusion` (..., C, C)."""
     hits = np.diagonal(counts, axis1=-2, axis2=-1)
     return _ratios(hits, counts.sum(axis=-1) + counts.sum(axis=-2), hits.sum(axis=-1), counts)
 
 
 def unit_ratios(counts: np.ndarray) -> np.ndarray:
-    """Return the same of each unit's F1 and of accuracy, the part of all units at all frames that is right, of `unit_counts` (..., U,
-    4).
+    """Return numerators, then denominators (..., 2 (U + 1)) of each unit's F1 and of accuracy, from `unit_counts` (..., U, 4).
+
+    Accuracy is the share of all units at all frames that is right.
     """
     hits = counts[..., 0]
     return _ratios(hits, 2 * hits + counts[..., 1] + counts[..., 2], (hits + counts[..., 3]).sum(axis=-1), counts)
@@ -42,7 +43,11 @@ def _ratios(hits: np.ndarray, totals: np.ndarray, right: np.ndarray, counts: np.
 
 
 def quotients(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return quotients (B, A), NaN for 0 / 0, of (B, 2 A), numerators and then denominators, and derivatives (B, A, 2 A), 0 there."""
+    """Return quotients and derivatives of (B, 2 A) numerators and then denominators.
+
+    Returns:
+        (B, A) quotients, NaN for 0 / 0, and (B, A, 2 A) derivatives, 0 there.
+    """
     over, under = np.split(sums, 2, axis=1)
     some = under > 0
     inverse = np.divide(1.0, under, out=np.zeros_like(under), where=some)
@@ -52,12 +57,12 @@ def quotients(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def f1_figures(names: Sequence[str]) -> tuple[str, ...]:
-    """Keys of the figures of classes or units of these names: the mean F1, accuracy, and the F1 of each."""
+    """Return the keys of the figures of classes or units of these names: the mean F1, accuracy, and the F1 of each."""
     return "f1", "accuracy", *(f"f1_{name}" for name in names)
 
 
 def f1_scores(names: Sequence[str], ratios: np.ndarray) -> dict[str, float]:
-    """Return the figures of `f1_figures` by ratios (2 A,) of the classes or units, the last of which is accuracy."""
+    """Return the figures of `f1_figures` from ratios (2 A,) of the classes or units, the last of which is accuracy."""
     over, under = np.split(ratios, 2)
     each = np.divide(over, under, out=np.full_like(over, np.nan), where=under > 0)
     known = each[:-1][under[:-1] > 0]
@@ -66,6 +71,6 @@ def f1_scores(names: Sequence[str], ratios: np.ndarray) -> dict[str, float]:
 
 
 def f1_members(count: int) -> np.ndarray:
-    """(count + 2, count + 1) bool: the atoms whose mean each of `f1_figures` is."""
+    """Return (count + 2, count + 1) bool: the atoms whose mean each of `f1_figures` is."""
     one = np.eye(count + 1, dtype=bool)
     return np.concatenate([[~one[-1]], one[-1:], one[:-1]])

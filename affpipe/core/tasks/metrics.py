@@ -1,7 +1,7 @@
-"""Figures of a task over sets of videos, pooled and within them, and baselines that look at no picture.
+"""Figures of a task over sets of videos, pooled and within videos, and baselines that use no picture.
 
-The challenge's measure is over all valid frames of a split together. Pooled figures reward knowing each video's level, so `within_video`,
-`constant_baseline` and `majority_baseline` stand beside them.
+The challenge's measure is over all valid frames of a split together. Pooled figures reward knowing the level of each video. So
+`within_video`, `constant_baseline` and `majority_baseline` stand beside them.
 Everything is float64. Shapes: T frames, n valid ones, K label columns of the task.
 """
 
@@ -17,10 +17,10 @@ Video = tuple[np.ndarray, np.ndarray, np.ndarray]  # truth (T, K), prediction (T
 
 
 class WithinVideo(NamedTuple):
-    """Scores inside videos.
+    """Scores within videos.
 
     Attributes:
-        scores: mean over the videos of `table`, by the task's figures; each over the videos that have it, NaN where none has.
+        scores: mean over the videos of `table`, by the task's figures. Each is over the videos that have it; NaN if none has.
         table: video id -> its own scores and `frames`, the number of valid ones.
         left_out: ids of videos with fewer than 2 valid frames.
     """
@@ -33,7 +33,7 @@ class WithinVideo(NamedTuple):
 def scores(task: Task, truth: np.ndarray, prediction: np.ndarray, valid: np.ndarray) -> dict[str, float]:
     """Return all figures of a task over the valid frames of (T, K) truth and prediction; `task.measure` is the challenge's.
 
-    Frames where valid (T,) is False may hold anything. Raises InputError where no frame is valid, or for a value that is no label.
+    Frames where valid (T,) is False may hold anything. Raises InputError if no frame is valid, or for a value that is no label.
     """
     kept = valid_frames(task, "scores", (truth, prediction, valid))
     if len(kept[0]) == 0:
@@ -51,8 +51,8 @@ def pooled(task: Task, videos: Mapping[str, Video]) -> dict[str, float]:
 def within_video(task: Task, videos: Mapping[str, Video]) -> WithinVideo:
     """Return the figures of each video, and their unweighted mean.
 
-    Dimensions: a video of constant truth counts 0 unless it is predicted exactly. Classes and units: F1 over those that occur in the video,
-    so that one of constant truth that is predicted exactly counts 1; what that alone is worth, `constant_baseline` tells.
+    Dimensions: a video of constant truth counts 0 unless it is predicted exactly. Classes and units: F1 is over those that occur in the
+    video, so a video of constant truth that is predicted exactly counts 1. `constant_baseline` tells how much that alone is worth.
     """
     table, left_out = {}, []
     for name, video in videos.items():
@@ -72,10 +72,10 @@ def within_video(task: Task, videos: Mapping[str, Video]) -> WithinVideo:
 
 
 def constant_baseline(task: Task, videos: Mapping[str, Video]) -> dict[str, Video]:
-    """Predict each video, at every frame, by its own truth's mean (dimensions) or most frequent value; predictions are not read.
+    """Predict every frame of each video by the mean (dimensions) or most frequent value of its own truth; predictions are not read.
 
-    It knows the level of each video and sees no change over time, so a model whose pooled figure is below it may owe all of its score to
-    the videos' levels. A video without a valid frame is predicted 0, which nobody reads.
+    This baseline knows the level of each video and sees no change over time. So a model whose pooled figure is below it may owe all of its
+    score to the videos' levels. A video without a valid frame is predicted 0, which nothing reads.
     """
     out = {}
     for name, (truth, _, valid) in videos.items():
@@ -95,13 +95,13 @@ def majority_baseline(task: Task, videos: Mapping[str, Video], row: np.ndarray) 
 
 
 def label_counts(task: Task, truth: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Count valid frames by column and value, (K, values) int64, of classes or units. Counts of several videos may be added."""
+    """Count the valid frames of classes or units by column and value, (K, values) int64. Counts of several videos may be added."""
     _check_counted("label_counts", task)
     return task.counts(valid_frames(task, "label_counts", (truth, truth, valid))[0])
 
 
 def majority_row(counts: np.ndarray) -> np.ndarray:
-    """Return the most frequent value of each column, (K,) float64, of counts (K, values); of equally frequent ones the smaller."""
+    """Return the most frequent value of each column, (K,) float64, of counts (K, values); on a tie the smaller value."""
     if counts.ndim != 2 or not counts.sum(axis=1).all():
         raise InputError(f"majority_row: want counts (K, values) of at least one labelled frame, got {counts.tolist()}; see label_counts")
     return counts.argmax(axis=1).astype(np.float64)
@@ -111,8 +111,9 @@ def majority_row(counts: np.ndarray) -> np.ndarray:
 
 
 def valid_frames(task: Task, name: str, video: Video) -> tuple[np.ndarray, np.ndarray]:
-    """Return truth and prediction (n, K) float64 at the valid frames of `name`; InputError for other shapes, or a value that is no
-    label.
+    """Return truth and prediction (n, K) float64 at the valid frames of `name`.
+
+    Raises InputError for other shapes, or a value that is no label.
     """
     truth, prediction, valid = (np.asarray(part) for part in video)
     k = len(task.columns)

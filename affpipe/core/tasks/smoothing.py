@@ -1,7 +1,7 @@
-"""Smoothing of predictions over frames: a centred moving average, median or majority, its ends held.
+"""Smoothing of predictions over frames: a centred moving average, median or majority, with its ends held.
 
-Source: Team RAS, public code (moving average with replicate padding, a length each for valence and arousal); the median is that of other
-ABAW systems, of class numbers too (Yu et al., "Solution to the 10th ABAW Expression Recognition Challenge", sec. 3.6). Ours: the
+Sources: Team RAS, public code (moving average with replicate padding, one length each for valence and arousal). The median, also of class
+numbers, is that of other ABAW systems (Yu et al., "Solution to the 10th ABAW Expression Recognition Challenge", sec. 3.6). Ours: the
 majority; and a stretch of frames without a value ends a series, so nothing is averaged across it.
 """
 
@@ -23,7 +23,7 @@ def smooth(values: np.ndarray, valid: np.ndarray, *, filter: str, frames: Sequen
         filter: "mean" or "median". frames: (C,) odd window length of each column; 1 leaves it as it is.
 
     Returns:
-        (T, C) float64; frames that are not valid are as they were. At either end of a run its outermost value is repeated.
+        (T, C) float64; frames that are not valid stay as they were. At either end of a run its outermost value is repeated.
 
     Raises InputError for another filter, an even length, or shapes that do not agree.
     """
@@ -50,13 +50,13 @@ def smooth_classes(classes: np.ndarray, valid: np.ndarray, *, filter: str, frame
 
     Args:
         classes: (T,) integers, >= 0 where valid. valid: (T,) bool. frames: odd window length; 1 leaves them as they are.
-        filter: "mode" is the class that most frames of the window have; of several the frame's own, if it is among them, else the
-            lowest. "median" is the middle one of their numbers. Numbers are names: where a window holds three classes or more, the
-            median may be one that few frames have, merely because it is numbered between the others (Anger, 1, between Neutral, 0, and
-            Disgust, 2). Of two classes it is the mode.
+        filter: "mode" is the class that most frames of the window have; on a tie the frame's own, if it is among them, else the lowest.
+            "median" is the middle one of their numbers. Numbers are names: if a window holds three classes or more, the median may be one
+            that few frames have, merely because its number lies between the others (Anger, 1, between Neutral, 0, and Disgust, 2). Of two
+            classes the median is the mode.
 
     Returns:
-        (T,) int64; frames that are not valid are as they were. At either end of a run its outermost class is repeated.
+        (T,) int64; frames that are not valid stay as they were. At either end of a run its outermost class is repeated.
 
     Raises InputError for another filter, an even length, a negative class, or shapes that do not agree.
     """
@@ -76,17 +76,20 @@ def smooth_classes(classes: np.ndarray, valid: np.ndarray, *, filter: str, frame
 
 
 def _runs(valid: np.ndarray) -> np.ndarray:
-    """(R, 2): first and past-the-last frame of each run of valid frames."""
+    """Return (R, 2): the first and past-the-last frame of each run of valid frames."""
     return np.flatnonzero(np.diff(np.concatenate([[False], valid, [False]]).astype(np.int8))).reshape(-1, 2)
 
 
 def _mode(classes: np.ndarray, valid: np.ndarray, size: int) -> np.ndarray:
-    """(T,) -> (T,): counts of each class by running sums over all runs at once, so that neither long windows nor many runs cost more."""
+    """Return the (T,) mode of (T,) classes.
+
+    Running sums count each class over all runs at once, so neither long windows nor many runs cost more.
+    """
     out, at = classes.copy(), np.flatnonzero(valid)
     if len(at) == 0:
         return out
     runs = _runs(valid)
-    start, stop = np.repeat(runs, runs[:, 1] - runs[:, 0], axis=0).T  # (n,) each: of the run that a valid frame is in
+    start, stop = np.repeat(runs, runs[:, 1] - runs[:, 0], axis=0).T  # (n,) each: the run that a valid frame is in
     left, right = at - size // 2, at + size // 2 + 1
     first, last = np.maximum(left, start), np.minimum(right, stop)
     counts = np.empty((classes[at].max() + 1, len(at)), np.int64)

@@ -1,6 +1,6 @@
-"""The tasks of the challenge, a row each. A further one is a row more, which takes its folds, files, scores and pages from its kind.
+"""Table of the challenge's tasks, one row each. A further row is a further task: its kind gives folds, files, scores and pages.
 
-Source: Aff-Wild2 as handed out for the 10th ABAW competition.
+Source: Aff-Wild2 as distributed for the 10th ABAW competition.
 """
 
 from affpipe.core.tasks.classes import Classes

@@ -1,7 +1,7 @@
-"""A task: what a frame's label holds, what a model gives for it, and how both are written, pooled, decoded and measured.
+"""A task: what a frame's label holds, what a model outputs for it, and how both are written, pooled, decoded and measured.
 
-Every task is of one of three kinds, a module each: `dimensions`, `classes`, `units`. `table` lists the official ones, `own` makes those of
-a run. Whoever handles labels asks the task and never its name.
+Every task is of one of three kinds, a module each: `dimensions`, `classes`, `units`. `table` lists the official tasks; `own` makes those of
+a run. Code that handles labels uses the task's methods and never its name.
 Shapes: T frames, N rows, K label columns and O outputs of the task, S sums and A atoms of its figures.
 """
 
@@ -19,11 +19,12 @@ Part = tuple[np.ndarray, np.ndarray]  # truth and prediction (n, K) float64 of l
 
 
 class Decoding(NamedTuple):
-    """How outputs become labels.
+    """Settings by which outputs become labels.
 
     Attributes:
-        filter: over neighbouring frames, "none" or one that the kind knows. frames: its odd lengths, one a column (dimensions), else one.
-        thresholds: (O,) of units; None: one half each.
+        filter: filter over neighbouring frames, "none" or one that the kind knows.
+        frames: odd lengths of the filter, one per column (dimensions), else one.
+        thresholds: (O,) of units; None: 0.5 each.
     """
 
     filter: str = "none"
@@ -36,19 +37,19 @@ class Task(ABC):
     """One task.
 
     Attributes:
-        name: the word for it in settings, manifest and folders. title: for people.
-        invalid: mark in every column of a frame that has no label, in files.
-        folder: of its annotations in Aff-Wild2; "" for a task of one's own.
-        tier: of label files with several tiers, the one to read; "" for the one of the task's name.
-        gap_s: between two timed labels at most, for a line between them.
+        name: the word for it in settings, manifest and folders. title: its name for people.
+        invalid: mark in every column of a frame without a label, in files.
+        folder: folder of its annotations in Aff-Wild2; "" for a task of one's own.
+        tier: the tier to read of label files with several; "" for the one with the task's name.
+        gap_s: greatest gap between two timed labels that a line bridges, seconds.
 
-    Of its kind:
-        measure: the figure by which systems are ranked, a key of `figures`; the greater, the better. measure_title: for people.
-        target_title: the same of a single target, see `targets`.
+    Attributes of its kind:
+        measure: the figure by which systems are ranked, a key of `figures`; greater is better. measure_title: its name for people.
+        target_title: name of the measure of a single target, see `targets`.
         loss: name of its training loss, see `affpipe.models.terms.build`.
-        decimals: of a value in a file.
-        least: the least value of a figure; the greatest is 1. centred: whether figures lose nothing where truth and prediction are shifted
-            alike.
+        decimals: decimals of a value in a file.
+        least: least value of a figure; the greatest is 1.
+        centred: True if a common shift of truth and prediction leaves the figures unchanged.
         baselines: key of a constant prediction in the figures of a system -> its row in a table.
     """
 
@@ -74,12 +75,12 @@ class Task(ABC):
     @property
     @abstractmethod
     def columns(self) -> tuple[str, ...]:
-        """Names of what a frame's label consists of."""
+        """Names of the columns of a frame's label."""
 
     @property
     @abstractmethod
     def outputs(self) -> tuple[str, ...]:
-        """Names of what a model gives for a frame."""
+        """Names of a model's outputs for a frame."""
 
     @property
     def thresholded(self) -> tuple[str, ...]:
@@ -98,7 +99,7 @@ class Task(ABC):
 
     @property
     def chance_columns(self) -> tuple[str, ...]:
-        """Columns of the outputs' probabilities in a prediction table; those of a task of one's own bear its name."""
+        """Columns of the outputs' probabilities in a prediction table; for a task of one's own they contain its name."""
         own = "" if self.folder else f"{self.name}_"
         return tuple(f"p_{own}{output}" for output in self.outputs)
 
@@ -107,7 +108,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def cell(self) -> str:
-        """What a cell of an annotation file may hold, in words."""
+        """Content that a cell of an annotation file may have, in words."""
 
     @property
     @abstractmethod
@@ -120,17 +121,17 @@ class Task(ABC):
         return (0,) * len(self.columns)
 
     def possible(self, values: np.ndarray) -> np.ndarray:
-        """Return which of (n, K) values may be a label, bool; NaN may not."""
+        """Return (n, K) bool: which of (n, K) values may be a label; NaN may not."""
         low, high = self.range
         return (values >= low) & (values <= high) & (values == np.floor(values))
 
     def measurable(self, values: np.ndarray) -> np.ndarray:
-        """Return which of (n, K) values a figure can be made of."""
+        """Return (n, K) bool: which of (n, K) values figures accept."""
         return self.possible(values)
 
     @property
     def measured(self) -> str:
-        """What a figure is made of, in words."""
+        """Values that figures accept, in words."""
         return self.cell
 
     def text(self, value: float) -> str:
@@ -145,10 +146,14 @@ class Task(ABC):
 
     @abstractmethod
     def pool(self, values: np.ndarray, valid: np.ndarray, first: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pool labels (T, K), valid (T,), over the frames [first, stop) (R,): (R, K) float32, zero where none is valid, and (R,) bool."""
+        """Pool labels (T, K) with valid (T,) over the frames [first, stop), (R,) each.
+
+        Returns:
+            (R, K) float32, zero where no frame is valid, and (R,) bool, True where one is.
+        """
 
     def rounded(self, pooled: np.ndarray) -> np.ndarray:
-        """Turn pooled labels (N, K) into ones that figures take."""
+        """Turn pooled labels (N, K) into ones that figures accept."""
         return pooled
 
     @abstractmethod
@@ -159,7 +164,7 @@ class Task(ABC):
 
     @abstractmethod
     def decode(self, raw: np.ndarray, valid: np.ndarray, how: Decoding) -> tuple[np.ndarray, np.ndarray | None]:
-        """Turn outputs (T, O), anything where not valid (T,), into labels (T, K) float64 and probabilities (T, O), None of dimensions."""
+        """Turn outputs (T, O), anything where not valid (T,), into labels (T, K) float64 and probabilities (T, O), None for dimensions."""
 
     def thresholds(self, raw: np.ndarray, target: np.ndarray, known: np.ndarray) -> np.ndarray:
         """Return the thresholds of the `thresholded` outputs that are best on known rows: raw (N, O), target (N, K), known (N,)."""
@@ -169,16 +174,16 @@ class Task(ABC):
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """What has weights of its own when systems are averaged."""
+        """Names of the groups of outputs that have their own weights when systems are averaged."""
         return (self.name,)
 
     @abstractmethod
     def blend(self, values: np.ndarray, chances: np.ndarray | None, thresholds: np.ndarray | None) -> np.ndarray:
-        """Return what is averaged over systems, (T, B), of one system's labels (T, K), probabilities (T, O) and thresholds (O,)."""
+        """Return the (T, B) values to average over systems, from a system's labels (T, K), probabilities (T, O) and thresholds (O,)."""
 
     @abstractmethod
     def unblend(self, mean: np.ndarray) -> np.ndarray:
-        """Turn such a mean (T, B) into labels (T, K) float64."""
+        """Turn a mean (T, B) of `blend` into labels (T, K) float64."""
 
     # ---- figures ----
 
@@ -190,19 +195,23 @@ class Task(ABC):
     @property
     @abstractmethod
     def output_figures(self) -> tuple[str, ...]:
-        """Of each output the figure of the target that it serves."""
+        """The figure for each output: that of the target to which it belongs."""
 
     @abstractmethod
     def scores(self, parts: Iterable[Part]) -> dict[str, float]:
-        """Return the figures over the frames of all parts together, of which there is one at least."""
+        """Return the figures over the frames of all parts together; there is at least one."""
 
     @abstractmethod
     def sums(self, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        """Return what (n, K) truth and prediction add to the figures, (S,) float64."""
+        """Return the (S,) float64 sums that (n, K) truth and prediction add to the figures."""
 
     @abstractmethod
     def atoms(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the figures that are no mean of others, (B, A), NaN where there is none, of sums (B, S), and derivatives (B, A, S)."""
+        """Return the figures that are no mean of others, and their derivatives, from sums (B, S).
+
+        Returns:
+            (B, A) figures, NaN where there is none, and (B, A, S) derivatives.
+        """
 
     @property
     @abstractmethod
@@ -214,19 +223,19 @@ class Task(ABC):
         """Return the (K,) values that predict all of (n, K) labels best."""
 
     def counts(self, truth: np.ndarray) -> np.ndarray:
-        """Count (n, K) labels by column and value, (K, values) int64; of kinds with a majority among their baselines."""
+        """Count (n, K) labels by column and value, (K, values) int64; for kinds with a majority among their baselines."""
         raise NotImplementedError
 
     @abstractmethod
     def distribution(self, values: np.ndarray) -> dict[str, Any]:
-        """Tell how often what is in (n, K) labels, in types that JSON has."""
+        """Return how often each value occurs in (n, K) labels, in JSON types."""
 
     def shares(self, distribution: Mapping[str, Any], frames: int) -> Mapping[str, Any]:
-        """Turn a distribution of so many frames into shares of them, where it has counts of outputs."""
+        """Turn the counts of a distribution over so many frames into shares of them; other distributions are returned as they are."""
         return distribution
 
     def details(self, truth: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
-        """Return what a report shows beside the figures, in types that JSON has."""
+        """Return further details of a report, in JSON types."""
         return {}
 
     # ---- tables of figures ----
@@ -238,7 +247,7 @@ class Task(ABC):
 
     @abstractmethod
     def table_cells(self, pooled: Mapping[str, str], interval: str, within: Mapping[str, str]) -> list[str]:
-        """Return a system's cells under `table_head`, of figures in words."""
+        """Return a system's cells under `table_head`, from figures in words."""
 
     @property
     @abstractmethod
@@ -246,8 +255,13 @@ class Task(ABC):
         """Figures of a single video in a report, key -> heading."""
 
     @property
+    def late_figures(self) -> dict[str, str]:
+        """Figures of late fusion in a report, key -> heading."""
+        return {self.measure: self.video_columns[self.measure]}
+
+    @property
     def stream_columns(self) -> dict[str, str]:
-        """The same in a line."""
+        """Figures of a stream in one line, key -> heading."""
         return {self.measure: self.video_columns[self.measure]}
 
 
@@ -255,7 +269,7 @@ Tasks = Mapping[str, Task]  # name -> task, in the order in which rows hold them
 
 
 def slices(tasks: Tasks, of: str = "outputs") -> dict[str, slice]:
-    """Say where each task's entries stand in a row that holds those of several tasks one after another.
+    """Return the slice of each task's entries in a row that holds those of several tasks one after another.
 
     Args:
         of: "outputs", "columns" or "thresholded".
@@ -274,7 +288,7 @@ def width(tasks: Tasks, of: str = "outputs") -> int:
 
 
 def check_shape(who: str, values: np.ndarray, valid: np.ndarray | None, width: int) -> None:
-    """Raise InputError unless values are (T, width), and valid (T,) bool where given."""
+    """Raise InputError unless values are (T, width), and valid, if given, is (T,) bool."""
     if values.ndim != 2 or values.shape[1] != width:
         raise InputError(f"{who}: want (T, {width}), got {values.shape}")
     if valid is not None and (valid.shape != values.shape[:1] or valid.dtype != bool):

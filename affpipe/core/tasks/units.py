@@ -1,8 +1,8 @@
-"""Tasks of units: for each of several a yes or no a frame, as action units are.
+"""Tasks of units: a yes or no per frame for each of several units, as for action units.
 
-Outputs are logits; a unit is present from its threshold on. Thresholds are ours, and belong fitted on labelled frames of the validation
-partition, never on frames that are reported as unseen. The measure is the challenge's, the mean F1 of the units over all frames of a split
-together.
+Outputs are logits; a unit is present from its threshold on. Thresholds are ours. They must be fitted on labelled frames of the validation
+partition, never on frames that are reported as unseen. The measure is the challenge's, the mean F1 of the units over all frames of a
+split together.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,13 +16,17 @@ from affpipe.core.tasks import f1, smoothing
 from affpipe.core.tasks.task import Decoding, Part, Task, check_shape
 from affpipe.core.tasks.thresholds import UNFITTED, best_thresholds, present
 
-TINY = 1e-9  # least length of either side of a threshold
-BELOW = 0.5 - 1e-6  # greatest blend of a probability below its threshold: as float32 too
+TINY = 1e-9  # least length on either side of a threshold
+BELOW = 0.5 - 1e-6  # greatest blend of a probability below its threshold, also as float32
 
 
 @dataclass(frozen=True)
 class Units(Task):
-    """Units. names: theirs, in the order of columns."""
+    """A task of units.
+
+    Attributes:
+        names: names of the units, in the order of columns.
+    """
 
     names: tuple[str, ...] = ()
 
@@ -48,7 +52,7 @@ class Units(Task):
         return 0, 1
 
     def pool(self, values: np.ndarray, valid: np.ndarray, first: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The share of frames in which a unit is present."""
+        """Return the share of frames in which a unit is present."""
         return align.pool(values, valid, first, stop)
 
     def rounded(self, pooled: np.ndarray) -> np.ndarray:
@@ -58,7 +62,7 @@ class Units(Task):
         return (raw >= 0).astype(np.float64)
 
     def decode(self, raw: np.ndarray, valid: np.ndarray, how: Decoding) -> tuple[np.ndarray, np.ndarray]:
-        """Take a sigmoid, average it over frames, and compare it with the thresholds; a frame without a number has no unit."""
+        """Apply a sigmoid, average it over frames, and compare it with the thresholds; a frame without a number has no unit."""
         check_shape(self.name, raw, valid, len(self.names))
         chances = sigmoid(raw)
         if how.filter != "none":
@@ -69,7 +73,7 @@ class Units(Task):
         return best_thresholds(sigmoid(raw), target, known)
 
     def blend(self, values: np.ndarray, chances: np.ndarray | None, thresholds: np.ndarray | None) -> np.ndarray:
-        """The probabilities, stretched so that each unit's threshold lies at one half: a system alone then gives its own labels."""
+        """Return the probabilities, stretched so that each unit's threshold lies at 0.5. A system alone then gives its own labels."""
         at = np.full(len(self.names), UNFITTED) if thresholds is None else np.asarray(thresholds)
         below, above = np.maximum(at, TINY), np.maximum(1 - at, TINY)
         return np.where(chances >= at, 0.5 + 0.5 * (chances - at) / above, np.minimum(0.5 * chances / below, BELOW))
@@ -105,7 +109,7 @@ class Units(Task):
         return np.stack([np.bincount(column.astype(np.int64), minlength=2) for column in truth.T])
 
     def distribution(self, values: np.ndarray) -> dict[str, Any]:
-        """Share of frames in which each unit is present."""
+        """Return the share of frames in which each unit is present."""
         return dict(zip(self.names, values.mean(axis=0).tolist(), strict=True))
 
     @property

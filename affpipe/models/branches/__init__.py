@@ -1,1 +1,1 @@
-"""Branches: layers over the time of one stream, of which heads and fusions are built. They know tensors only."""
+"""Branches: layers over the time of one stream, from which heads and fusions are built. They know tensors only."""

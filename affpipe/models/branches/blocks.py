@@ -1,11 +1,11 @@
-"""Parts that several temporal and fusion models are built from.
+"""Parts of several temporal and fusion models.
 
-The attention layer is the post-norm one of "Attention Is All You Need" (Vaswani et al., 2017, sec. 3 and 5.4), with a query stream and
-a context stream, so that it serves as a self-attention layer (context = query) and as a cross-attention layer. What the public code
-of "Team RAS in 10th ABAW Competition" does otherwise is a keyword each: see `Attention`, `AttentionLayer` and `AttentionStack`.
+The attention layer is the post-norm one of "Attention Is All You Need" (Vaswani et al., 2017, sec. 3 and 5.4). It has a query stream and a
+context stream, so it serves as a self-attention layer (context = query) and as a cross-attention layer. Where the public code of "Team RAS
+in 10th ABAW Competition" differs, a keyword selects it: see `Attention`, `AttentionLayer` and `AttentionStack`.
 
-Presence: `present` is True where a row was observed. Rows where it is False are never attended to; a window whose context holds no
-present row gets a zero attention output instead of a NaN, and the residual carries the query on.
+Presence: `present` is True where a row was observed. Rows where it is False are never attended to. A window whose context holds no present
+row gets a zero attention output instead of a NaN, and the residual passes the query on.
 Shapes: B batch, T rows of the query, S rows of the context, D input width, H hidden width.
 """
 
@@ -20,36 +20,36 @@ from affpipe.core.errors import InputError
 
 POSITIONS = ("sinusoidal", "none", "every_layer")
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU}
-STARTS = ("xavier", "multihead")  # of attention
-MODEL_STARTS = ("torch", "xavier")  # of a whole model
+STARTS = ("xavier", "multihead")  # initialisations of attention
+MODEL_STARTS = ("torch", "xavier")  # initialisations of a whole model
 DROPPED = ("branch", "residual")
 
 
 def check_word(who: str, name: str, word: str, known: Iterable[str]) -> None:
-    """Raise InputError unless a keyword of a model is one of the words that it may be."""
+    """Raise InputError unless a keyword of a model is one of its known words."""
     if word not in known:
         raise InputError(f"{who}: want {name} among {', '.join(known)}, got {word!r}; take one of them")
 
 
 def projection(dim: int, hidden: int, *, dropout: float) -> nn.Sequential:
-    """Linear, LayerNorm, Dropout: (..., D) -> (..., H)."""
+    """Return Linear, LayerNorm, Dropout: (..., D) -> (..., H)."""
     return nn.Sequential(nn.Linear(dim, hidden), nn.LayerNorm(hidden), nn.Dropout(dropout))
 
 
 def regression(dim: int, hidden: int, outputs: int, *, dropout: float) -> nn.Sequential:
-    """Linear, LayerNorm, GELU, Dropout, Linear: (..., D) -> (..., outputs), unbounded."""
+    """Return Linear, LayerNorm, GELU, Dropout, Linear: (..., D) -> (..., outputs), unbounded."""
     return nn.Sequential(nn.Linear(dim, hidden), nn.LayerNorm(hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, outputs))
 
 
 def regress(head: nn.Sequential, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Prediction (..., outputs) of a regression head, and what its last Linear reads (..., H)."""
+    """Return the prediction (..., outputs) of a regression head, and the input of its last Linear (..., H)."""
     hidden = head[:-1](x)
     return head[-1](hidden), hidden
 
 
 @torch.no_grad()
 def start_xavier(model: nn.Module) -> None:
-    """Start every Linear of a model Xavier-uniform with zero bias and every LayerNorm at 1 and 0; nothing else is touched."""
+    """Initialise every Linear of a model Xavier-uniform with zero bias and every LayerNorm with 1 and 0; all else stays as it is."""
     for part in model.modules():
         if isinstance(part, nn.Linear):
             nn.init.xavier_uniform_(part.weight)
@@ -60,14 +60,14 @@ def start_xavier(model: nn.Module) -> None:
 
 
 def exact(x: Tensor) -> torch.autocast:
-    """No autocast: a long product of decays does not survive half precision."""
+    """Return a context without autocast: half precision is too coarse for a long product of decays."""
     return torch.autocast(x.device.type, enabled=False)
 
 
 def sinusoids(length: int, dim: int, *, like: Tensor) -> Tensor:
-    """Positions 0 … length-1 as (length, dim) in [-1, 1]: sine in even columns, cosine in odd ones, wavelengths 2π … 10000·2π rows.
+    """Return sinusoids of positions 0 … length-1 as (length, dim) in [-1, 1], on the device and in the dtype of `like`.
 
-    On the device and in the dtype of `like`.
+    Even columns are sines, odd ones cosines; wavelengths are 2π … 10000·2π rows.
     """
     step = torch.arange(length, device=like.device, dtype=torch.float32).unsqueeze(1)
     even = torch.arange(0, dim, 2, device=like.device, dtype=torch.float32)
@@ -79,9 +79,9 @@ class Attention(nn.Module):
     """Multi-head scaled dot-product attention of a query stream to the present rows of a context stream.
 
     Args:
-        start: "xavier" draws each of the four maps Xavier-uniform. "multihead" draws them as `nn.MultiheadAttention` does, which the
-            public code uses: query, key and value are one matrix of 3 H by H there, so their bounds are narrower by the root of 2, and
-            the output starts as any Linear. Biases start at zero in both.
+        start: "xavier" draws each of the four maps Xavier-uniform. "multihead" draws them as `nn.MultiheadAttention` does, which the public
+            code uses: there query, key and value are one matrix of 3 H by H, so their bounds are narrower by the root of 2, and the output
+            starts as any Linear. Biases start at zero in both.
     """
 
     def __init__(self, dim: int, *, heads: int, dropout: float, start: Literal["xavier", "multihead"] = "xavier"):
@@ -97,9 +97,10 @@ class Attention(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, query: Tensor, context: Tensor, context_present: Tensor, value: Tensor | None = None) -> Tensor:
-        """(B, T, H), (B, S, H), (B, S) bool -> (B, T, H), zero in windows without a present context row.
+        """Map (B, T, H), (B, S, H), (B, S) bool to (B, T, H), zero in windows without a present context row.
 
-        value: (B, S, H), what is mixed, where it is not the context as the keys read it.
+        Args:
+            value: (B, S, H), the values, if they are not the context as the keys read it.
         """
         q, k, v = (
             linear(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, T or S, H) -> (B, heads, T or S, H / heads)
@@ -117,9 +118,9 @@ class AttentionLayer(nn.Module):
 
     Args:
         activation: "relu" or "gelu", of the feed-forward net.
-        dropout_on: "branch" drops what attention and the feed-forward net say, as in the paper of the transformer; "residual" drops
-            what is added to it and leaves the branch whole (public code).
-        start: of the attention, see there.
+        dropout_on: "branch" drops the outputs of attention and of the feed-forward net, as in the paper of the transformer. "residual"
+            drops what these outputs are added to and leaves the branch whole (public code).
+        start: initialisation of the attention, see `Attention`.
     """
 
     def __init__(
@@ -143,26 +144,26 @@ class AttentionLayer(nn.Module):
         self.dropout, self.dropout_on = nn.Dropout(dropout), dropout_on
 
     def forward(self, x: Tensor, context: Tensor, context_present: Tensor, value: Tensor | None = None) -> Tensor:
-        """(B, T, H), (B, S, H), (B, S) bool, and value (B, S, H) where it is not the context -> (B, T, H)."""
+        """Map (B, T, H), (B, S, H), (B, S) bool to (B, T, H); value (B, S, H) if it is not the context."""
         x = self.norm_attention(self._add(x, self.attention(x, context, context_present, value)))
         return self.norm_feedforward(self._add(x, self.feedforward(x)))
 
     def _add(self, residual: Tensor, branch: Tensor) -> Tensor:
-        """Both (B, T, H), one of them dropped."""
+        """Add both (B, T, H) after dropout on one of them."""
         return residual + self.dropout(branch) if self.dropout_on == "branch" else self.dropout(residual) + branch
 
 
 class AttentionStack(nn.ModuleList):
-    """Attention layers, each reading what the one before it gave.
+    """Attention layers, each of which reads the output of the one before.
 
     Args:
-        positions: "sinusoidal" adds sinusoids to query and context once, before the first layer; "every_layer" adds them to what each
-            layer reads, so to queries, keys, values and the layer's residual; "none" leaves them out.
-        position_dropout: of "every_layer": query, key and value are each dropped on their own once positions are in them.
-        second_residual: what came into a layer is added to what comes out of it, around the layer's own residuals and norms.
+        positions: "sinusoidal" adds sinusoids to query and context once, before the first layer. "every_layer" adds them to the inputs of
+            each layer, so to queries, keys, values and the layer's residual. "none" adds none.
+        position_dropout: dropout of "every_layer": query, key and value are each dropped on their own after positions are added.
+        second_residual: the input of a layer is added to its output, around the layer's own residuals and norms.
         layer: the other keywords of `AttentionLayer`.
 
-    "every_layer", its dropout and the second residual are of the public code of "Team RAS in 10th ABAW Competition".
+    "every_layer", its dropout and the second residual are those of the public code of "Team RAS in 10th ABAW Competition".
     """
 
     def __init__(
@@ -180,11 +181,11 @@ class AttentionStack(nn.ModuleList):
         self.positions, self.second_residual, self.position_dropout = positions, second_residual, position_dropout
 
     def forward(self, x: Tensor, present: Tensor, context: Tensor | Callable[[Tensor], Tensor] | None = None) -> Tensor:
-        """Query x (B, T, H) -> (B, T, H).
+        """Map the query x (B, T, H) to (B, T, H).
 
         Args:
             present: (B, T) bool, rows of the context that may be attended to.
-            context: (B, T, H), the same in every layer; or what makes it of the query as it comes into a layer, which stays without
+            context: (B, T, H), the same in every layer; or a function that makes it from the query as it enters a layer, which gets no
                 positions unless every layer adds them; None for self-attention.
         """
         table = sinusoids(x.shape[1], x.shape[2], like=x)  # (T, H)
@@ -198,7 +199,7 @@ class AttentionStack(nn.ModuleList):
         return x
 
     def _placed(self, query: Tensor, context: Tensor, table: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Query, key and value (B, T, H) as a layer reads them, with positions (T, H) where every layer adds them."""
+        """Return query, key and value (B, T, H) as a layer reads them, with positions (T, H) if every layer adds them."""
         if self.positions != "every_layer":
             return query, context, context
         placed = query + table

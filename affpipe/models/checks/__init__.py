@@ -1,1 +1,1 @@
-"""What a fit, and what networks and terms give, must be."""
+"""Checks of a fit, and of the outputs of networks and terms."""

@@ -1,4 +1,4 @@
-"""A fit that diverges: said in one line, and nothing of it is kept."""
+"""Divergence of a fit: it is reported in one line, and nothing of the fit is kept."""
 
 from collections.abc import Mapping
 
@@ -10,20 +10,20 @@ from affpipe.core.errors import SettingsError
 
 
 class Trace:
-    """Which of the numbers of a batch were finite, by their names: kept where they are, without waiting for a GPU."""
+    """Record of which numbers of a batch were finite, by their names; it stays on the device, so that nothing waits for a GPU."""
 
     def __init__(self) -> None:
         self._names: tuple[str, ...] = ()
         self._batches: list[Tensor] = []
 
     def add(self, values: Mapping[str, Tensor | None]) -> None:
-        """The next batch's, in the order in which they come about; the names are those of the batch before."""
+        """Add the next batch, in the order of computation; all batches have the same names."""
         there = {name: value for name, value in values.items() if value is not None}
         self._names = tuple(there)
         self._batches.append(torch.stack([torch.isfinite(value).all() for value in there.values()]))
 
     def first(self) -> str:
-        """What was the first that was not finite; "" where all were."""
+        """Return the words for the first value that was not finite; "" if all were."""
         for batch, finite in enumerate(torch.stack(self._batches).tolist() if self._batches else []):
             for name, fine in zip(self._names, finite, strict=True):
                 if not fine:
@@ -32,11 +32,11 @@ class Trace:
 
 
 def check(name: str, epoch: int, rate: float, losses: Tensor, raw: np.ndarray, trace: Trace) -> None:
-    """SettingsError unless a fit's epoch went well.
+    """Raise SettingsError unless the losses and outputs of a fit's epoch are finite.
 
     Args:
-        name: of the model. epoch: from 0, shown from 1. rate: learning rate of the epoch.
-        losses: (B,) of its batches. raw: outputs for the validation streams after it. trace: of the batches.
+        name: the model's name. epoch: from 0, shown from 1. rate: learning rate of the epoch.
+        losses: (B,) of its batches. raw: outputs for the validation streams after it. trace: record of the batches.
     """
     bad = int((~torch.isfinite(losses)).sum())
     if bad:
@@ -47,7 +47,7 @@ def check(name: str, epoch: int, rate: float, losses: Tensor, raw: np.ndarray, t
 
 
 def check_weights(name: str, epoch: int, rate: float, model: nn.Module) -> None:
-    """SettingsError for a model that holds a number which is none."""
+    """Raise SettingsError if a model holds NaN or infinity."""
     bad = [key for key, value in model.state_dict().items() if value.is_floating_point() and not torch.isfinite(value).all()]
     if bad:
         _fail(name, epoch, rate, "weights", f"{len(bad)} tensors with others, the first {bad[0]}")

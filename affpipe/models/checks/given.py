@@ -1,4 +1,4 @@
-"""What the code of a network or a term gives, held against what it must; the line names the model, and the kind or the term.
+"""Checks of what the code of a network or a term returns. The message names the model, and the kind or the term.
 
 Shapes: B windows, T rows (C: predictions of a window of sound), O outputs, H embedding width, G entries of a gate.
 """
@@ -14,16 +14,17 @@ from torch import Tensor, nn
 from affpipe.core.errors import AffpipeError, InputError, PartError
 from affpipe.system import faults
 
-NEAR = 1e-3  # how far the sum of a gate may be from 1
+NEAR = 1e-3  # greatest distance of a gate's sum from 1
 
 
 @contextmanager
 def by(who: str) -> Iterator[None]:
-    """An exception of a part's code leaves the block as a PartError that names it; one of affpipe's own, or of the machine, as it is.
+    """Turn an exception of a part's code into a PartError that names it; exceptions of affpipe or of the machine stay as they are.
 
-    An InputError, which a network's own checks raise, keeps its words and is one that names it too.
+    An InputError, which a network's own checks raise, keeps its words and gets the name too.
 
-    who: "models.light (kind pointwise)", or "models.light (term huber)".
+    Args:
+        who: "models.light (kind pointwise)", or "models.light (term huber)".
     """
     try:
         yield
@@ -40,10 +41,12 @@ def by(who: str) -> Iterator[None]:
 def answer(
     who: str, found: Any, rows: tuple[int, int], sizes: tuple[int, int], *, fused: bool, gates: Sequence[str]
 ) -> list[Tensor | None]:
-    """Prediction, embedding and gate of a network's answer; PartError unless they are what `sizes` and `gates` say.
+    """Return prediction, embedding and gate of a network's answer; PartError unless they match `sizes` and `gates`.
 
     Args:
-        rows: B, T. sizes: O, H. fused: whether it is a fusion's, which has names, and else a pair. gates: names of a gate's entries.
+        rows: B, T. sizes: O, H.
+        fused: True for a fusion's answer, which has names; else the answer is a pair.
+        gates: names of a gate's entries.
     """
     names = ("prediction", "embedding", "gate") if fused else ("prediction", "embedding")
     if fused and all(hasattr(found, name) for name in names):
@@ -64,7 +67,7 @@ def answer(
 
 
 def term(who: str, loss: nn.Module, *parts: Tensor) -> Tensor:
-    """What a term gives; PartError unless it is one number."""
+    """Return the value of a term; PartError unless it is one number."""
     with by(who):
         value = loss(*parts)
     if not isinstance(value, Tensor) or value.numel() != 1 or not value.is_floating_point():
@@ -73,14 +76,17 @@ def term(who: str, loss: nn.Module, *parts: Tensor) -> Tensor:
 
 
 def finite(who: str, values: Mapping[str, Tensor | None]) -> None:
-    """PartError where something of the first batch of a fit is not finite, before any step: no learning rate is to blame."""
+    """Raise PartError if something of the first batch of a fit is not finite.
+
+    This is before any step, so the learning rate cannot be the cause.
+    """
     for name, value in values.items():
         if value is not None and not torch.isfinite(value).all():
             raise _fault(who, f"a finite {name} of the first batch", "nan or inf")
 
 
 def weights(who: str, gate: np.ndarray) -> None:
-    """PartError unless a gate (B, T, G) sums to 1, or to 0 where it weighs nothing; numbers that are none are not looked at here."""
+    """Raise PartError unless a gate (B, T, G) sums to 1, or to 0 where it weighs nothing; NaN and infinity are not checked here."""
     total = gate.sum(axis=-1)
     bad = (np.abs(total - 1) > NEAR) & (np.abs(total) > NEAR) | (gate < -NEAR).any(axis=-1)
     if bad.any():

@@ -1,1 +1,1 @@
-"""Fusion: models on several streams. They know tensors only."""
+"""Fusions: models on several streams. They know tensors only."""

@@ -1,4 +1,4 @@
-"""What every fusion model takes and gives.
+"""Inputs and outputs of all fusion models.
 
 Shapes: B batch, T steps, M modalities, D_m width of modality m, H hidden width, G entries of the gate, O outputs.
 """
@@ -13,8 +13,12 @@ from affpipe.core.tensors import check_stream
 
 
 class Fused(NamedTuple):
-    """prediction (B, T, O), unbounded; embedding (B, T, H); gate (B, T, G), which sums to 1 where it weighs anything, else 0, or None
-    of a model that has no gate."""
+    """Answer of a fusion model.
+
+    Attributes:
+        prediction: (B, T, O), unbounded. embedding: (B, T, H).
+        gate: (B, T, G), which sums to 1 where it weighs anything, else 0; None for a model without a gate.
+    """
 
     prediction: Tensor
     embedding: Tensor
@@ -26,7 +30,8 @@ def check_streams(
 ) -> None:
     """Raise InputError unless streams are (B, T, D_m) for each name of `dims` (name -> D_m) and present is (B, T, M) bool.
 
-    Args: own: name -> (B, A) bool, presence of a stream that is (B, A, D_m), rows of its own.
+    Args:
+        own: name -> (B, A) bool, presence of a stream (B, A, D_m) that has its own rows.
     """
     if set(streams) != set(dims):
         raise InputError(f"{who}: want streams {', '.join(dims)}, got {', '.join(streams)}; give zeros for an absent one")

@@ -1,1 +1,1 @@
-"""Terms: what a fit makes small. They know tensors only."""
+"""Terms: parts of the loss that a fit minimises. They know tensors only."""

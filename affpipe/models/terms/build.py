@@ -1,4 +1,4 @@
-"""The training loss of a run, by its settings and its training labels."""
+"""Construction of a run's training loss from its settings and its training labels."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,9 +17,10 @@ from affpipe.models.training_settings import AULoss, ExprLoss, Loss, TaskLoss, V
 def training_loss(
     tasks: Tasks, settings: Loss, target: np.ndarray, known: np.ndarray, terms: Sequence[TermSettings] = (), name: str = ""
 ) -> losses.MultiTaskLoss:
-    """The training loss of the tasks together; weights of classes and units come from the labels (..., K), known (..., tasks).
+    """Build the training loss of the tasks together; weights of classes and units come from the labels (..., K), known (..., tasks).
 
-    terms: added to it. name: of the model.
+    Args:
+        terms: terms added to it. name: the model's name.
     """
     at = slices(tasks, "columns")
     own = {name: target[..., at[name]][known[..., i]] for i, name in enumerate(tasks)}  # (n, K of the task)

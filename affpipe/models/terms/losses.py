@@ -1,13 +1,12 @@
 """Training losses of the three kinds of tasks, and of several tasks at once.
 
-Dimensions: after "Team RAS in 10th ABAW Competition", sec. 4.2: one minus the concordance correlation coefficient (Lin, 1989),
-with a weight for each dimension and optional absolute and squared error terms. Moments are the population's (divided by n), as in
-`metrics`. All valid entries of a batch count as one sample, whatever window they come from, unless one CCC per window is asked for (the
-public code).
-Classes: cross entropy, or focal loss with class weights by effective number (Yu et al., "Solution to the 10th ABAW Expression
-Recognition Challenge", sec. 3.5 and 4.4; Lin et al., 2017; Cui et al., 2019). Units: binary cross entropy.
-Everywhere: entries that are not valid may hold anything, NaN too, and reach neither loss nor gradient; what is summed is float32 or wider,
-since half precision cannot hold sums over a batch; without a valid entry the loss is zero, with a zero gradient.
+Dimensions, after "Team RAS in 10th ABAW Competition", sec. 4.2: one minus the concordance correlation coefficient (Lin, 1989), with a
+weight for each dimension and optional absolute and squared error terms. Moments are the population's (divided by n), as in `metrics`. All
+valid entries of a batch count as one sample, whatever window they come from, unless one CCC per window is chosen (the public code).
+Classes: cross entropy, or focal loss with class weights by effective number (Yu et al., "Solution to the 10th ABAW Expression Recognition
+Challenge", sec. 3.5 and 4.4; Lin et al., 2017; Cui et al., 2019). Units: binary cross entropy.
+In all losses: entries that are not valid may hold anything, NaN too, and reach neither loss nor gradient. Sums are float32 or wider, since
+half precision cannot hold sums over a batch. Without a valid entry the loss is zero, with a zero gradient.
 Shapes: B windows, T rows, N entries, C classes, U units; the last axis is a task's outputs (prediction) or columns (target).
 """
 
@@ -32,7 +31,8 @@ def ccc_loss(prediction: Tensor, target: Tensor, valid: Tensor, *, weights: Sequ
         prediction, target: (N, D) or (B, T, D); targets of invalid entries may hold anything.
         valid: (N,) or (B, T) bool.
 
-    Returns a scalar, float32 or wider; zero with a zero gradient where fewer than 2 entries are valid.
+    Returns:
+        A scalar, float32 or wider; zero with a zero gradient if fewer than 2 entries are valid.
     """
     prediction, target = _valid_entries("ccc_loss", prediction, target, valid, len(weights), len(weights))  # (n, D)
     if len(prediction) < 2:
@@ -43,8 +43,9 @@ def ccc_loss(prediction: Tensor, target: Tensor, valid: Tensor, *, weights: Sequ
 class ConcordanceLoss(nn.Module):
     """Loss of dimensions: ccc_loss plus weighted mean absolute and mean squared error, both plain means over valid entries and dimensions.
 
-    weights: (D,) of the dimensions. over: "batch" takes one CCC over all valid entries; "window" the mean of one per window, of those with
-        at least 2 valid entries.
+    Args:
+        weights: (D,), weights of the dimensions.
+        over: "batch" takes one CCC over all valid entries; "window" the mean of one per window with at least 2 valid entries.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class ConcordanceLoss(nn.Module):
         self.mae_weight, self.mse_weight, self.over = mae_weight, mse_weight, over
 
     def forward(self, prediction: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-        """Scalar loss; shapes, dtype and the rule for fewer than 2 valid entries as in ccc_loss; the first axis counts windows."""
+        """Return the scalar loss; shapes, dtype and the rule for fewer than 2 valid entries as in ccc_loss. The first axis is windows."""
         width = len(self.weights)
         p, t = _valid_entries("ConcordanceLoss", prediction, target, valid, width, width)  # (n, D)
         if len(p) < 2:
@@ -75,7 +76,7 @@ class ConcordanceLoss(nn.Module):
 
 
 def _weighted_ccc_loss(prediction: Tensor, target: Tensor, weights: Sequence[float]) -> Tensor:
-    """(n, D), (n, D) -> scalar."""
+    """Map (n, D), (n, D) to a scalar."""
     mean_p, mean_t = prediction.mean(dim=0), target.mean(dim=0)
     p, t = prediction - mean_p, target - mean_t
     spread = p.square().mean(dim=0) + t.square().mean(dim=0) + (mean_p - mean_t).square()
@@ -84,17 +85,16 @@ def _weighted_ccc_loss(prediction: Tensor, target: Tensor, weights: Sequence[flo
 
 
 class ClassLoss(nn.Module):
-    """Cross entropy or focal loss on logits of classes: the mean over valid entries of alpha_y · -(1 - p_y)^gamma · log p_y.
+    """Loss of classes: cross entropy or focal loss on logits, the mean over valid entries of alpha_y · -(1 - p_y)^gamma · log p_y.
 
-    y is the labelled class, p_y its probability. Source: Yu et al., eq. (5), with the weights of sec. 4.4 in front. The mean divides by
-    the number of valid entries, as that equation does, not by the sum of their weights, as torch does: a batch of rare classes counts
-    for more.
+    y is the labelled class, p_y its probability. Source: Yu et al., eq. (5), with the weights of sec. 4.4 in front. The mean divides by the
+    number of valid entries, as that equation does, not by the sum of their weights, as torch does: a batch of rare classes counts for more.
 
     Args:
         kind: "cross_entropy" is gamma 0. gamma: of the focal loss, >= 0; the paper's is 2.
         classes: C.
         class_weights: (C,) alpha, >= 0, see `effective_number_weights`; None: 1 each.
-        label_smoothing: in [0, 1), the share of each label spread over all C classes; of cross entropy only.
+        label_smoothing: in [0, 1), the share of each label spread over all C classes; for cross entropy only.
 
     Raises InputError for an argument out of its range.
     """
@@ -121,13 +121,13 @@ class ClassLoss(nn.Module):
         _keep(self, "class_weights", class_weights, classes)
 
     def forward(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-        """Scalar loss.
+        """Return the scalar loss.
 
         Args:
             logits: (..., C). valid: (...) bool.
             target: (...), or (..., 1) as the task's one column: class numbers 0 to C - 1, as float or int.
 
-        Raises InputError where a valid entry has another label, a fraction too.
+        Raises InputError if a valid entry has another label, a fraction too.
         """
         if target.ndim == logits.ndim - 1:
             target = target.unsqueeze(-1)
@@ -152,14 +152,18 @@ class ClassLoss(nn.Module):
 
 
 def effective_number_weights(counts: Tensor, beta: float = 0.999) -> Tensor:
-    """Class weights (1 - beta) / (1 - beta^n), scaled to a mean of 1 over the classes that occur (Cui et al., 2019, eq. 4).
+    """Return class weights (1 - beta) / (1 - beta^n), scaled to a mean of 1 over the classes that occur (Cui et al., 2019, eq. 4).
 
     Args:
-        counts: (C,) samples of each class, of any dtype. beta: in [0, 1): 0 weighs all alike, towards 1 a weight nears 1 / n.
+        counts: (C,) samples of each class, of any dtype.
+        beta: in [0, 1): 0 weighs all alike, towards 1 a weight nears 1 / n.
 
-    Returns (C,) float32; 0 for a class that never occurs, which the paper leaves open: no label asks for it. All classes with far more
-    samples than 1 / (1 - beta) weigh alike, so frames, which come by the ten thousand, want a beta nearer to 1 than images do.
-    Raises InputError where no class occurs, or for an argument out of its range.
+    Returns:
+        (C,) float32; 0 for a class that never occurs. The paper leaves this open; no label uses that weight.
+
+    All classes with far more samples than 1 / (1 - beta) weigh alike. So frames, which come by the ten thousand, need a beta nearer to 1
+    than images do.
+    Raises InputError if no class occurs, or for an argument out of its range.
     """
     n = counts.double()
     if n.ndim != 1 or not (n >= 0).all() or not (n > 0).any() or not 0 <= beta < 1:
@@ -172,7 +176,7 @@ def effective_number_weights(counts: Tensor, beta: float = 0.999) -> Tensor:
 
 
 class UnitLoss(nn.Module):
-    """Binary cross entropy on logits of units, the mean over valid entries and units.
+    """Loss of units: binary cross entropy on logits, the mean over valid entries and units.
 
     Args:
         units: U.
@@ -187,13 +191,13 @@ class UnitLoss(nn.Module):
         _keep(self, "positive_weights", positive_weights, units)
 
     def forward(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-        """Scalar loss.
+        """Return the scalar loss.
 
         Args:
             logits: (..., U). valid: (...) bool.
-            target: (..., U) in [0, 1]; a fraction, as the mean over a row's frames is, counts as that share of a positive.
+            target: (..., U) in [0, 1]; a fraction, such as the mean over a row's frames, counts as that share of a positive.
 
-        Raises InputError where a valid entry has a label outside [0, 1].
+        Raises InputError if a valid entry has a label outside [0, 1].
         """
         logits, target = _valid_entries("UnitLoss", logits, target, valid, self.units, self.units)  # (n, U) each
         if len(logits) == 0:
@@ -206,12 +210,16 @@ class UnitLoss(nn.Module):
 
 
 def positive_weights(positives: Tensor, negatives: Tensor, limit: float = 10.0) -> Tensor:
-    """Of each unit negatives / positives, so that both sides count alike, within [1 / limit, limit]; (C,) float32.
+    """Return negatives / positives of each unit, so that both sides count alike, within [1 / limit, limit].
 
     Args:
-        positives, negatives: (C,) labels of each kind, of any dtype. limit: >= 1; a rare unit's few frames shall not rule the batch.
+        positives, negatives: (C,) labels of each kind, of any dtype.
+        limit: >= 1; it keeps a rare unit's few frames from dominating the batch.
 
-    1 where a unit never occurs positive or never negative: there is nothing to balance. Raises InputError for an argument out of range.
+    Returns:
+        (C,) float32; 1 if a unit is never positive or never negative, as there is nothing to balance.
+
+    Raises InputError for an argument out of range.
     """
     p, n = positives.double(), negatives.double()
     if p.ndim != 1 or p.shape != n.shape or not ((p >= 0) & (n >= 0)).all() or not limit >= 1:
@@ -224,16 +232,18 @@ def positive_weights(positives: Tensor, negatives: Tensor, limit: float = 10.0) 
 class MultiTaskLoss(nn.Module):
     """Weighted sum of the losses of several tasks, each over the entries that have a label of its own.
 
-    The weights are not scaled to a sum where a task has no label in a batch: a task's frames would then pull the harder, the fewer other
-    tasks happen to have labels beside them, and a task of small weight would rule each batch that it has to itself.
+    The weights are not rescaled if a task has no label in a batch. Else a task's frames would count more, the fewer other tasks have labels
+    beside them, and a task of small weight would dominate each batch that only it has labels for.
 
     Args:
-        tasks: those of the run. losses: task -> its loss, called with prediction (..., O), target (..., K) and valid (...) of that task;
-            their order orders every last axis. weights: task -> factor, >= 0. terms: further losses, each with the word for it in a fault,
-            its task, its factor.
+        tasks: the tasks of the run.
+        losses: task -> its loss, called with prediction (..., O), target (..., K) and valid (...) of that task; its order orders every last
+            axis.
+        weights: task -> factor, >= 0.
+        terms: further losses, each with the word for it in a fault, its task, its factor.
 
     Attributes:
-        given: what each loss and term gave for the last batch, by its name.
+        given: the last batch's value of each loss and term, by its name.
     """
 
     def __init__(
@@ -254,13 +264,13 @@ class MultiTaskLoss(nn.Module):
         self.widths = (width(tasks, "outputs"), width(tasks, "columns"), len(losses))
 
     def forward(self, prediction: Tensor, target: Tensor, known: Tensor) -> Tensor:
-        """Scalar loss.
+        """Return the scalar loss.
 
         Args:
             prediction: (..., O) and target: (..., K), each task's outputs and columns side by side; the first axis counts windows.
             known: (..., n_tasks) bool, True where an entry has a label of the task.
 
-        A task without any adds exactly zero, and no gradient. Raises InputError for other shapes.
+        A task without a known entry adds exactly zero, and no gradient. Raises InputError for other shapes.
         """
         shapes = tuple(prediction.shape), tuple(target.shape), tuple(known.shape)
         if tuple(shape[-1] for shape in shapes) != self.widths:
@@ -280,14 +290,14 @@ class MultiTaskLoss(nn.Module):
 
 
 def _keep(module: nn.Module, name: str, weights: Tensor | None, outputs: int) -> None:
-    """Hold weights, one an output, as a buffer: it moves with the module and, made of labels and settings, is not saved with it."""
+    """Store weights, one per output, as a buffer: it moves with the module. It comes from labels and settings, so it is not saved."""
     if weights is not None and (weights.shape != (outputs,) or not (weights >= 0).all()):
         raise InputError(f"{type(module).__name__}: want {name} ({outputs},) >= 0, got {weights.tolist()}")
     module.register_buffer(name, weights, persistent=False)
 
 
 def _valid_entries(who: str, prediction: Tensor, target: Tensor, valid: Tensor, outputs: int, columns: int) -> tuple[Tensor, Tensor]:
-    """(n, outputs) and (n, columns) of the valid entries, both in the prediction's dtype, but float32 at least."""
+    """Return (n, outputs) and (n, columns) of the valid entries, both in the prediction's dtype, but at least float32."""
     shape = prediction.shape[:-1]
     if prediction.shape != (*shape, outputs) or target.shape != (*shape, columns) or valid.shape != shape or valid.dtype != torch.bool:
         raise InputError(

@@ -1,4 +1,4 @@
-"""What is known of a term of the training loss without its code."""
+"""Declarations of terms of the training loss, without their code."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from affpipe.core.tasks.task import Kind
 
 
 class TermSettings(Section):
-    """What all terms share; a term's own section has its name in `term`, and in `task` the task whose outputs it takes."""
+    """Settings that all terms share. A term's own section has its name in `term`, and in `task` the task whose outputs it takes."""
 
-    weight: float = Field(1.0, gt=0, description="of the term, beside the loss of the tasks")
+    weight: float = Field(1.0, gt=0, description="weight of the term beside the loss of the tasks")
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class TermPart:
 
     Attributes:
         name: the word for it in settings, their `term`. settings: its section.
-        revision: goes up by hand when its code changes values; models with the term are then fitted anew.
+        revision: raised by hand when its code changes values; models with the term are then fitted again.
         network: module and class: forward(prediction (..., O), target (..., K), valid (...)) -> scalar, all of its task.
-        kinds: of tasks that it is for; by default all.
-        arguments: keywords of that class by the settings.
-        origin: entry point and package of a term that is not our own; set as it is loaded, and its package is in the key.
+        kinds: kinds of tasks that it is for; by default all.
+        arguments: keywords of that class from the settings.
+        origin: entry point and package of a term that is not our own. It is set on loading, and the package is in the key.
     """
 
     name: str
@@ -40,7 +40,7 @@ class TermPart:
     origin: Origin | None = None
 
     def fault(self) -> str:
-        """What is wrong with the declaration, as far as it stands alone; "" where nothing is."""
+        """Return the fault of the declaration, as far as it shows without others; "" if there is none."""
         if wrong := extensions.base_fault(self.settings, TermSettings):
             return wrong
         if "task" not in self.settings.model_fields:
@@ -50,5 +50,5 @@ class TermPart:
         return extensions.path_fault("network", self.network, "module:class")
 
     def build(self, settings: Any) -> Any:
-        """The module (nn.Module) of `settings`."""
+        """Build the module (nn.Module) of `settings`."""
         return extensions.code(self.network, self.origin)(**self.arguments(settings))

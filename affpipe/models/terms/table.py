@@ -1,4 +1,4 @@
-"""The terms that can be added to a training loss, listed by hand."""
+"""Table of the terms that can be added to a training loss, listed by hand."""
 
 from affpipe.core import extensions
 from affpipe.core.extensions import joined, tagged

@@ -12,6 +12,7 @@ from affpipe.results.report.series import nice_ticks, value_range
 from affpipe.results.report.svg import Box, Drawing, scale
 
 CELL_WIDTH, CELL_HEIGHT = 70.0, 38.0  # of the confusion matrix
+LARGE = 8  # classes of one that fills the page
 FULL = palette.PREDICTION  # the colour of a cell that holds its whole row
 ROW = 32.0  # of a pair of bars
 
@@ -93,6 +94,8 @@ def confusion(task: Task, counts: Sequence[Sequence[int]]) -> Markup:
     left, top, names = 92.0, 44.0, task.outputs
     table = np.array(counts, np.int64)
     drawing = Drawing(left + CELL_WIDTH * (len(names) + 1), top + CELL_HEIGHT * len(names) + 4, f"confusion of {task.title}")
+    if len(names) < LARGE:  # no larger than those of many classes
+        drawing.root.set("style", f"max-width: {drawing.width:.0f}px; min-width: 0")
     drawing.add("text", "truth", x=0, y=34, kind="tick")
     drawing.add("text", "prediction", x=left, y=12, kind="tick")
     for j, name in enumerate([*names, "frames"]):

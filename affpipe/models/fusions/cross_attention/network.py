@@ -1,19 +1,19 @@
 """Cross-attention of a chosen query to a chosen context: one stack of layers, no experts, no gate.
 
-After the fusion model of Team RAS's public code, which its paper calls DCMMOE and describes otherwise (`fusion/dcmmoe.py`): project each
-modality to a shared width (Linear, LayerNorm, Dropout); query and context are each a modality or the mean of the projected modalities;
-each layer updates the query; a regression head of two layers, and its first one as the embedding. Keys and values are the context's
-projection in every layer, but where the query's modality has a part in the context, it does so as updated so far. A query that is the
-mean updates nothing but itself. What the layers are is up to the keywords of `AttentionStack`; positions come with every layer or not at
-all, since in a context that holds the updated query there is no "once".
+After the fusion model of Team RAS's public code, which its paper calls DCMMOE and describes otherwise (`fusions/dcmmoe/network.py`). Each
+modality is projected to a shared width (Linear, LayerNorm, Dropout). Query and context are each a modality or the mean of the projected
+modalities. Each layer updates the query. A regression head of two layers predicts, and its first layer is the embedding. Keys and values
+are the context's projection in every layer. If the query's modality has a part in the context, it takes part as updated so far. A query
+that is the mean updates nothing but itself. The keywords of `AttentionStack` choose the layers. Positions come with every layer or not at
+all: in a context that holds the updated query there is no "once".
 
-Presence is ours, the public code fills whatever is absent. Per step:
-- with a modality as the query there is an answer where that modality is present, with the mean where any modality is; else embedding and
-  prediction are zero;
-- the mean is that of the present modalities;
-- rows where the context is absent are not attended to; where it is absent in the whole window attention adds zero and the residual keeps
-  the query.
-An absent row's values change nothing.
+Presence is ours; the public code fills whatever is absent. Per step:
+- If the query is a modality, there is an answer where that modality is present; if it is the mean, where any modality is. Elsewhere
+  embedding and prediction are zero.
+- The mean is that of the present modalities.
+- Rows where the context is absent are not attended to. If it is absent in the whole window, attention adds zero and the residual keeps the
+  query.
+The values of an absent row change nothing.
 Shapes: B batch, T steps, M modalities, D_m width of modality m, H hidden width, O outputs.
 """
 
@@ -28,14 +28,14 @@ from affpipe.core.tensors import keep
 from affpipe.models.branches.blocks import AttentionStack, check_word, projection, regress, regression
 from affpipe.models.fusions.interface import Fused, check_streams
 
-MEAN = "mean"  # of the present modalities, in place of the name of one
+MEAN = "mean"  # mean of the present modalities, instead of the name of one
 
 
 class CrossAttention(nn.Module):
-    """Fuse aligned streams; the order of `dims` (name -> D_m) orders the M axis.
+    """Fusion of aligned streams by cross-attention; the order of `dims` (name -> D_m) orders the M axis.
 
     Args:
-        query, context: a name of `dims`, or "mean". Each modality has a part in one of them.
+        query, context: a name of `dims`, or "mean". Each modality must have a part in one of them.
         stack: the other keywords of `AttentionStack`.
     """
 
@@ -67,11 +67,11 @@ class CrossAttention(nn.Module):
         """Fuse and predict every step.
 
         Args:
-            streams: modality -> (B, T, D_m); what stands in absent rows changes nothing.
+            streams: modality -> (B, T, D_m); values in absent rows change nothing.
             present: (B, T, M) bool, True where the modality was observed.
 
         Returns:
-            prediction (B, T, O), unbounded; embedding (B, T, H); no gate. Both zero where the query is absent.
+            prediction (B, T, O), unbounded; embedding (B, T, H); no gate. Both are zero where the query is absent.
         """
         check_streams("CrossAttention", streams, present, self.dims)
         here = dict(zip(self.dims, present.unbind(dim=-1), strict=True))  # modality -> (B, T)
@@ -79,11 +79,11 @@ class CrossAttention(nn.Module):
         count = present.sum(dim=-1, keepdim=True).clamp(min=1)  # (B, T, 1)
 
         def select(name: str, states: Mapping[str, Tensor]) -> Tensor:
-            """(B, T, H) of a modality or of the mean; what is absent is zero."""
+            """Return (B, T, H) of a modality or of the mean; absent rows are zero."""
             return torch.stack(tuple(states.values())).sum(dim=0) / count if name == MEAN else states[name]
 
         def context(query: Tensor) -> Tensor:
-            """The context (B, T, H) once the query has come to this."""
+            """Return the context (B, T, H) for the query as updated so far."""
             own = {} if self.query == MEAN else {self.query: keep(query, here[self.query])}
             return select(self.context, states | own)
 

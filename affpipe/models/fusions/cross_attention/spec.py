@@ -13,10 +13,10 @@ class CrossAttentionModel(Attention, Fusion):
     """Cross-attention of a chosen query to a chosen context (Team RAS, public code, in place of `dcmmoe`)."""
 
     kind: Literal["cross_attention"] = "cross_attention"
-    query: Name = Field(description="model whose embedding asks, or `mean` of those that are present")
-    context: Name = Field(description="model whose embedding is keys and values, or `mean`; where the query is in it, then as updated")
+    query: Name = Field(description="model whose embedding is the query, or `mean` of the present ones")
+    context: Name = Field(description="model whose embedding is keys and values, or `mean`; a query in it is the updated one")
     fill: Literal["nearest", "none"] = Field(
-        "none", description="a frame that a model says nothing of takes its nearest one (public code), or stays masked"
+        "none", description="a frame without a model's prediction takes its nearest one (public code), or stays masked"
     )
     positions: Literal["every_layer", "none"] = "every_layer"
 

@@ -1,19 +1,20 @@
-"""Directed cross-modal mixture of experts: each ordered pair of modalities is an expert, a gate weighs the experts at every step.
+"""Directed cross-modal mixture of experts: each ordered pair of modalities is an expert; a gate weighs the experts at every step.
 
-After "Team RAS in 10th ABAW Competition", sec. 3.4 and 4.2 (5 layers, 16 heads): project each modality to a shared width (Linear,
-LayerNorm, Dropout); expert (q, k) is a stack of cross-attention layers whose query stream starts as modality q and is updated from
-layer to layer, while keys and values are modality k's projection in every layer; gate = softmax of a linear map of the mean
-projection; weighted sum; linear head.
+After "Team RAS in 10th ABAW Competition", sec. 3.4 and 4.2 (5 layers, 16 heads). Each modality is projected to a shared width (Linear,
+LayerNorm, Dropout). Expert (q, k) is a stack of cross-attention layers. Its query stream starts as modality q and is updated from layer to
+layer; keys and values are modality k's projection in every layer. The gate is the softmax of a linear map of the mean projection. The
+weighted sum of the experts enters a linear head.
 
-Where the paper is silent. Layers are post-norm with a ReLU feed-forward net. Positions: sinusoids are added to what the experts read
-(queries and keys alike), since without them no expert can tell which row of k belongs to its own step; the gate reads the bare
-projections, as in the formula. What the layers of the public code do otherwise is a keyword each, see `AttentionStack`; that code has
-one stack with a chosen query and context, no experts and no gate: `fusion/cross_attention.py`. Presence, per step l:
-- expert (q, k) counts at l only where q is present at l; the softmax runs over the experts that count;
-- rows where k is absent are not attended to; where k is absent in the whole window attention adds zero and the residual keeps q;
-- the gate reads the mean over present modalities;
-- with nothing present, gate, embedding and prediction are zero.
-With one modality present everywhere its M-1 experts share the weight, so a prediction remains. An absent row's values change nothing.
+Where the paper is silent: layers are post-norm with a ReLU feed-forward net. Sinusoids are added to the inputs of the experts (queries and
+keys alike), since without positions no expert can tell which row of k belongs to its own step. The gate reads the bare projections, as in
+the formula. Where the layers of the public code differ, a keyword selects it, see `AttentionStack`. That code has one stack with a chosen
+query and context, no experts and no gate: `fusions/cross_attention/network.py`. Presence, per step l:
+- Expert (q, k) counts at l only if q is present at l; the softmax runs over the experts that count.
+- Rows where k is absent are not attended to. If k is absent in the whole window, attention adds zero and the residual keeps q.
+- The gate reads the mean over present modalities.
+- If nothing is present, gate, embedding and prediction are zero.
+If only one modality is present everywhere, its M-1 experts share the weight, so a prediction remains. The values of an absent row change
+nothing.
 Shapes: B batch, T steps, M modalities, D_m width of modality m, H hidden width, E = M(M-1) experts, O outputs.
 """
 
@@ -30,10 +31,10 @@ from affpipe.models.fusions.interface import Fused, check_streams
 
 
 class DCMMOE(nn.Module):
-    """Fuse aligned streams; the order of `dims` (name -> D_m) orders every M axis.
+    """Fusion of aligned streams by a mixture of experts; the order of `dims` (name -> D_m) orders every M axis.
 
     Args:
-        stack: the other keywords of `AttentionStack`, of each expert.
+        stack: the other keywords of `AttentionStack`, for each expert.
 
     Attributes:
         modalities: (M,) names.
@@ -65,11 +66,11 @@ class DCMMOE(nn.Module):
         """Fuse and predict every step.
 
         Args:
-            streams: modality -> (B, T, D_m); what stands in absent rows changes nothing.
+            streams: modality -> (B, T, D_m); values in absent rows change nothing.
             present: (B, T, M) bool, True where the modality was observed.
 
         Returns:
-            prediction (B, T, O), unbounded; embedding (B, T, H); gate (B, T, E), which sums to 1. All zero where nothing is present.
+            prediction (B, T, O), unbounded; embedding (B, T, H); gate (B, T, E), which sums to 1. All are zero where nothing is present.
         """
         check_streams("DCMMOE", streams, present, self.dims)
         here = dict(zip(self.modalities, present.unbind(dim=-1), strict=True))  # modality -> (B, T)
@@ -81,7 +82,7 @@ class DCMMOE(nn.Module):
         return Fused(keep(self.head(embedding), present.any(dim=-1)), embedding, gate)
 
     def _weigh(self, states: Mapping[str, Tensor], present: Tensor) -> Tensor:
-        """Gate (B, T, E) from the mean of the present projections; absent ones are zero already."""
+        """Return the gate (B, T, E) from the mean of the present projections; absent ones are zero already."""
         count = present.sum(dim=-1, keepdim=True).clamp(min=1)  # (B, T, 1)
         scores = self.gate(torch.stack(tuple(states.values())).sum(dim=0) / count)  # (B, T, H) -> (B, T, E)
         counts = present[..., [self.modalities.index(q) for q, _ in self.experts]]  # (B, T, E)

@@ -20,7 +20,7 @@ class DCMMOEModel(Attention, Fusion):
         return "none" if value == "nearest" else value
 
     def spec(self) -> dict[str, Any]:
-        """With `fill` as it was written before, when it said nearest and no frame was filled: no key moved by the right word."""
+        """Return the spec with `fill` as it was written before, when it said nearest and no frame was filled: so no key moved."""
         return super().spec() | {"fill": "nearest"}
 
 

@@ -1,19 +1,19 @@
-"""Reliability-aware audio-visual fusion: what is seen is weighed at every frame, what is heard is context for the whole window.
+"""Reliability-aware audio-visual fusion: visual streams are weighed at every frame, audio is context for the whole window.
 
-After "Team RAS in 10th ABAW Competition", sec. 3.4: at every frame a masked softmax of g_m(h_m) + log π_m weighs the visual modalities,
-z_vis is their weighted sum; audio is read through a few learnable latents B_a; z_0 = LN(z_vis + CrossAttn(z_vis, B_a, B_a)); a light
-transformer encoder and a regression head. Where the paper is silent, as in its public code: linear projections; g_m of two layers with
-GELU; B_a = LN(latents + Attn(latents, audio, audio)); pre-norm encoder layers with GELU and without positions; a head of LayerNorm,
-Linear, GELU, Dropout, Linear. With `compat="ras2026"` three more things are that code's and not the paper's formula: the frames ask the
-latents with a norm of z_vis, a window without audio goes on as z_vis itself, and attention starts as `nn.MultiheadAttention` does.
+After "Team RAS in 10th ABAW Competition", sec. 3.4. At every frame a masked softmax of g_m(h_m) + log π_m weighs the visual modalities;
+z_vis is their weighted sum. Audio is read through a few learnable latents B_a; z_0 = LN(z_vis + CrossAttn(z_vis, B_a, B_a)). A light
+transformer encoder and a regression head follow. Where the paper is silent, this follows its public code: linear projections; g_m of two
+layers with GELU; B_a = LN(latents + Attn(latents, audio, audio)); pre-norm encoder layers with GELU and without positions; a head of
+LayerNorm, Linear, GELU, Dropout, Linear. With `compat="ras2026"` three more things follow that code and not the paper's formula: the frames
+query the latents with a norm of z_vis, a window without audio continues as z_vis itself, attention starts as `nn.MultiheadAttention` does.
 
-Audio comes as a few rows of the window's own (as in the public code: four seconds, four rows), or on the frames like the other streams,
-where it is repeated over the frames that a row covers, and a row weighs as much as what it covers. Presence, per frame:
-- the softmax runs over the visual modalities that are present; with none, gate and z_vis are zero and the frame is heard only: z_0 is
-  what the latents say. Since the encoder has no positions, the frames of a window that are only heard share one prediction;
-- with no audio in the whole window, z_0 = LN(z_vis), or z_vis with `compat="ras2026"`;
-- frames where nothing is present are attended to by none; their embedding and prediction are zero.
-What stands in absent rows changes nothing, nor do rows of padding.
+Audio comes as a few rows of each window (as in the public code: four seconds, four rows), or on the frames like the other streams. There
+each row is repeated over the frames that it covers, so its weight is the number of these frames. Presence, per frame:
+- The softmax runs over the visual modalities that are present. If none is, gate and z_vis are zero and the frame has audio only: z_0 comes
+  from the latents alone. Since the encoder has no positions, the frames of a window with audio only share one prediction.
+- If a whole window has no audio, z_0 = LN(z_vis), or z_vis with `compat="ras2026"`.
+- Frames where nothing is present are not attended to; their embedding and prediction are zero.
+Values in absent rows change nothing, nor do rows of padding.
 Shapes: B batch, T frames, V visual modalities, M = V + 1, D_m width of modality m, K latents, H hidden width, O outputs.
 """
 
@@ -29,7 +29,7 @@ from affpipe.models.branches.blocks import Attention, check_word
 from affpipe.models.fusions.interface import Fused, check_streams
 
 COMPAT = ("none", "ras2026")
-LATENT_SCALE = 0.02  # standard deviation of the latents at first (public code)
+LATENT_SCALE = 0.02  # initial standard deviation of the latents (public code)
 
 
 class EncoderLayer(nn.Module):
@@ -43,17 +43,17 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
-        """(B, T, H), (B, T) bool -> (B, T, H)."""
+        """Map (B, T, H), (B, T) bool to (B, T, H)."""
         read = self.norm_attention(x)
         x = x + self.dropout(self.attention(read, read, present))
         return x + self.dropout(self.feedforward(self.norm_feedforward(x)))
 
 
 class RAAV(nn.Module):
-    """Fuse visual streams with audio as context; the order of `dims` (name -> D_m) is (*visual, audio) and orders the M axis.
+    """Fusion of visual streams with audio as context; the order of `dims` (name -> D_m) is (*visual, audio) and orders the M axis.
 
     Args:
-        priors: (V,) positive; how much each visual modality is trusted before anything is seen. Only their ratios matter.
+        priors: (V,) positive, the prior trust in each visual modality. Only their ratios matter.
         compat: "ras2026" reads audio as the public code does, see above.
 
     Attributes:
@@ -103,14 +103,14 @@ class RAAV(nn.Module):
         """Fuse and predict every frame.
 
         Args:
-            streams: modality -> (B, T, D_m); what stands in absent rows changes nothing.
+            streams: modality -> (B, T, D_m); values in absent rows change nothing.
             present: (B, T, M) bool, True where the modality was observed.
-            heard: (B, A) bool where the audio is (B, A, D), A rows of each window's own: which of them are there. The last column of
-                `present` then says at which frames there is sound.
+            heard: (B, A) bool, present rows of an audio stream (B, A, D) with A rows of each window's own. The last column of `present`
+                then says which frames have sound.
 
         Returns:
-            prediction (B, T, O), unbounded, and embedding (B, T, H), both zero where nothing is present; gate (B, T, V), which sums to
-            1 over the visual modalities that are present, zero where none is.
+            prediction (B, T, O), unbounded, and embedding (B, T, H), both zero where nothing is present; gate (B, T, V), which sums to 1
+            over the present visual modalities, zero where none is.
         """
         check_streams("RAAV", streams, present, self.dims, {} if heard is None else {self.audio: heard})
         here = dict(zip(self.dims, present.unbind(dim=-1), strict=True))  # modality -> (B, T)
@@ -131,15 +131,17 @@ class RAAV(nn.Module):
         return Fused(keep(self.head(embedding), any_present), embedding, gate)
 
     def _weigh(self, states: Mapping[str, Tensor], present: Tensor) -> Tensor:
-        """Gate (B, T, V): softmax of score and log prior over the present (B, T, V) modalities."""
+        """Return the gate (B, T, V): softmax of score and log prior over the present (B, T, V) modalities."""
         scores = torch.cat([self.score[m](states[m]) for m in self.visual], dim=-1) + self.log_priors  # (B, T, V)
         # finfo.min, not -inf: softmax over a frame with nothing present would be NaN.
         return scores.masked_fill(~present, torch.finfo(scores.dtype).min).softmax(dim=-1) * present
 
     def _hear(self, asked: Tensor, audio: Tensor, present: Tensor) -> Tensor:
-        """What the latents, having read the audio (B, A or T, H) where present (B, A or T), say to each frame (B, T, H); zero without.
+        """Return the attention of each frame (B, T, H) to the latents, which have read the audio; zero without audio.
 
-        asked: (B, T, H), what the frames ask with.
+        Args:
+            asked: (B, T, H), the queries of the frames.
+            audio: (B, A or T, H). present: (B, A or T) bool.
         """
         latents = self.latents.expand(len(audio), -1, -1)  # (B, K, H)
         latents = self.norm_latents(latents + self.listen(latents, audio, present))

@@ -14,28 +14,30 @@ class RAAVModel(Fusion):
     """Reliability-aware audio-visual fusion (Team RAS, sec. 3.4; sizes of its public code)."""
 
     kind: Literal["raav"] = "raav"
-    reads: tuple[Name, ...] = Field(min_length=1, description="models of what is seen, weighed against each other at every frame")
-    priors: tuple[float, ...] = Field((0.85, 0.15), description="how much each of them is trusted beforehand; they sum to 1")
-    audio: Name = Field(description="model of what is heard, read through the latents")
+    reads: tuple[Name, ...] = Field(min_length=1, description="visual models, weighed against each other at every frame")
+    priors: tuple[float, ...] = Field((0.85, 0.15), description="prior trust in each of them; they sum to 1")
+    audio: Name = Field(description="audio model, read through the latents")
     latents: int = Field(4, ge=1)
     layers: int = Field(1, ge=1)
     heads: int = Field(4, ge=1)
     feedforward: int = Field(1024, ge=1)
     compat: Literal["none", "ras2026"] = later(
         "none",
-        description="how frames hear: by the paper's formula, or as in the public code (a norm before, none without sound, torch's start)",
+        description="how frames read audio: the paper's formula, or the public code (a norm before, none without sound, torch's start)",
     )
     level: Literal["window", "frame"] = Field("window", description="a sequence is `window_s` seconds of frames, or `window` frames")
     window_s: float = Field(4.0, gt=0)
     hop_s: float = Field(2.0, gt=0)
     audio_rows: Literal["frames", "window"] = later(
         "frames",
-        description="what it hears in a window: the audio model's rows on the frames, those of overlapping windows averaged, or the "
-        "rows of the window itself; these want level: window on the grid of the audio model",
+        description="audio of a window: the audio model's rows on the frames, those of overlapping windows averaged, or the "
+        "rows of the window itself; these need level: window on the grid of the audio model",
     )
-    speech_only: SpeechOnly = later("never", description="hear only windows with an open mouth: always, in training alone, or never")
-    min_open_s: float = later(1.0, ge=0, description="with `speech_only`: least time of an open mouth in a window")
-    min_coverage: float = later(0.80, ge=0, le=1, description="with `speech_only`: least part of a window in which the mouth was seen")
+    speech_only: SpeechOnly = later(
+        "never", description="use audio only of windows with an open mouth: always, in training alone, or never"
+    )
+    min_open_s: float = later(1.0, ge=0, description="with `speech_only`: least time for which the mouth is open in a window")
+    min_coverage: float = later(0.80, ge=0, le=1, description="with `speech_only`: least share of a window in which the mouth was seen")
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -45,7 +47,7 @@ class RAAVModel(Fusion):
         return models[self.audio].reads
 
     def check_members(self, where: str, models: Mapping[str, Any], features: Mapping[str, Any]) -> None:
-        """What it hears in a window is a window of its audio model."""
+        """Check that the audio windows of the fusion are windows of its audio model."""
         if self.audio_rows == "frames" and self.speech_only == "never":
             return
         audio = models[self.audio]

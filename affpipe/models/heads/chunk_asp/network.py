@@ -1,15 +1,15 @@
 """Chunk-wise attentive statistics pooling: one prediction for each second of an audio window.
 
-After "Team RAS in 10th ABAW Competition", sec. 3.3: the rows of a window are cut into equal temporal chunks, each is pooled to a
-weighted mean and a weighted standard deviation (attentive statistics pooling, Okabe et al., 2018: one weight a row), and a shared head
-of norm, dropout and linear layers predicts each chunk. Ours: presence mask. The GELU between the two linear layers and the dropout behind
-the scorer's tanh are the public code's; its last layer of the scorer has no bias, which a softmax does not see, and it adds the floor of
-the variance, which here is a floor.
+After "Team RAS in 10th ABAW Competition", sec. 3.3. The rows of a window are cut into equal temporal chunks. Each chunk is pooled to a
+weighted mean and a weighted standard deviation (attentive statistics pooling, Okabe et al., 2018: one weight per row). A shared head of
+norm, dropout and linear layers predicts each chunk. Ours: the presence mask. The GELU between the two linear layers and the dropout after
+the scorer's tanh are the public code's. The last layer of its scorer has no bias, which a softmax ignores. It adds the floor to the
+variance; here the floor is a minimum.
 
-Cut, `equal`: chunk i holds rows [i·n, (i+1)·n) with n = ceil(F / chunks). Rows are evenly spaced in time, so the borders are, and the last
-chunk takes what is left. WavLM returns 199 rows for 4 s, since the convolutions drop the tail that does not fill a row (20 ms): n =
-50, the borders lie at exactly 1, 2 and 3 s, and the last chunk has 49 rows. `rounded` is the public code's: the borders are i·F / chunks,
-rounded half to even: 50, 50, 49 and 50 rows.
+Cut `equal`: chunk i holds rows [i·n, (i+1)·n) with n = ceil(F / chunks). Rows are evenly spaced in time, so the borders are too, and the
+last chunk takes the rest. WavLM returns 199 rows for 4 s, since the convolutions drop the tail that does not fill a row (20 ms). Then n =
+50, the borders are at exactly 1, 2 and 3 s, and the last chunk has 49 rows. Cut `rounded` is the public code's: the borders are i·F /
+chunks, rounded half to even, which gives 50, 50, 49 and 50 rows.
 Shapes: B windows, F rows a window, C chunks, D input width, H hidden width, O outputs.
 """
 
@@ -33,11 +33,11 @@ class AttentiveStatistics(nn.Module):
 
     def __init__(self, dim: int, *, hidden: int, dropout: float = 0.0):
         super().__init__()
-        bounded = nn.Sequential(nn.Tanh(), nn.Dropout(dropout))  # one part, so that the names of the weights hang on no setting
+        bounded = nn.Sequential(nn.Tanh(), nn.Dropout(dropout))  # one part, so that no setting changes the names of the weights
         self.score = nn.Sequential(nn.Linear(dim, hidden), bounded, nn.Linear(hidden, 1))
 
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
-        """(..., F, D), (..., F) bool -> (..., 2 D): mean, then standard deviation."""
+        """Map (..., F, D), (..., F) bool to (..., 2 D): mean, then standard deviation."""
         scores = self.score(x).squeeze(-1)  # (..., F)
         # finfo.min, not -inf: softmax over a set with nothing present would be NaN.
         weights = scores.masked_fill(~present, torch.finfo(scores.dtype).min).softmax(dim=-1).unsqueeze(-1)  # (..., F, 1)
@@ -47,7 +47,7 @@ class AttentiveStatistics(nn.Module):
 
 
 class ChunkHead(nn.Module):
-    """Pool the rows of each chunk and predict it with a head that all chunks share."""
+    """Head that pools the rows of each chunk and predicts it with layers that all chunks share."""
 
     def __init__(
         self,
@@ -71,14 +71,14 @@ class ChunkHead(nn.Module):
         """Predict every chunk.
 
         Args:
-            x: (B, F, D); what stands in absent rows changes nothing.
+            x: (B, F, D); values in absent rows change nothing.
             present: (B, F) bool.
 
         Returns:
             prediction: (B, C, O), unbounded, zero in chunks without a present row.
             embedding: (B, C, H), zero in chunks without a present row.
 
-        Raises InputError where F rows leave a chunk empty.
+        Raises InputError if F rows leave a chunk empty.
         """
         check_stream("ChunkHead", x, present, self.dim)
         counts = self._rows(x.shape[1])
@@ -88,7 +88,7 @@ class ChunkHead(nn.Module):
         return keep(self.head(embedding), any_present), embedding
 
     def _rows(self, rows: int) -> list[int]:
-        """Rows of each chunk of a window; InputError where one has none."""
+        """Return the number of rows of each chunk of a window; InputError if one has none."""
         if self.cut == "equal":
             n = math.ceil(rows / self.chunks)
             borders = [min(i * n, rows) for i in range(self.chunks + 1)]
@@ -102,6 +102,6 @@ class ChunkHead(nn.Module):
 
 
 def _chunks(x: Tensor, counts: list[int]) -> Tensor:
-    """(B, F, ...) in chunks of so many rows, (B, C, n, ...), n the largest; what a chunk lacks is zero."""
+    """Cut (B, F, ...) into chunks of `counts` rows: (B, C, n, ...), n the largest; shorter chunks are padded with zeros."""
     n, beside = max(counts), (0, 0) * (x.ndim - 2)
     return torch.stack([F.pad(part, (*beside, 0, n - part.shape[1])) for part in x.split(counts, dim=1)], dim=1)

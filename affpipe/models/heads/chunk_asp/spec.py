@@ -22,13 +22,13 @@ class ChunkModel(SequenceModel):
     chunks: int = Field(4, ge=1)
     compat: Literal["none", "ras2026"] = Field(
         "none",
-        description="labels of a chunk: of the frames shown in it, or by the published rule, which counts frames at the nominal rate",
+        description="labels of a chunk: those of the frames shown in it, or by the published rule, which counts frames at the nominal rate",
     )
     cut: Literal["equal", "rounded"] = later(
-        "equal", description="of a window's rows into chunks; rounded: borders at whole rows, half to even (public code: 50, 50, 49, 50)"
+        "equal", description="cut of a window's rows into chunks; rounded: borders rounded half to even (public code: 50, 50, 49, 50)"
     )
     attention_hidden: int = Field(128, ge=1)
-    attention_dropout: float = later(0.0, ge=0, lt=1, description="within the pooling attention, behind its tanh")
+    attention_dropout: float = later(0.0, ge=0, lt=1, description="dropout within the pooling attention, after its tanh")
     speech_only: SpeechOnly = Field(
         "always",
         description="leave out windows that the stage `speech` did not retain: always, in training alone, or never",
@@ -39,14 +39,14 @@ class ChunkModel(SequenceModel):
     cache_frozen: bool = Field(True, description="read the feature; else run the encoder's frozen layers on the sound at every step")
     closing_norm: Literal["trained", "frozen"] = later(
         "trained",
-        description="the encoder's norm above its last layer, where it has one: trained with the layers that the model trains, or not",
+        description="norm after the encoder's last layer, if it has one: trained with the layers that the model trains, or frozen",
     )
     frozen_mode: Literal["eval", "train"] = later(
         "eval",
-        description="of the encoder's frozen layers while the model is fitted; train: with their dropouts, masks (SpecAugment) and layer "
-        "drop by the checkpoint's configuration; needs cache_frozen: false",
+        description="mode of the encoder's frozen layers during fitting; train: with their dropouts, masks (SpecAugment) and layer "
+        "drop as the checkpoint's configuration sets them; needs cache_frozen: false",
     )
-    augment: Augment | None = Field(None, description="of the sound, in training; needs cache_frozen: false")
+    augment: Augment | None = Field(None, description="random changes of the sound in training; needs cache_frozen: false")
 
     @property
     def within(self) -> str:
@@ -76,7 +76,7 @@ class ChunkModel(SequenceModel):
         return {True: "always", False: "never"}[value] if isinstance(value, bool) else value
 
     def spec(self) -> dict[str, Any]:
-        """With `always` and `never` as they were written before there was a third: no key moved by the change."""
+        """Return the spec with `always` and `never` as they were written before there was a third word: so no key moved."""
         dump = super().spec()
         return dump | {"speech_only": {"always": True, "never": False}.get(self.speech_only, self.speech_only)}
 

@@ -1,11 +1,11 @@
 """Mamba regression on one stream: a prediction for every row of a window, each from its own and earlier rows.
 
-The block is Mamba (Gu and Dao, 2023, sec. 3, algorithm 2) with the parameter names, shapes and initialisation of `mamba_ssm.Mamba`, so
-that a checkpoint moves between the two. On CUDA it uses the fused scan of `mamba_ssm` where that is installed, else a loop over time
-in torch; the convolution is always torch's, because the fused one has no kernels wider than 4. The stack follows "Team RAS in 10th
-ABAW Competition", sec. 3.2 and 4.2; the paper gives depth, widths, state, kernel and dropout. Ours, where it is silent: projection
-with LayerNorm and dropout, pre-norm residual blocks, one norm after the last, the regression head of the transformer model, and
-presence masks. The public code has a block of its own: `heads/mamba_ras2026.py`.
+The block is Mamba (Gu and Dao, 2023, sec. 3, algorithm 2) with the parameter names, shapes and initialisation of `mamba_ssm.Mamba`, so that
+checkpoints are interchangeable. On CUDA it uses the fused scan of `mamba_ssm` if that is installed, else a loop over time in torch. The
+convolution is always torch's, because the fused one has no kernels wider than 4. The stack follows "Team RAS in 10th ABAW Competition",
+sec. 3.2 and 4.2; the paper gives depth, widths, state, kernel and dropout. Ours, where it is silent: projection with LayerNorm and dropout,
+pre-norm residual blocks, one norm after the last, the regression head of the transformer model, and presence masks. The public code has a
+block of its own: `heads/mamba/ras2026.py`.
 Shapes: B batch, T rows, D input width, H hidden width, E inner width (expand · H), N state size, R rank of the step size, O outputs.
 """
 
@@ -29,18 +29,19 @@ STEP_MIN, STEP_MAX, STEP_FLOOR = 0.001, 0.1, 1e-4  # step sizes at initialisatio
 
 
 class _Scan(torch.autograd.Function):
-    """`scan` with its gradient by hand: a recurrence forward and one backward, of one kernel a step; all else for all steps at once.
+    """Autograd function of `scan` with its own gradient: one recurrence forward and one backward.
 
-    Time comes first, so that a step is one piece of memory, and E last, so that kernels run along it. It keeps what autograd would keep of
-    the loop: decays and states, (T, B, N, E) each.
+    Each recurrence launches one kernel per step; all else runs for all steps at once. Time is the first axis, so that a step is contiguous
+    in memory, and E the last, so that kernels run along it. It keeps what autograd would keep of the loop: decays and states, (T, B, N, E)
+    each.
     """
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        """u and step (T, B, 1, E), a (N, E), b (T, B, N, 1), c (T, B, 1, N) -> y (T, B, 1, E)."""
+        """Map u and step (T, B, 1, E), a (N, E), b (T, B, N, 1), c (T, B, 1, N) to y (T, B, 1, E)."""
         with exact(u):
             decay = (step * a).exp_()
-            states = b @ (step * u)  # what drives each state, to which the one before is added
+            states = b @ (step * u)  # input of each state, to which the decayed state before is added
             rows = states.unbind()
             for t, decay_t in enumerate(decay.unbind()[1:], 1):
                 rows[t].addcmul_(decay_t, rows[t - 1])
@@ -53,7 +54,7 @@ class _Scan(torch.autograd.Function):
         u, step, a, b, c, decay, states = ctx.saved_tensors
         with exact(u):
             of_c = grad @ states.mT
-            x = c.mT @ grad  # (T, B, N, E) gradient of the states, to which that through the next one is added
+            x = c.mT @ grad  # (T, B, N, E) gradient of the states, to which that through the next state is added
             rows = x.unbind()
             for t, decay_t in reversed(list(enumerate(decay.unbind()[1:], 1))):
                 rows[t - 1].addcmul_(decay_t, rows[t])
@@ -65,9 +66,13 @@ class _Scan(torch.autograd.Function):
 
 
 def scan(u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """Selective scan: s_t = exp(step_t a) s_{t-1} + step_t b_t u_t and y_t = s_t · c_t, from s = 0.
+    """Compute the selective scan: s_t = exp(step_t a) s_{t-1} + step_t b_t u_t and y_t = s_t · c_t, from s = 0.
 
-    Args: u and step (B, E, T), a (E, N), b and c (B, N, T). Returns y (B, E, T) in the dtype of a, in which it is computed.
+    Args:
+        u, step: (B, E, T). a: (E, N). b, c: (B, N, T).
+
+    Returns:
+        y (B, E, T) in the dtype of a, in which it is computed.
     """
     u, step, b, c = (x.to(a.dtype).permute(2, 0, 1).contiguous() for x in (u, step, b, c))  # (T, B, E or N)
     y = _Scan.apply(u.unsqueeze(2), step.unsqueeze(2), a.T.contiguous(), b.unsqueeze(3), c.unsqueeze(2))
@@ -95,14 +100,14 @@ class MambaBlock(nn.Module):
 
     @torch.no_grad()
     def reset_step(self) -> None:
-        """Draw the step size's projection anew, its bias so that softplus(bias) is log-uniform between STEP_MIN and STEP_MAX."""
+        """Initialise the projection of the step size, with a bias such that softplus(bias) is log-uniform from STEP_MIN to STEP_MAX."""
         nn.init.uniform_(self.dt_proj.weight, -(self.rank**-0.5), self.rank**-0.5)
         span = math.log(STEP_MAX / STEP_MIN)
         step = (torch.rand_like(self.dt_proj.bias) * span + math.log(STEP_MIN)).exp().clamp(min=STEP_FLOOR)
         self.dt_proj.bias.copy_(step + (-torch.expm1(-step)).log())  # inverse of softplus
 
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
-        """(B, T, H), (B, T) bool -> (B, T, H); rows where present is False hold zeros."""
+        """Map (B, T, H), (B, T) bool to (B, T, H); rows where present is False hold zeros."""
         length = x.shape[1]
         u, gate = self.in_proj(x).chunk(2, dim=-1)  # (B, T, E) each
         u = keep(u, present).transpose(1, 2)  # (B, E, T)
@@ -116,9 +121,9 @@ class MambaBlock(nn.Module):
         return keep(self.out_proj(y), present)
 
     def _scan(self, u: Tensor, step: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-        """Scan and skip connection, (B, E, T)."""
+        """Return scan and skip connection, (B, E, T)."""
         if u.is_cuda and selective_scan_fn is not None:
-            # float32 throughout, also under autocast: a long product of decays does not survive half precision.
+            # float32 throughout, also under autocast: half precision is too coarse for a long product of decays.
             return selective_scan_fn(*(t.float().contiguous() for t in (u, step, a, b, c)), self.D.float())
         return scan(u, step, a, b, c) + u * self.D.unsqueeze(-1)
 
@@ -127,8 +132,8 @@ class MambaHead(nn.Module):
     """Residual stack of Mamba blocks with a regression head of its own width.
 
     Args:
-        start: "torch" leaves each part's own start; "xavier" is `start_xavier` (public code), but for the projection of the step size,
-            whose start is part of Mamba.
+        start: "torch" leaves each part's own initialisation. "xavier" is `start_xavier` (public code), except for the projection of the
+            step size, whose initialisation is part of Mamba.
     """
 
     def __init__(
@@ -163,7 +168,7 @@ class MambaHead(nn.Module):
         """Predict every row.
 
         Args:
-            x: (B, T, D); what stands in absent rows changes nothing.
+            x: (B, T, D); values in absent rows change nothing.
             present: (B, T) bool.
 
         Returns:

@@ -1,18 +1,18 @@
 """Regression on one stream with the state-space block of Team RAS's public code, which is not Mamba's.
 
-After "Team RAS in 10th ABAW Competition" and its public code, where the two differ from `heads/mamba.py`: no expansion, a rank of the
-step size that is rounded down, no norm before the block and none after the last one, but a norm of the block's own result, added to its
-input times a learned vector. Its recurrence, for each of H channels and N states, is
+After "Team RAS in 10th ABAW Competition" and its public code, where the two differ from `heads/mamba/network.py`. It has no expansion, a
+rank of the step size that is rounded down, no norm before the block and none after the last one. Instead the block's own result is added to
+its input times a learned vector, and a norm follows. Its recurrence, for each of H channels and N states, is
 
     h_t = (exp(-A) · s_t) h_{t-1} + B_t s_t u_t,    y_t = Σ_N h_t C_t,    s_t = softplus(D + step(u_t))
 
-where Mamba has exp(-A · s_t), and no D within the softplus. Mamba's factor is below 1 whatever the step. This one is s_t / e^A, and
-s_t has no upper bound: where it exceeds e^A, the state grows from row to row. A starts at 1 … N and D at 1, so that s_t is near 1.3 and
-the largest factor near 0.5 at first; nothing in training holds them there. The same D weighs the block's input in the residual; Mamba's
-D, which carries u_t past the state, is not there.
+where Mamba has exp(-A · s_t), and no D within the softplus. Mamba's factor is below 1 whatever the step. This one is s_t / e^A, and s_t has
+no upper bound: where it exceeds e^A, the state grows from row to row. A starts at 1 … N and D at 1, so at first s_t is near 1.3 and the
+largest factor near 0.5; nothing in training keeps them there. The same D weighs the block's input in the residual. Mamba's D, which carries
+u_t past the state, does not exist here.
 
-Ours: presence masks. An absent row is skipped: the convolution reads zeros there, and the state passes through unchanged. (The public
-code has absent rows at the end of a window only, where nothing follows.)
+Ours: presence masks. An absent row is skipped: the convolution reads zeros there, and the state passes through unchanged. (The public code
+has absent rows at the end of a window only, where nothing follows.)
 Shapes: B batch, T rows, D input width, H hidden width, N state size, R rank of the step size, O outputs.
 """
 
@@ -42,7 +42,7 @@ class Block(nn.Module):
         self.dropout, self.norm = nn.Dropout(dropout), nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
-        """(B, T, H), (B, T) bool -> (B, T, H); rows where present is False hold zeros."""
+        """Map (B, T, H), (B, T) bool to (B, T, H); rows where present is False hold zeros."""
         x = keep(x, present)
         u, gate = self.in_proj(x).chunk(2, dim=-1)  # (B, T, H) each; no bias, so u is zero in absent rows
         u = F.silu(self.conv(u.transpose(1, 2))[..., : x.shape[1]]).transpose(1, 2)  # cut the right padding: causal
@@ -51,7 +51,7 @@ class Block(nn.Module):
         return keep(self.norm(self.D * x + self.dropout(y)), present)
 
     def _recur(self, u: Tensor, step: Tensor, b: Tensor, c: Tensor, present: Tensor) -> Tensor:
-        """The recurrence from h = 0: u and step (B, T, H), b and c (B, T, N) -> (B, T, H), in the dtype of A."""
+        """Run the recurrence from h = 0: u and step (B, T, H), b and c (B, T, N) -> (B, T, H), in the dtype of A."""
         with exact(u):
             u, step, b, c = (t.to(self.A.dtype) for t in (u, step, b, c))
             here = present[..., None, None]  # (B, T, 1, 1)
@@ -65,7 +65,7 @@ class Block(nn.Module):
 
 
 class Ras2026Head(nn.Module):
-    """Blocks of the public code with a regression head of its own width."""
+    """Stack of the public code's blocks with a regression head of its own width."""
 
     def __init__(
         self,
@@ -93,12 +93,12 @@ class Ras2026Head(nn.Module):
         """Predict every row.
 
         Args:
-            x: (B, T, D); what stands in absent rows changes nothing.
+            x: (B, T, D); values in absent rows change nothing.
             present: (B, T) bool.
 
         Returns:
             prediction: (B, T, O), unbounded, zero in absent rows.
-            embedding: (B, T, H), what the last block gives, zero in absent rows.
+            embedding: (B, T, H), the output of the last block, zero in absent rows.
         """
         check_stream("Ras2026Head", x, present, self.dim)
         x = self.project(keep(x, present))  # (B, T, D) -> (B, T, H)

@@ -15,7 +15,7 @@ class MambaModel(SequenceModel):
 
     kind: Literal["mamba"] = "mamba"
     reads: Name
-    dataset: Name = Field("values", description="of the stream that it reads: which of the encoder's outputs")
+    dataset: Name = Field("values", description="dataset of the stream that it reads: which of the encoder's outputs")
     hidden: int = Field(128, ge=1)
     window: int = Field(16, ge=1)
     stride: int = Field(8, ge=1)
@@ -23,13 +23,13 @@ class MambaModel(SequenceModel):
     state: int = Field(8, ge=1)
     kernel: int = Field(3, ge=1)
     head_hidden: int = Field(512, ge=1)
-    block: Literal["mamba", "ras2026"] = later("mamba", description="Mamba's, or the public code's own, see models.md")
+    block: Literal["mamba", "ras2026"] = later("mamba", description="Mamba's block, or the public code's, see models.md")
     start: Literal["torch", "xavier"] = later(
         "torch",
-        description="each part's own, or Xavier-uniform for every Linear but that of Mamba's step size, with zero bias (public code)",
+        description="initialisation: each part's own, or Xavier-uniform for every Linear but Mamba's step size, zero bias (public code)",
     )
     tail: Literal["shifted", "truncated"] = later(
-        "shifted", description="the last window of a stream: as long as the others, or from its stride to the end (public code)"
+        "shifted", description="last window of a stream: as long as the others, or from its stride to the end (public code)"
     )
 
 

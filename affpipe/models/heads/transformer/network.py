@@ -1,10 +1,10 @@
 """Transformer regression on one stream: a prediction for every row of a window.
 
-After "Team RAS in 10th ABAW Competition", sec. 3.1 and 4.2 (5 layers, 16 heads): projection, transformer layers, regression head. The
-paper names the layers by reference to "Attention Is All You Need" only, so they are that paper's: post-norm, ReLU, sinusoidal
-positions added once before the first layer. It does not give the feed-forward width. Ours: presence masks. What the public code does
-otherwise is a keyword each: those of `AttentionStack`, and its embedding, which is the regression head without its last Linear where
-ours is the output of the last transformer layer. Both are H wide.
+After "Team RAS in 10th ABAW Competition", sec. 3.1 and 4.2 (5 layers, 16 heads): projection, transformer layers, regression head. The paper
+names the layers by reference to "Attention Is All You Need" only, so they are that paper's: post-norm, ReLU, sinusoidal positions added
+once before the first layer. It does not give the feed-forward width. Ours: presence masks. Where the public code differs, a keyword selects
+it: those of `AttentionStack`, and the embedding. Its embedding is the regression head without its last Linear; ours is the output of the
+last transformer layer. Both are H wide.
 Shapes: B batch, T rows, D input width, H hidden width, O outputs.
 """
 
@@ -19,10 +19,10 @@ EMBEDDINGS = ("layer", "head")
 
 
 class TransformerHead(nn.Module):
-    """Self-attention over the present rows of a window; rows count as positions whether present or not.
+    """Head of self-attention over the present rows of a window; rows count as positions whether present or not.
 
     Args:
-        embedding: "layer" hands on what leaves the last layer, "head" what the last Linear of the regression head reads.
+        embedding: "layer" is the output of the last layer, "head" the input of the last Linear of the regression head.
         stack: the other keywords of `AttentionStack`.
     """
 
@@ -48,7 +48,7 @@ class TransformerHead(nn.Module):
         """Predict every row.
 
         Args:
-            x: (B, T, D); what stands in absent rows changes nothing.
+            x: (B, T, D); values in absent rows change nothing.
             present: (B, T) bool.
 
         Returns:

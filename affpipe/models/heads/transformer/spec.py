@@ -14,9 +14,9 @@ class TransformerModel(Attention):
 
     kind: Literal["transformer"] = "transformer"
     reads: Name
-    dataset: Name = Field("values", description="of the stream that it reads: which of the encoder's outputs")
+    dataset: Name = Field("values", description="dataset of the stream that it reads: which of the encoder's outputs")
     embedding: Literal["layer", "head"] = later(
-        "layer", description="what it hands on: its last layer, or what the last Linear of its head reads (public code)"
+        "layer", description="its embedding: output of the last layer, or input of the last Linear of its head (public code)"
     )
 
 

@@ -1,7 +1,7 @@
 """Asymmetric loss of units.
 
-Source: Ridnik et al., "Asymmetric Loss For Multi-Label Classification" (ICCV 2021), eq. 4 to 7: with p the probability of a unit and
-p_m = max(p - margin, 0), a present unit costs -(1 - p)^gamma_present log p, an absent one -p_m^gamma_absent log(1 - p_m).
+Source: Ridnik et al., "Asymmetric Loss For Multi-Label Classification" (ICCV 2021), eq. 4 to 7. With p the probability of a unit and p_m =
+max(p - margin, 0), a present unit costs -(1 - p)^gamma_present log p, an absent one -p_m^gamma_absent log(1 - p_m).
 """
 
 import torch
@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from affpipe.core.errors import InputError
 
-SMALLEST = 1e-8  # of a probability whose logarithm is taken
+SMALLEST = 1e-8  # least probability whose logarithm is taken
 
 
 class AsymmetricLoss(nn.Module):
-    """Mean over the known entries and units.
+    """Asymmetric loss: its mean over the known entries and units.
 
     Args:
         gamma_present, gamma_absent: >= 0. margin: in [0, 1).
@@ -26,7 +26,7 @@ class AsymmetricLoss(nn.Module):
         self.gamma_present, self.gamma_absent, self.margin = gamma_present, gamma_absent, margin
 
     def forward(self, logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-        """Scalar loss of logits (..., U) for target (..., U) in [0, 1]; valid: (...) bool."""
+        """Return the scalar loss of logits (..., U) for target (..., U) in [0, 1]; valid: (...) bool."""
         logits, target = logits[valid].float(), target[valid].float()  # (n, U) each
         if len(logits) == 0:
             return logits.sum() * 0

@@ -9,14 +9,12 @@ from affpipe.models.terms.part import TermPart, TermSettings
 
 
 class Asymmetric(TermSettings):
-    """Asymmetric loss of units: less is made of units that are absent, and nothing of those that are clearly so (Ridnik et al., ICCV
-    2021).
-    """
+    """Asymmetric loss of units: absent units weigh less, and clearly absent ones nothing (Ridnik et al., ICCV 2021)."""
 
     term: Literal["asymmetric"] = "asymmetric"
     task: Name = "au"
-    gamma_present: float = Field(1.0, ge=0, description="how little is made of a unit that is there and predicted well already")
-    gamma_absent: float = Field(4.0, ge=0, description="the same of a unit that is not there")
+    gamma_present: float = Field(1.0, ge=0, description="focusing on present units: the greater, the less well-predicted ones weigh")
+    gamma_absent: float = Field(4.0, ge=0, description="focusing on absent units")
     margin: float = Field(0.05, ge=0, lt=1, description="probability up to which an absent unit costs nothing")
 
 

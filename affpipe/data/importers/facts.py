@@ -57,7 +57,7 @@ class VideoFacts:
 class LabelFacts:
     """Facts of an annotation. rows: lines below the header; invalid: those without a label; `error` alone where the file has a fault.
 
-    timed: whether rows are intervals or samples, and not frames; then last_s and sparse are as in `labels.Labels`.
+    timed: whether rows are intervals or samples, and not frames; then last_s and sparse are as in `label_files.Labels`.
     """
 
     rows: int = 0

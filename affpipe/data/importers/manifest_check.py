@@ -15,7 +15,7 @@ from affpipe.data.annotations import surplus_fault
 from affpipe.data.importers import duplicates, facts
 from affpipe.data.importers.counts import Count, Entry, count
 from affpipe.data.importers.facts import LabelFacts, VideoFacts
-from affpipe.data.labels import beyond_fault
+from affpipe.data.label_files import beyond_fault
 from affpipe.data.manifest import Row
 from affpipe.data.overlaps import OFFICIAL
 from affpipe.media.identity import fingerprint

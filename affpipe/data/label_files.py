@@ -6,6 +6,7 @@ of classes the name of one (or its number), of a dimension a number, of units `0
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,12 @@ from affpipe.core.tasks.task import Task
 from affpipe.data import annotations
 from affpipe.data.annotation_files import forms
 from affpipe.data.annotation_files.intervals import Intervals
-from affpipe.data.annotation_files.on_frames import covering, sampled
+from affpipe.data.annotation_files.on_frames import NOISE_S, covering, sampled
 from affpipe.data.annotation_files.tables import number
 from affpipe.data.annotation_files.timed import Timed
 
 Laid = tuple[np.ndarray, np.ndarray]  # values (T, K) float64, zero where there is no label, and known (T,) bool
+BEYOND_S = 1.0  # by which a tier, as long as the sound, may outlast the pictures
 ABSENT = ("0", "no", "absent")  # values of an interval of a unit which is not there
 
 
@@ -32,14 +34,29 @@ class Labels:
         rows: its lines, intervals or samples. labelled: those of them that say something.
         on_frames: lays them on a frame axis.
         timed: whether they say times, and not a line a frame.
-        odd: what is odd about it for a video of so many frames; "" where nothing is.
+        last_s: the last time that they say, seconds. sparse: what is said of samples too far apart to be joined; "" where nothing is.
     """
 
     rows: int
     labelled: int
     on_frames: Callable[[FrameAxis], Laid]
     timed: bool = True
-    odd: Callable[[int], str] = lambda frames: ""
+    last_s: float = 0.0
+    sparse: str = ""
+
+    def odd(self, frames: int, length_s: float = inf) -> str:
+        """Tell what is odd about it for a video of so many frames and seconds; "" where nothing is."""
+        if not self.timed:
+            return annotations.surplus_fault(self.rows, frames)
+        return beyond_fault(self.last_s, length_s) or self.sparse
+
+
+def beyond_fault(last_s: float, length_s: float) -> str:
+    """Tell what is odd about labels that go on after the end of a video; "" where they do not."""
+    if last_s <= length_s + BEYOND_S:
+        return ""
+    got = f"{last_s:.6g} s in a video of {length_s:.6g} s"
+    return f"want seconds within the video, got {got}; compare the two, and write times in seconds"
 
 
 def read(task: Task, path: Path, *, media: str = "") -> Labels:
@@ -53,8 +70,7 @@ def read(task: Task, path: Path, *, media: str = "") -> Labels:
             len(values),
             int(valid.sum()),
             lambda axis: annotations.fit_length(values, valid, len(axis)),
-            False,
-            lambda frames: annotations.surplus_fault(len(values), frames),
+            timed=False,
         )
     if forms.holds_samples(path):
         return _timed(task, path)
@@ -80,7 +96,20 @@ def _timed(task: Task, path: Path) -> Labels:
         values = sampled(clean, axis.times_s, zero_s=axis.start_s, how=how, gap_s=task.gap_s)
         return _known(values)
 
-    return Labels(len(clean), int((~blank.any(axis=1)).sum()), on_frames)
+    there = ~blank.any(axis=1)
+    return Labels(len(clean), int(there.sum()), on_frames, last_s=_last(clean.times_s), sparse=_sparse(task, clean.times_s[there]))
+
+
+def _sparse(task: Task, times_s: np.ndarray) -> str:
+    """Say so where most samples, at times (N,), are too far apart for a value between them."""
+    gap_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 0.0
+    if gap_s <= task.gap_s + NOISE_S:
+        return ""
+    return f"want samples at most {task.gap_s:g} s apart, got {gap_s:.6g} s, and frames between without a label; set gap_s of {task.name}"
+
+
+def _last(times_s: np.ndarray) -> float:
+    return float(times_s.max(initial=0.0))
 
 
 def _intervals(task: Task, path: Path, media: str) -> Labels:
@@ -95,7 +124,8 @@ def _intervals(task: Task, path: Path, media: str) -> Labels:
             values[which >= 0, task.columns.index(name)] = said[name][which[which >= 0]]
         return _known(values)
 
-    return Labels(sum(map(len, tiers.values())), sum(int((~np.isnan(own)).sum()) for own in said.values()), on_frames)
+    labelled = sum(int((~np.isnan(own)).sum()) for own in said.values())
+    return Labels(sum(map(len, tiers.values())), labelled, on_frames, last_s=max(_last(tier.end_s) for tier in tiers.values()))
 
 
 def _units(task: Task, path: Path, media: str) -> Labels:
@@ -110,7 +140,8 @@ def _units(task: Task, path: Path, media: str) -> Labels:
         return _known(values)
 
     said = {name: [_present(task, value) for value in tier.values] for name, tier in tiers.items()}
-    return Labels(sum(map(len, said.values())), sum(value == value for own in said.values() for value in own), on_frames)
+    labelled = sum(value == value for own in said.values() for value in own)
+    return Labels(sum(map(len, said.values())), labelled, on_frames, last_s=max(_last(tier.end_s) for tier in tiers.values()))
 
 
 def _present(task: Task, text: str) -> float:

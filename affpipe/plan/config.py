@@ -116,13 +116,16 @@ def load(paths: Iterable[Path]) -> Settings:
 
 
 def known_tasks(paths: Iterable[Path]) -> dict[str, Task]:
-    """Return the official tasks and those that settings files name. Nothing else in the files is checked."""
+    """Return the official tasks and those that settings files name. Nothing else in the files is checked, so a recipe alone will do."""
+    named = [(path, own["tasks"]) for path, own in ((path, read_yaml(path)) for path in paths) if own.get("tasks") is not None]
+    path, tasks = named[-1] if named else ("", ())
     try:
-        return TASKS | parse_tasks(layered(paths).get("tasks", ()))
+        return TASKS | parse_tasks(tasks)
     except ValidationError as error:
-        raise SettingsError("; ".join(f"tasks.{line}" for _, line in map(_explain, _first(error)))) from None
+        lines = _lines({**fault, "loc": ("tasks", *fault["loc"])} for fault in _first(error))
+        raise SettingsError(f"{path}: {'; '.join(lines.values())}") from None
     except ValueError as error:
-        raise SettingsError(f"tasks: {error}") from None
+        raise SettingsError(f"{path}: tasks: {error}") from None
 
 
 def parse(data: Mapping[str, Any], *, where: str = "settings") -> Settings:
@@ -133,7 +136,7 @@ def parse(data: Mapping[str, Any], *, where: str = "settings") -> Settings:
         found = Settings.model_validate(given)
     except ValidationError as error:
         found = None
-        faults = {path: line if "; " in line else f"{line}; mend it" for path, line in map(_explain, _first(error))} | faults
+        faults = _lines(_first(error)) | faults
     if found is None or faults:
         raise SettingsError(f"{where}: " + "; ".join(faults.values())) from None
     return found
@@ -162,6 +165,11 @@ def _misread(data: Mapping[str, Any], section: Any = Settings, path: str = "") -
 def _first(error: ValidationError) -> list[Any]:
     """Faults but those that others cause: pydantic calls a list too short for what it refused of it."""
     return [f for f in error.errors() if f["type"] != "too_short" or len(f["input"]) < f["ctx"]["min_length"]]
+
+
+def _lines(faults: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Path of each fault -> its line, which says what to do."""
+    return {path: line if "; " in line else f"{line}; mend it" for path, line in map(_explain, faults)}
 
 
 def _explain(fault: Mapping[str, Any]) -> tuple[str, str]:

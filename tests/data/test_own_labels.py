@@ -1,5 +1,6 @@
 """A label file of any form, read for its task: a known event at a known time lies on its frames."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -126,7 +127,32 @@ def test_a_line_a_frame_stays_what_it_was(tmp_path):
     np.testing.assert_array_equal(known, np.append(valid, [False] * 8))
     np.testing.assert_array_equal(laid[known], values[valid])
     assert (found.rows, found.labelled, found.odd(12)) == (12, 11, "")
+    assert (found.last_s, found.odd(12, 0.1)) == (0, "")
     assert found.odd(120) == "want a line a frame (-49 to +2), got 12 lines for 120 frames (-108); compare the two"
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "last_s"),
+    [
+        (MOOD, "start,end,value\n520,1480,calm\n", 1480),
+        (PAIN, "start,end,value,tier\n520,1480,x,lips\n0,1,x,brows\n", 1480),
+        (SCALE, "time,value\n0,3\n500,4\n", 500),
+    ],
+)
+def test_times_beyond_the_video_are_odd(tmp_path, task, text, last_s):
+    """Milliseconds, or frames, in place of seconds."""
+    found = read(task, file(tmp_path, "a.csv", text))
+    assert found.odd(250, 10.0).startswith(f"want seconds within the video, got {last_s} s in a video of 10 s; ")
+    assert "within the video" not in found.odd(250, last_s - 0.9)
+
+
+def test_samples_too_far_apart_are_odd(tmp_path):
+    path = file(tmp_path, "a.csv", "time,value\n0,3\n2,4\n2.1,\n4,5\n6,1\n")
+    assert read(SCALE, path).sparse == (
+        "want samples at most 1 s apart, got 2 s, and frames between without a label; set gap_s of dominance"
+    )
+    assert read(replace(SCALE, gap_s=2.0), path).sparse == ""
+    assert read(SCALE, file(tmp_path, "b.csv", "time,value\n0,3\n1,4\n2,5\n9,5\n")).sparse == ""
 
 
 @pytest.mark.parametrize("clip", CLIPS[:3], ids=lambda clip: clip.name)

@@ -90,6 +90,37 @@ def test_settings_by_name_are_held_against_the_tasks(face, said):
     assert said in str(caught.value)
 
 
+def test_a_recipe_alone_tells_its_tasks(tmp_path):
+    """Also one that takes out a model of the files below it, which are not given here; the last file that names tasks counts."""
+    (tmp_path / "a.yaml").write_text("tasks: [{name: pain, units: [brows]}]\nmodels: {voice: null}\n")
+    (tmp_path / "b.yaml").write_text("tasks: [va, {name: mood, classes: [calm, tense]}]\n")
+    (tmp_path / "c.yaml").write_text("shards: 2\ntasks: null\n")
+    found = config.known_tasks([tmp_path / name for name in ("a.yaml", "b.yaml", "c.yaml")])
+    assert list(found) == ["va", "expr", "au", "mood"]
+    assert list(config.known_tasks([tmp_path / "a.yaml"])) == ["va", "expr", "au", "pain"]
+    assert list(config.known_tasks([])) == ["va", "expr", "au"]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "said"),
+    [
+        ("[{name: mood}]", "tasks.0: want va, expr, au, or a task of your own as a name and one of dimensions, classes, units, got"),
+        ("[{name: mood, classes: [a, b], color: 1}]", "tasks.0.color: unknown key; allowed: name, title, tier, gap_s, classes, invalid"),
+        ("[{name: mood, classes: [yes, no]}]", "tasks.0.classes.0: want text, got true; put it between quotes"),
+        ("[mood]", "tasks.0: want 'va', 'expr' or 'au', got 'mood'"),
+        ("mood", "tasks: want a list, got 'mood'"),
+        ("[va, va]", "tasks: want each task once, got ['va', 'va']"),
+    ],
+)
+def test_a_task_that_cannot_be_is_told_alike_where_tasks_alone_are_read(tmp_path, tasks, said):
+    (tmp_path / "d.yaml").write_text(f"tasks: {tasks}\n")
+    with pytest.raises(SettingsError) as caught:
+        config.known_tasks([tmp_path / "d.yaml"])
+    assert str(caught.value).startswith(f"{tmp_path / 'd.yaml'}: {said}")
+    assert "; " in str(caught.value) or "want each task once" in said
+    assert "\n" not in str(caught.value)
+
+
 def test_settings_by_name_reach_decoding():
     face = {
         "decode": {"tasks": {"mood": {"filter": "median", "frames": 5}, "pain": {"thresholds": "half", "frames": 3}}},

@@ -57,13 +57,15 @@ class VideoFacts:
 class LabelFacts:
     """Facts of an annotation. rows: lines below the header; invalid: those without a label; `error` alone where the file has a fault.
 
-    timed: whether rows are intervals or samples, and not frames.
+    timed: whether rows are intervals or samples, and not frames; then last_s and sparse are as in `label_files.Labels`.
     """
 
     rows: int = 0
     invalid: int = 0
     error: str = ""
     timed: bool = False
+    last_s: float = 0.0
+    sparse: str = ""
 
     @property
     def telling(self) -> bool:
@@ -169,7 +171,7 @@ def label(task: Task, path: Path) -> LabelFacts:
         return LabelFacts(error=str(error))
     if not found.rows:
         return LabelFacts(error=f"{path}: line 2: want a line a frame, got the header alone; fetch the file again or remove it")
-    return LabelFacts(found.rows, found.rows - found.labelled, timed=found.timed)
+    return LabelFacts(found.rows, found.rows - found.labelled, "", found.timed, found.last_s, found.sparse)
 
 
 def images(folder: Path) -> ImageFacts:

@@ -87,7 +87,7 @@ def population(task: str, simulate: Callable[..., Simulated], videos: int, seed:
         for start in range(0, count, BATCH):
             truth, guesses = simulate(rng, min(BATCH, count - start), int(length))
             for own, guess in zip(rows, guesses, strict=True):
-                own += [bootstrap.video_sums(task, t, p) for t, p in zip(truth, guess, strict=True)]
+                own += [TASKS[task].sums(t, p) for t, p in zip(truth, guess, strict=True)]
     order = rng.permutation(videos)
     return [bootstrap.pooled(TASKS[task], np.array(own)[order], (TASKS[task].measure,)) for own in rows]
 

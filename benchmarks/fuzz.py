@@ -36,7 +36,7 @@ from affpipe.plan.config import parse
 from affpipe.plan.plan import Plan
 from affpipe.store.index import Entry
 from affpipe.store.item_streams import Job, Worker
-from affpipe.system.processes import Late, in_processes
+from affpipe.system.processes import Late, in_processes, share_imports
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
 import clips
@@ -240,6 +240,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} files, and nothing is kept")
     chosen = parser.parse_args()
     files = QUICK if chosen.quick else chosen.files
+    share_imports()
     OUT.mkdir(parents=True, exist_ok=True)
     path = OUT / ("quick.jsonl" if chosen.quick else f"seed{chosen.seed}.jsonl")
     if chosen.quick:

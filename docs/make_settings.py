@@ -3,6 +3,7 @@
 Types, defaults and limits are read from the models. What a setting means is its description there, or else its line in MEANING below.
 """
 
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -10,13 +11,14 @@ import annotated_types as limits
 from pydantic.fields import FieldInfo
 
 from affpipe.core.section import Section
+from affpipe.data.settings import OWN_TASKS
 from affpipe.encoders import table as encoders
 from affpipe.faces.settings import Faces, Landmarks, Mouth, Speech, Subject
 from affpipe.media.settings import Audio, Frames, Vad
 from affpipe.models import table as models
-from affpipe.models.settings import Decode, SequenceModel
+from affpipe.models.settings import DECODE_FIELDS, Decode, SequenceModel, TaskDecode
 from affpipe.models.terms import table as terms
-from affpipe.models.training_settings import Augment, AULoss, ExprLoss, Loss, Smooth, Training, VALoss
+from affpipe.models.training_settings import LOSS_FIELDS, Augment, AULoss, ExprLoss, Loss, Smooth, TaskLoss, Training, VALoss
 from affpipe.plan.settings import CrossValidation, LateFusion, PublishedRow, Reference, Settings
 
 PAGE = Path(__file__).with_name("settings.md")
@@ -33,8 +35,20 @@ A setting is part of the key of the stage that it alters, and through it of the 
 those streams anew under another name and leaves the old ones in the store. Where the last column says *no key*, the setting changes
 where, how fast or by which job a value is made, not the value.
 """
+
+
+def _by_kind(fields: Mapping[str, Collection[str]]) -> str:
+    """Which settings of a further task each kind of tasks has."""
+    own = {kind: [name for name in TaskLoss.model_fields | TaskDecode.model_fields if name in of] for kind, of in fields.items()}
+    return "; ".join(f"of {kind} {', '.join(f'`{name}`' for name in names) or 'none'}" for kind, names in own.items())
+
+
 SECTIONS = {  # heading -> (model, base whose rows are not repeated, where it stands in a settings file)
     "The run": (Settings, None, "At the top level."),
+    **{
+        f"A task of your own: {kind}": (own, None, "One of `tasks`, beside the official ones or alone; [data.md](data.md) has examples.")
+        for kind, own in OWN_TASKS.items()
+    },
     "frames": (Frames, None, ""),
     "audio": (Audio, None, ""),
     "vad": (Vad, None, ""),
@@ -51,10 +65,20 @@ SECTIONS = {  # heading -> (model, base whose rows are not repeated, where it st
     "loss of va": (VALoss, None, "`models.NAME.training.loss.va`."),
     "loss of expr": (ExprLoss, None, "`models.NAME.training.loss.expr`."),
     "loss of au": (AULoss, None, "`models.NAME.training.loss.au`."),
+    "loss of a further task": (
+        TaskLoss,
+        None,
+        f"`models.NAME.training.loss.tasks.TASK`. Every kind has `weight`; {_by_kind(LOSS_FIELDS)}. A setting of another kind is refused.",
+    ),
     **{f"Term {p.name}": (p.settings, None, f"One of `models.NAME.training.terms`, with `term: {p.name}`.") for p in terms.PARTS},
     "augment": (Augment, None, "`models.NAME.augment`, of `chunk_asp`."),
     "smooth": (Smooth, None, "`models.NAME.smooth`. Changes what is published, and no model."),
     "decode": (Decode, None, "`models.NAME.decode`. Changes what is published, and no model."),
+    "decode of a further task": (
+        TaskDecode,
+        None,
+        f"`models.NAME.decode.tasks.TASK`: {_by_kind(DECODE_FIELDS)}. Changes what is published, and no model.",
+    ),
     "cross_validation": (CrossValidation, None, "`use` changes what is published, and no model."),
     "late_fusion": (LateFusion, None, "Changes what is published, and no model."),
     "reference": (Reference, None, "A published table that the report prints beside the run's figures."),
@@ -148,11 +172,11 @@ MEANING = {
     "Loss.expr_weight": "weight of the loss of expressions",
     "Loss.au_weight": "weight of the loss of action units",
     "ExprLoss.kind": "which loss",
-    "CrossValidation.folds": "folds of the training videos; the streams of a video, or of a person named in the manifest, are in one",
-    "VALoss.valence_weight": "weight of 1 - CCC of valence",
-    "VALoss.arousal_weight": "weight of 1 - CCC of arousal",
-    "VALoss.mae_weight": "weight of the mean absolute error",
-    "VALoss.mse_weight": "weight of the mean squared error",
+    "CrossValidation.folds": "of the training videos; the streams of a video, or of a person that the manifest names, are in one",
+    "VALoss.valence_weight": "of 1 - CCC of valence",
+    "VALoss.arousal_weight": "of 1 - CCC of arousal",
+    "Errors.mae_weight": "of the mean absolute error",
+    "Errors.mse_weight": "of the mean squared error",
 }
 
 
@@ -200,7 +224,7 @@ def _is_section(field: FieldInfo) -> bool:
 
 def _type(field: FieldInfo) -> tuple[str, str]:
     """Type and limits of a setting, in words."""
-    kind, bounds = field.annotation, _bounds(field.metadata)
+    kind, bounds = field.annotation, _bounds(field.metadata, " characters" if field.annotation is str else "")
     if get_origin(kind) is Literal:
         return "word" if isinstance(get_args(kind)[0], str) else "number", ", ".join(map(str, get_args(kind)))
     if _is_section(field):
@@ -209,11 +233,16 @@ def _type(field: FieldInfo) -> tuple[str, str]:
     kind = next(a for a in get_args(kind) if a is not type(None)) if optional else kind
     word = {str: "text", int: "whole number", float: "number", bool: "true or false"}.get(kind)
     if get_origin(kind) is tuple:
-        word = "list of numbers" if float in get_args(kind) else "list of sections" if _holds_sections(kind) else "list of names"
+        words = _words(kind)
+        of_sections = "list of words and sections" if words else "list of sections"
+        word = "list of numbers" if float in get_args(kind) else of_sections if _holds_sections(kind) else "list of names"
+        bounds = "; ".join(filter(None, (", ".join(words), bounds)))
+    elif get_origin(kind) is dict:
+        of = _type(FieldInfo.from_annotation(get_args(kind)[1]))[0]
+        word = f"name: {'section' if of == 'name' else of}"
     elif isinstance(kind, type) and issubclass(kind, Section):
         word = "section"
-    word = word or {dict: "name: section"}.get(get_origin(kind), "name")
-    return word + (" or none" if optional else ""), bounds
+    return (word or "name") + (" or none" if optional else ""), bounds
 
 
 def _holds_sections(kind: Any) -> bool:
@@ -221,16 +250,28 @@ def _holds_sections(kind: Any) -> bool:
     return any((isinstance(part, type) and issubclass(part, Section)) or _holds_sections(part) for part in get_args(kind))
 
 
-def _bounds(metadata: list[Any]) -> str:
+def _words(kind: Any) -> tuple[str, ...]:
+    """Words that an entry of a tuple may be."""
+    return next((get_args(part) for part in _parts(kind) if get_origin(part) is Literal), ())
+
+
+def _parts(kind: Any) -> Iterator[Any]:
+    for part in get_args(kind):
+        yield part
+        yield from _parts(part) if get_origin(part) is not Literal else ()
+
+
+def _bounds(metadata: list[Any], of: str = "") -> str:
     signs = {limits.Ge: ("≥", "ge"), limits.Gt: (">", "gt"), limits.Le: ("≤", "le"), limits.Lt: ("<", "lt")}
     said = [f"{sign} {getattr(m, name)}" for m in metadata for cls, (sign, name) in signs.items() if isinstance(m, cls)]
     said += [f"at least {m.min_length}" for m in metadata if isinstance(m, limits.MinLen)]
+    said += [f"at most {m.max_length}{of}" for m in metadata if isinstance(m, limits.MaxLen)]
     said += [f"`{m.pattern}`" for m in metadata if getattr(m, "pattern", None)]
     return ", ".join(said)
 
 
 def _yaml(value: Any) -> str:
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else f"`{value}`"
+    return "none" if value in (None, "") else str(value).lower() if isinstance(value, bool) else f"`{value}`"
 
 
 if __name__ == "__main__":

@@ -1,16 +1,14 @@
 """The manifest: made from a folder, checked."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from affpipe.cli.console import print_table, progress
 from affpipe.core.alike import told
 from affpipe.core.plain import say
-
-if TYPE_CHECKING:
-    from affpipe.data.importers.collection import Collection
+from affpipe.data.importers.collection import Collection
 
 manifest_app = typer.Typer(no_args_is_help=True, help="The manifest: make it from a folder, check it.")
 Root = Annotated[Path, typer.Argument(help="folder that holds videos and annotations: the setting data_root")]
@@ -53,7 +51,7 @@ def manifest_folder(
     _make(folder.collect(root, partition, validation_share), out, quick=quick, jobs=jobs, force=force)
 
 
-def _make(collection: "Collection", out: Path, *, quick: bool, jobs: int, force: bool) -> None:
+def _make(collection: Collection, out: Path, *, quick: bool, jobs: int, force: bool) -> None:
     from affpipe.data.importers.write_manifest import make
 
     with progress() as show:

@@ -55,6 +55,7 @@ def evaluate_command(
     csv: Annotated[Path | None, typer.Option(help="write figures and intervals here, a row each")] = None,
 ) -> None:
     """Score predictions by the rules of the challenge, pooled and within video, with intervals, beside constants."""
+    from affpipe.core.tasks.table import VA
     from affpipe.plan.config import known_tasks
     from affpipe.results import evaluate
     from affpipe.results.publish import TABLE_HEAD, read_scores, read_table
@@ -73,7 +74,7 @@ def evaluate_command(
     if run is not None:
         steady = published.steady(run)
         found = {name: {t: own for t, own in scores.items() if task in (None, t)} for name, scores in read_scores(run).items()}
-        beside = read_table(run) if task in (None, next(iter(tasks))) else []
+        beside = read_table(run) if task in (None, VA.name) else []
         steady()
         scores = evaluate.scored(found)
         title = f"{run}: validation streams"

@@ -63,19 +63,21 @@ def scan(path: Path, data_root: Path, tasks: Iterable[str] = TASKS) -> tuple[lis
     """Read the rows of a manifest with their numbers (the header is row 1), and all faults in them, by number.
 
     Args:
-        tasks: names of the tasks whose columns are read.
+        tasks: names of the run's tasks. Columns of the official ones are read whatever it has: a stream with labels of another task alone
+            may be predicted, and is no fault.
 
     ManifestError where the file is no table with the columns that must be there, or has no row.
     """
     rows: list[tuple[int, Row]] = []
     faults: list[tuple[int, ManifestError]] = []
+    tasks = tuple(dict.fromkeys((*TASKS, *tasks)))
     text = read_text(path, "CSV file", ManifestError, "check the setting `manifest`")
     try:
         head, table = sheets.rows(text, columns(tasks))
         _check_head(path, head, columns(tasks))
         for number, cells in table:
             try:
-                rows.append((number, _row(cells, data_root, tuple(tasks))))
+                rows.append((number, _row(cells, data_root, tasks)))
             except ManifestError as error:
                 faults.append((number, ManifestError(f"{path}: row {number}: {error}")))
     except csv.Error as error:
@@ -197,9 +199,11 @@ def check_partitions(rows: Sequence[Row], path: Path, tasks: Iterable[str], *, f
     for task in tasks:
         for partition in ("train",) if without else ("train", "validation"):
             if not any(row.labelled([task], partition) for row in rows):
+                other = "take the rows of other tasks out of it" if folds else "set `cross_validation`, which needs none"
+                if partition == "train":
+                    other = "predict with an earlier run by `affpipe predict`"
                 raise ManifestError(
-                    f"{path}: want rows of partition {partition} with a cell `{task}`, got none; "
-                    "move streams there, or predict with an earlier run by `affpipe predict`"
+                    f"{path}: want rows of partition {partition} with a cell `{task}`, got none; move streams there, or {other}"
                 )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from affpipe.core.stage import Context
 from affpipe.core.tasks.task import slices, width
-from affpipe.data.labels import read as read_labels
+from affpipe.data.label_files import read as read_labels
 from affpipe.store.item_streams import Job, Worker
 
 log = logging.getLogger("affpipe")

@@ -13,13 +13,12 @@ import numpy as np
 from affpipe.core.axis import FrameAxis, segments
 from affpipe.core.errors import MediaError
 from affpipe.core.stage import Context
-from affpipe.faces import crop as cropping
 from affpipe.faces import images
-from affpipe.faces.detect import Detector, MediaPipeDetector
+from affpipe.faces.crop import cut, decode_jpeg, encode_jpeg, read_square
+from affpipe.faces.detect import Detector, MediaPipeDetector, share_with_face
 from affpipe.faces.mouth import inner_lip_area, opening, smooth, voice_ratio, windows, with_voice
 from affpipe.faces.subject import choose, choose_tracks
 from affpipe.faces.track import Tally, Tracker
-from affpipe.faces.which import share_with_face
 from affpipe.media.pictures import pictures
 from affpipe.media.probe import probe
 from affpipe.media.tracks import named, video_track
@@ -87,9 +86,8 @@ def _of_video(context: Context) -> Worker:
         for index, image, found in follow(video, detector, tracker, every=s.every, batch_size=s.batch_size):
             count[0] = index + 1
             for face in found:
-                crop, crop_box = cropping.cut(image, face.box, s.crop_margin, s.crop_side)
-                jpeg = cropping.encode_jpeg(crop, s.jpeg_quality)
-                yield {**vars(face), "frame": index, "crop": jpeg, "crop_box": crop_box}
+                crop, crop_box = cut(image, face.box, s.crop_margin, s.crop_side)
+                yield {**vars(face), "frame": index, "crop": encode_jpeg(crop, s.jpeg_quality), "crop_box": crop_box}
 
     def work(job: Job) -> None:
         axis = job.axis()
@@ -148,7 +146,7 @@ def _of_images() -> Worker:
 def _image_rows(files: dict[int, Path], damaged: list[str]) -> Iterator[dict]:
     """Yield a row an image; add the names of those that do not decode to `damaged`."""
     for number, path in files.items():
-        found = cropping.read_square(path)
+        found = read_square(path)
         if found is None:
             damaged.append(path.name)
             continue
@@ -236,7 +234,7 @@ def landmarks(context: Context) -> Worker:
                 values, valid = blank(len(row[block]), (POINTS, 3)), np.zeros(len(row[block]), bool)
                 seen = np.flatnonzero(row[block] >= 0)
                 for i, crop in zip(seen, found.blobs("crop", row[block][seen]), strict=True):
-                    points = mesh.landmarks(cropping.decode_jpeg(crop))
+                    points = mesh.landmarks(decode_jpeg(crop))
                     if points is not None:
                         values[i], valid[i] = points, True
                 out.append(values=values, start_s=who.start_s[block], end_s=who.end_s[block], valid=valid)
@@ -279,17 +277,17 @@ def speech(context: Context) -> Worker:
         axis = job.axis()
         with job.open("mouth") as lips:
             open_, seen, fps = lips.rows()[:, 1] > 0, lips.valid, lips.fps
-        cut = segments(axis.start_s, axis.end_s, length_s=s.length_s, hop_s=s.hop_s)
-        table = windows(open_, seen, axis, cut, min_open_ratio=s.min_open_ratio, min_coverage=s.min_coverage)
+        spans = segments(axis.start_s, axis.end_s, length_s=s.length_s, hop_s=s.hop_s)
+        table = windows(open_, seen, axis, spans, min_open_ratio=s.min_open_ratio, min_coverage=s.min_coverage)
         columns = {"open_s": table.open_s, "coverage": table.coverage, "retained": table.retained}
         if vad.model != "none":
             with job.open("vad") as voice:
                 voiced = voice.rows()[:, 0] >= vad.min_probability
-                ratio = voice_ratio(voiced, voice.start_s, voice.end_s, cut)
+                ratio = voice_ratio(voiced, voice.start_s, voice.end_s, spans)
             keep = with_voice(table.retained, ratio, min_voice_ratio=s.min_voice_ratio, combine=s.combine)
             columns |= {"retained": keep, "voice": ratio}
         values = np.stack(list(columns.values()), axis=1).astype(np.float32)
         header = job.header(fps, columns=tuple(columns))
-        job.write(header, values=values, start_s=cut[:, 0], end_s=cut[:, 1], valid=np.ones(len(cut), bool))
+        job.write(header, values=values, start_s=spans[:, 0], end_s=spans[:, 1], valid=np.ones(len(spans), bool))
 
     return work

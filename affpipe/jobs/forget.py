@@ -16,7 +16,7 @@ from affpipe.core.errors import InputError, StoreError
 from affpipe.encoders.table import ENCODERS
 from affpipe.plan.plan import STAGES, Plan
 from affpipe.results import published, runs
-from affpipe.store import cache, learned
+from affpipe.store import cache
 from affpipe.store.cache import Folder
 from affpipe.store.index import read_index
 from affpipe.store.streams import FIT, KEY, MODEL, STATE, attributes
@@ -25,7 +25,10 @@ from affpipe.system.files import composed
 from affpipe.system.job_record import JobRecord
 
 STREAM = re.compile(r"\.?(?P<id>.+)\.[0-9a-f]{8}\.(h5|flac)(\..+\.part)?")  # file of the store, or one that was half written
-OF_STREAMS = ("predictions/*.csv", "official/*/*.txt", "models/*/*/*.txt", "late_fusion/predictions/*.txt")
+OF_STREAMS = (
+    *("predictions/*.csv", "official/*/*.txt", "models/*/*/*.txt", "late_fusion/*/predictions/*.txt"),
+    "late_fusion/predictions/*.txt",  # of a version whose late fusion had one task
+)
 EITHER = ("video", "stream")  # levels that an id may be of
 LOGS = (".log", ".json", ".tsv")
 
@@ -153,8 +156,8 @@ def _fits(folder: Folder, whom: Person) -> Iterator[tuple[Path, str]]:
 
     Where one fit of a key had anything of the person, those without a fold go with it: they were fitted into its space.
     """
-    places = learned.fits(folder.path)
-    why = next((found for place in places if (found := learned.had(place, whom.streams, unknown=whom.fits))), "")
+    places = cache.fits_in(folder.path)
+    why = next((found for place in places if (found := cache.use_of(place, whom.streams, unknown=whom.fits))), "")
     for place in places:
         if why:
             yield from ((path, why) for path in (place / FIT, place / MODEL) if path.exists())

@@ -12,8 +12,7 @@ from affpipe.core.errors import MediaError, StoreError
 from affpipe.data import manifest
 from affpipe.plan.plan import Plan
 from affpipe.plan.settings import Settings
-from affpipe.store import learned
-from affpipe.store.cache import Folder, folders, free
+from affpipe.store.cache import Folder, fits_in, folders, free, use_of
 from affpipe.store.streams import STATE, attributes, file_name
 from affpipe.system.files import sha256
 
@@ -91,4 +90,4 @@ def forget(cache: Path, made: Made) -> Iterator[tuple[Path, str]]:
 
 def _learnt(folder: Folder, ids: frozenset[str]) -> bool:
     """Whether a folder holds a model fitted on one of these streams, or one that does not say on what: that of a fit that is not over."""
-    return any((fit / STATE).exists() or learned.had(fit, ids, unknown=True) for fit in learned.fits(folder.path))
+    return any((fit / STATE).exists() or use_of(fit, ids, unknown=True) for fit in fits_in(folder.path))

@@ -120,7 +120,7 @@ def known_tasks(paths: Iterable[Path]) -> dict[str, Task]:
     try:
         return TASKS | parse_tasks(layered(paths).get("tasks", ()))
     except ValidationError as error:
-        raise SettingsError("; ".join(f"tasks.{line}" for _, line in map(_explain, error.errors()))) from None
+        raise SettingsError("; ".join(f"tasks.{line}" for _, line in map(_explain, _first(error)))) from None
     except ValueError as error:
         raise SettingsError(f"tasks: {error}") from None
 
@@ -133,7 +133,7 @@ def parse(data: Mapping[str, Any], *, where: str = "settings") -> Settings:
         found = Settings.model_validate(given)
     except ValidationError as error:
         found = None
-        faults = {path: line if "; " in line else f"{line}; mend it" for path, line in map(_explain, error.errors())} | faults
+        faults = {path: line if "; " in line else f"{line}; mend it" for path, line in map(_explain, _first(error))} | faults
     if found is None or faults:
         raise SettingsError(f"{where}: " + "; ".join(faults.values())) from None
     return found
@@ -159,6 +159,11 @@ def _misread(data: Mapping[str, Any], section: Any = Settings, path: str = "") -
             yield here, f"{here}: {why}"
 
 
+def _first(error: ValidationError) -> list[Any]:
+    """Faults but those that others cause: pydantic calls a list too short for what it refused of it."""
+    return [f for f in error.errors() if f["type"] != "too_short" or len(f["input"]) < f["ctx"]["min_length"]]
+
+
 def _explain(fault: Mapping[str, Any]) -> tuple[str, str]:
     """Return the path of a fault, and its line."""
     path = ".".join(str(p) for i, p in enumerate(fault["loc"]) if not _tag(fault["loc"], i) and p != "[key]")  # a tag is no key
@@ -180,11 +185,13 @@ def _line(fault: Mapping[str, Any], path: str, given: str) -> str:
             return f"{path}: want {', '.join(TASKS)}, or a task of your own as a name and one of {forms}, got {given}; mend it"
         case "union_tag_invalid" | "union_tag_not_found":
             key = fault["ctx"]["discriminator"].strip("'")
-            known = ", ".join(tag for place, tag in _TAGGED if _TAGS[place] == key)
+            known = ", ".join(tag for place, tag in _TAGGED if _TAGS.get(place) == key)
             remedy = "correct it, or install the package that adds it" if key in fault["input"] else "name one of them"
             return f"{path}.{key}: want one of {known}, got {fault['input'].get(key)!r}; {remedy}"
         case "literal_error" if fault["loc"][-1] == "term":  # there is only one kind, so pydantic discriminates nothing
             return f"{path}: want one of {', '.join(TERMS)}, got {given}; correct it, or install the package that adds it"
+        case "string_type" if isinstance(fault["input"], bool | int | float):  # as YAML reads yes, no, on, off, and digits
+            return f"{path}: want text, got {str(given).lower()}; put it between quotes"
         case "model_type" | "model_attributes_type" | "dict_type":
             return f"{path}: want settings as `key: value`, got {given}"
         case _:

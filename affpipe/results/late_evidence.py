@@ -139,7 +139,7 @@ class Frames(Evidence):
 def worth(task: Task, sums: np.ndarray) -> np.ndarray:
     """Return the figure (C,) of a channel from (C, S) sums: the CCC of a dimension, else the mean F1."""
     if task.kind != "dimensions":
-        each = f1.quotients(sums)[0][:, :-1]  # without accuracy
+        each = f1.quotients(sums)[0][:, task.members[task.figures.index(task.measure)]]  # of classes or units, without accuracy
         some = ~np.isnan(each)
         return np.where(some.any(axis=1), np.where(some, each, 0).sum(axis=1) / np.maximum(some.sum(axis=1), 1), 1.0)
     n, t, tt, p, pp, tp = sums.T

@@ -3,15 +3,16 @@
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from affpipe.core.errors import StoreError
 from affpipe.store.index import read_index
-from affpipe.store.streams import FIT, KEY, MODEL, REPAIR, attributes, check, file_name
-from affpipe.system import disk
+from affpipe.store.streams import FIT, KEY, MODEL, REPAIR, attributes, check, file_name, unreadable
+from affpipe.system import disk, jsonfile
+from affpipe.system.files import composed
 
 log = logging.getLogger("affpipe")
 OWN = ("runs", "settings", "weights")  # folders without streams: the runs that use this cache, their settings, the weights it began with
@@ -170,3 +171,33 @@ def free(folder: Folder) -> None:
     for path in (*folder.indexes, *folder.path.glob(f"**/{FIT}")):
         path.unlink(missing_ok=True)
     shutil.rmtree(folder.path)
+
+
+# ---- what the models in it had of streams ----------------------------------------------------------------------------------------------
+
+
+def fits_in(folder: Path) -> list[Path]:
+    """List the folders of a model's fits: its own folder (the fit on all streams), then its folds. Links are left out."""
+    return [place for place in (folder, *sorted(folder.glob("fold*"))) if place.is_dir() and not place.is_symlink()]
+
+
+def use_of(fit: Path, ids: Collection[str], *, unknown: bool) -> str:
+    """Describe what a fit learned of some streams, for people to read; "" if nothing, or if there is no fit.
+
+    A record that does not say what the fit used counts as a yes.
+
+    Args:
+        unknown: whether a model without a record counts too.
+    """
+    try:
+        found = jsonfile.read(fit / FIT)
+        own = {part: {composed(id) for id in found[part]} & {composed(id) for id in ids} for part in ("train", "validation")}
+    except FileNotFoundError:
+        return "of a model without the record of its fit" if unknown and (fit / MODEL).exists() else ""
+    except OSError as error:
+        raise unreadable(fit / FIT, error) from None
+    except (ValueError, KeyError, TypeError):
+        return "of a model whose record does not say what it was fitted on"
+    if own["train"]:
+        return f"of a model that learned from {', '.join(sorted(own['train']))}"
+    return f"of a model that was chosen by {', '.join(sorted(own['validation']))}" if own["validation"] else ""

@@ -141,7 +141,8 @@ class Job(ItemStreams):
         written = Written(self.name, self.item.id, self.context.worker, self._form, header.columns)
 
         def check(rows: Mapping[str, Any]) -> None:
-            self._check_going_on()
+            if self.stop.is_set():
+                raise StoppedError(f"{self.name}: {self.item.id}")
             written.check(rows)
 
         with streams.writing(self.path, header, before_rows=check) as out:
@@ -161,10 +162,6 @@ class Job(ItemStreams):
             return None
         with Stream(place.path, key=place.key, identity=place.identity) as frames:
             return len(frames)
-
-    def _check_going_on(self) -> None:
-        if self.stop.is_set():
-            raise StoppedError(f"{self.name}: {self.item.id}")
 
     def _check_unchanged(self) -> None:
         """Raise MediaError if the file was replaced or changed while it was read: its values would be stored under the old file's name."""

@@ -15,7 +15,7 @@ from affpipe.models.heads.chunk_asp.network import ChunkHead
 from affpipe.models.heads.mamba import network as mamba
 from affpipe.models.heads.mamba.network import MambaHead
 from affpipe.models.heads.transformer.network import TransformerHead
-from affpipe.models.terms.losses import VALoss
+from affpipe.models.terms.losses import ConcordanceLoss
 from benchmarks.gpu.ceilings import matmul_precision
 from benchmarks.gpu.clock import Place, Work
 from benchmarks.gpu.experts import Batched
@@ -151,7 +151,7 @@ def _inputs(at: Place, length: int, dims: Mapping[str, int] | int) -> Inputs:
 
 def step(model: nn.Module, inputs: Inputs, rows: int) -> Callable[[], None]:
     """One step of training on the same inputs; all of the `rows` that are predicted have labels."""
-    loss = VALoss()
+    loss = ConcordanceLoss()
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5)
     device = inputs.present.device
     target = torch.rand(BATCH, rows, 2, device=device) * 2 - 1

@@ -191,7 +191,7 @@ def test_coverage_is_counted_over_all_labelled_streams(whole):
 def test_frames_of_late_fusion_are_counted_by_the_weights_of_the_other_half(whole):
     run, out = whole
     asked = 0
-    for half in json.loads((out / "late_fusion/weights.json").read_text())["validation"]:
+    for half in json.loads((out / "late_fusion/va/weights.json").read_text())["validation"]:
         for stream in ("v1", "v2_left", "v2_right", "p1"):
             if stream.split("_")[0] in half["videos"]:
                 weighed = {name for own in half["weights_of_the_other_half"].values() for name, weight in own.items() if weight}

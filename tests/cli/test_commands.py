@@ -55,16 +55,19 @@ def data(request, tmp_path) -> tuple[str, Path]:
             valid = np.ones(T, bool)
             if folder == "truth":
                 valid[10:15] = False
-            write_labels(task, tmp_path / folder / f"v{video}.txt", labels(task, video, noise, 1), valid)
+            write_labels(TASKS[task], tmp_path / folder / f"v{video}.txt", labels(task, video, noise, 1), valid)
     return task, tmp_path
 
 
 def test_scores_of_a_folder_are_those_of_the_measures(data):
     task, folder = data
     out = run("evaluate", "--task", task, "--truth", folder / "truth", "--pred", folder / "good", "--json", folder / "s.json")
-    pairs = [(read_labels(task, folder / "truth" / f"v{i}.txt"), read_labels(task, folder / "good" / f"v{i}.txt")) for i in range(4)]
+    pairs = [
+        (read_labels(TASKS[task], folder / "truth" / f"v{i}.txt"), read_labels(TASKS[task], folder / "good" / f"v{i}.txt"))
+        for i in range(4)
+    ]
     videos = {str(i): (truth, prediction, valid) for i, ((truth, valid), (prediction, _)) in enumerate(pairs)}
-    want = metrics.pooled(task, videos)
+    want = metrics.pooled(TASKS[task], videos)
     (found,) = json.loads((folder / "s.json").read_text()).values()
     for key, value in want.items():
         assert found[task][key] == (None if np.isnan(value) else pytest.approx(value, abs=1e-12))
@@ -102,8 +105,8 @@ def test_rows_beyond_a_prediction_are_counted_aloud(data):
     (found,) = json.loads((folder / "s.json").read_text()).values()
     assert found[task]["beyond"] == {}
     for video, rows in {"v0": 3, "v2": 1}.items():
-        values, valid = read_labels(task, folder / "good" / f"{video}.txt")
-        write_labels(task, folder / "good" / f"{video}.txt", values[:-rows], valid[:-rows])
+        values, valid = read_labels(TASKS[task], folder / "good" / f"{video}.txt")
+        write_labels(TASKS[task], folder / "good" / f"{video}.txt", values[:-rows], valid[:-rows])
     line = f"{folder / 'good'}: 4 annotated rows lie beyond the end of the prediction and do not count (v0: 3, v2: 1)"
     assert line in run(*ask).splitlines()
     (found,) = json.loads((folder / "s.json").read_text()).values()
@@ -119,7 +122,9 @@ def test_figures_and_rows_go_to_files_of_their_own(data):
 
 
 def test_what_evaluate_is_asked_for_must_make_sense(tmp_path):
-    assert "want --task one of va, expr, au, got 'mtl'" in fault("evaluate", "--task", "mtl", "--run", tmp_path)
+    (tmp_path / "run.json").write_text(json.dumps({"settings": {"tasks": ["expr", "va"]}}))
+    assert "want --task one of va, expr, got 'au'" in fault("evaluate", "--task", "au", "--run", tmp_path)
+    assert "want --task one of va, expr, au, got 'mtl'" in fault("evaluate", "--task", "mtl", "--truth", tmp_path, "--pred", tmp_path)
     assert "want either --truth and --pred, or --run" in fault("evaluate", "--truth", tmp_path)
     assert "want either --truth and --pred, or --run" in fault("evaluate", "--truth", tmp_path, "--pred", tmp_path, "--run", tmp_path)
 
@@ -137,7 +142,7 @@ def test_a_submission_is_made_and_found_fit_and_a_changed_one_is_not(data):
     lines = flat.read_text().splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == [row.rstrip(",") for row in rows]
     values = np.array([[float(x) for x in line.split(",")[1:]] for line in lines[1:]])
-    want = [np.concatenate([own, own[-1:]]) for own in (read_labels(task, folder / "good" / f"v{v}.txt")[0] for v in (2, 0))]
+    want = [np.concatenate([own, own[-1:]]) for own in (read_labels(TASKS[task], folder / "good" / f"v{v}.txt")[0] for v in (2, 0))]
     np.testing.assert_array_equal(values, np.concatenate(want))  # bit by bit at the written precision; the last frame is the nearest's
     assert run("submit-check", flat, "--template", template).strip().endswith("fit to send")
     flat.write_text("\n".join([*lines[:5], *lines[6:]]) + "\n")

@@ -46,7 +46,7 @@ def late(tmp_path_factory) -> tuple[Run, Path, dict]:
 
 def test_late_fusion_is_predicted_by_weights_of_the_other_half(late) -> None:
     run, out, summary = late
-    found = json.loads((out / "late_fusion/weights.json").read_text())
+    found = json.loads((out / "late_fusion/va/weights.json").read_text())
     first, second = (set(half["videos"]) for half in found["validation"])
     assert not first & second
     assert first | second == {"v1", "v2", "v3"}
@@ -59,7 +59,7 @@ def test_late_fusion_is_predicted_by_weights_of_the_other_half(late) -> None:
             assert sum(weights[channel].values()) == pytest.approx(1)
             for model, weight in weights[channel].items():
                 want[:, i] += weight * np.clip(run.prediction(model, id)[:, i].astype(np.float64), -1, 1)
-        values, valid = annotations.read_labels(VA, out / f"late_fusion/predictions/{id}.txt")
+        values, valid = annotations.read_labels(VA, out / f"late_fusion/va/predictions/{id}.txt")
         np.testing.assert_allclose(values, want, atol=1e-6)
         assert valid.all()
         if partition == "validation":
@@ -68,7 +68,7 @@ def test_late_fusion_is_predicted_by_weights_of_the_other_half(late) -> None:
             np.testing.assert_array_equal(known, KNOWN)
     scores = json.loads((out / "scores.json").read_text())
     assert {k: scores["late_fusion"]["va"][k] for k in CCC} == pytest.approx(metrics.pooled(VA, videos), abs=1e-9)
-    rows = list(csv.DictReader((out / "late_fusion/report.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((out / "late_fusion/va/report.csv").read_text().splitlines()))
     assert [(r["system"], r["fitted_on"]) for r in rows] == [
         ("late fusion", "other half"),
         ("best single system", "other half"),
@@ -90,7 +90,7 @@ def test_names_of_one_content_are_in_one_half(tmp_path: Path) -> None:
     run = Run(tmp_path, streams=streams, copies={copy: original, "x1": original}, **LATE)
     run.index()
     publish.publish(run.plan, run.entries)
-    out = tmp_path / "results/small/late_fusion"
+    out = tmp_path / "results/small/late_fusion/va"
     found = json.loads((out / "weights.json").read_text())
     assert sorted(video for half in found["validation"] for video in half["videos"]) == sorted({*names} - {copy})
     of = {video: half["weights_of_the_other_half"] for half in found["validation"] for video in half["videos"]}
@@ -120,14 +120,14 @@ def test_the_order_of_members_changes_nothing(late, tmp_path: Path) -> None:
     _, out, _ = late
     _, other, _ = published(tmp_path, late_fusion={"draws": 50, "members": ["voice", "fused", "face"]})
     for name in ("weights.json", "report.csv"):
-        assert (other / "late_fusion" / name).read_text() == (out / "late_fusion" / name).read_text()
+        assert (other / "late_fusion/va" / name).read_text() == (out / "late_fusion/va" / name).read_text()
 
 
 def test_members_that_lack_a_stream_leave_their_weight_to_the_others(tmp_path: Path) -> None:
     run = Run(tmp_path, streams={**STREAMS, "p1": "predict"}, late_fusion={"members": ["face", "voice"]})
     run.index()  # p1 has no sound, hence no voice
     publish.publish(run.plan, run.entries)
-    values, _ = annotations.read_labels(VA, tmp_path / "results/small/late_fusion/predictions/p1.txt")
+    values, _ = annotations.read_labels(VA, tmp_path / "results/small/late_fusion/va/predictions/p1.txt")
     np.testing.assert_allclose(values, np.clip(run.prediction("face", "p1"), -1, 1), atol=1e-6)
 
 
@@ -137,18 +137,18 @@ def test_one_validation_video_gives_weights_and_no_figure(tmp_path: Path) -> Non
     summary = publish.publish(run.plan, run.entries)
     out = tmp_path / "results/small"
     assert "late_fusion" not in summary["scores"]
-    assert {p.name for p in (out / "late_fusion/predictions").iterdir()} == {"t1.txt", "x1.txt"}
-    assert "other half" not in (out / "late_fusion/report.csv").read_text()
+    assert {p.name for p in (out / "late_fusion/va/predictions").iterdir()} == {"t1.txt", "x1.txt"}
+    assert "other half" not in (out / "late_fusion/va/report.csv").read_text()
     assert "a half would be empty" in (out / "report.html").read_text()
 
 
 def test_without_the_settings_nothing_is_written_and_what_was_goes(tmp_path: Path) -> None:
     _, out, with_both = published(tmp_path, **LATE, **REFERENCE)
-    assert {"table.csv", "late_fusion/weights.json", "late_fusion/predictions/v2_left.txt"} <= with_both["files"]
+    assert {"table.csv", "late_fusion/va/weights.json", "late_fusion/va/predictions/v2_left.txt"} <= with_both["files"]
     _, _, without = published(tmp_path)
     assert {name for name in with_both["files"] - without["files"]} == {
-        *("table.csv", "late_fusion/weights.json", "late_fusion/report.csv"),
-        *(f"late_fusion/predictions/{id}.txt" for id in STREAMS),
+        *("table.csv", "late_fusion/va/weights.json", "late_fusion/va/report.csv"),
+        *(f"late_fusion/va/predictions/{id}.txt" for id in STREAMS),
     }
     assert publish.read_table(out) == []
     page = (out / "report.html").read_text()

@@ -156,7 +156,7 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path, name):
     task, content, said = BROKEN[name]
     path = write(tmp_path / f"{name}.txt", content)
     with pytest.raises(ManifestError) as caught:
-        read_labels(task, path)
+        read_labels(TASKS[task], path)
     assert str(caught.value) == f"{path}: {said}"
     assert one_line(str(caught.value))
 
@@ -164,7 +164,7 @@ def test_a_broken_file_is_refused_in_one_line(tmp_path, name):
 @pytest.mark.parametrize("name", ODD)
 def test_a_file_that_looks_odd_is_read(tmp_path, name):
     task, content, valid = ODD[name]
-    assert read_labels(task, write(tmp_path / "a.txt", content))[1].tolist() == valid
+    assert read_labels(TASKS[task], write(tmp_path / "a.txt", content))[1].tolist() == valid
 
 
 def test_what_is_no_file_that_can_be_read_is_refused(tmp_path):

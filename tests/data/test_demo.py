@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from affpipe.core.errors import SettingsError
+from affpipe.core.tasks.table import TASKS
 from affpipe.data import manifest
 from affpipe.data.annotations import read_labels
 from affpipe.data.demo import labels, scene
@@ -123,7 +124,7 @@ def test_the_pipeline_reads_the_manifest_and_the_labels(demo: Path):
         ("pair_right", ()),
     ]
     for task, count in (("va", 30), ("expr", 30), ("au", 25)):  # of the 30 frames of "late", those without a second of units
-        values, valid = read_labels(task, rows[1].labels[task])
+        values, valid = read_labels(TASKS[task], rows[1].labels[task])
         assert valid.sum() == count
         assert (values == np.where(valid[:, None], read(rows[1].labels[task], task), 0)).all()
 

@@ -117,7 +117,9 @@ def test_a_truth_beside_the_results_of_a_run_is_the_one_that_counts(tmp_path, cl
     assert told(put(tmp_path, files)) == ({"a": {"va": "z/a.txt"}, "b": {}}, [("not read", "m")])
 
 
-@pytest.mark.parametrize("where", ["official/va", "copied/official/va", "models/face/va", "late_fusion/predictions"])
+@pytest.mark.parametrize(
+    "where", ["official/va", "copied/official/va", "models/face/va", "late_fusion/va/predictions", "late_fusion/predictions"]
+)
 def test_predictions_copied_from_a_run_are_told_by_their_folders(tmp_path, clip, where):
     assert told(put(tmp_path, {"a.mp4": clip, f"{where}/a.txt": TRUTH})) == ({"a": {}}, [("not read", f"{where}/a.txt")])
 

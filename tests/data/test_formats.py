@@ -8,7 +8,7 @@ import pytest
 
 from affpipe.core.axis import NEAREST, NONE, OBSERVED
 from affpipe.core.errors import ManifestError
-from affpipe.core.tasks.table import VA
+from affpipe.core.tasks.table import TASKS, VA
 from affpipe.data.annotations import fit_length, read_labels, write_labels, write_predictions
 
 
@@ -143,7 +143,7 @@ def test_a_prediction_table_numbers_frames_from_one_and_says_how_each_was_had(tm
     path = tmp_path / "out" / "a.csv"
     values = np.array([[0.5, -0.25], [1, -1], [0, 0]])
     source = np.array([OBSERVED, NEAREST, NONE])
-    write_predictions(path, np.array([0.08, 0.12, 10.0]), {"va": values}, {}, source, np.array([True, True, False]))
+    write_predictions(path, TASKS, np.array([0.08, 0.12, 10.0]), {"va": values}, {}, source, np.array([True, True, False]))
     with path.open(newline="") as table:
         rows = list(csv.reader(table))
     assert rows == [

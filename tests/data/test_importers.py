@@ -17,7 +17,7 @@ from affpipe.data.demo.clips import HEADER
 from affpipe.data.importers import affwild2, duplicates, facts
 from affpipe.data.importers.collection import Stream, partition_columns, place, whose
 from affpipe.data.importers.write_manifest import Made, make
-from affpipe.data.manifest import OWN_PARTITION, Row
+from affpipe.data.manifest import Row, own_partitions
 from affpipe.media.identity import fingerprint
 
 
@@ -300,7 +300,7 @@ def test_partition_columns_give_each_task_its_sets_whatever_the_partitions():
         partition, others = partition_columns(Stream("s", partitions=said), tuple(TASKS))
         labels = {task: Path("x") for task, p in said.items() if p != "test"}
         row = Row("s", Path("v.mp4"), "largest", partition, labels, others)
-        assert set(others) <= {column.removesuffix("_partition") for column in OWN_PARTITION.values()}
+        assert set(others) <= {column.removesuffix("_partition") for column in own_partitions().values()}
         for task in TASKS:
             assert bool(row.labelled([task], "train")) == (said.get(task) == "train")
             assert bool(row.labelled([task], "validation")) == (said.get(task) == "validation")

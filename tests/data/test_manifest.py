@@ -47,6 +47,16 @@ def test_a_row_is_a_stream(root):
     assert second.fits is False
 
 
+def test_a_stream_with_labels_of_another_task_than_the_runs_is_read_all_the_same(root):
+    path, head = root / "manifest.csv", "stream_id,video,partition,va,expr,mood,expr_partition\n"
+    path.write_text(head + "one,a.mp4,train,a.txt,,,\ntwo,b.mp4,predict,,b.txt,,train\nthree,a.b.c.mp4,train,,,b.txt,\n")
+    other, own = {"va": root / "a.txt"}, {"mood": root / "b.txt"}
+    assert [row.labels for row in read(path, root, ["expr", "mood"])] == [other, {"expr": root / "b.txt"}, own]
+    assert [row.fits for row in read(path, root, ["mood"])] == [True, True, True]
+    with pytest.raises(ManifestError, match=r"row 4: want an annotation \(va, expr, au\) for partition train, got none"):
+        read(path, root, ["va"])  # a task of one's own is that of a run
+
+
 @pytest.mark.parametrize(
     "text",
     [

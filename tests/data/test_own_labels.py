@@ -17,7 +17,7 @@ from affpipe.data.demo.clips import CLIPS
 from affpipe.data.demo.own_labels import MOODS, intervals, own_labels, write_own
 from affpipe.data.demo.render import drives
 from affpipe.data.demo.signals import frame_ticks
-from affpipe.data.labels import read
+from affpipe.data.label_files import read
 
 MOOD = Classes("mood", "mood", -1, column="mood", names=("calm", "tense", "none"))
 SCALE = Dimensions("dominance", "dominance", -5, ranges={"dominance": (1.0, 9.0)})
@@ -74,6 +74,15 @@ def test_a_unit_is_absent_where_no_interval_says_that_it_is_there(tmp_path):
     assert known.all()
     np.testing.assert_array_equal(np.flatnonzero(values[:, 0]), np.arange(10, 20))
     np.testing.assert_array_equal(np.flatnonzero(values[:, 1]), np.arange(5, 10))
+
+
+def test_an_interval_with_the_mark_says_nothing_of_its_unit_nor_of_the_frame(tmp_path):
+    path = file(tmp_path, "a.csv", "start,end,value,tier\n0.4,0.8,-1,brows\n0,2,1,lips\n")
+    found = read(PAIN, path)
+    values, known = found.on_frames(axis_of(np.arange(50) / 25))
+    np.testing.assert_array_equal(np.flatnonzero(~known), np.arange(10, 20))
+    assert values[known].tolist() == [[0, 1]] * 40
+    assert (found.rows, found.labelled) == (2, 1)
 
 
 def test_dimensions_have_a_tier_each_and_a_frame_needs_all(tmp_path):

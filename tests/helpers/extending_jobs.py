@@ -73,6 +73,7 @@ def own(settings: str, annotation: str) -> dict:
     import torch
 
     import affpipe
+    from affpipe.core.errors import InputError
     from affpipe.core.tasks.table import VA
     from affpipe.data.annotations import read_labels
     from affpipe.data.manifest import Row
@@ -108,10 +109,36 @@ def own(settings: str, annotation: str) -> dict:
 
     impulse, frames = np.array([[0.0], [0], [1], [0], [0]]), Smooth(filter="gaussian", valence_frames=3).valence_frames
     weights = {"valence_weight": 0, "arousal_weight": 0, "huber_weight": 2}
-    term = training_loss(("va",), Loss(va=weights), target, labelled)
+    term = training_loss({"va": VA}, Loss(va=weights), target, labelled)
     value = term(prediction, torch.from_numpy(target), torch.from_numpy(labelled))
     value.backward()
     values, valid = read_labels(VA, Path(annotation))
+    from affpipe.core import align
+    from affpipe.core.tasks.table import TASKS
+    from affpipe.jobs.failures import check_failures
+    from affpipe.models import windows
+    from affpipe.results import evaluate
+    from affpipe.store.index import Entry
+
+    rng = np.random.default_rng(0)
+    videos = {f"v{i}": (rng.uniform(-1, 1, (30, 2)), rng.uniform(-1, 1, (30, 2)), np.arange(30) > 3) for i in range(4)}
+    scores = evaluate.score(VA, videos)
+    sums = np.sum([VA.sums(*(x[valid] for x in (truth, prediction))) for truth, prediction, valid in videos.values()], axis=0)
+    steps = 1e-5 * np.maximum(1, np.abs(sums)) * np.eye(len(sums))
+    by_steps = (VA.atoms(sums + steps)[0] - VA.atoms(sums - steps)[0]) / (2 * steps.diagonal()[:, None])  # (S, A)
+    named = config.parse(json.loads(made.settings.model_dump_json()) | {"tasks": ["engagement", "va"], "on_error": "few"})
+    entries = {str(i): Entry("failed", reason="gone") if i < 2 else Entry("done", "x", 1) for i in range(20)}
+    few = Plan(named, rows)
+    check_failures(few, "frames", entries)
+    try:
+        check_failures(few, "frames", entries | {"2": Entry("failed", reason="gone")})
+        stops = False
+    except InputError:
+        stops = True
+    cut = windows.split(23, length=7, stride=3)
+    sequence = rng.normal(size=(23, 2))
+    uneven = windows.merge([np.full((3, 1), 0.0), np.full((3, 1), 1.0)], [0, 1], 4)
+    covered = align.align(np.array([[0.0], [1.0]]), np.ones(2, bool), np.array([0, 0.5]), np.array([1, 1.5]), np.array([0.25, 0.6, 0.75]))
     return {
         "package": str(Path(affpipe.__file__).parent),
         "names": [before, made.names],
@@ -120,6 +147,16 @@ def own(settings: str, annotation: str) -> dict:
         "specs": [Loss().va.spec() == {k: v for k, v in Loss().va.model_dump().items() if k != "huber_weight"}, Loss(va=weights).va.spec()],
         "smoothed": smooth(impulse, np.ones(5, bool), filter="gaussian", frames=(frames,))[:, 0].tolist(),
         "labels": [values.tolist(), valid.tolist()],
+        "tasks": {name: [task.header, task.chance_columns] for name, task in few.tasks.items()},
+        "known": list(TASKS),
+        "figures": {name: scores[name] for name in ("ccc_valence", "ccc", "pearson")},
+        "truth": [np.concatenate([part[i][part[2]] for part in videos.values()]).tolist() for i in (0, 1)],
+        "interval": scores["intervals"]["pearson"],
+        "slopes": float(np.abs(by_steps.T - VA.atoms(sums[None])[1][0]).max()),
+        "table": [len(evaluate.table(VA, {"a": scores})[0]), len(VA.table_head), evaluate.table(VA, {"a": scores})[0][-1]],
+        "few": stops,
+        "merged": [float(np.abs(windows.merge([sequence[a : a + 7] for a in cut], cut, 23) - sequence).max()), uneven[:, 0].tolist()],
+        "covered": covered[0][:, 0].tolist(),
     }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from affpipe.core.align import pool
 from affpipe.core.axis import FrameAxis, frames_in, segments
 from affpipe.core.item import Item
+from affpipe.core.tasks.table import TASKS
 from affpipe.data.annotations import write_labels
 from affpipe.data.manifest import read
 from affpipe.data.workers import labels
@@ -72,7 +73,7 @@ def make_plan(tmp_path: Path, **more: Any) -> Plan:
     for id in STREAMS:
         (tmp_path / f"{id}.mp4").write_bytes(id.encode() * 9)
         for task in tasks:
-            write_labels(task, tmp_path / task / f"{id}.txt", LABELS[task](id), np.ones(FRAMES, bool))
+            write_labels(TASKS[task], tmp_path / task / f"{id}.txt", LABELS[task](id), np.ones(FRAMES, bool))
         cells = [f"{task}/{id}.txt" if PARTITION[id] != "test" else "" for task in tasks]
         lines.append(f"{id},{id}.mp4,largest,{PARTITION[id]},{','.join(cells)}")
     (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n")

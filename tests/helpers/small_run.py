@@ -78,10 +78,10 @@ class Run:
         for id, partition in streams.items():
             video, parts = folder / f"{id.split('_')[0]}.mp4", (own or {}).get(id, {})
             video.write_bytes((copies or {}).get(video.stem, video.stem).encode() * 40)
-            files = {task: folder / f"{id}.{task}.txt" for task in settings.tasks}
+            files = {task: folder / f"{id}.{task}.txt" for task in settings.task_table}
             for task, path in files.items():
-                write_labels(task, path, self.labels(task, id), KNOWN)
-            labelled = {task for task in settings.tasks if parts.get(task, partition) in ("train", "validation")}
+                write_labels(settings.task_table[task], path, self.labels(task, id), KNOWN)
+            labelled = {task for task in files if parts.get(task, partition) in ("train", "validation")}
             rows.append(Row(id, video, "largest", partition, {task: files[task] for task in labelled}, parts))
         self.plan = Plan(settings, rows)
         self.entries = {name: {i.id: self._write(name, i) for i in self.plan.items(name)} for name in self.plan.names}
@@ -91,16 +91,17 @@ class Run:
         for model in settings.models:
             for fold in self.plan.fits(model):
                 self._fit(model, fold)
-        scores = {task: self._score(task) for task in settings.tasks}
+        scores = {task: self._score(task) for task in self.plan.tasks}
         self.scores = {model: {task: own | {"basis": self.basis(model, task)} for task, own in scores.items()} for model in settings.models}
 
     def _score(self, task: str) -> dict:
         pairs = {row.stream_id: (self.labels(task, row.stream_id), self._guess(task, row.stream_id), KNOWN) for row in self.plan.rows}
         parts = {part: {row.stream_id for row in self.plan.rows if row.labelled([task], part)} for part in ("train", "validation")}
         usual = None
+        own = self.plan.tasks[task]
         if task != "va":
-            usual = metrics.majority_row(sum(metrics.label_counts(task, pairs[id][0], KNOWN) for id in parts["train"]))
-        return evaluate.score(task, {id: pairs[id] for id in parts["validation"]}, majority=usual, draws=100)
+            usual = metrics.majority_row(sum(metrics.label_counts(own, pairs[id][0], KNOWN) for id in parts["train"]))
+        return evaluate.score(own, {id: pairs[id] for id in parts["validation"]}, majority=usual, draws=100)
 
     def basis(self, model: str, task: str) -> dict:
         """What a model's figures rest on: all streams that validate a task."""
@@ -148,7 +149,7 @@ class Run:
         return (cls.truth(id) * 0.5 + 0.1 + off).astype(np.float32)
 
     def _raw(self, model: str, id: str) -> np.ndarray:
-        each = [self.prediction(model, id) if task == "va" else self.outputs(task, id) for task in self.plan.settings.tasks]
+        each = [self.prediction(model, id) if task == "va" else self.outputs(task, id) for task in self.plan.tasks]
         return np.concatenate(each, axis=1)
 
     @staticmethod
@@ -158,7 +159,7 @@ class Run:
 
     def thresholds(self, fold: int | None) -> list[float] | None:
         """Of a fit."""
-        return [0.3 + 0.01 * i + 0.1 * (0 if fold is None else fold + 1) for i in range(12)] if "au" in self.plan.settings.tasks else None
+        return [0.3 + 0.01 * i + 0.1 * (0 if fold is None else fold + 1) for i in range(12)] if "au" in self.plan.tasks else None
 
     def _random(self, model: str) -> tuple[str, ...]:
         return self.random.get(model, ()) if isinstance(self.random, dict) else self.random
@@ -213,7 +214,7 @@ class Run:
         return Entry("done", path.name, len(start))
 
     def _fit(self, model: str, fold: int | None) -> None:
-        plan, tasks = self.plan, self.plan.settings.tasks
+        plan, tasks = self.plan, self.plan.tasks
         shift = 0.0 if fold is None else 0.01 * (fold + 1)
         curves = [
             {"epoch": e, "training_loss": 1 - 0.2 * e, "validation_score": c, "learning_rate": 1e-3}

@@ -17,7 +17,7 @@ from affpipe.models import inputs, predictor
 from affpipe.models.fit import Callback, Fit, Windows, _train, precision
 from affpipe.models.predictor import Predictor, model_path
 from affpipe.models.terms.build import training_loss
-from affpipe.models.terms.losses import MultiTaskLoss, VALoss
+from affpipe.models.terms.losses import ConcordanceLoss, MultiTaskLoss
 from affpipe.models.training_settings import Training
 from affpipe.models.windows import Packed
 from affpipe.plan.config import parse
@@ -60,7 +60,7 @@ def watched(plan: Plan, name: str, scale: float = 1.0) -> tuple[Watch, Fit, Pack
     train = examples(plan, name, entries(plan), "train")
     packed = Packed([s.sequence for s in train], [(s.target, s.known) for s in train], settings)
     torch.manual_seed(0)
-    loss = training_loss(("va",), settings.training.loss, packed.target, packed.known)
+    loss = training_loss({"va": VA}, settings.training.loss, packed.target, packed.known)
     model = Predictor(settings, inputs.widths([s.sequence for s in train]), outputs=2)
     module = Fit(model, settings, 0, ("va",), Scaled(loss, scale), name)
     watch = Watch()
@@ -123,7 +123,7 @@ def test_a_term_gets_windows_of_rows_with_the_predictions_of_each(tmp_path, name
     packed = Packed([s.sequence for s in train], [(s.target, s.known) for s in train], settings)
     batch = packed[list(range(len(packed)))]
     output = Predictor(settings, inputs.widths([s.sequence for s in train]), outputs=2)(batch["inputs"], batch["present"])
-    loss = MultiTaskLoss({"va": VALoss()}, {"va": 1.0}, [(spy, "spy", "va", 1.0)])
+    loss = MultiTaskLoss({"va": VA}, {"va": ConcordanceLoss()}, {"va": 1.0}, [(spy, "spy", "va", 1.0)])
     assert torch.isfinite(loss(output.prediction, batch["target"], batch["known"]))
     assert spy.shapes == [(rows, each, 2), (rows, each, 2), (rows, each)]
 

@@ -39,9 +39,9 @@ def test_tasks_are_those_of_the_challenge():
 
 
 def test_entries_of_several_tasks_stand_one_after_another():
-    assert slices(("va", "expr", "au")) == {"va": slice(0, 2), "expr": slice(2, 10), "au": slice(10, 22)}
-    assert slices(("expr", "au"), "columns") == {"expr": slice(0, 1), "au": slice(1, 13)}
-    assert (width(("va", "expr", "au")), width(("va", "au"), "columns")) == (22, 14)
+    assert slices(TASKS) == {"va": slice(0, 2), "expr": slice(2, 10), "au": slice(10, 22)}
+    assert slices({"expr": EXPR, "au": AU}, "columns") == {"expr": slice(0, 1), "au": slice(1, 13)}
+    assert (width(TASKS), width({"va": VA, "au": AU}, "columns")) == (22, 14)
 
 
 # ---- frames to rows and back ------------------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def test_labels_of_a_run_are_those_of_its_tasks(plan):
     own = plan(tasks=["au"])
     run(own)
     item = next(i for i in own.items("face") if i.id == "a")
-    found = frame_labels(own.streams(item), ("au",))
+    found = frame_labels(own.streams(item), {"au": AU})
     assert list(found) == ["au"]
     assert found["au"][0].shape == (10, 12)
     assert own.key("labels") != plan().key("labels")

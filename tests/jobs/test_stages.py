@@ -178,7 +178,10 @@ def test_a_commit_is_a_revision_and_holds_the_bytes_that_came_first_under_it(tmp
     [
         ({"features": {"grada": {"encoder": "grada", "weights_revision": "12345678901"}}}, "want"),  # eleven digits
         ({"features": {"grada": {"encoder": "grada", "weights_revision": "ABCDEF012345"}}}, "want"),
-        ({"features": {"grada": {"encoder": "grada", "weights_revision": 123456789012}}}, "want a valid string"),
+        (
+            {"features": {"grada": {"encoder": "grada", "weights_revision": 123456789012}}},
+            "want text, got 123456789012; put it between quotes",
+        ),
         ({"faces": {"weights_revision": "0123456789ab"}}, "faces: weights_revision: it is of the weights of yolo, got detector mediapipe"),
         ({"landmarks": {"weights_revision": "0123456789ab"}}, "landmarks: weights_revision: .* got the bundled one; take it out"),
     ],

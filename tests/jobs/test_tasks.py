@@ -8,9 +8,11 @@ import torch
 from learnable import FRAMES, LABELS, classes, entries, make_plan, truth, units, write_labels_of
 
 from affpipe.core.axis import OBSERVED
-from affpipe.core.tasks import decoding, smoothing
+from affpipe.core.tasks import smoothing
 from affpipe.core.tasks.metrics import scores
 from affpipe.core.tasks.table import AU, EXPR, TASKS, VA
+from affpipe.core.tasks.thresholds import best_thresholds
+from affpipe.core.tasks.units import sigmoid
 from affpipe.data.annotations import write_labels, write_predictions
 from affpipe.jobs.fitting import fit
 from affpipe.models import inputs, predictor, selection
@@ -53,7 +55,7 @@ def fitted(tmp_path_factory) -> Plan:
 def test_a_model_of_all_tasks_learns_each(fitted):
     (item,) = [i for i in fitted.items("face") if i.id == "c"]
     _, found = frames_of(fitted, "face", item)
-    own = {t: scores(t, LABELS[t]("c"), found.values[t], found.valid)[TASKS[t].measure] for t in ALL}
+    own = {t: scores(TASKS[t], LABELS[t]("c"), found.values[t], found.valid)[TASKS[t].measure] for t in ALL}
     assert own["va"] > 0.9
     assert own["expr"] > 0.7
     assert own["au"] > 0.8
@@ -69,7 +71,7 @@ def test_frames_are_decoded_from_the_outputs_of_their_task(fitted):
     (item,) = [i for i in fitted.items("face") if i.id == "d"]
     _, found = frames_of(fitted, "face", item)
     with fitted.streams(item).open("face") as stream:
-        raw, thresholds = outputs(stream, ALL, "whole")
+        raw, thresholds = outputs(stream, TASKS, "whole")
     np.testing.assert_allclose(found.values["va"], np.clip(raw[:, :2], -1, 1), atol=1e-6)
     np.testing.assert_array_equal(found.values["expr"][:, 0], raw[:, 2:10].argmax(axis=1))
     np.testing.assert_allclose(found.chances["expr"].sum(axis=1), 1, atol=1e-6)
@@ -84,7 +86,7 @@ def test_thresholds_are_those_of_the_validation_rows_alone(fitted):
     (item,) = [i for i in fitted.items("face") if i.id == "c"]  # the one of partition validation
     job = fitted.job("face", item)
     raw = predictor.run(model, inputs.read(job, fitted.settings.models["face"]), CPU).prediction.reshape(-1, 22)
-    want = decoding.best_thresholds(decoding.sigmoid(raw[:, 10:]), units("c"), np.ones(FRAMES, bool))
+    want = best_thresholds(sigmoid(raw[:, 10:]), units("c"), np.ones(FRAMES, bool))
     np.testing.assert_allclose(record["thresholds"], want, atol=1e-12)
 
 
@@ -111,8 +113,8 @@ def test_a_task_is_fitted_as_if_it_were_alone_where_the_other_has_no_labels(tmp_
     """Expressions beside valence and arousal without any label: the same loss as expressions alone, and no gradient from what is absent."""
     target = np.concatenate([np.full((5, 1, 2), np.nan), classes("a")[:5, None]], axis=-1)
     known = np.stack([np.zeros((5, 1), bool), np.ones((5, 1), bool)], axis=-1)
-    both = training_loss(("va", "expr"), Loss(), np.nan_to_num(target), known)
-    alone = training_loss(("expr",), Loss(), target[..., 2:], known[..., 1:])
+    both = training_loss({"va": VA, "expr": EXPR}, Loss(), np.nan_to_num(target), known)
+    alone = training_loss({"expr": EXPR}, Loss(), target[..., 2:], known[..., 1:])
     raw = torch.randn(5, 1, 10, generator=torch.Generator().manual_seed(0), requires_grad=True)
     first = both(raw, torch.from_numpy(target).float(), torch.from_numpy(known))
     second = alone(raw[..., 2:], torch.from_numpy(target[..., 2:]).float(), torch.from_numpy(known[..., 1:]))
@@ -125,14 +127,14 @@ def test_a_task_is_fitted_as_if_it_were_alone_where_the_other_has_no_labels(tmp_
 def test_weights_of_classes_and_units_come_from_the_training_labels():
     expr = np.array([0] * 90 + [3] * 10, float)[:, None, None]
     settings = Loss.model_validate({"expr": {"kind": "focal", "class_weights": "effective_number", "beta": 0.9}})
-    weights = training_loss(("expr",), settings, expr, np.ones((100, 1, 1), bool)).losses["expr"].class_weights
+    weights = training_loss({"expr": EXPR}, settings, expr, np.ones((100, 1, 1), bool)).losses["expr"].class_weights
     want = np.array([(1 - 0.9) / (1 - 0.9**n) for n in (90, 10)])
     np.testing.assert_allclose(weights[[0, 3]], want / want.mean(), rtol=1e-5)
     assert (weights[[1, 2, 4, 5, 6, 7]] == 0).all()
     au = np.zeros((100, 1, 12))
     au[:20, 0, 1] = 1
     settings = Loss.model_validate({"au": {"positive_weights": "balanced"}})
-    weights = training_loss(("au",), settings, au, np.ones((100, 1, 1), bool)).losses["au"].positive_weights
+    weights = training_loss({"au": AU}, settings, au, np.ones((100, 1, 1), bool)).losses["au"].positive_weights
     assert weights[[0, 1]].tolist() == [1, 4]
 
 
@@ -185,18 +187,18 @@ def test_scores_of_rows_are_the_measures_of_the_challenge():
     rng = np.random.default_rng(0)
     raw, known = rng.normal(size=(60, 22)), rng.random((60, 3)) < 0.7
     target = np.concatenate([rng.uniform(-1, 1, (60, 2)), rng.integers(0, 8, (60, 1)), rng.random((60, 12))], axis=1)
-    own = selection.scores(ALL, raw, target, known)
+    own = selection.scores(TASKS, raw, target, known)
     assert own["va"] == scores(VA, target[:, :2], raw[:, :2], known[:, 0])["ccc"]
     assert own["expr"] == scores(EXPR, target[:, 2:3], raw[:, 2:10].argmax(axis=1)[:, None], known[:, 1])["f1"]
     assert own["au"] == scores(AU, (target[:, 3:] >= 0.5) * 1.0, (raw[:, 10:] >= 0) * 1.0, known[:, 2])["f1"]
-    each = selection.by_output(ALL, raw, target, known)
+    each = selection.by_output(TASKS, raw, target, known)
     assert np.mean(each[:2]) == pytest.approx(own["va"], abs=1e-12)
     assert each[2:10] == [own["expr"]] * 8
     assert np.mean(each[10:]) == pytest.approx(own["au"], abs=1e-12)
     known[:, 1] = False
-    assert "expr" not in selection.scores(ALL, raw, target, known)
-    assert selection.by_output(ALL, raw, target, known)[2:10] == [0.0] * 8
-    assert selection.thresholds(("va", "expr"), raw[:, :10], target[:, :3], known[:, :2]) is None
+    assert "expr" not in selection.scores(TASKS, raw, target, known)
+    assert selection.by_output(TASKS, raw, target, known)[2:10] == [0.0] * 8
+    assert selection.thresholds({"va": VA, "expr": EXPR}, raw[:, :10], target[:, :3], known[:, :2]) is None
 
 
 # ---- files ------------------------------------------------------------------------------------------------------------------------------
@@ -205,7 +207,7 @@ def test_scores_of_rows_are_the_measures_of_the_challenge():
 def test_the_prediction_table_has_the_columns_of_each_task(tmp_path):
     values = {"va": np.array([[0.5, -0.5]]), "expr": np.array([[4.0]]), "au": np.eye(12)[:1]}
     chances = {"expr": np.full((1, 8), 0.125), "au": np.full((1, 12), 0.25)}
-    write_predictions(tmp_path / "a.csv", np.zeros(1), values, chances, np.array([OBSERVED]), np.ones(1, bool))
+    write_predictions(tmp_path / "a.csv", TASKS, np.zeros(1), values, chances, np.array([OBSERVED]), np.ones(1, bool))
     head, row = ((tmp_path / "a.csv").read_text()).splitlines()
     e, a = TASKS["expr"].outputs, TASKS["au"].outputs
     assert head.split(",") == [
@@ -220,12 +222,12 @@ def test_official_files_of_classes_and_units_are_whole_numbers(tmp_path, task):
     from affpipe.data.annotations import read_labels
 
     valid = np.arange(FRAMES) % 7 != 3
-    write_labels(task, tmp_path / "a.txt", LABELS[task]("b"), valid)
+    write_labels(TASKS[task], tmp_path / "a.txt", LABELS[task]("b"), valid)
     lines = (tmp_path / "a.txt").read_text().splitlines()
     assert lines[0] == TASKS[task].header
     assert lines[4] == ",".join(["-1"] * len(TASKS[task].columns))
     assert "." not in "".join(lines)
-    found, ok = read_labels(task, tmp_path / "a.txt")
+    found, ok = read_labels(TASKS[task], tmp_path / "a.txt")
     np.testing.assert_array_equal(ok, valid)
     np.testing.assert_array_equal(found[valid], LABELS[task]("b")[valid])
 

@@ -47,7 +47,7 @@ def test_the_whole_chain_learns_what_is_there_to_learn(plan):
     for name, least in {"face": 0.9, "fused": 0.9}.items():
         job = plan.job(name, item)
         with job.open(name) as stream:
-            found = to_frames(stream, job.axis(), ("va",), plan.settings.models[name])
+            found = to_frames(stream, job.axis(), {"va": VA}, plan.settings.models[name])
         assert scores(VA, truth("c"), found.values["va"], found.valid)["ccc"] > least
         assert (found.source[60:80] == NEAREST).all()
         assert (np.delete(found.source, np.s_[60:80]) == OBSERVED).all()
@@ -330,7 +330,7 @@ def test_segments_cover_the_frames_that_they_span(plan):
     times = {"start_s": [0.0, 2.0], "end_s": [4.0, 6.0], "valid": np.ones(2, bool)}
     job.write(job.header(FPS, thresholds=None), values=np.zeros((2, 4), np.float16), **times, **rows)
     with job.open("behaviour") as stream:
-        found = to_frames(stream, job.axis(), ("va",), plan.settings.models["behaviour"])
+        found = to_frames(stream, job.axis(), {"va": VA}, plan.settings.models["behaviour"])
     np.testing.assert_allclose(found.values["va"][49], [0.2, 0.0], atol=1e-7)
     np.testing.assert_allclose(found.values["va"][50], [0.4, -0.75], atol=1e-7)
     np.testing.assert_allclose(found.values["va"][100], [0.6, -1.0], atol=1e-7)  # clipped
@@ -433,7 +433,7 @@ def with_training(plan: Plan, name: str, **training) -> Plan:
 def test_the_settings_of_training_reach_the_fit(plan):
     loss = Loss(va=VALoss(valence_weight=0.7, arousal_weight=0.3, mae_weight=0.2, mse_weight=0.1, over="window"), va_weight=0.5)
     own = with_training(plan, "face", loss=loss, weight_decay=0.03, learning_rate=1e-12, stop_patience=1)
-    both = training_loss(("va",), loss, np.zeros((3, 1, 2)), np.ones((3, 1, 1), bool))
+    both = training_loss({"va": VA}, loss, np.zeros((3, 1, 2)), np.ones((3, 1, 1), bool))
     assert both.weights == {"va": 0.5}
     assert vars(both.losses["va"]).items() >= {"weights": (0.7, 0.3), "mae_weight": 0.2, "mse_weight": 0.1, "over": "window"}.items()
     module = Fit(Predictor(own.settings.models["face"], {"mesh": 6}, outputs=2), own.settings.models["face"], 0, ("va",), both)

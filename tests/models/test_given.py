@@ -6,10 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from affpipe.core.errors import InputError, PartError, WeightsError
+from affpipe.core.tasks.table import VA
 from affpipe.models.checks import given
 from affpipe.models.checks.divergence import Trace
 from affpipe.models.fusions.interface import Fused
-from affpipe.models.terms.losses import MultiTaskLoss, VALoss
+from affpipe.models.terms.losses import ConcordanceLoss, MultiTaskLoss
 
 WHO = "models.light (kind mine)"
 P, E, G = torch.ones(2, 5, 3), torch.ones(2, 5, 8), torch.ones(2, 5, 2) / 2  # B 2, T 5, O 3, H 8, G 2
@@ -105,20 +106,24 @@ class Mine(nn.Module):
     ],
 )
 def test_a_term_gives_one_number(gives, what):
-    loss = MultiTaskLoss({"va": VALoss()}, {"va": 1}, [(Mine(gives), "models.light (term mine)", "va", 0.5)])
+    loss = MultiTaskLoss({"va": VA}, {"va": ConcordanceLoss()}, {"va": 1}, [(Mine(gives), "models.light (term mine)", "va", 0.5)])
     with pytest.raises(PartError) as caught:
         loss(torch.rand(2, 5, 2), torch.rand(2, 5, 2), torch.ones(2, 5, 1, dtype=torch.bool))
     assert str(caught.value) == f"models.light (term mine): {what}; mend the code of that term"
 
 
 def test_a_term_that_breaks_is_named():
-    loss = MultiTaskLoss({"va": VALoss()}, {"va": 1}, [(Mine(RuntimeError("term broken")), "models.light (term mine)", "va", 0.5)])
+    loss = MultiTaskLoss(
+        {"va": VA}, {"va": ConcordanceLoss()}, {"va": 1}, [(Mine(RuntimeError("term broken")), "models.light (term mine)", "va", 0.5)]
+    )
     with pytest.raises(PartError, match=r"^models\.light \(term mine\): want an answer, got RuntimeError: term broken \("):
         loss(torch.rand(2, 5, 2), torch.rand(2, 5, 2), torch.ones(2, 5, 1, dtype=torch.bool))
 
 
 def test_the_losses_of_a_batch_are_kept_by_name():
-    loss = MultiTaskLoss({"va": VALoss()}, {"va": 2}, [(Mine(torch.tensor(3.0)), "models.light (term mine)", "va", 0.5)])
+    loss = MultiTaskLoss(
+        {"va": VA}, {"va": ConcordanceLoss()}, {"va": 2}, [(Mine(torch.tensor(3.0)), "models.light (term mine)", "va", 0.5)]
+    )
     total = loss(torch.rand(2, 5, 2), torch.rand(2, 5, 2), torch.ones(2, 5, 1, dtype=torch.bool))
     assert list(loss.given) == ["the loss of va", "models.light (term mine)"]
     assert total.item() == pytest.approx(2 * loss.given["the loss of va"].item() + 1.5)

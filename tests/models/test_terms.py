@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from affpipe.core.errors import InputError
+from affpipe.core.tasks.table import AU, VA
 from affpipe.models.terms.asymmetric.network import AsymmetricLoss
 from affpipe.models.terms.asymmetric.spec import Asymmetric
 from affpipe.models.terms.build import training_loss
@@ -59,8 +60,8 @@ def test_a_term_adds_its_weight_to_the_loss_of_its_task_and_to_no_other():
     target, known = rng.integers(0, 2, (4, 3, 14)).astype(np.float32), np.ones((4, 3, 2), bool)
     known[0, 0, 1] = False
     given = prediction, torch.from_numpy(target), torch.from_numpy(known)
-    plain = training_loss(("va", "au"), Loss(), target, known)(*given)
-    more = training_loss(("va", "au"), Loss(), target, known, [Asymmetric(weight=0.5)])(*given)
+    plain = training_loss({"va": VA, "au": AU}, Loss(), target, known)(*given)
+    more = training_loss({"va": VA, "au": AU}, Loss(), target, known, [Asymmetric(weight=0.5)])(*given)
     own = AsymmetricLoss(**SIZES)(prediction[..., 2:], given[1][..., 2:], given[2][..., 1])
     assert more.item() == pytest.approx(plain.item() + 0.5 * own.item(), rel=1e-6)
 

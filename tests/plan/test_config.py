@@ -98,7 +98,7 @@ BAD = {
     "features as a list": ({"features": ["mesh"]}, ["features: want settings as `key: value`, got ['mesh']"]),
     "no reads": ({"models": {"new": {"kind": "mamba"}}}, ["models.new.reads: missing"]),
     "text for a number": ({"shards": "many"}, ["shards", "integer", "'many'"]),
-    "number for a text": ({"manifest": 5}, ["manifest", "string", "got 5"]),
+    "number for a text": ({"manifest": 5}, ["manifest: want text, got 5; put it between quotes"]),
     "below the range": ({"shards": 0}, ["shards", "greater than or equal to 1", "got 0"]),
     "above the range": ({"faces": {"jpeg_quality": 101}}, ["faces.jpeg_quality", "less than or equal to 100", "got 101"]),
     "a seed beyond 32 bits": ({"seed": 2**32}, ["seed", "less than 4294967296"]),
@@ -159,15 +159,11 @@ BAD = {
         {"models": {"voice": {"cache_frozen": False, "augment": {"noise_snr_db": [25, 8]}}}},
         ["models.voice.augment: noise_snr_db: want the lower figure first"],
     ),
-    "an even filter": ({"models": {"face": {"smooth": {"valence_frames": 4}}}}, ["models.face.smooth: valence_frames: want an odd number"]),
+    "an even filter": ({"models": {"face": {"smooth": {"valence_frames": 4}}}}, ["models.face.smooth.valence_frames: want an odd number"]),
     "one fold": ({"cross_fit": 1}, ["cross_fit: want 0 (off) or at least 2 folds, got 1"]),
     "another task": ({"tasks": ["mtl"]}, ["tasks.0", "'va', 'expr' or 'au'", "'mtl'"]),
     "no task": ({"tasks": []}, ["tasks", "at least 1 item"]),
     "a task twice": ({"tasks": ["va", "expr", "va"]}, ["tasks: want each task once, got ['va', 'expr', 'va']"]),
-    "late fusion without va": (
-        {"tasks": ["expr"], "late_fusion": {}},
-        ["late_fusion: it weighs valence and arousal, got the tasks ['expr']"],
-    ),
     "two kinds of folds": ({"cross_fit": 3, "cross_validation": {}}, ["cross_fit and cross_validation exclude each other", "got 3 and 5"]),
     "smoothing of focal": (
         {"models": {"face": {"training": {"loss": {"expr": {"kind": "focal", "label_smoothing": 0.1}}}}}},
@@ -175,7 +171,7 @@ BAD = {
     ),
     "an even filter of classes": (
         {"models": {"face": {"decode": {"expression_frames": 4}}}},
-        ["decode: expression_frames: want an odd number"],
+        ["decode.expression_frames: want an odd number"],
     ),
     "a key that is no text": ({3: 4}, ["3: want keys to be strings, got 3; mend it"]),
 }

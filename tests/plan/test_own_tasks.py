@@ -35,6 +35,8 @@ def test_own_tasks_stand_behind_official_ones_by_name_whatever_their_order():
         ([{**MOOD, "color": 1}], "tasks.0.color: unknown key; allowed: name, title, tier, gap_s, classes, invalid"),
         ([{"classes": ["a", "b"]}], "tasks.0.name: missing; give it a value"),
         ([{"name": "mood", "classes": ["calm"]}], "tasks.0.classes: want a list to have at least 2 items"),
+        ([{"name": "mood", "classes": [True, False]}], "tasks.0.classes.0: want text, got true; put it between quotes"),
+        ([{"name": "mood", "classes": ["1", "2", "3"]}], "classes: want no name that is another class's number, got '1' for 0; rename it"),
         ([{"name": "mood", "classes": ["calm", "Calm"]}], "want each name once, whatever its case, got 'Calm' again"),
         ([{"name": "mood", "classes": ["a,b", "c"]}], "tasks.0.classes.0: want text to match pattern"),
         ([{"name": "d", "dimensions": {"d": [3, 1]}}], r"dimensions.d: want the least value first, got [3, 1]"),
@@ -55,6 +57,11 @@ def test_a_task_that_cannot_be_is_one_line(tasks, said):
         config.parse(settings(*tasks))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert ("at least" in str(caught.value)) == ("at least" in said)  # what is refused of a list is not said to be missing in it
+
+
+def test_classes_may_be_called_by_their_own_numbers():
+    assert config.parse(settings({"name": "mood", "classes": ["0", "1", "2"]})).task_table["mood"].outputs == ("0", "1", "2")
 
 
 @pytest.mark.parametrize(

@@ -295,7 +295,7 @@ def test_a_table_has_a_row_a_system_and_the_constant_last(data):
     ours, perfect = (evaluate.score(VA, evaluate.folders(VA, truth, guess)) for guess in (pred, truth))
     rows = evaluate.table(VA, {"ours": ours, "perfect": perfect})
     assert [row[0] for row in rows] == ["ours", "perfect", "constant per video"]
-    assert {len(row) for row in rows} == {len(evaluate.TABLE_HEAD["va"])}
+    assert {len(row) for row in rows} == {len(VA.table_head)}
     low, high = ours["intervals"]["ccc"]
     within = [f"{ours['within_video'][key]:.3f}" for key in CCC]
     assert rows[0][1:] == (*(f"{ours[key]:.3f}" for key in CCC), f"{low:.3f} to {high:.3f}", *within)
@@ -316,7 +316,7 @@ def test_a_table_of_classes_has_both_majorities_last(task, tmp_path):
     middle = [[f"{of['accuracy']:.3f}"] if task == "expr" else [] for of in (scores, scores["majority"])]
     assert list(rows[0][1:]) == [cells["ours"][0], f"{low:.3f} to {high:.3f}", *middle[0], cells["ours"][1]]
     assert list(rows[2][1:]) == [cells["last"][0], "-", *middle[1], cells["last"][1]]
-    assert {len(row) for row in rows} == {len(evaluate.TABLE_HEAD[task])}
+    assert {len(row) for row in rows} == {len(TASKS[task].table_head)}
     assert len(evaluate.table(TASKS[task], {"ours": evaluate.score(TASKS[task], streams)})) == 2
 
 

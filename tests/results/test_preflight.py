@@ -327,7 +327,7 @@ def test_a_template_in_each_of_its_guises(tmp_path, task, content):
     assert found.locations == ["a/00001.jpg", "a/00002.jpg", "b_left/00001.jpg"]
     assert found.streams == ["a", "b_left"]
     assert (found.stream.tolist(), found.frame.tolist()) == ([0, 0, 1], [0, 1, 0])
-    assert task_of(path) == task
+    assert task_of(path, TASKS) is TASKS[task]
 
 
 def test_rows_of_a_template_keep_the_organisers_order(tmp_path):
@@ -335,7 +335,7 @@ def test_rows_of_a_template_keep_the_organisers_order(tmp_path):
     found = read_template(EXPR, tmp_path / "t.txt")
     assert found.header == "image_location,expression"
     assert (found.streams, found.stream.tolist(), found.frame.tolist()) == (["b", "a"], [0, 1, 0], [11, 2, 1])
-    assert task_of(tmp_path / "t.txt") == "expr"
+    assert task_of(tmp_path / "t.txt", TASKS) is EXPR
 
 
 @pytest.mark.parametrize(
@@ -379,4 +379,4 @@ def test_a_template_that_is_not_there_or_of_no_task_is_named(tmp_path):
     with pytest.raises(
         ManifestError, match=r"t\.txt: line 1: want the header image_location,valence,arousal or .*, got 'image_location,la"
     ):
-        task_of(tmp_path / "t.txt")
+        task_of(tmp_path / "t.txt", TASKS)

@@ -11,12 +11,13 @@ from pages import Reader, cells, drawing, section
 from small_run import EVIL, EXPERTS, SETTINGS, STREAMS, Run
 
 from affpipe.core.errors import StoreError
+from affpipe.core.tasks.table import VA
 from affpipe.media.sound.heard import Heard
 from affpipe.media.tracks import Choice
 from affpipe.plan import config
 from affpipe.results import report
 from affpipe.results.late_fusion import Half, Study
-from affpipe.results.report import rulegraph, sound, timeline
+from affpipe.results.report import palette, rulegraph, sound, timeline
 from affpipe.store.index import Entry
 
 
@@ -57,7 +58,7 @@ def test_scores_are_those_given(run: Run, page: str) -> None:
 
 
 def test_page_without_scores_says_so(run: Run) -> None:
-    assert "no model predicted a validation stream that has labels" in report.render(run.plan, run.entries, {})
+    assert "no model predicted a labelled stream of partition validation" in report.render(run.plan, run.entries, {})
 
 
 def test_what_is_missing_has_one_line_per_cause(page: str) -> None:
@@ -145,7 +146,8 @@ def test_drawings_are_xml_and_hold_all_series(page: str) -> None:
     assert kinds.count("line truth") == 2
     assert kinds.count("band") == len(EXPERTS)
     marks = {f"mark {m}" for m in ("faceless", "open", "speech", "observed", "nearest")}
-    assert marks | {"line valence", "line arousal", "away"} <= set(kinds)
+    assert marks | {"away"} <= set(kinds)
+    assert [e.get("stroke") for e in stream.iter("path") if e.get("class") == "line"] == list(palette.curves(VA).values())
     truth = next(e for e in stream.iter("path") if e.get("class") == "line truth")
     assert truth.get("d").count("M") == 2  # broken once, where the truth is invalid
     speech = next(e for e in stream.iter("path") if e.get("class") == "mark speech")
@@ -175,7 +177,7 @@ def test_run_of_a_single_model_whose_faces_were_never_looked_at(tmp_path: Path) 
         run.entries[name] = {id: Entry("absent", reason="no face") for id in STREAMS}
     page = run.page()
     kinds = {e.get("class") for e in drawing(page, "of v1 over time").iter()}
-    assert {"line truth", "line valence", "mark observed"} <= kinds
+    assert {"line truth", "line", "mark observed"} <= kinds
     assert not {"band", "away", "mark faceless", "mark open", "mark speech"} & kinds
     assert "Mean gate weights" not in page
     assert "gate, query" not in page
@@ -277,7 +279,8 @@ def test_late_fusion_shows_weights_by_channel_and_both_figures(run: Run) -> None
     weights = np.array([[0.25, 0.75, 0], [1, 0, 0]])
     halves = (Half(("v1",), weights, "face"), Half(("v2",), weights[::-1], "fused"))
     figures = [{"ccc_valence": x, "ccc_arousal": x, "ccc": x} for x in (0.4, 0.3, 0.6, 0.5)]
-    html = section(report.render(run.plan, run.entries, run.scores, Study(names, weights, "fused", ("v1", "v2"), halves, *figures)), "late")
+    late = Study(VA, names, weights, "fused", ("v1", "v2"), halves, *figures)
+    html = section(report.render(run.plan, run.entries, run.scores, {"va": late}), "late")
     rows = [row for row in cells(html) if row]
     assert rows[:4] == [
         ["late fusion", "the other half", "0.400", "0.400", "0.400"],
@@ -288,7 +291,7 @@ def test_late_fusion_shows_weights_by_channel_and_both_figures(run: Run) -> None
     assert re.findall(r'<th class="span" colspan="2">(.*?)</th>', html) == [
         "half 1: 1 video",
         "half 2: 1 video",
-        "videos outside of validation",
+        "other videos",
     ]
     assert rows[4:] == [  # valence and arousal of each
         ["face", "0.250", "1.000", "1.000", "0.250", "0.250", "1.000"],

@@ -8,10 +8,11 @@ import pytest
 from small_run import TIMES, Run, T
 
 from affpipe.core.axis import NEAREST, NONE, OBSERVED
+from affpipe.core.tasks.table import TASKS
 from affpipe.results import report
 from affpipe.results.frames import FramePredictions
 
-ALL = ("va", "expr", "au")
+ALL = tuple(TASKS)
 
 
 def predictions(tasks: tuple[str, ...], source: np.ndarray) -> FramePredictions:
@@ -36,7 +37,7 @@ def size(path: Path) -> tuple[int, int]:
 )
 def test_trajectories_writes_a_picture(tmp_path: Path, tasks: tuple[str, ...], height: int, source: np.ndarray) -> None:
     path = tmp_path / "new" / "out.png"
-    report.trajectories(path, "costs $5 & 名 <b>_x_", TIMES, predictions(tasks, source))
+    report.trajectories(path, "costs $5 & 名 <b>_x_", {task: TASKS[task] for task in tasks}, TIMES, predictions(tasks, source))
     assert size(path) == (1320, int(height * 1.2))
     assert [p.name for p in path.parent.iterdir()] == ["out.png"]
 
@@ -47,5 +48,5 @@ def test_trajectories_of_a_single_frame_and_of_a_long_stream(tmp_path: Path) -> 
         n = np.arange(frames) % T
         found = predictions(ALL, np.full(T, OBSERVED, np.uint8))
         of = [{task: x[n] for task, x in each.items()} for each in (found.values, found.chances)]
-        report.trajectories(tmp_path / "one.png", "one", times_s, FramePredictions(*of, found.valid[n], found.source[n]))
+        report.trajectories(tmp_path / "one.png", "one", TASKS, times_s, FramePredictions(*of, found.valid[n], found.source[n]))
         assert size(tmp_path / "one.png")[0] == 1320

@@ -9,7 +9,7 @@ import pytest
 from pages import Reader, cells, drawing, section
 from small_run import KNOWN, LAG, SETTINGS, Run, T
 
-from affpipe.core.tasks.table import ACTION_UNITS, EXPRESSIONS
+from affpipe.core.tasks.table import ACTION_UNITS, EXPRESSIONS, TASKS
 from affpipe.results import evaluate
 from affpipe.results.report import palette, timeline
 
@@ -54,7 +54,7 @@ def test_every_task_has_its_table_of_systems_and_videos(run: Run, page: str, tas
     own = scores["fused"]
     many = len(VALIDATION[task])
     size = [f"{many} of {many}", str(many * KNOWN.sum()), "82.1 %"]
-    want = [["–" if cell == "-" else cell for cell in row] for row in evaluate.table(task, scores)]
+    want = [["–" if cell == "-" else cell for cell in row] for row in evaluate.table(TASKS[task], scores)]
     shown = [["fused published" if cell == "fused" else cell for cell in row] + (size if row[0] in scores else ["–"] * 3) for row in want]
     assert [row for row in rows if row in shown] == shown
     assert [row[0] for row in shown[3:]] == {"va": ["constant per video"]}.get(task, ["majority per video", "majority in training"])
@@ -68,7 +68,7 @@ def test_every_task_has_its_table_of_systems_and_videos(run: Run, page: str, tas
 def test_classes_have_their_shares_and_confusion(run: Run, page: str) -> None:
     truth, guess = (values[:, 0].astype(int) for values in pooled("expr"))
     rows = {row[0]: row for row in cells(part(page, "expr")) if row and row[0] in EXPRESSIONS}
-    matrix = drawing(page, "confusion of expressions")
+    matrix = drawing(page, "confusion of expression")
     tips = [e.find("title").text for e in matrix.iter("rect")]
     for i, name in enumerate(EXPRESSIONS):
         own, predicted = truth == i, guess == i
@@ -106,8 +106,8 @@ def test_units_have_their_rates_and_the_thresholds_that_were_used(run: Run, page
 @pytest.mark.parametrize(
     ("more", "threshold", "words"),
     [
-        ({}, None, "chosen on these very validation streams, so its F1 here is optimistic"),
-        ({"cross_validation": {"folds": 2, "use": "whole"}}, None, "chosen on these very validation streams, so its F1 here is optimistic"),
+        ({}, None, "chosen on these very streams, so its F1 here is optimistic"),
+        ({"cross_validation": {"folds": 2, "use": "whole"}}, None, "chosen on these very streams, so its F1 here is optimistic"),
         ({"cross_validation": {"folds": 2}}, (0, 1), "the mean of those that are best on the folds held out"),
         ({"decode": {"au_thresholds": "half"}}, "half", "A unit is present from a probability of one half on."),
     ],
@@ -218,7 +218,7 @@ def test_learning_curves_say_what_the_score_is(tmp_path: Path, page: str) -> Non
 @pytest.mark.parametrize(("stream", "tasks"), [("t1", {"expr"}), ("v1", {"va", "expr"}), ("v22", {"va", "expr", "au"})])
 def test_stream_is_shown_for_the_tasks_that_it_validates(page: str, stream: str, tasks: set[str]) -> None:
     kinds = {e.get("class") for e in drawing(page, f"of {stream} over time").iter("path")}
-    found = {"va": "line valence" in kinds, "expr": "class prediction" in kinds, "au": "unit prediction" in kinds}
+    found = {"va": "line" in kinds, "expr": "class prediction" in kinds, "au": "unit prediction" in kinds}
     assert {task for task, there in found.items() if there} == tasks
 
 

@@ -293,9 +293,8 @@ def test_a_fault_of_a_text_file_is_that_of_its_reader(tmp_path, small):
     ("task", "more", "said"),
     [
         ("expr", {"missing": "interpolate"}, "want numbers to interpolate, got classes of expr; use nearest"),
-        ("au", {"missing": "interpolate"}, "want numbers to interpolate, got classes of au; use nearest"),
+        ("au", {"missing": "interpolate"}, "want numbers to interpolate, got units of au; use nearest"),
         ("va", {"missing": "mean"}, "want missing one of nearest, interpolate, default, got 'mean'"),
-        ("pain", {}, "want a task of va, expr, au, got 'pain'"),
         ("va", {"default": [0, 0]}, "want a default only for missing default, got one for nearest"),
         (
             "va",
@@ -359,7 +358,7 @@ def test_predictions_and_template_are_not_replaced_either(tmp_path, small):
 
 def test_a_run_gives_its_folder_name_and_key(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"run": "0123abcd", "settings": {"name": "ras"}, "models": {}}))
-    assert of_run(tmp_path, "expr") == (tmp_path / "official" / "expr", "ras, key 0123abcd")
+    assert of_run(tmp_path, EXPR) == (tmp_path / "official" / "expr", "ras, key 0123abcd")
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"run": "x"}', '{"run": "x", "settings": 3}'])
@@ -367,4 +366,4 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, content):
     if content is not None:
         (tmp_path / "run.json").write_text(content)
     with pytest.raises(InputError, match=r"run\.json: want the record of a finished run, got .*; run the workflow first"):
-        of_run(tmp_path, "va")
+        of_run(tmp_path, VA)

@@ -1,4 +1,4 @@
-"""Work in processes of its own: what hangs is killed, what dies is said, and nothing else is lost."""
+"""Work in other processes: what hangs is killed, what dies is said, and nothing else is lost."""
 
 import os
 import time
@@ -23,6 +23,21 @@ def test_work_that_hangs_is_killed_and_the_rest_goes_on():
 def test_a_process_that_dies_loses_its_item_alone():
     found = list(in_processes(os._exit, [1, 2, 3], processes=1, limit_s=60, each_s=30))
     assert found == [(item, Late(gone=True)) for item in (1, 2, 3)]
+
+
+def test_what_hangs_or_dies_among_many_loses_nothing_behind_it():
+    items = [*range(10), "hangs", *range(10, 20), "dies", *range(20, 60)]  # more than one process gets at once
+    found = list(in_processes(odd, items, processes=1, each_s=3))
+    assert [item for item, _ in found] == items
+    assert dict(found) == {item: item for item in range(60)} | {"hangs": Late(), "dies": Late(gone=True)}
+
+
+def odd(item: object) -> object:
+    if item == "hangs":
+        time.sleep(600)
+    if item == "dies":
+        os._exit(1)
+    return item
 
 
 def test_what_is_not_reached_in_time_is_not_given():

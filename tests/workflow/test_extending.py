@@ -174,6 +174,18 @@ def test_a_stage_a_loss_and_an_annotation_format_run_as_printed(tmp_path, copy):
     beside = math.exp(-2)  # of a weight at one frame from the middle, where the deviation is half a frame
     assert found["smoothed"] == pytest.approx(np.array([0, beside, 1, beside, 0]) / (1 + 2 * beside))
     assert found["labels"] == [[[-1, 0.5], [0, 0], [0.3, 1]], [True] * 3]
+    assert found["known"] == ["va", "expr", "au", "engagement"]
+    assert found["tasks"]["engagement"] == ["low,middle,high", ["p_low", "p_middle", "p_high"]]
+    truth, prediction = map(np.array, found["truth"])
+    straight = [np.corrcoef(t, p)[0, 1] for t, p in zip(truth.T, prediction.T, strict=True)]
+    assert found["figures"]["pearson"] == pytest.approx(np.mean(straight))
+    assert found["interval"][0] < np.mean(straight) < found["interval"][1]
+    assert found["slopes"] < 1e-6
+    assert found["table"] == [9, 9, f"{np.mean(straight):z.3f}"]
+    assert found["few"]  # three of twenty stop the job, two do not
+    assert found["merged"][0] < 1e-12
+    assert found["merged"][1] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert found["covered"] == pytest.approx([0, 0.6 / 1.5, 0.5], abs=1e-6)
 
 
 def test_the_package_tests_itself_as_printed(site, tmp_path):
@@ -284,7 +296,9 @@ def test_an_encoder_may_have_the_name_of_a_kind_of_model(tmp_path, workspace):
     assert "features.mesh.heads: unknown key; allowed: encoder, layers" in said
 
 
-DOCTOR = "import json, dataclasses; from affpipe.jobs.doctor import packages; print(json.dumps([[f.level, f.found] for f in packages.added()]))"
+DOCTOR = (
+    "import json, dataclasses; from affpipe.jobs.doctor import packages; print(json.dumps([[f.level, f.found] for f in packages.added()]))"
+)
 
 
 def test_doctor_says_whether_the_code_of_parts_is_there_and_which_group_is_misspelt(site, workspace, tmp_path):
@@ -296,9 +310,15 @@ def test_doctor_says_whether_the_code_of_parts_is_there_and_which_group_is_missp
         ["fine", "kind of model pointwise, of the package affpipe-extra 0.1.0"],
         ["fine", "term huber, of the package affpipe-extra 0.1.0"],
     ]
-    code = "class Net(Mesh):\n    encoder: Literal['net'] = 'net'\nPART = replace(MESH, name='net', settings=Net, worker='theirs.gone:net')\n"
+    code = (
+        "class Net(Mesh):\n    encoder: Literal['net'] = 'net'\nPART = replace(MESH, name='net', settings=Net, worker='theirs.gone:net')\n"
+    )
     (tmp_path / "theirs.py").write_text("from typing import Literal\n" + OTHER + code)
-    points = {extensions.ENCODERS: {"net": "theirs:PART"}, "affpipe.encoder": {"loud": "theirs:PART"}, "other.encoders": {"x": "theirs:PART"}}
+    points = {
+        extensions.ENCODERS: {"net": "theirs:PART"},
+        "affpipe.encoder": {"loud": "theirs:PART"},
+        "other.encoders": {"x": "theirs:PART"},
+    }
     entry_points(tmp_path, points, "theirs")
     who = "(theirs:PART, of the package theirs 0.1.0)"
     gone = "got ModuleNotFoundError: No module named 'theirs.gone'; 'theirs' is not a package"

@@ -280,8 +280,7 @@ def test_a_skipped_video_is_in_the_ledger_until_it_is_tried_again(workspace, sou
     (row,) = ledger(workspace)
     assert (row["stream_id"], row["stage"], row["predicted"]) == ("clip5", "faces", "no")
     assert (
-        "clip5.mp4: faces: want a file that it gets through, got ArithmeticError: faces/clip5: 3 * 4 is 13 (fake_events:"
-        in row["reason"]
+        "clip5.mp4: faces: want a file that it gets through, got ArithmeticError: faces/clip5: 3 * 4 is 13 (fake_events:" in row["reason"]
     )
     assert row["remedy"] == "if the file plays elsewhere, report this"
     assert any("Traceback" in log.read_text() for log in workspace.folder.glob("logs/run/apply_faces/*.log"))

@@ -69,7 +69,9 @@ def test_nothing_of_a_person_is_left_and_all_of_the_others(finished, tmp_path, n
     assert len(streams) == 10  # labels of fakes are alike
     samples = [sample(path) for path in streams]
     assert all(len(data) > 15 for data in samples)
-    texts = [workspace.folder / f"results/run/{place}/{name}.txt" for place in ("official/va", "models/face/va", "late_fusion/predictions")]
+    texts = [
+        workspace.folder / f"results/run/{place}/{name}.txt" for place in ("official/va", "models/face/va", "late_fusion/va/predictions")
+    ]
     samples += [path.read_bytes().split(b"\n")[3] for path in texts]
     before = {text: path.read_bytes() for text, path in files(workspace).items() if path.is_file()}
 

@@ -1,6 +1,7 @@
 """Keys of every recipe, pinned: a change of the code that moves one makes all streams and models behind it anew, and has to be meant.
 
-`PYTHONPATH=tests/helpers python tests/workflow/test_keys.py` writes the pins anew; each that moved is listed in the changelog, with the reason.
+`PYTHONPATH=tests/helpers python tests/workflow/test_keys.py` writes the pins anew; each that moved is listed in the changelog, with the
+reason.
 """
 
 import json

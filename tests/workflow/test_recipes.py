@@ -55,7 +55,7 @@ def whole(workspace) -> Workspace:
 def test_all_eight_systems_are_fitted_scored_and_published(whole):
     folder = whole.folder / "results/whole"
     assert set(json.loads((folder / "scores.json").read_text())) == set(SYSTEMS)  # one validation video: late fusion has no figure
-    weights = json.loads((folder / "late_fusion/weights.json").read_text())["outside_validation"]["weights"]
+    weights = json.loads((folder / "late_fusion/va/weights.json").read_text())["outside_validation"]["weights"]
     assert {channel: pytest.approx(1) for channel in ("valence", "arousal")} == {c: sum(w.values()) for c, w in weights.items()}
     for stream, clip in {"one": "one", "pair_left": "pair", "three": "three", "four": "four"}.items():
         table = rows(folder / "predictions" / f"{stream}.csv")

@@ -5,7 +5,6 @@ import re
 import shutil
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from small_workspace import Workspace, finished, rows, times_of

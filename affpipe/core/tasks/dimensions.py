@@ -155,5 +155,9 @@ class Dimensions(Task):
         return dict(zip(self._shown, self.table_head[1:], strict=False))
 
     @property
+    def late_figures(self) -> dict[str, str]:
+        return self.video_columns
+
+    @property
     def stream_columns(self) -> dict[str, str]:
         return dict(zip(self.output_figures, self.table_head[1:], strict=False))

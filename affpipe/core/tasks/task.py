@@ -255,6 +255,11 @@ class Task(ABC):
         """Figures of a single video in a report, key -> heading."""
 
     @property
+    def late_figures(self) -> dict[str, str]:
+        """Figures of late fusion in a report, key -> heading."""
+        return {self.measure: self.video_columns[self.measure]}
+
+    @property
     def stream_columns(self) -> dict[str, str]:
         """Figures of a stream in one line, key -> heading."""
         return {self.measure: self.video_columns[self.measure]}

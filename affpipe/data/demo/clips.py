@@ -7,8 +7,9 @@ face, no audio track, audio that starts late, two annotated people, a stretch th
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from affpipe.core.tasks.table import TASKS
+from affpipe.core.tasks.table import AU, EXPR, VA
 
+TASKS = {task.name: task for task in (VA, EXPR, AU)}  # the official ones that the demo has labels of
 HEADER = ",".join(("stream_id", "video", "subject", "partition", *TASKS))
 _FOLDERS = {"train": "Train_Set", "validation": "Validation_Set"}
 

@@ -7,8 +7,8 @@ a row depends on its own moment alone.
 
 import numpy as np
 
-from affpipe.core.tasks.table import ACTION_UNITS, EXPRESSIONS, TASKS
-from affpipe.data.demo.clips import Clip
+from affpipe.core.tasks.table import ACTION_UNITS, EXPRESSIONS
+from affpipe.data.demo.clips import TASKS, Clip
 from affpipe.data.demo.signals import Drive, shown
 
 NEUTRAL = 0.4  # nearer to the origin of the plane no expression shows

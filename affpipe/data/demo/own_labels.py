@@ -32,7 +32,8 @@ def write_own(folder: Path, stream: Stream, person: Drive, times_s: np.ndarray) 
 
 def own_labels(task: str, stream: Stream) -> str:
     """Path of a stream's label file relative to the set's folder."""
-    suffix = {"mood": FORMS[int(stream.clip.name[-2:]) % len(FORMS)], "dominance": ".csv", "pain": ".txt"}[task]
+    number = int("".join(filter(str.isdigit, stream.clip.name)) or 0)
+    suffix = {"mood": FORMS[number % len(FORMS)], "dominance": ".csv", "pain": ".txt"}[task]
     return f"{FOLDER}/{task}/{stream.stream_id}{suffix}"
 
 

@@ -17,8 +17,7 @@ import cv2
 import numpy as np
 
 from affpipe.core.errors import SettingsError
-from affpipe.core.tasks.table import TASKS
-from affpipe.data.demo.clips import CLIPS, Clip, manifest_text, template
+from affpipe.data.demo.clips import CLIPS, TASKS, Clip, manifest_text, template
 from affpipe.data.demo.film import Sound, write_film
 from affpipe.data.demo.labels import label_text
 from affpipe.data.demo.own_labels import FOLDER, MANIFEST, own_manifest, write_own

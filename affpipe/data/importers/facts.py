@@ -1,6 +1,5 @@
 """What an audit measures: videos by decoding them, annotations by reading them, folders of images by their names."""
 
-import multiprocessing
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,15 +15,15 @@ from affpipe.core.progress import Progress
 from affpipe.core.tasks.table import TASKS
 from affpipe.core.tasks.task import Task, Tasks
 from affpipe.data.importers.listing import IMAGES
-from affpipe.data.labels import read
-from affpipe.faces.which import share_with_face
+from affpipe.data.label_files import read
+from affpipe.faces.detect import share_with_face
 from affpipe.media.probe import probe
 from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
 from affpipe.media.sound.audio import extract
 from affpipe.media.sound.heard import Heard
 from affpipe.media.tracks import Wanted, audio_track, video_track
 from affpipe.system import faults
-from affpipe.system.processes import Late, in_processes
+from affpipe.system.processes import Late, in_processes, share_imports
 
 Tracks = tuple[Wanted, Wanted]  # of video and of sound
 BY_THEMSELVES: Tracks = ("auto", "auto")
@@ -88,7 +87,7 @@ def videos(
 ) -> dict[Path, VideoFacts]:
     """Facts of each video, by `jobs` processes; tracks: those that a manifest names."""
     wanted = [(path, quick, (tracks or {}).get(path, BY_THEMSELVES)) for path in paths]
-    multiprocessing.set_forkserver_preload(["__main__", __name__])
+    share_imports()
     out: dict[Path, VideoFacts] = {}
     progress("videos", 0, len(paths))
     for done, ((path, *_), found) in enumerate(in_processes(_looked_at, wanted, processes=jobs), 1):

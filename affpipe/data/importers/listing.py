@@ -28,7 +28,7 @@ PASSED = "__macosx"
 RECORD = "run.json"  # of a run
 ROWS = 50  # of an annotation that are looked at
 _ROW = re.compile(r"-?[01]\.[0-9]{6},-?[01]\.[0-9]{6}|-5,-5")
-_FOLDERS = re.compile(rf"official/({'|'.join(TASKS)})|models/[^/]+/({'|'.join(TASKS)})|late_fusion/predictions")
+_FOLDERS = re.compile(rf"official/({'|'.join(TASKS)})|models/[^/]+/({'|'.join(TASKS)})|late_fusion/(({'|'.join(TASKS)})/)?predictions")
 
 
 @dataclass

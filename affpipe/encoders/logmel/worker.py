@@ -1,7 +1,7 @@
 """Worker that computes log-mel spectrograms of windows of sound."""
 
 from affpipe.core.stage import Context
-from affpipe.encoders.sound_windows import windowed
+from affpipe.encoders.running import windowed
 from affpipe.store.item_streams import Worker
 
 

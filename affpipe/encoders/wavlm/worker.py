@@ -1,8 +1,7 @@
 """Worker that runs WavLM on windows of sound."""
 
 from affpipe.core.stage import Context
-from affpipe.encoders.running import place
-from affpipe.encoders.sound_windows import windowed
+from affpipe.encoders.running import place, windowed
 from affpipe.store.item_streams import Worker
 from affpipe.system.weights.pin import checkpoint
 

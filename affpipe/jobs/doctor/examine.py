@@ -1,6 +1,5 @@
 """All checks of a run, in an order in which later ones can use what earlier ones found."""
 
-import multiprocessing
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ from affpipe.plan import config
 from affpipe.plan.plan import Plan
 from affpipe.plan.settings import Settings
 from affpipe.plan.stages import STAGES
+from affpipe.system.processes import share_imports
 
 LISTED = 20  # faults of a manifest that are told of one by one
 
@@ -29,7 +29,7 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
         media: open the videos too. limit_s: seconds in all for checksums of weights and for videos.
     """
     end_s = time.monotonic() + limit_s
-    multiprocessing.set_forkserver_preload(["__main__", __name__])  # what opens files and may hang is then forked with all of it imported
+    share_imports()  # before torch is among them, which no look at a file uses
     try:
         settings = config.load(files)
     except SettingsError as error:

@@ -45,7 +45,7 @@ class TermPart:
             return wrong
         if "task" not in self.settings.model_fields:
             return "want the setting task, which names the task whose outputs the term takes, got none"
-        if not self.kinds or not set(self.kinds) <= set(get_args(Kind)):
+        if not (isinstance(self.kinds, tuple) and self.kinds and all(kind in get_args(Kind) for kind in self.kinds)):
             return f"want kinds of {', '.join(get_args(Kind))}, got {self.kinds!r}"
         return extensions.path_fault("network", self.network, "module:class")
 

@@ -12,6 +12,7 @@ from affpipe.results.report.series import nice_ticks, value_range
 from affpipe.results.report.svg import Box, Drawing, scale
 
 CELL_WIDTH, CELL_HEIGHT = 70.0, 38.0  # of the confusion matrix
+LARGE = 8  # classes of one that fills the page
 FULL = palette.PREDICTION  # the colour of a cell that holds its whole row
 ROW = 32.0  # height of a pair of bars
 
@@ -53,8 +54,8 @@ def histograms(task: Task, truth: Mapping[str, Sequence[int]], prediction: Mappi
         at_x = scale(low, high, box.left, box.right)
         top = max(100 * float(np.max(shares)), 1.0)
         at_y = scale(0, top, box.bottom, box.top)
-        drawing.add("text", name, x=box.left, y=14, kind="name")
-        drawing.add("text", "% of frames", x=box.right, y=14, kind="tick", text_anchor="end")
+        drawing.add("text", name, x=box.left, y=box.top - 8, kind="name")
+        drawing.add("text", "% of frames", x=box.right, y=box.top - 8, kind="tick", text_anchor="end")
         drawing.levels(nice_ticks(0, top, 4), at_y, box.left, box.right)
         for a, b, share in zip(edges[:-1], edges[1:], shares[0], strict=True):
             y = float(at_y(100 * share))
@@ -93,6 +94,8 @@ def confusion(task: Task, counts: Sequence[Sequence[int]]) -> Markup:
     left, top, names = 92.0, 44.0, task.outputs
     table = np.array(counts, np.int64)
     drawing = Drawing(left + CELL_WIDTH * (len(names) + 1), top + CELL_HEIGHT * len(names) + 4, f"confusion of {task.title}")
+    if len(names) < LARGE:  # no larger than those of many classes
+        drawing.root.set("style", f"max-width: {drawing.width:.0f}px; min-width: 0")
     drawing.add("text", "truth", x=0, y=34, kind="tick")
     drawing.add("text", "prediction", x=left, y=12, kind="tick")
     for j, name in enumerate([*names, "frames"]):

@@ -12,7 +12,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from affpipe.core.item import Item
-from affpipe.core.tasks.table import TASKS
 from affpipe.core.tasks.task import width
 from affpipe.jobs.apply import inherited
 from affpipe.plan.plan import Plan
@@ -28,7 +27,7 @@ def fit(
     if found := _record(path, plan.key(name)):
         return found
     fake_events.log("fits", name, *(() if fold is None else (fold,)))
-    tasks = plan.settings.tasks
+    tasks = plan.tasks
     labelled = {part: [i for i in plan.items(name) if i.row.labelled(tasks, part)] for part in ("train", "validation")}
     train = [i for i in labelled["train"] if fold is None or plan.fold(name, i) != fold]
     judge = (
@@ -58,7 +57,7 @@ def fit(
         "validation": [i.id for i in judge],
         "best": curve,
         "curves": [curve],
-        "thresholds": [0.5] * len(TASKS["au"].columns) if "au" in tasks else None,
+        "thresholds": [0.5] * width(tasks, "thresholded") or None,
         "scores": dict.fromkeys(tasks, score[0]),
         "validation_scores": dict.fromkeys(tasks, score[0]),
         "by_output": score,

@@ -106,12 +106,16 @@ def _units(task: Task, path: Path, media: str) -> Labels:
         values = np.zeros((len(axis), len(task.columns)))
         for name, tier in tiers.items():
             which = covering(tier, axis.times_s, zero_s=axis.start_s)
-            there = np.array([value.casefold() not in ABSENT for value in tier.values] + [False])  # the last is of no interval
-            values[:, task.columns.index(name)] = there[which]
-        return values, np.ones(len(axis), bool)
+            values[:, task.columns.index(name)] = np.array([*said[name], 0.0])[which]  # the last is of no interval
+        return _known(values)
 
-    rows = sum(map(len, tiers.values()))
-    return Labels(rows, rows, on_frames)
+    said = {name: [_present(task, value) for value in tier.values] for name, tier in tiers.items()}
+    return Labels(sum(map(len, said.values())), sum(value == value for own in said.values() for value in own), on_frames)
+
+
+def _present(task: Task, text: str) -> float:
+    """Return whether an interval says that its unit is there, NaN for the mark of no label."""
+    return np.nan if number(text) == task.invalid else float(text.casefold() not in ABSENT)
 
 
 def _tier(task: Task, path: Path, media: str) -> Intervals:

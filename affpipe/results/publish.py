@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ from affpipe.store.index import Entry
 from affpipe.system import disk, jsonfile
 from affpipe.system.sheets import table_text
 
+log = logging.getLogger("affpipe")
 LATE = "late_fusion"  # its name among the scored systems, and its folder
 Truth = dict[str, tuple[np.ndarray, np.ndarray]]  # task -> labels (T, K), known (T,) bool
 Counts = dict[str, Counter[str]]  # stream -> its labelled frames by kind, see `basis`
@@ -55,9 +57,10 @@ def _write(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path) -> di
     labelled, failures = _labelled(plan, entries["labels"]), ledger.of_run(plan, entries)
     found: dict[str, dict[str, Any]] = {model: {} for model in plan.settings.models}
     published: dict[str, dict[str, Video]] = {}
+    some: set[str] = set()  # tasks that have a figure
     for model in sorted(plan.settings.models, key=lambda name: name != plan.settings.publish):  # first, as others are compared with it
         validation, counts = _write_model(plan, model, entries, folder)
-        published = published or validation
+        published, some = published or validation, some | {task for task in plan.tasks if _any(validation[task])}
         for task in (task for task, streams in labelled.items() if streams):
             own = {"basis": basis.of(plan, model, task, labelled[task], counts[task], failures)}
             if _any(validation[task]):
@@ -68,6 +71,9 @@ def _write(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path) -> di
             found[model][task] = own
     studies: dict[str, Study] = {}
     for task in plan.tasks if plan.settings.late_fusion else ():
+        if len(plan.tasks) > 1 and task not in some:
+            log.warning("late_fusion: %s: want a labelled stream to score that a model predicted, got none; it is left out", task)
+            continue
         studies[task], videos, counted = _late_fusion(plan, task, entries, folder / LATE / task)
         if videos:
             own = {"basis": basis.of(plan, LATE, task, labelled[task], counted, failures)}

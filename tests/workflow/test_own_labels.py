@@ -175,3 +175,16 @@ def test_a_new_official_task_is_a_row_of_the_table(tmp_path):
     assert head == "frame,time_s,valence,arousal,pose,p_up,p_down,source"
     assert (out / "official/pose/c6.txt").read_text().startswith("up,down\n")
     assert '<div id="scores-pose">' in (out / "report.html").read_text()
+
+
+def test_a_task_that_nothing_scores_is_left_out_of_late_fusion_and_said(tmp_path):
+    work = workspace(tmp_path / "work", TASKS + LATE)
+    for video in ("c4", "c5"):  # those of partition validation
+        (work.folder / f"data/{video}.pain.txt").write_text("brows,lips\n" + "-1,-1\n" * FRAMES)
+    work.snakemake()
+    scores = json.loads((work.folder / "results/run/scores.json").read_text())
+    assert set(scores["late_fusion"]) == {"mood", "dominance"}
+    assert "f1" not in scores["fused"]["pain"]
+    said = "".join(path.read_text() for path in work.folder.glob("logs/run/**/*.log"))
+    assert "late_fusion: pain: want a labelled stream to score that a model predicted, got none; it is left out" in said
+    assert "None: no model predicted a labelled stream of partition validation." in (work.folder / "results/run/report.html").read_text()

@@ -67,7 +67,7 @@ def run(name: str, change: Callable[[Labels, list[Row]], Labels]) -> dict[str, f
     subprocess.run([sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "all", "--config", *config], check=True)
     truth = sorted((DATA / "truth/va").glob("*.txt"))
     official = Path("results") / f"control-{name}" / "official/va"
-    return evaluate.score(VA, {path.stem: evaluate.pair(VA, path, official / path.name) for path in truth})["within_video"]
+    return evaluate.score(VA, {path.stem: evaluate.pair(VA, path, official / path.name)[0] for path in truth})["within_video"]
 
 
 def main() -> None:

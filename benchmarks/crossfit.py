@@ -32,7 +32,7 @@ def run(seed: int, folds: int) -> dict[str, float]:
     out, recipe = {}, config.load(RECIPE)
     for model in (m for m, s in recipe.models.items() if s.members):
         folder = Path("results") / name / ("official/va" if model == recipe.publish else f"models/{model}/va")
-        videos = {path.stem: evaluate.pair(VA, path, folder / path.name) for path in truth}
+        videos = {path.stem: evaluate.pair(VA, path, folder / path.name)[0] for path in truth}
         out[model] = evaluate.score(VA, videos)["within_video"]["ccc"]
     return out
 

@@ -49,10 +49,10 @@ def main() -> None:
         parts = zip(np.split(truth, VIDEOS), np.split(prediction, VIDEOS), np.split(valid, VIDEOS), strict=True)
         videos = {str(i): part for i, part in enumerate(parts)}
         found[task] = {
-            "scores": seconds(lambda t=task, v=(truth, prediction, valid): metrics.scores(t, *v)),
-            "pooled": seconds(lambda t=task, v=videos: metrics.pooled(t, v)),
-            "within_video": seconds(lambda t=task, v=videos: metrics.within_video(t, v)),
-            "interval": seconds(lambda t=task, v=videos: bootstrap.interval(t, v, seed=0)),
+            "scores": seconds(lambda t=TASKS[task], v=(truth, prediction, valid): metrics.scores(t, *v)),
+            "pooled": seconds(lambda t=TASKS[task], v=videos: metrics.pooled(t, v)),
+            "within_video": seconds(lambda t=TASKS[task], v=videos: metrics.within_video(t, v)),
+            "interval": seconds(lambda t=TASKS[task], v=videos: bootstrap.interval(t, v, seed=0)),
         }
         print(f"{task:<5}" + "  ".join(f"{what} {value:.3f} s" for what, value in found[task].items()))
     OUT.mkdir(parents=True, exist_ok=True)

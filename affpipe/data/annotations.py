@@ -4,7 +4,6 @@ The official form has the header of its task and then a line a frame: the first 
 without a value has the mark of the task in every cell: -5 (va) or -1 (expr, au).
 """
 
-import csv
 import io
 import re
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from affpipe.core.tasks.table import TASKS
 from affpipe.core.tasks.task import Task, Tasks
 from affpipe.data.annotation_files import tables
 from affpipe.system import disk, files
+from affpipe.system.sheets import table_text
 
 SHOWN = 80  # characters of a faulty line at most
 SURPLUS = (-49, 2)  # rows of an annotation minus frames of its video, as they occur in Aff-Wild2
@@ -164,10 +164,8 @@ def write_predictions(
         if name in chances:
             head += tasks[name].chance_columns
             cells.append([[f"{p:.6f}" for p in row] for row in chances[name]])
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow([*head, "source"])
+    rows = []
     for i, (time_s, code, ok) in enumerate(zip(times_s, source, valid, strict=True)):
         own = [cell for part in cells for cell in part[i]] if ok else [""] * (len(head) - 2)
-        table.writerow([i + 1, f"{time_s:.6f}", *own, SOURCE_NAMES[int(code)]])
-    disk.write_text(path, text.getvalue())
+        rows.append([i + 1, f"{time_s:.6f}", *own, SOURCE_NAMES[int(code)]])
+    disk.write_text(path, table_text([*head, "source"], rows))

@@ -10,7 +10,7 @@ from affpipe.core.tasks.dimensions import Dimensions
 from affpipe.core.tasks.table import TASKS
 from affpipe.core.tasks.task import Task
 from affpipe.core.tasks.units import Units
-from affpipe.data.annotation_files.tables import number as said
+from affpipe.data.annotation_files import tables
 
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9_](?:[A-Za-z0-9_ .+-]*[A-Za-z0-9_.+-])?$", max_length=40)]
 
@@ -62,7 +62,7 @@ class OwnClasses(OwnTask):
     def _apart(self):
         _once("classes", self.classes)
         for number, name in enumerate(self.classes):
-            if said(name) not in (None, number):
+            if tables.number(name) not in (None, number):
                 raise ValueError(f"classes: want no name that is another class's number, got {name!r} for {number}; rename it")
         return self
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from affpipe.core.stage import Context
 from affpipe.core.tasks.task import slices, width
-from affpipe.data.label_files import read as read_labels
+from affpipe.data import label_files
 from affpipe.store.item_streams import Job, Worker
 
 log = logging.getLogger("affpipe")
@@ -29,7 +29,7 @@ def labels(context: Context) -> Worker:
         for i, (name, task) in enumerate(tasks.items()):
             if name in job.item.row.labels:
                 path = job.item.row.labels[name]
-                own = read_labels(task, path, media=job.item.row.video.name)
+                own = label_files.read(task, path, media=job.item.row.video.name)
                 if odd := own.odd(len(axis), axis.end_s - axis.start_s):
                     log.warning("labels: %s: %s", path, odd)
                 values[:, at[name]], known[:, i] = own.on_frames(axis)

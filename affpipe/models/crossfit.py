@@ -12,9 +12,8 @@ from collections.abc import Sequence as Many
 import numpy as np
 import torch
 
-from affpipe.models import predictor as models
 from affpipe.models.inputs import Sequence
-from affpipe.models.predictor import Predictor
+from affpipe.models.predictor import Predictor, run
 
 RIDGE = 1e-3  # in mean variances of the embedding
 
@@ -53,4 +52,4 @@ def join(part: Predictor, whole: Predictor, sequences: Many[Sequence], device: t
 
 
 def _embeddings(predictor: Predictor, sequence: Sequence, device: torch.device) -> np.ndarray:
-    return models.run(predictor, sequence, device).embedding[sequence.usable]
+    return run(predictor, sequence, device).embedding[sequence.usable]

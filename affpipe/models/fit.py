@@ -24,16 +24,12 @@ from affpipe.core.progress import Progress
 from affpipe.core.stage import Context
 from affpipe.core.tasks import smoothing
 from affpipe.core.tasks.task import Tasks, slices, width
-from affpipe.models import crossfit, epochs, selection
-from affpipe.models import encoder_layers as backbones
-from affpipe.models import inputs as sequences
-from affpipe.models import predictor as models
+from affpipe.models import crossfit, encoder_layers, epochs, selection
 from affpipe.models.augment import augment
-from affpipe.models.checks import divergence
-from affpipe.models.checks import given as checks
+from affpipe.models.checks import divergence, given
 from affpipe.models.epochs import MONITOR
-from affpipe.models.inputs import FULL_SCALE
-from affpipe.models.predictor import Predictor
+from affpipe.models.inputs import FULL_SCALE, spread, unsound, widen, widths
+from affpipe.models.predictor import Predictor, read_record, run, save
 from affpipe.models.table import ModelSettings
 from affpipe.models.targets import Labelled
 from affpipe.models.terms.build import training_loss
@@ -88,9 +84,9 @@ class Fit(pl.LightningModule):
         loss = self.loss(output.prediction, batch["target"], batch["known"])
         if self.global_step == 0 and not torch.is_autocast_enabled(self.device.type):  # half precision may overflow by itself
             with self._sound_inputs():
-                checks.finite(self.predictor.who, output._asdict())
+                given.finite(self.predictor.who, output._asdict())
                 for who, *_ in self.loss.of_terms:
-                    checks.finite(who, {"loss": self.loss.given[who]})
+                    given.finite(who, {"loss": self.loss.given[who]})
         self._trace.add({f"the {name} of the network": value for name, value in output._asdict().items()} | self.loss.given)
         self._losses.append(loss.detach())
         return loss
@@ -125,7 +121,7 @@ class Fit(pl.LightningModule):
         except (PartError, SettingsError):
             data = self.trainer.datamodule
             for inputs, present in [(data.packed.inputs, data.packed.present), *((s.inputs, s.present) for s, *_ in data.validation)]:
-                if bad := sequences.unsound(inputs, present):
+                if bad := unsound(inputs, present):
                     raise StoreError(f"{self.name}: want finite numbers in valid rows of {bad}, got nan or inf; {REPAIR}") from None
             raise
 
@@ -137,11 +133,11 @@ class Fit(pl.LightningModule):
 
     def _judged_on(self, stream: Labelled) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         sequence = stream.sequence
-        raw = _flat(models.run(self.predictor, sequence, self.device).prediction)
+        raw = _flat(run(self.predictor, sequence, self.device).prediction)
         if self.settings.score == "rows":
             return raw, _flat(stream.target), _flat(stream.known)
         times = sequence.usable.ravel(), sequence.start_s.ravel(), sequence.end_s.ravel()
-        raw, _ = sequences.spread(raw, *times, sequence.axis, self.predictor.settings)
+        raw, _ = spread(raw, *times, sequence.axis, self.predictor.settings)
         smooth, at = self.settings.score_smooth, slices(self.tasks)
         for name, task in self.tasks.items():
             if task.kind == "dimensions" and smooth.filter != "none":
@@ -245,7 +241,7 @@ def found(context: Context, fold: int | None) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        record = models.read_record(path, context.fits.key)
+        record = read_record(path, context.fits.key)
     except StoreError as error:
         log.warning("%s; fitted anew", error)
         return None
@@ -265,13 +261,13 @@ def fit(request: FitRequest, progress: Progress | None = None) -> dict[str, Any]
     folder = path.parent
     pl.seed_everything(seed, verbose=False)
     device = pick(context.device)
-    backbone = backbones.load(context)
-    dims = {settings.reads: backbone.dim} if backbone else sequences.widths([s for s, *_ in train])
+    backbone = encoder_layers.load(context)
+    dims = {settings.reads: backbone.dim} if backbone else widths([s for s, *_ in train])
     for read in (read for read, dim in dims.items() if dim == 0):
         raise ManifestError(f"{name}: want a training stream with {read}, got none; take {read} out of models.{name}.reads")
     for sequence, *_ in [*train, *validation, *outside]:
-        sequences.widen(sequence, dims)
-    with checks.by(f"models.{name} (kind {settings.kind})"):
+        widen(sequence, dims)
+    with given.by(f"models.{name} (kind {settings.kind})"):
         predictor = Predictor(settings, dims, backbone, outputs=width(tasks), name=name)
     if settings.standardise:
         predictor.measure([s for s, *_ in train])
@@ -308,9 +304,9 @@ def fit(request: FitRequest, progress: Progress | None = None) -> dict[str, Any]
     if request.whole:
         crossfit.join(predictor.to(device), fitted(context, None, device=device)[0], [s for s, *_ in train], device)
     divergence.check_weights(name, best["epoch"], best["learning_rate"], predictor)
-    models.save(path, predictor, record)
+    save(path, predictor, record)
     shutil.rmtree(folder / STATE)
-    return models.read_record(path, context.fits.key)  # as anybody who opens the model reads it
+    return read_record(path, context.fits.key)  # as anybody who opens the model reads it
 
 
 def _judged(module: Fit, validation: list[Labelled], outside: list[Labelled]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from affpipe.core.errors import StoreError
-from affpipe.models.checks import given as checks
+from affpipe.models.checks import given
 from affpipe.models.encoder_layers import Backbone
 from affpipe.models.inputs import FULL_SCALE, Sequence, widen
 from affpipe.models.table import MODELS, ModelSettings, takes
@@ -98,13 +98,13 @@ class Predictor(nn.Module):
         prediction, embedding, _ = self._ask(present.shape[1], rows, present.squeeze(-1))
         return Output(prediction.unsqueeze(2), self._join(embedding.unsqueeze(2)), None)
 
-    def _ask(self, rows: int, *given: Any) -> list[Tensor | None]:
+    def _ask(self, rows: int, *parts: Any) -> list[Tensor | None]:
         """Return prediction, embedding and gate of the network, with `rows` rows a window."""
-        with checks.by(self.who):
-            found = self.model(*given)
+        with given.by(self.who):
+            found = self.model(*parts)
         fused = bool(self.settings.members)
         sizes = self.outputs, self.settings.hidden
-        return checks.answer(self.who, found, (len(given[1]), rows), sizes, fused=fused, gates=self.experts)
+        return given.answer(self.who, found, (len(parts[1]), rows), sizes, fused=fused, gates=self.experts)
 
     def _states(self, rows: Tensor, steps: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Return hidden states (B, F, D) of windows, and (B, F) bool, True for the real ones.
@@ -168,7 +168,7 @@ def run(predictor: Predictor, sequence: Sequence, device: torch.device) -> Rows:
         output = predictor(inputs, cut(sequence.present, at).to(device), heard)
         parts.append([t.float().cpu().numpy() for t in output if t is not None])
         if output.gate is not None:
-            checks.weights(predictor.who, parts[-1][2])
+            given.weights(predictor.who, parts[-1][2])
     starts, counts = cuts.T.tolist()
     merged = []
     for part in zip(*parts, strict=True):

@@ -8,10 +8,8 @@ import torch
 
 from affpipe.core.errors import AbsentError, StoreError, WeightsError
 from affpipe.core.stage import Context
-from affpipe.models import encoder_layers as backbones
-from affpipe.models import inputs
-from affpipe.models import predictor as models
-from affpipe.models.predictor import Predictor
+from affpipe.models import encoder_layers, inputs
+from affpipe.models.predictor import Predictor, Rows, load, read_record, run
 from affpipe.models.table import ModelSettings, takes
 from affpipe.store.item_streams import Job, Worker
 from affpipe.system.device import pick
@@ -21,10 +19,10 @@ def fitted(context: Context, fold: int | None, *, device: torch.device) -> tuple
     """Load a fit of a model, ready to predict, and its record."""
     path, key = context.fits.path(fold), context.fits.key
     try:
-        backbone = backbones.again(context, models.read_record(path, key).get("backbone"))
+        backbone = encoder_layers.again(context, read_record(path, key).get("backbone"))
     except StoreError as error:
         raise StoreError(f"{path}: {error}", damaged=error.damaged or path) from None
-    return models.load(path, key, context.settings, device, backbone, context.name)
+    return load(path, key, context.settings, device, backbone, context.name)
 
 
 def stage(context: Context) -> Worker:
@@ -53,7 +51,7 @@ def stage(context: Context) -> Worker:
         sequence = inputs.read(job, settings)
         if not sequence.usable.any():
             raise AbsentError(f"{job.item.id}: {nothing_usable(job, settings, sequence)}")
-        rows = models.run(predictor, sequence, device)
+        rows = run(predictor, sequence, device)
         embedding = _finite(job, rows)
         flat = {"prediction": _flat(rows.prediction), "source": np.repeat(sequence.source, sequence.start_s.shape[1])}
         if rows.gate is not None:
@@ -61,7 +59,7 @@ def stage(context: Context) -> Worker:
         extra = {"experts": predictor.experts, "fold": record["fold"], "thresholds": record["thresholds"]}
         if fold is None and fits.beside:
             each = [at(k) for k in range(fits.beside)]
-            flat["folds"] = np.stack([_flat(models.run(p, sequence, device).prediction) for p, _ in each], axis=1)
+            flat["folds"] = np.stack([_flat(run(p, sequence, device).prediction) for p, _ in each], axis=1)
             extra |= {"fold_scores": [r["by_output"] for _, r in each], "fold_thresholds": [r["thresholds"] for _, r in each]}
         header = job.header(sequence.axis.fps, random=tuple(record["random"]), **extra)
         times = {"start_s": sequence.start_s.ravel(), "end_s": sequence.end_s.ravel()}
@@ -86,7 +84,7 @@ def nothing_usable(job: Job, settings: ModelSettings, sequence: inputs.Sequence,
     return f"want something to predict from, got no usable row of {', '.join(names)}"
 
 
-def _finite(job: Job, rows: models.Rows) -> np.ndarray:
+def _finite(job: Job, rows: Rows) -> np.ndarray:
     """Return embeddings as float16; WeightsError, naming the stream, for NaN, infinity or overflow, which no sound fit gives."""
     with np.errstate(over="ignore"):
         half = rows.embedding.astype(np.float16)

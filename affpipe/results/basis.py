@@ -1,8 +1,13 @@
-"""What the figures of a run rest on: the labelled streams and frames behind them, what was chosen on which streams, and the seed.
+"""The basis of a run's figures: the labelled streams and frames behind them, what was chosen on which streams, and the seed.
 
-A labelled frame is *asked* where an observed row of the system covers it; *nearest* where that row was filled from a neighbour, or none
-covers the frame and the nearest one stands in; *without_lead* where a fusion had nothing of its lead modality and rests on the others;
-*none* where the stream has no prediction. Of late fusion a frame is what it is for the worst of the systems that have a weight in it.
+A labelled frame is of one of four kinds:
+
+- *asked*: an observed row of the system covers it.
+- *nearest*: that row was filled from a neighbour, or none covers the frame and the nearest one stands in.
+- *without_lead*: a fusion had nothing of its lead modality and rests on the others.
+- *none*: the stream has no prediction.
+
+For late fusion a frame has the worst kind that it has for any system with a weight in it.
 """
 
 from collections import Counter
@@ -17,12 +22,12 @@ from affpipe.plan.plan import Plan
 from affpipe.results.caveats import FRAMES, HELD_OUT, OTHER_HALF, REPORTED
 from affpipe.results.ledger import Failure
 
-SOURCES = {"asked": OBSERVED, "nearest": NEAREST, "without_lead": NONE}  # of a frame that has a prediction
-UNCOVERED = "no row of it covers a frame"  # of a stream that lacks nothing, and yet has no prediction
+SOURCES = {"asked": OBSERVED, "nearest": NEAREST, "without_lead": NONE}  # codes of a frame that has a prediction
+UNCOVERED = "no row of it covers a frame"  # reason for a stream that lacks nothing, and yet has no prediction
 
 
 def count(known: np.ndarray, source: np.ndarray) -> Counter[str]:
-    """Labelled frames of a predicted stream by kind: known (T,) bool, source (T,) uint8 as in `FramePredictions`."""
+    """Count the labelled frames of a predicted stream by kind: known (T,) bool, source (T,) uint8 as in `FramePredictions`."""
     return Counter({kind: int((source[known] == code).sum()) for kind, code in SOURCES.items()})
 
 
@@ -34,18 +39,23 @@ def of(
     counted: Mapping[str, Counter[str]],
     failures: Sequence[Failure],
 ) -> dict[str, Any]:
-    """What the figures of one system rest on, in types that JSON has.
+    """Return the basis of one system's figures, in JSON types.
 
     Args:
         system: a model, or any other name for late fusion.
-        labelled: stream -> labelled frames, of each stream that validates the task; None where its labels could not be read.
-        counted: stream -> `count`, of those that the system predicted.
+        labelled: stream -> number of labelled frames, for each stream that validates the task; None if its labels could not be read.
+        counted: stream -> `count`, for those that the system predicted.
         failures: the ledger of the run.
 
-    Returns `streams` of `streams_labelled` scored; `frames_labelled`, those of all streams whose labels could be read, and the share of
-    each of FRAMES among them (None where there are none); `dropped`, labelled stream that is not scored -> first reason;
-    `epoch_chosen_on`, the streams by whose score the epochs of all fits behind the prediction were chosen; where there are such,
-    `thresholds_chosen_on` (of units), `fold_chosen_on` (whose fit predicts a target), `weights_chosen_on` (of late fusion); `seed`.
+    Returns:
+        streams: number of scored streams. streams_labelled: number of labelled ones.
+        frames_labelled: number of labelled frames of all streams whose labels could be read.
+        asked, nearest, without_lead, none: share of these frames that is of the kind; None if there are no such frames.
+        dropped: labelled stream that is not scored -> first reason.
+        epoch_chosen_on: the streams by whose score the epochs of all fits behind the prediction were chosen.
+        thresholds_chosen_on, fold_chosen_on, weights_chosen_on: likewise for the thresholds of units, the fold whose fit predicts a target,
+            and the weights of late fusion; each only if there are such.
+        seed: the seed.
     """
     members = () if system in plan.settings.models else late_members(plan)
     frames, total = sum(counted.values(), Counter()), sum(n or 0 for n in labelled.values())
@@ -66,13 +76,13 @@ def of(
 
 
 def late_members(plan: Plan) -> tuple[str, ...]:
-    """Models that late fusion weighs, sorted."""
+    """Return the models that late fusion weighs, sorted."""
     late = plan.settings.late_fusion
     return tuple(sorted((late.members if late else ()) or plan.settings.models))
 
 
 def _reasons(failures: Sequence[Failure], stages: Iterable[str]) -> dict[str, str]:
-    """Stream -> the first reason for which one of the stages has nothing of it."""
+    """Return stream -> the first reason why one of the stages has nothing of it."""
     out: dict[str, str] = {}
     for stage in stages:
         for failure in failures:
@@ -82,7 +92,7 @@ def _reasons(failures: Sequence[Failure], stages: Iterable[str]) -> dict[str, st
 
 
 def _chosen(plan: Plan, models: Sequence[str], task: str, items: Sequence[Item]) -> dict[str, str]:
-    """Where choices behind the predictions of these streams were made; those of several models are told together."""
+    """Return where choices behind the predictions of these streams were made; those of several models are joined."""
     own = {_by_own_fits(plan, model, item) for model in models for item in items}
     read = {_by_whole_fit(plan, member, item) for model in models for member in plan.settings.models[model].members for item in items}
     out = {"epoch_chosen_on": _told(own | read)}
@@ -95,21 +105,22 @@ def _chosen(plan: Plan, models: Sequence[str], task: str, items: Sequence[Item])
 
 
 def _by_own_fits(plan: Plan, model: str, item: Item) -> str:
-    """The streams that chose epoch and thresholds of the fits by which a model predicts a stream."""
+    """Return which streams chose epoch and thresholds of the fits by which a model predicts a stream."""
     cross = plan.settings.cross_validation
     return _held_out(plan) if cross and cross.use != "whole" else _by_whole_fit(plan, model, item)
 
 
 def _by_whole_fit(plan: Plan, model: str, item: Item) -> str:
-    """The same of the fit by which a stream is embedded: that on all training streams, or for one of them that without its fold.
+    """Return which streams chose epoch and thresholds of the fit by which a stream is embedded.
 
-    Fits without a fold are validated on it in cross-validation alone; with cross-fit, as all others, on partition validation.
+    That fit is the one on all training streams, or for one of these the fit without its fold. Fits without a fold are validated on it in
+    cross-validation alone; with cross-fit they are validated, as all others, on partition validation.
     """
     return _held_out(plan) if plan.settings.cross_validation and plan.fold(model, item) is not None else REPORTED
 
 
 def _held_out(plan: Plan) -> str:
-    """The held-out folds; without a validation partition they are the reported streams."""
+    """Return the word for the held-out folds; without a validation partition they are the reported streams."""
     return HELD_OUT if plan.scored == "validation" else REPORTED
 
 

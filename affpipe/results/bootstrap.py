@@ -1,16 +1,16 @@
-"""Intervals of the measures and of differences between two systems: resampling over videos.
+"""Intervals of the measures, and of differences between two systems, by resampling over videos.
 
 Frames of a video resemble each other, so whole videos are drawn, with replacement (the cluster bootstrap). Every measure is a function of
-sums that add over videos, so that a resample is a row of counts and all of them are one matrix product.
+sums that add over videos. So a resample is a row of counts, and all of them are one matrix product.
 
 Method: the studentised bootstrap (bootstrap-t; Efron & Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 12), on Fisher's z scale
 for a single system, on the plain scale for a difference. A resample's standard error is the linearised one (infinitesimal jackknife, same
-book, ch. 21); the sample's own is the delete-one-video jackknife (ch. 11). That pair is ours, chosen by measurement: with some ten videos
-for a rare class the linearised error is too small by a part that resamples repeat, and mean F1 is biased downwards, so that the usual
-percentile interval of it covers the truth in three cases of four.
+book, ch. 21); the sample's own is the delete-one-video jackknife (ch. 11). That pair is ours, chosen by measurement. With some ten videos
+for a rare class the linearised error is too small by a factor that resamples repeat. And mean F1 is biased downwards, so its usual
+percentile interval covers the truth in three cases of four.
 Measured, 95 % intervals of the challenge's figures over 1,000 simulated sets of 76 videos (benchmarks/bootstrap.py): the truth lies in 95
-to 96 % of them, of means within videos in 93 to 95 %, of differences in 95 to 96 %; with 20 videos in 94 to 99 %. Percentile intervals:
-93 % (CCC) and 76 to 79 % (F1), with 20 videos 91 % and 51 to 56 %. An interval of mean F1 that misses mostly lies too low.
+to 96 % of them, of means within videos in 93 to 95 %, of differences in 95 to 96 %; with 20 videos in 94 to 99 %. Percentile intervals: 93
+% (CCC) and 76 to 79 % (F1), with 20 videos 91 % and 51 to 56 %. An interval of mean F1 that misses mostly lies too low.
 Shapes: n videos, B draws, S sums, A atoms (a CCC or an F1 each), M figures (an atom, or the mean over some).
 """
 
@@ -30,12 +30,12 @@ Of = Literal["pooled", "within_video"]
 Interval = tuple[float, float]
 FLOOR = 0.1  # least standard error of a resample, in those of the sample: one of few distinct videos can have next to none
 EDGE = 1 - 1e-12  # Fisher's z is infinite at 1
-ROUNDING = 1e-12  # standard errors below this are none
-CELLS = 2**22  # entries of the largest array made at once
+ROUNDING = 1e-12  # standard errors below this count as none
+CELLS = 2**22  # entries of the largest array allocated at once
 
 
 class Difference(NamedTuple):
-    """A figure of system a minus that of b; low and high are None where there is no interval."""
+    """A figure of system a minus that of b; low and high are None without an interval."""
 
     estimate: float
     low: float | None
@@ -44,14 +44,14 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Sums:
-    """What one system, or a pair of them, got on each video.
+    """Sums of one system, or of a pair of them, on each video.
 
     Attributes:
-        rows: (n, S) float64, a row a video; their sum over any draw of videos has that draw's figures.
+        rows: (n, S) float64, one row per video; their sum over any draw of videos gives that draw's figures.
         keys: names of the M figures.
-        at: sums (B, S) -> figures (B, M), NaN where there is none, and their derivatives by each sum (B, M, S).
+        at: function of sums (B, S) that returns figures (B, M), NaN where there is none, and their derivatives by each sum (B, M, S).
         range: least and greatest value of a figure.
-        z: whether a figure is taken to Fisher's z scale.
+        z: True if a figure is taken to Fisher's z scale.
     """
 
     rows: np.ndarray
@@ -75,15 +75,16 @@ def interval(
     keys: Iterable[str] | None = None,
     source: Mapping[str, str] | None = None,
 ) -> dict[str, Interval | None]:
-    """Low and high of each figure of `metrics.pooled`, or of the means of `metrics.within_video`.
+    """Return low and high of each figure of `metrics.pooled`, or of the means of `metrics.within_video`.
 
-    None for all figures of fewer than 2 videos with valid frames (2 valid frames each within videos): one video says nothing of others.
-    None for a figure that does not exist or hangs on a single video, such as the F1 of a class that occurs in one; and for one that is the
-    same whichever video is left out, such as the F1 of a class never predicted right: nothing then says how far other videos would move it.
+    All figures are None for fewer than 2 videos with valid frames (2 valid frames each within videos), as one video says nothing of others.
+    A figure is None if it does not exist or depends on a single video, such as the F1 of a class that occurs in one. It is also None if it
+    is the same whichever video is left out, such as the F1 of a class never predicted right: nothing then says how far other videos would
+    move it.
 
     Args:
-        seed: of the draws; the same seed gives the same interval. draws: resamples. keys: figures wanted; default: all of the task.
-        source: the film that each of `videos` is a stream of, where several are of one: they are drawn together, and count as one video.
+        seed: seed of the draws; the same seed gives the same interval. draws: resamples. keys: wanted figures; default: all of the task.
+        source: stream -> its film, if several of `videos` are streams of one. These are drawn together, and count as one video.
 
     Raises InputError for fewer than 100 draws, a level outside (0, 1), an unknown figure, or videos that `metrics` refuses.
     """
@@ -103,9 +104,9 @@ def difference(
     keys: Iterable[str] | None = None,
     source: Mapping[str, str] | None = None,
 ) -> dict[str, Difference]:
-    """Figures of system a minus those of b on the same videos, both in the same resamples: what the videos share cancels.
+    """Return figures of system a minus those of b on the same videos, both in the same resamples, so that what the videos share cancels.
 
-    Arguments, errors and missing intervals as in `interval`; also InputError where the two differ in videos or in the truth.
+    Arguments, errors and missing intervals are as in `interval`. Also raises InputError if the two differ in videos or in the truth.
     """
     wanted = _wanted(task, keys)
     _check_pair(task, a, b)
@@ -116,7 +117,7 @@ def difference(
 
 
 def intervals_of(sums: Sums, *, seed: int, draws: int = 2000, level: float = 0.95) -> dict[str, Interval | None]:
-    """`interval` of sums."""
+    """Return the intervals of `interval` from sums."""
     if draws < 100 or not 0 < level < 1:
         raise InputError(f"bootstrap: want at least 100 draws and a level in (0, 1), got {draws} and {level}")
     n = len(sums.rows)
@@ -139,7 +140,7 @@ def intervals_of(sums: Sums, *, seed: int, draws: int = 2000, level: float = 0.9
 
 
 def _pivots(sums: Sums, chosen: np.ndarray, centre: np.ndarray, error: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """(draws, chosen): each resample's figure less the sample's, in standard errors of the resample; NaN where it has no such figure."""
+    """Return (draws, chosen): each resample's figure less the sample's, in standard errors of the resample; NaN without such a figure."""
     n, out = len(sums.rows), []
     for part in _parts(np.empty(draws), max(n, sums.rows.shape[1]) * len(sums.keys)):
         counts = resamples(rng, n, len(part))
@@ -152,13 +153,13 @@ def _pivots(sums: Sums, chosen: np.ndarray, centre: np.ndarray, error: np.ndarra
 
 
 def resamples(rng: np.random.Generator, videos: int, draws: int) -> np.ndarray:
-    """(draws, videos) float64: how often each video is drawn, `videos` times with replacement."""
+    """Return (draws, videos) float64: how often each video is drawn, in `videos` draws with replacement."""
     drawn = rng.integers(videos, size=(draws, videos)) + videos * np.arange(draws)[:, None]
     return np.bincount(drawn.ravel(), minlength=draws * videos).reshape(draws, videos).astype(np.float64)
 
 
 def _scaled(sums: Sums, figure: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A figure and its standard error on the scale on which intervals are made."""
+    """Return a figure and its standard error on the scale on which intervals are computed."""
     if not sums.z:
         return figure, error
     figure = np.clip(figure, -EDGE, EDGE)
@@ -166,7 +167,7 @@ def _scaled(sums: Sums, figure: np.ndarray, error: np.ndarray) -> tuple[np.ndarr
 
 
 def _parts(rows: np.ndarray, width: int) -> list[np.ndarray]:
-    """Consecutive rows, few enough that an array of `width` entries a row stays within CELLS."""
+    """Split rows into consecutive parts so small that an array of `width` entries a row stays within CELLS."""
     step = max(CELLS // width, 1)
     return [rows[i : i + step] for i in range(0, len(rows), step)]
 
@@ -177,7 +178,7 @@ def _parts(rows: np.ndarray, width: int) -> list[np.ndarray]:
 def sums_of(
     task: Task, videos: Mapping[str, Video], of: Of = "pooled", keys: Sequence[str] | None = None, source: Mapping[str, str] | None = None
 ) -> Sums:
-    """Sums of one system over its videos with valid frames (within videos: with 2 at least); those of one `source` in one row."""
+    """Return the sums of one system over its videos with valid frames (within videos: at least 2); those of one `source` share a row."""
     least = 1 if of == "pooled" else 2
     found = {name: metrics.valid_frames(task, name, video) for name, video in videos.items()}
     films = [(source or {}).get(name, name) for name, (truth, _) in found.items() if len(truth) >= least]
@@ -189,7 +190,7 @@ def sums_of(
 
 
 def _together(sums: Sums, films: Sequence[str]) -> Sums:
-    """The rows of one film added: what is summed over videos is summed over films all the same."""
+    """Add the rows of each film: sums over videos are sums over films as well."""
     names, row = np.unique(films, return_inverse=True)
     if len(names) == len(films):
         return sums
@@ -199,14 +200,14 @@ def _together(sums: Sums, films: Sequence[str]) -> Sums:
 
 
 def pooled(task: Task, rows: np.ndarray, keys: Sequence[str] | None = None) -> Sums:
-    """Return the pooled figures of a task, of rows (n, S) of `Task.sums`."""
+    """Return the pooled figures of a task, from rows (n, S) of `Task.sums`."""
     chosen = [task.figures.index(key) for key in (task.figures if keys is None else keys)]
     members = task.members[chosen]
     return Sums(rows, tuple(task.figures[i] for i in chosen), lambda sums: _means(*task.atoms(sums), members), (task.least, 1.0))
 
 
 def within(task: Task, rows: np.ndarray, keys: Sequence[str] | None = None) -> Sums:
-    """The within-video means of a task, of rows (n, S) of `Task.sums`: a mean is the sum over videos by the number that have a figure."""
+    """Return the within-video means of a task, from rows (n, S) of `Task.sums`: a sum over videos by the number that have the figure."""
     each = pooled(task, rows, keys)
     if not len(rows):
         return each
@@ -216,7 +217,7 @@ def within(task: Task, rows: np.ndarray, keys: Sequence[str] | None = None) -> S
 
 
 def paired(a: Sums, b: Sums) -> Sums:
-    """The figures of a minus those of b, row for row the same videos."""
+    """Return the figures of a minus those of b; their rows are the same videos."""
     split = a.rows.shape[1] if a.rows.ndim == 2 else 0
 
     def at(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -232,7 +233,7 @@ def paired(a: Sums, b: Sums) -> Sums:
 
 
 def _means(value: np.ndarray, slope: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means over the atoms of each figure that exist: (B, A), (B, A, S), members (M, A) -> (B, M), (B, M, S).
+    """Return means over the existing atoms of each figure: (B, A), (B, A, S), members (M, A) -> (B, M), (B, M, S).
 
     A mean of several of which none exists is 1, as in `metrics`.
     """

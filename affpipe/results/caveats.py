@@ -1,13 +1,13 @@
-"""What the figures of a run rest on, as cells and sentences beside them; `affpipe.results.basis` finds it out.
+"""The basis of a run's figures as cells and sentences beside them; `affpipe.results.basis` determines it.
 
-A table is system -> figures with their `basis`; of a system that predicted no labelled stream there is the basis alone. Nothing is said of
-what holds of every figure without a word.
+A table is system -> figures with their `basis`; a system that predicted no labelled stream has the basis alone. Facts that hold for every
+figure are not mentioned.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-FRAMES = ("asked", "nearest", "without_lead", "none")  # how the prediction of a labelled frame was had
+FRAMES = ("asked", "nearest", "without_lead", "none")  # how the prediction of a labelled frame came about
 COLUMNS = ("streams", "streams_labelled", "frames_labelled", *FRAMES, "epoch_chosen_on", "seed")
 REPORTED, HELD_OUT, OTHER_HALF = "reported streams", "held-out folds", "other half"
 PLACES = {  # where something was chosen, and words for it
@@ -20,8 +20,8 @@ CHOICES = {
     "fold_chosen_on": "which fold's fit predicts a target",
 }
 WAYS = {"nearest": "filled from the nearest", "without_lead": "without the lead modality", "none": "without a prediction"}
-NAMED = 3  # streams that are named where many drop out
-LENGTH = 160  # of a reason
+NAMED = 3  # streams that are named if many drop out
+LENGTH = 160  # characters of a reason
 UNKNOWN = "What these figures rest on is not recorded: an older version published them; run the workflow again."
 
 Systems = Mapping[str, Mapping[str, Any]]
@@ -32,18 +32,18 @@ Bases = Mapping[str, Mapping[str, Any]]  # system -> basis
 
 
 def cells(basis: Mapping[str, Any] | None) -> list[str]:
-    """A basis under COLUMNS, shares in full; empty where nothing is known of a system."""
+    """Return a basis under COLUMNS, shares in full; empty cells if nothing is known of a system."""
     found = [None if basis is None else basis[name] for name in COLUMNS]
     return ["" if x is None else repr(x) if isinstance(x, float) else str(x) for x in found]
 
 
 def coverage(basis: Mapping[str, Any]) -> tuple[str, str]:
-    """Streams scored of those labelled, and the share of labelled frames asked."""
+    """Return streams scored of those labelled, and the share of labelled frames asked."""
     return f"{basis['streams']} of {basis['streams_labelled']}", share(basis["asked"])
 
 
 def share(value: float | None) -> str:
-    """A share as per cent; 0 and 100 are said of nothing and of all alone, and "-" of nothing to share."""
+    """Format a share as per cent; only none is "0 %" and only all is "100 %"; "-" if there is nothing to share."""
     if value is None:
         return "-"
     if 0 < value < 0.001 or 0.999 < value < 1:
@@ -55,7 +55,7 @@ def share(value: float | None) -> str:
 
 
 def sentences(systems: Systems) -> list[str]:
-    """All that is to be said of a table that ends with the baselines of its first system."""
+    """Return all sentences for a table that ends with the baselines of its first system."""
     every = {system: figures["basis"] for system, figures in systems.items() if "basis" in figures}
     scored = {system: basis for system, basis in every.items() if "frames" in systems[system]}
     mute = {system: basis for system, basis in every.items() if system not in scored}
@@ -64,12 +64,12 @@ def sentences(systems: Systems) -> list[str]:
 
 
 def brief(bases: Bases) -> list[str]:
-    """The same of a further table of scored systems, without baselines: what says how its figures compare."""
+    """Return the sentences for a further table of scored systems, without baselines: those on how its figures compare."""
     return [*_chosen(bases), *_compared(bases), *_seeds(bases)]
 
 
 def line(system: str, title: str, measure: str, figures: Mapping[str, Any]) -> str:
-    """One system in a line: its figure and what that rests on."""
+    """Describe one system in a line: its figure and the basis of it."""
     basis = figures["basis"]
     if measure not in figures:
         return f"{system}, {title}: no figure, as no labelled frame of the {basis['streams_labelled']} validation streams is predicted"
@@ -81,7 +81,7 @@ def line(system: str, title: str, measure: str, figures: Mapping[str, Any]) -> s
 
 
 def _chosen(bases: Bases) -> list[str]:
-    """What was chosen where; systems are named where they differ."""
+    """Tell what was chosen where; systems are named if they differ."""
     out = []
     for place, words in PLACES.items():
         what = []
@@ -97,29 +97,29 @@ def _chosen(bases: Bases) -> list[str]:
 
 
 def _asked(bases: Bases) -> list[str]:
-    """Which labelled frames were not predicted from a row of their own, and what they have instead."""
+    """Tell which labelled frames were not predicted from a row of their own, and what they have instead."""
     ways = {s: ", ".join(f"{share(basis[kind])} {words}" for kind, words in WAYS.items() if basis[kind]) for s, basis in bases.items()}
     lacking = _alike({system: text for system, text in ways.items() if text})
     return [f"Labelled frames that were not asked: {'; '.join(f'{names} ({text})' for names, text in lacking)}."] if lacking else []
 
 
 def _dropped(bases: Bases) -> list[str]:
-    """Labelled streams that are not scored, and why."""
+    """Tell which labelled streams are not scored, and why."""
     lacking = _alike({s: (len(b["dropped"]), b["streams_labelled"], _streams(b["dropped"])) for s, b in bases.items() if b["dropped"]})
     return [f"{names}: no score on {count} of {labelled} labelled streams: {text}." for names, (count, labelled, text) in lacking]
 
 
 def _mute(bases: Bases) -> list[str]:
-    """Systems without any figure, and why."""
+    """Tell which systems have no figure, and why."""
     lacking = _alike({s: (b["streams_labelled"], _streams(b["dropped"])) for s, b in bases.items()})
     return [f"{names}: no figure, as no labelled frame of {n} streams is predicted{text and ': '}{text}." for names, (n, text) in lacking]
 
 
 def _compared(bases: Bases) -> list[str]:
-    """Whether the scores of all systems are on the same streams, and on how many they could be compared."""
+    """Tell whether the scores of all systems are on the same streams, and on how many they could be compared."""
     if not bases:
         return []
-    labelled = max(basis["streams_labelled"] for basis in bases.values())  # all have one number
+    labelled = max(basis["streams_labelled"] for basis in bases.values())  # all have the same number
     common = labelled - len({id for basis in bases.values() for id in basis["dropped"]})
     if _together(bases):
         return [f"All scores are on the same streams, {common} of {labelled} labelled."]
@@ -136,19 +136,19 @@ def _together(bases: Bases) -> bool:
 
 
 def _seeds(bases: Bases) -> list[str]:
-    """That one seed is behind each fit."""
+    """Tell that one seed is behind each fit."""
     seeds = _alike({system: basis["seed"] for system, basis in bases.items()})
     which = str(seeds[0][1]) if len(seeds) == 1 else "; ".join(f"{seed} for {systems}" for systems, seed in seeds)
     return [f"Every fit used one seed, {which}: another would move each figure, perhaps by more than systems differ."] if seeds else []
 
 
 def _alike(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Systems of which the same is told, together."""
+    """Group systems with the same value."""
     return [(", ".join(s for s, own in told.items() if own == what), what) for what in dict.fromkeys(told.values())]
 
 
 def _streams(reasons: Mapping[str, str]) -> str:
-    """The first streams with their reasons, one for all that have the same, and a count of the others."""
+    """Name the first streams with their reasons, one reason for all that share it, and count the others."""
     short = {id: _short(id, reason) for id, reason in sorted(reasons.items())}
     first = {id: short[id] for id in list(short)[:NAMED]}
     more = f" and {len(short) - NAMED} more" if len(short) > NAMED else ""
@@ -158,6 +158,6 @@ def _streams(reasons: Mapping[str, str]) -> str:
 
 
 def _short(id: str, reason: str) -> str:
-    """A reason without the name of its stream in front."""
+    """Return a reason without the name of its stream in front."""
     text = reason.removeprefix(f"{id}: ")
     return text if len(text) <= LENGTH else f"{text[: LENGTH - 1]}…"

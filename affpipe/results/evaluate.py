@@ -1,11 +1,9 @@
-"""Scores: predictions against truth, pooled over frames and within each video, with intervals, beside what constants would get.
+"""Scores: predictions against truth, pooled over frames and within each video, with intervals, beside those of constant predictions.
 
-One task at a time. `score` gives the figures of one system; tables take the figures of several, system -> figures; `to_json` and `to_csv`
-take those of a run, system -> task -> figures. There figures have their `basis`, see `affpipe.results.caveats`.
+One task at a time. `score` gives the figures of one system. Tables take the figures of several, system -> figures. `to_json` and `to_csv`
+take those of a run, system -> task -> figures; there figures have their `basis`, see `affpipe.results.caveats`.
 """
 
-import csv
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,16 +19,17 @@ from affpipe.core.tasks.task import Task, Tasks
 from affpipe.data import annotations
 from affpipe.results import bootstrap, caveats
 from affpipe.system.files import left_by_mac, on_disk
+from affpipe.system.sheets import table_text
 
 TOLERANCE = 50  # frames by which label files and videos of Aff-Wild2 differ in length, either way
 LEVEL = 0.95  # of intervals
 
 
 def folders(task: Task, truth: Path, predicted: Path, *, beyond: dict[str, int] | None = None) -> dict[str, Video]:
-    """Pairs of official text files of the same name; every truth file must have its prediction.
+    """Read pairs of official text files of the same name; every truth file must have its prediction.
 
     Args:
-        beyond: gets id -> annotated rows beyond the end of the prediction, which do not count; of videos that have some.
+        beyond: gets id -> annotated rows beyond the end of the prediction, which do not count; for videos that have some.
     """
     for folder in (truth, predicted):
         if not folder.is_dir():
@@ -52,10 +51,10 @@ def folders(task: Task, truth: Path, predicted: Path, *, beyond: dict[str, int] 
 
 
 def pair(task: Task, truth: Path, predicted: Path) -> tuple[Video, int]:
-    """Truth and prediction of one stream, as far as both go, and how many annotated rows lie beyond.
+    """Read truth and prediction of one stream, as far as both go, and count the annotated rows beyond.
 
-    Frames valid in the truth must have a value. Label files and videos of Aff-Wild2 differ in length by a few frames, so up to TOLERANCE
-    rows that say something may lie beyond the other file's end.
+    Frames valid in the truth must have a value. Label files and videos of Aff-Wild2 differ in length by a few frames. So up to TOLERANCE
+    rows with a value may lie beyond the other file's end.
     """
     (values, valid), (prediction, given) = annotations.read_labels(task, truth), annotations.read_labels(task, predicted)
     n = min(len(values), len(prediction))
@@ -86,18 +85,19 @@ def score(
     draws: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """All figures of one system, in types that JSON has.
+    """Return all figures of one system, in JSON types.
 
     Args:
-        majority: of classes and units the most frequent values of the training labels, `metrics.majority_row`.
-        source, draws, seed: of the intervals, see `bootstrap.interval`.
+        majority: for classes and units the most frequent values of the training labels, `metrics.majority_row`.
+        source, draws, seed: for the intervals, see `bootstrap.interval`.
 
     Returns the pooled figures by `task.figures` and
         intervals: each figure's 95 % interval over videos, [low, high], or None; see `bootstrap.interval`.
         within_video, within_intervals: mean over videos of each figure, and its interval.
         constant: pooled figures of each video's own mean (dimensions) or most frequent value as its prediction, and their `within_video`.
         majority: the same of `majority`, if given.
-        videos: id -> figures and `frames`. left_out: ids of those with fewer than two valid frames: they count in the pooled figures alone.
+        videos: id -> figures and `frames`.
+        left_out: ids of videos with fewer than two valid frames: they count in the pooled figures alone.
         frames: number of valid ones.
         distributions: of truth and prediction over valid frames, see `Task.distribution`; and `Task.details`, as `confusion` of classes.
     """
@@ -131,10 +131,11 @@ def compare(
     draws: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Figures of systems a and b on the same videos, and a less b with its 95 % interval; see `bootstrap.difference`.
+    """Return figures of systems a and b on the same videos, and a less b with its 95 % interval; see `bootstrap.difference`.
 
-    Returns `pooled` and `within_video`, figure -> {a, b, difference, low, high} (low and high None without an interval), and `videos`, the
-    number of those with valid frames.
+    Returns:
+        pooled, within_video: figure -> {a, b, difference, low, high}; low and high are None without an interval.
+        videos: number of videos with valid frames.
     """
     out: dict[str, Any] = {"videos": sum(bool(valid.any()) for *_, valid in a.values())}
     each = {
@@ -171,7 +172,7 @@ def scored(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, di
 
 
 def table(task: Task, scores: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Return rows of text under `task.table_head`: a system each, and then the baselines of the first one."""
+    """Return rows of text under `task.table_head`: one per system, and then the baselines of the first one."""
     if not scores:
         raise InputError("evaluate: want at least one scored system, got none; a run scores the models that predicted a validation stream")
     first = next(iter(scores.values()))
@@ -187,25 +188,25 @@ def _cells(task: Task, figures: Mapping[str, Any]) -> list[str]:
 
 
 def _text(value: float | None) -> str:
-    """Three decimals; "-" for what does not exist: NaN, or None where the figures were read from JSON."""
+    """Format a value with three decimals; "-" if it does not exist: NaN, or None if the figures were read from JSON."""
     return "-" if value is None or np.isnan(value) else f"{value:z.3f}"
 
 
 def per_video_csv(task: Task, scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """CSV `system,video,frames` and the task's figures, a row a system and video; a figure that does not exist is empty."""
+    """Return CSV `system,video,frames` and the task's figures, one row per system and video; a figure that does not exist is empty."""
     rows = [
         [system, video, own["frames"], *(_cell(own[key]) for key in task.figures)]
         for system, figures in scores.items()
         for video, own in figures["videos"].items()
     ]
-    return _csv(["system", "video", "frames", *task.figures], rows)
+    return table_text(["system", "video", "frames", *task.figures], rows)
 
 
 def to_csv(scores: Mapping[str, Mapping[str, Mapping[str, Any]]], all_tasks: Tasks = TASKS) -> str:
-    """CSV `system,task,figure,value,low,high` and `caveats.COLUMNS`, full precision; low and high are the 95 % interval, if there is one.
+    """Return CSV `system,task,figure,value,low,high` and `caveats.COLUMNS` in full precision; low and high are the 95 % interval, if any.
 
-    Figures are named as in `score`, by a path: `f1`, `within_video.f1`, `constant.f1`, `constant.within_video.f1`, `majority.f1` ...
-    What a figure rests on stands beside it where it is known; of baselines nothing does, they read no prediction.
+    Figures are named as in `score`, by a path: `f1`, `within_video.f1`, `constant.f1`, `constant.within_video.f1`, `majority.f1` ... The
+    basis of a figure stands beside it if it is known. Baselines have none, as they read no prediction.
     """
     rows = []
     for system, tasks in scores.items():
@@ -219,23 +220,15 @@ def to_csv(scores: Mapping[str, Mapping[str, Mapping[str, Any]]], all_tasks: Tas
                 for key in all_tasks[task].figures:
                     low, high = intervals.get(key) or (None, None)
                     rows.append([system, task, path + key, *map(_cell, (values[key], low, high)), *basis])
-    return _csv(["system", "task", "figure", "value", "low", "high", *caveats.COLUMNS], rows)
+    return table_text(["system", "task", "figure", "value", "low", "high", *caveats.COLUMNS], rows)
 
 
 def _cell(value: float | None) -> str:
     return "" if value is None or np.isnan(value) else repr(float(value))
 
 
-def _csv(head: list[str], rows: list[list[Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def to_json(scores: Mapping[str, Any]) -> str:
-    """JSON with full precision; a figure that does not exist (no video has two valid frames, a class that never occurs) is null."""
+    """Return JSON with full precision; a figure that does not exist (no video has two valid frames, a class never occurs) is null."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Mapping):

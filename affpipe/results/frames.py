@@ -1,4 +1,4 @@
-"""Predictions brought to frames: a model's stream as the labels of every frame."""
+"""Predictions on frames: a model's stream as the labels of every frame."""
 
 from dataclasses import dataclass, field
 
@@ -19,11 +19,11 @@ class FramePredictions:
     """Predictions of one stream per frame.
 
     Attributes:
-        values: task -> (T, K) float64 by the task's columns: numbers, a class number, a 0 or 1 a unit.
+        values: task -> (T, K) float64 by the task's columns: numbers, a class number, a 0 or 1 per unit.
         chances: task -> (T, O) probabilities of classes (sum 1) or units; none for dimensions.
         valid: (T,) bool, False where a stream has nothing to predict from.
-        thresholds: task -> (O,) by which its units were decided; None: one half each, or no units.
-        source: (T,) uint8: how the stream's lead modality was had at that frame (observed, nearest, none).
+        thresholds: task -> (O,) by which its units were decided; None: 0.5 each, or no units.
+        source: (T,) uint8: how the stream's lead modality was obtained at that frame (observed, nearest, none).
     """
 
     values: dict[str, np.ndarray]
@@ -34,12 +34,12 @@ class FramePredictions:
 
 
 def to_frames(stream: Stream, axis: FrameAxis, tasks: Tasks, settings: ModelSettings, use: str = "whole") -> FramePredictions:
-    """A model's stream on the frame axis: outputs of covering rows are averaged or interpolated, uncovered frames take the nearest's.
+    """Bring a model's stream to the frame axis: average or interpolate the outputs of covering rows, and decode, see `Task.decode`.
 
-    Then they are decoded, see `Task.decode`. Source: Team RAS, sec. 3.2 (expansion of segments).
+    Uncovered frames take the value of the nearest covered one. Source: Team RAS, sec. 3.2 (expansion of segments).
 
     Args:
-        use: whose outputs a stream outside of training has, see `CrossValidation`.
+        use: the fits whose outputs a stream outside of training has, see `CrossValidation`.
     """
     raw, thresholds = outputs(stream, tasks, use)
     times = stream.start_s, stream.end_s
@@ -56,9 +56,7 @@ def to_frames(stream: Stream, axis: FrameAxis, tasks: Tasks, settings: ModelSett
 
 
 def outputs(stream: Stream, tasks: Tasks, use: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return raw outputs (N, O) of a model's stream, and thresholds of the units of all tasks: one half each unless a fit has found
-    others.
-    """
+    """Return raw outputs (N, O) of a model's stream, and thresholds of the units of all tasks: 0.5 each unless a fit has found others."""
     extra = stream.attributes["extra"]
     whole = np.array(extra["thresholds"] or [UNFITTED] * width(tasks, "thresholded"))
     if use == "whole" or "folds" not in stream.names:
@@ -74,7 +72,7 @@ def outputs(stream: Stream, tasks: Tasks, use: str) -> tuple[np.ndarray, np.ndar
 
 
 def frames_of(plan: Plan, model: str, item: Item) -> tuple[FrameAxis, FramePredictions]:
-    """Frame axis of a stream, and a model's predictions on it."""
+    """Return the frame axis of a stream, and a model's predictions on it."""
     streams = plan.streams(item)
     axis, cross = streams.axis(), plan.settings.cross_validation
     with streams.open(model) as stream:

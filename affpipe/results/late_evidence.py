@@ -1,9 +1,9 @@
-"""What weights of late fusion are worth: labelled frames boiled down to what the figure of any weighted mean can be made of.
+"""Evidence for weights of late fusion: labelled frames reduced to what the figure of any weighted mean needs.
 
-Dimensions have a weight for each system and dimension. The CCC of a weighted mean needs second moments alone, so that no candidate is ever
-drawn out over frames. Classes and units have a weight for each system; candidates are drawn out over frames, some at a time.
-Where a system has nothing for a frame, the weights of those that have something are scaled to sum to 1; if none of them has a weight, those
-present count equally. So every candidate is judged on the same frames, those that any system predicts.
+Dimensions have a weight for each system and dimension. The CCC of a weighted mean needs second moments alone, so no candidate is computed
+over frames. Classes and units have a weight for each system; candidates are computed over frames, some at a time.
+If a system has nothing for a frame, the weights of the systems that have something are scaled to sum to 1. If none of these has a weight,
+they count equally. So every candidate is judged on the same frames, those that any system predicts.
 Shapes: K systems, T frames, C candidates, B values that are averaged, see `Task.blend`.
 """
 
@@ -17,14 +17,15 @@ import numpy as np
 from affpipe.core.tasks import f1
 from affpipe.core.tasks.task import Task
 
-FLAT = 1e-12  # denominators of a CCC below this: truth and prediction are one constant
+FLAT = 1e-12  # a denominator of a CCC below this: truth and prediction are one constant
 CELLS = 2**24  # entries of an array of candidates over frames
 Present = tuple[bool, ...]  # which of the K systems have a value
 
 
 def patterns(given: np.ndarray, wanted: np.ndarray) -> Iterator[tuple[Present, np.ndarray]]:
-    """Go through the sets of systems that are present together: given (K, T), each with its frames among the wanted ones (T,) that have
-    any.
+    """Yield the sets of systems that are present together, in given (K, T), with the frames of each set among the wanted (T,).
+
+    Frames without any system are in no set.
     """
     rows = np.flatnonzero(wanted & given.any(axis=0))
     packed = np.packbits(given[:, rows], axis=0)  # eight systems a byte, so that equal sets are found by bytes
@@ -34,7 +35,7 @@ def patterns(given: np.ndarray, wanted: np.ndarray) -> Iterator[tuple[Present, n
 
 
 def shares(weights: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Scale weights (..., K) to sum to 1 over the systems that are present (K,) bool; equal ones where none of those has a weight."""
+    """Scale weights (..., K) to sum to 1 over the systems that are present (K,) bool; equal weights if none of those has one."""
     kept = weights * present
     total = kept.sum(axis=-1, keepdims=True)
     return np.where(total > 0, kept / np.where(total > 0, total, 1), present / present.sum())
@@ -42,7 +43,11 @@ def shares(weights: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Evidence(ABC):
-    """Labelled frames of some streams. found: systems that are present together -> what is kept of their frames."""
+    """Labelled frames of some streams.
+
+    Attributes:
+        found: systems that are present together -> what is kept of their frames.
+    """
 
     found: dict[Present, Any]
 
@@ -51,7 +56,7 @@ class Evidence(ABC):
         """Keep what is needed of one stream: its frames that have a label and a prediction of any system.
 
         Args:
-            truth: (T, columns); known: (T,) bool. blends: (K, T, B); given: (K, T) bool, False where a system has nothing.
+            truth: (T, columns). known: (T,) bool. blends: (K, T, B). given: (K, T) bool, False where a system has nothing.
         """
         kind = Moments if task.kind == "dimensions" else Frames
         out = {}
@@ -66,23 +71,23 @@ class Evidence(ABC):
 
     @property
     def able(self) -> np.ndarray:
-        """Indices of the systems that have a value for some frame. One that has none would score as the mean of the others."""
+        """Indices of the systems that have a value for some frame. One without any would score as the mean of the others."""
         return np.flatnonzero(np.any(list(self.found), axis=0))
 
     def sums(self, task: Task, weights: np.ndarray, channel: int) -> np.ndarray:
-        """Return the (C, S) sums of a channel for candidates (C, K), which `worth` turns into a figure and which add over streams."""
+        """Return the (C, S) sums of a channel for candidates (C, K). They add over streams, and `worth` turns them into a figure."""
         parts = (self.measure(task, shares(weights, np.array(present)), kept, channel) for present, kept in self.found.items())
         return sum(parts, np.zeros(()))
 
     @staticmethod
     @abstractmethod
     def keep(truth: np.ndarray, blends: np.ndarray) -> Any:
-        """Keep what is needed of n frames, all with the same systems: truth (n, columns), blends (K, n, B), zero of systems that lack."""
+        """Keep what is needed of n frames, all with the same systems: truth (n, columns), blends (K, n, B), zero for missing systems."""
 
     @staticmethod
     @abstractmethod
     def join(a: Any, b: Any) -> Any:
-        """Put together what is kept of two streams."""
+        """Join what is kept of two streams."""
 
     @staticmethod
     @abstractmethod
@@ -91,7 +96,7 @@ class Evidence(ABC):
 
 
 class Moments(Evidence):
-    """Second moments: of each dimension the products of [1, truth, prediction 1 ... K] summed over frames, (columns, K + 2, K + 2)."""
+    """Second moments: for each dimension the products of [1, truth, prediction 1 ... K] summed over frames, (columns, K + 2, K + 2)."""
 
     @staticmethod
     def keep(truth: np.ndarray, blends: np.ndarray) -> np.ndarray:
@@ -132,7 +137,7 @@ class Frames(Evidence):
 
 
 def worth(task: Task, sums: np.ndarray) -> np.ndarray:
-    """Return the figure (C,) of a channel of (C, S) sums: the CCC of a dimension, else the mean F1."""
+    """Return the figure (C,) of a channel from (C, S) sums: the CCC of a dimension, else the mean F1."""
     if task.kind != "dimensions":
         each = f1.quotients(sums)[0][:, task.members[task.figures.index(task.measure)]]  # of classes or units, without accuracy
         some = ~np.isnan(each)

@@ -1,11 +1,11 @@
-"""Late fusion: weighted means of the predictions of finished systems, the weights fitted on videos other than those reported.
+"""Late fusion: weighted means of the predictions of finished systems, with weights fitted on videos other than those reported.
 
 Source: Team RAS, public code (weights per dimension; single systems, pairs on a grid, larger subsets by Dirichlet draws). That code fits
-and ranks on the videos that it reports; here the labelled videos are cut into two halves, and each half is reported with weights fitted on
+and ranks on the videos that it reports. Here the labelled videos are cut into two halves, and each half is reported with weights fitted on
 the other. `study` also gives the figure of the published way, called optimistic, so that the difference can be seen.
-Ours: of classes their probabilities are averaged, and the greatest mean is the class; of units the same, with each system's own threshold
-moved to one half first; both have one weight a system. How frames are weighed that a system lacks, `late_evidence` says.
-Shapes: K systems, T frames, C candidates, H channels, each with weights of its own: the dimensions, or one for all classes or units.
+Ours: for classes their probabilities are averaged, and the greatest mean is the class. For units it is the same, with each system's own
+threshold moved to 0.5 first. Both have one weight per system. `late_evidence` says how frames are weighed if a system lacks them.
+Shapes: K systems, T frames, C candidates, H channels, each with its own weights: the dimensions, or one for all classes or units.
 """
 
 import hashlib
@@ -21,12 +21,18 @@ from affpipe.core.errors import InputError
 from affpipe.core.tasks.task import Task
 from affpipe.results.late_evidence import Evidence, patterns, shares, total
 
-BETTER = 1e-9  # a gain below this is rounding, and the smaller subset stands
+BETTER = 1e-9  # a gain below this is rounding, and the smaller subset is kept
 
 
 @dataclass(frozen=True)
 class Search:
-    """Which weights to try. step: of a pair's grid, rounded so that it divides 1."""
+    """Weights to try.
+
+    Attributes:
+        largest: greatest number of systems in a subset.
+        step: step of a pair's grid, rounded so that it divides 1.
+        draws: Dirichlet draws of a larger subset. seed: their seed.
+    """
 
     largest: int = 3
     step: float = 0.05
@@ -36,7 +42,12 @@ class Search:
 
 @dataclass(frozen=True, eq=False)
 class Half:
-    """Videos that are reported together. weights: (H, K), fitted on the other half; single: the system that was best there."""
+    """Videos that are reported together.
+
+    Attributes:
+        weights: (H, K), fitted on the other half.
+        single: the system that was best there.
+    """
 
     videos: tuple[str, ...]
     weights: np.ndarray
@@ -45,13 +56,13 @@ class Half:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """Fitted weights and what they are worth.
+    """Fitted weights and their figures.
 
     Attributes:
-        task: whose predictions are weighed. names: the K systems, sorted. weights: (H, K), fitted on all labelled videos, for those
-            without labels.
+        task: the task whose predictions are weighed. names: the K systems, sorted.
+        weights: (H, K), fitted on all labelled videos, for those without labels.
         single: the best system over all labelled videos. labelled: those videos.
-        halves: two, or none where there are fewer than two labelled videos.
+        halves: two, or none if there are fewer than two labelled videos.
         honest, honest_single: figures of both halves pooled, of each dimension and their mean, or the mean F1, each with weights (or the
             system) that the other half chose; None without halves.
         optimistic, optimistic_single: the same, fitted and reported on all labelled videos.
@@ -69,7 +80,7 @@ class Study:
     optimistic_single: dict[str, float]
 
     def weights_for(self, video: str) -> np.ndarray | None:
-        """Return the (H, K) weights that never saw the video; None where there are no such: it is labelled, and there are no halves."""
+        """Return the (H, K) weights that never saw the video; None if there are none, as for a labelled video without halves."""
         if video not in self.labelled:
             return self.weights
         return next((half.weights for half in self.halves if video in half.videos), None)
@@ -79,7 +90,7 @@ def fuse(task: Task, weights: np.ndarray, blends: np.ndarray, given: np.ndarray)
     """Average what systems predict, see `Task.blend`: labels (T, columns) float64, zero where no system has a value, and (T,) bool.
 
     Args:
-        weights: (H, K). blends: (K, T, B); given: (K, T) bool.
+        weights: (H, K). blends: (K, T, B). given: (K, T) bool.
     """
     valid = given.any(axis=0)
     mean = np.zeros(blends.shape[1:])
@@ -91,7 +102,7 @@ def fuse(task: Task, weights: np.ndarray, blends: np.ndarray, given: np.ndarray)
 
 
 def worst(weights: np.ndarray, codes: np.ndarray, given: np.ndarray) -> np.ndarray:
-    """Return the least of codes (K, T) among the systems that have a part in the mean of `fuse`, in any channel, (T,); 0 where none has."""
+    """Return the least of codes (K, T) among the systems with a part in the mean of `fuse`, in any channel, (T,); 0 where none has."""
     out = np.zeros(codes.shape[1], codes.dtype)
     for present, rows in patterns(given, given.any(axis=0)):
         part = (shares(weights, np.array(present)) > 0).any(axis=0)
@@ -100,7 +111,7 @@ def worst(weights: np.ndarray, codes: np.ndarray, given: np.ndarray) -> np.ndarr
 
 
 def candidates(systems: int, search: Search) -> Iterator[np.ndarray]:
-    """Weights (C, K), one block a subset: all single systems, then each pair, each three, and so on up to `largest`."""
+    """Yield weights (C, K), one block per subset: all single systems, then each pair, each three, and so on up to `largest`."""
     yield np.eye(systems)
     parts = round(1 / search.step)
     for size in range(2, min(search.largest, systems) + 1):
@@ -116,7 +127,7 @@ def candidates(systems: int, search: Search) -> Iterator[np.ndarray]:
 
 
 def fit(task: Task, evidence: Evidence, systems: int, search: Search) -> np.ndarray:
-    """Return the (H, K) weights of the best candidate for each channel; of equal ones the first. A system without any value gets none."""
+    """Return the (H, K) weights of the best candidate for each channel, the first on a tie. A system without any value gets none."""
     channels = len(task.channels)
     best, weights = np.full(channels, -np.inf), np.zeros((channels, systems))
     able = evidence.able
@@ -132,7 +143,7 @@ def fit(task: Task, evidence: Evidence, systems: int, search: Search) -> np.ndar
 
 
 def halves(videos: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Two disjoint halves, the first one larger by one if the number is odd: every other video in the order of a hash of its id."""
+    """Split videos into two disjoint halves: every other video in the order of a hash of its id. The first may be larger by one."""
     order = sorted(videos, key=lambda video: hashlib.sha256(video.encode()).hexdigest())
     return sorted(order[::2]), sorted(order[1::2])
 
@@ -141,7 +152,8 @@ def study(task: Task, names: Sequence[str], evidence: Mapping[str, Sequence[Evid
     """Fit weights on labelled videos, and report them on videos that they never saw.
 
     Args:
-        names: the K systems, sorted. evidence: video -> that of its streams; a video stays on one side with all of them.
+        names: the K systems, sorted.
+        evidence: video -> the evidence of its streams; a video stays on one side with all of them.
     """
     if list(names) != sorted(set(names)):
         raise ValueError(f"study: want sorted names, each once, got {list(names)}")
@@ -165,7 +177,7 @@ def study(task: Task, names: Sequence[str], evidence: Mapping[str, Sequence[Evid
 
 
 def _single(task: Task, evidence: Evidence, systems: int) -> int:
-    """The system with the best mean over the channels."""
+    """Return the system with the best mean over the channels."""
     able = evidence.able
     mean = np.mean([total(task, [(evidence, np.eye(systems)[able])], channel) for channel in range(len(task.channels))], axis=0)
     return int(able[np.argmax(mean > mean.max() - BETTER)])
@@ -176,7 +188,7 @@ def _alone(task: Task, system: int, systems: int) -> np.ndarray:
 
 
 def _scores(task: Task, parts: Sequence[tuple[Evidence, np.ndarray]]) -> dict[str, float]:
-    """Pooled figures of parts with weights (H, K) each: of each channel, if there are several, and their mean."""
+    """Return pooled figures of parts with weights (H, K) each: of each channel, if there are several, and their mean."""
     each = [float(total(task, [(e, w[h : h + 1]) for e, w in parts], h)[0]) for h in range(len(task.channels))]
     by_channel = dict(zip(task.output_figures, each, strict=True)) if task.kind == "dimensions" else {}
     return {**by_channel, task.measure: sum(each) / len(each)}

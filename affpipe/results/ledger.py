@@ -1,10 +1,9 @@
-"""The failure ledger of a run: `<results>/<run>/failures.csv`, what streams lack, why, and what to do.
+"""The failure ledger of a run, `<results>/<run>/failures.csv`: what streams lack, why, and what to do.
 
 Every stream of the manifest is in the predictions or here: see `check_complete`.
 """
 
 import csv
-import io
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from affpipe.plan.plan import Plan
 from affpipe.results import published
 from affpipe.store.index import Entry
 from affpipe.system.job_record import JobRecord
+from affpipe.system.sheets import table_text
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class Failure:
     """One cause for which something of a stream is missing.
 
     Attributes:
-        stream_id: of the manifest.
-        stage: where it arose.
-        status: failed (a fault that can be mended) or absent (nothing to make: a video without sound, say).
+        stream_id: id in the manifest.
+        stage: stage where it arose.
+        status: failed (a fault that can be mended) or absent (nothing to compute, as for a video without sound).
         reason, remedy: what is wrong, and what to do; without a remedy the reason says all.
         without: stages that had nothing to read because of it, models among them.
-        predicted: "yes" where the published model predicts the stream nevertheless, else "no".
+        predicted: "yes" if the published model predicts the stream nevertheless, else "no".
     """
 
     stream_id: str
@@ -44,15 +44,15 @@ HEAD = tuple(field.name for field in fields(Failure))
 
 
 def path(plan: Plan) -> Path:
-    """File of the ledger of a run."""
+    """Return the file of a run's ledger."""
     return plan.results / NAME
 
 
 def of_run(plan: Plan, entries: Mapping[str, Mapping[str, Entry]]) -> list[Failure]:
-    """Ledger of a finished run, a row for each first cause, by stream and stage.
+    """Return the ledger of a finished run, one row per first cause, by stream and stage.
 
     Args:
-        entries: for every stage, what became of its items.
+        entries: for every stage, the outcome of its items.
     """
     out = []
     for item in plan.items("subject"):
@@ -64,14 +64,14 @@ def of_run(plan: Plan, entries: Mapping[str, Mapping[str, Entry]]) -> list[Failu
 
 
 def _causes(plan: Plan, states: Mapping[str, Entry]) -> dict[tuple[str, str], list[str]]:
-    """(status, reason) -> stages that have nothing because of it, first the one where it arose: stages pass on what they inherit."""
+    """Return (status, reason) -> stages that have nothing because of it, first the one where it arose: stages pass on what they inherit."""
     causes: dict[tuple[str, str], list[str]] = {}
     for name, entry in states.items():
         members = plan.settings.models[name].members if name in plan.settings.models else ()
         if entry.status == "done":
             continue
         if entry.status == "absent" and members and all(states[member].status == "absent" for member in members):
-            for stages in causes.values():  # a fusion that misses all that it reads has their causes, and none of its own
+            for stages in causes.values():  # a fusion that lacks all its inputs has their causes, and none of its own
                 if set(stages) & set(members):
                     stages.append(name)
         else:
@@ -80,7 +80,7 @@ def _causes(plan: Plan, states: Mapping[str, Entry]) -> dict[tuple[str, str], li
 
 
 def of_stopped(plan: Plan) -> list[Failure]:
-    """Ledger of a run that faults have stopped: what the jobs that failed say of their items."""
+    """Return the ledger of a run that faults have stopped: what the failed jobs record of their items."""
     out = []
     for name in plan.names:
         for shard in plan.shards:
@@ -97,7 +97,7 @@ def of_stopped(plan: Plan) -> list[Failure]:
 
 
 def alike(plan: Plan, failures: Iterable[Failure]) -> list[list[Failure]]:
-    """Failures that differ in the stream alone, together: one cause of many streams. In the order of the first of each."""
+    """Group failures that differ in the stream alone: one cause of many streams. They stay in the order of the first of each."""
     rows = {row.stream_id: row for row in plan.rows}
 
     def cause(failure: Failure) -> tuple[str, ...]:
@@ -110,7 +110,7 @@ def alike(plan: Plan, failures: Iterable[Failure]) -> list[list[Failure]]:
 
 
 def lines(plan: Plan, failures: Iterable[Failure], most: int = 5) -> list[str]:
-    """For people: a line a cause, those of most streams first, with the reason of its first stream."""
+    """Describe failures for people: one line per cause, those of most streams first, with the reason of its first stream."""
     found = sorted(alike(plan, failures), key=lambda own: -len(own))
     out = []
     for first, *others in found[:most]:
@@ -120,18 +120,14 @@ def lines(plan: Plan, failures: Iterable[Failure], most: int = 5) -> list[str]:
 
 
 def split(reason: str) -> tuple[str, str]:
-    """What is wrong, and what to do about it: messages read "who: want X, got Y; do Z"."""
+    """Split a message "who: want X, got Y; do Z" into what is wrong and what to do about it."""
     what, _, remedy = reason.rpartition("; ")
     return (what, remedy) if what else (remedy, "")
 
 
 def text(failures: Iterable[Failure]) -> str:
-    """The ledger as CSV."""
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(HEAD)
-    table.writerows(map(plain, astuple(failure)) for failure in failures)
-    return out.getvalue()
+    """Return the ledger as CSV."""
+    return table_text(HEAD, (map(plain, astuple(failure)) for failure in failures))
 
 
 def write(plan: Plan, failures: Iterable[Failure]) -> None:
@@ -141,13 +137,13 @@ def write(plan: Plan, failures: Iterable[Failure]) -> None:
 
 
 def read(plan: Plan) -> list[Failure]:
-    """The ledger of a finished run."""
+    """Read the ledger of a finished run."""
     with path(plan).open(newline="", encoding="utf-8") as file:
         return [Failure(**row) for row in csv.DictReader(file)]
 
 
 def check_complete(plan: Plan, predicted: Collection[str], failures: list[Failure]) -> None:
-    """RuntimeError, which is a bug, if a stream of the manifest is neither predicted nor in the ledger, or is both.
+    """Raise RuntimeError, as for a bug, if a stream of the manifest is neither predicted nor in the ledger, or is both.
 
     Args:
         predicted: streams whose predictions of the published model were written.

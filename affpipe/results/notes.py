@@ -1,7 +1,8 @@
-"""What the streams of one video say of it that a person should know, for `affpipe predict`: its stages make no log that anyone reads.
+"""Notes on one video for `affpipe predict`: what a person should know of it, as nobody reads the logs of its stages.
 
-A stage says it in the attributes of its stream: the sections of `extra` (`video` of the stage `frames`, say) have lists of words, `faults`
-(what is wrong), `treated` (what was done about it) and `said` (what was chosen). Of the subject it is found out as for a review of faces.
+A stage puts them into the attributes of its stream. The sections of `extra` (such as `video` of the stage `frames`) have lists of words:
+`faults` (what is wrong), `treated` (what was done about it) and `said` (what was chosen). Those of the subject come from the rules of a
+review of faces.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,20 +20,25 @@ LISTS = ("faults", "treated", "said")
 
 @dataclass(frozen=True)
 class Note:
-    """Something to know of a video. kind: the stage that says it. text: what, on one line."""
+    """A note on a video.
+
+    Attributes:
+        kind: the stage that it is from.
+        text: its text, on one line.
+    """
 
     kind: str
     text: str
 
 
 def of(plan: Plan, item: Item) -> list[Note]:
-    """Notes on a video, one a stage, in the order of the stages.
+    """Return the notes on a video, one per stage, in the order of the stages.
 
     Args:
-        item: of the published model, which has a stream of it.
+        item: item of the published model, which has a stream of it.
     """
     own: list[Note] = []
-    for name in (name for name in plan.names if name != "labels"):  # a new video has none
+    for name in (name for name in plan.names if name != "labels"):  # a new video has no labels
         path = plan.stream(name, item)
         if path.exists():
             said = _subject(plan, item) if name == "subject" else _words(streams.attributes(path)["extra"])
@@ -42,14 +48,14 @@ def of(plan: Plan, item: Item) -> list[Note]:
 
 
 def _words(extra: Mapping[str, Any]) -> Iterator[str]:
-    """All that the sections of a stream's attributes say in words."""
+    """Yield all words in the sections of a stream's attributes."""
     for section in extra.values():
         for key in LISTS if isinstance(section, Mapping) else ():
             yield from (" ".join(str(text).split()) for text in section.get(key, ()))
 
 
 def _subject(plan: Plan, item: Item) -> Iterator[str]:
-    """Why it may not be one person, or not the one that is meant."""
+    """Yield why it may not be one person, or not the intended one."""
     (stream,) = video(plan, [plan.item("subject", item)], {}).streams
     if stream.why != CLEAR:
         look = "; look at the pictures" if stream.ambiguity >= AMBIGUOUS else ""

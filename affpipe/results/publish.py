@@ -21,30 +21,31 @@ from affpipe.data import annotations
 from affpipe.models.targets import frame_labels
 from affpipe.plan.plan import Plan
 from affpipe.results import basis, caveats, evaluate, late_fusion, ledger, report
-from affpipe.results import published as results
 from affpipe.results.frames import frames_of
 from affpipe.results.late_evidence import Evidence
 from affpipe.results.late_fusion import Study
+from affpipe.results.published import RECORD, replacing
 from affpipe.results.runs import read_run
 from affpipe.store.index import Entry
 from affpipe.system import disk, jsonfile
+from affpipe.system.sheets import table_text
 
 LATE = "late_fusion"  # its name among the scored systems, and its folder
 Truth = dict[str, tuple[np.ndarray, np.ndarray]]  # task -> labels (T, K), known (T,) bool
-Counts = dict[str, Counter[str]]  # stream -> its labelled frames, by how their prediction was had
+Counts = dict[str, Counter[str]]  # stream -> its labelled frames by kind, see `basis`
 
 
 def publish(plan: Plan, entries: dict[str, dict[str, Entry]]) -> dict[str, Any]:
-    """Write `<results>/<name>` from the store and return its summary. Files that an earlier run published there go, others stay.
+    """Write `<results>/<name>` from the store and return its summary. Files of an earlier run there are removed, others stay.
 
-    predictions/<stream>.csv and official/<task>/<stream>.txt of the published model, models/<model>/<task>/<stream>.txt of the others,
-    scores.json, scores.csv and by_video/<task>.csv, failures.csv, report.html, files.txt, run.json; late_fusion/ and table.csv where the
-    settings ask for them. The scores of late fusion are those of predictions by weights that never saw the video.
+    The files are predictions/<stream>.csv and official/<task>/<stream>.txt of the published model, models/<model>/<task>/<stream>.txt of
+    the others, scores.json, scores.csv and by_video/<task>.csv, failures.csv, report.html, files.txt, run.json; also late_fusion/ and
+    table.csv if the settings name them. The scores of late fusion are those of predictions by weights that never saw the video.
 
     Args:
-        entries: for every stage, what became of its items.
+        entries: for every stage, the outcome of its items.
     """
-    with results.replacing(Path(plan.settings.results) / plan.settings.name) as folder:
+    with replacing(Path(plan.settings.results) / plan.settings.name) as folder:
         return _write(plan, entries, folder)
 
 
@@ -54,7 +55,7 @@ def _write(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path) -> di
     labelled, failures = _labelled(plan, entries["labels"]), ledger.of_run(plan, entries)
     found: dict[str, dict[str, Any]] = {model: {} for model in plan.settings.models}
     published: dict[str, dict[str, Video]] = {}
-    for model in sorted(plan.settings.models, key=lambda name: name != plan.settings.publish):  # it first: others are compared with it
+    for model in sorted(plan.settings.models, key=lambda name: name != plan.settings.publish):  # first, as others are compared with it
         validation, counts = _write_model(plan, model, entries, folder)
         published = published or validation
         for task in (task for task, streams in labelled.items() if streams):
@@ -82,13 +83,13 @@ def _write(plan: Plan, entries: dict[str, dict[str, Entry]], folder: Path) -> di
     if table is not None:
         disk.write_text(folder / "table.csv", table.to_csv())
     disk.write_text(folder / "report.html", report.render(plan, entries, found, studies, table))
-    disk.write_text(folder / results.RECORD, json.dumps(record(plan), indent=1) + "\n")
+    disk.write_text(folder / RECORD, json.dumps(record(plan), indent=1) + "\n")
     done = [i for i, e in entries[plan.settings.publish].items() if e.status == "done"]
     return {"run": plan.run, "streams": done, "without": sorted(set(entries[plan.settings.publish]) - set(done)), "scores": scores}
 
 
 def record(plan: Plan) -> dict[str, Any]:
-    """What `affpipe predict --run` and `affpipe evaluate --run` need of a run; `workspace` leads from the results to where it ran."""
+    """Return what `affpipe predict --run` and `evaluate --run` need of a run; `workspace` leads from the results to where it ran."""
     models = {m: plan.key(m) for m in plan.settings.models}
     settings = plan.settings.model_dump(mode="json")
     workspace = os.path.relpath(Path.cwd(), Path(plan.settings.results) / plan.settings.name)
@@ -96,7 +97,7 @@ def record(plan: Plan) -> dict[str, Any]:
 
 
 def read_scores(folder: Path) -> dict[str, Any]:
-    """Scores of a run's models on its validation streams; of a model that predicted none of them its basis alone, see `caveats`."""
+    """Read the scores of a run's models on its validation streams; one that predicted none of them has its basis alone, see `caveats`."""
     read_run(folder)
     try:
         return jsonfile.read(folder / "scores.json")
@@ -105,7 +106,7 @@ def read_scores(folder: Path) -> dict[str, Any]:
 
 
 def read_table(folder: Path) -> list[tuple[str, ...]]:
-    """Rows of `table.csv` of a run, short enough for a terminal; none if its settings name no published table."""
+    """Read the rows of `table.csv` of a run, short enough for a terminal; none if its settings name no published table."""
     path = folder / "table.csv"
     rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))) if path.exists() else ()
     names = ("label", *(f"published_{name}" for name in ("valence", "arousal", "mean", "test")))
@@ -114,7 +115,7 @@ def read_table(folder: Path) -> list[tuple[str, ...]]:
 
 
 def _asked(row: Mapping[str, str]) -> str:
-    """A table of an older version does not say it."""
+    """Return the share of asked frames; a table of an older version lacks it."""
     return caveats.share(float(row["asked"]) if row.get("asked") else None)
 
 
@@ -126,7 +127,7 @@ def _any(videos: dict[str, Video]) -> bool:
 
 
 def _less(task: Task, videos: dict[str, Video], published: dict[str, Video], source: dict[str, str]) -> dict[str, float] | None:
-    """The challenge's measure less that of the published model, on the `streams` that both have: difference, low, high; see `compare`."""
+    """Return the measure less that of the published model, on the `streams` that both have: difference, low, high; see `compare`."""
     both = [id for id in videos if id in published]
     if not _any({id: videos[id] for id in both}):
         return None
@@ -135,7 +136,7 @@ def _less(task: Task, videos: dict[str, Video], published: dict[str, Video], sou
 
 
 def _truth(plan: Plan, entries: dict[str, Entry], item: Item, partition: str) -> Truth:
-    """Labels of a stream, task -> (T, K) and (T,) bool, of the tasks for which it is in a partition; none where they could not be read."""
+    """Return labels of a stream, task -> (T, K) and (T,) bool, for the tasks for which it is in a partition; none if unreadable."""
     tasks = item.row.labelled(plan.tasks, partition)
     if not tasks or entries[item.id].status != "done":
         return {}
@@ -144,7 +145,7 @@ def _truth(plan: Plan, entries: dict[str, Entry], item: Item, partition: str) ->
 
 
 def _labelled(plan: Plan, entries: dict[str, Entry]) -> dict[str, dict[str, int | None]]:
-    """Task -> stream that is scored for it -> its labelled frames, None where the labels could not be read."""
+    """Return task -> stream that is scored for it -> its number of labelled frames, None if the labels could not be read."""
     out: dict[str, dict[str, int | None]] = {task: {} for task in plan.tasks}
     for item in plan.items("labels"):
         found = _truth(plan, entries, item, plan.scored)
@@ -154,7 +155,7 @@ def _labelled(plan: Plan, entries: dict[str, Entry]) -> dict[str, dict[str, int 
 
 
 def _majority(plan: Plan, entries: dict[str, Entry]) -> dict[str, np.ndarray]:
-    """What a frame of training most often is: a row (K,) for each task that has one."""
+    """Return the most frequent label of a training frame: a row (K,) for each task that has one."""
     counts: dict[str, np.ndarray] = {}
     for item in plan.items("labels"):
         for task, (values, known) in _truth(plan, entries, item, "train").items():
@@ -166,7 +167,7 @@ def _majority(plan: Plan, entries: dict[str, Entry]) -> dict[str, np.ndarray]:
 def _write_model(
     plan: Plan, model: str, entries: dict[str, dict[str, Entry]], folder: Path
 ) -> tuple[dict[str, dict[str, Video]], dict[str, Counts]]:
-    """Write a model's predictions; return the validation streams with truth and prediction, and their counts, task -> stream -> each."""
+    """Write a model's predictions; return, task -> stream -> each, truth and prediction of the validation streams, and their counts."""
     published, tasks = model == plan.settings.publish, plan.tasks
     official = folder / "official" if published else folder / "models" / model
     validation: dict[str, dict[str, Video]] = {task: {} for task in tasks}
@@ -188,11 +189,14 @@ def _write_model(
 
 
 def _late_fusion(plan: Plan, name: str, entries: dict[str, dict[str, Entry]], folder: Path) -> tuple[Study, dict[str, Video], Counts]:
-    """Fit late fusion of a task and write it; return it with the scored streams predicted by weights that never saw their video, and
-    counts.
+    """Fit late fusion of a task and write it.
 
-    weights.json, report.csv, and predictions/<stream>.txt: of a scored stream the out-of-part prediction, of another one the
-    prediction by the weights fitted on all scored streams. Each stream is read twice, so that memory does not grow with their number.
+    The files are weights.json, report.csv, and predictions/<stream>.txt: for a scored stream the prediction by weights that never saw its
+    video, for another one that by the weights fitted on all scored streams. Each stream is read twice, so that memory does not grow with
+    their number.
+
+    Returns:
+        The study, and the scored streams predicted by weights that never saw their video, and counts.
     """
     late, task = plan.settings.late_fusion, plan.tasks[name]
     names = list(basis.late_members(plan))
@@ -225,8 +229,10 @@ def _late_fusion(plan: Plan, name: str, entries: dict[str, dict[str, Entry]], fo
 def _saved(
     plan: Plan, entries: dict[str, dict[str, Entry]], names: list[str], item: Item, task: Task
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What is averaged of a stream's predictions by each system, (K, T, B), zero where it has none, (K, T) bool, and sources (K, T)
-    uint8.
+    """Return what is averaged of a stream's predictions by each system.
+
+    Returns:
+        (K, T, B) values, zero where a system has none, (K, T) bool, and (K, T) uint8 sources.
     """
     found = {name: frames_of(plan, name, item)[1] for name in names if entries[name][item.id].status == "done"}
     own = {name: task.blend(f.values[task.name], f.chances.get(task.name), f.thresholds[task.name]) for name, f in found.items()}
@@ -240,7 +246,7 @@ def _saved(
 
 
 def _weights(study: Study) -> dict[str, Any]:
-    """Weights by channel and system."""
+    """Return weights by channel and system."""
 
     def named(weights: np.ndarray) -> dict[str, dict[str, float]]:
         rows = zip(study.task.channels, weights, strict=True)
@@ -251,12 +257,9 @@ def _weights(study: Study) -> dict[str, Any]:
 
 
 def _worth(study: Study) -> str:
-    """CSV of the figures on the scored streams: fitted on the other half, and optimistic."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["system", "fitted_on", *study.optimistic])
+    """Return CSV of the figures on the scored streams: fitted on the other half, and optimistic."""
     figures = {("late fusion", "other half"): study.honest, ("best single system", "other half"): study.honest_single}
     figures |= {("late fusion", "same videos: optimistic"): study.optimistic}
     figures |= {("best single system", "same videos: optimistic"): study.optimistic_single}
-    table.writerows([*what, *(repr(x) for x in scores.values())] for what, scores in figures.items() if scores is not None)
-    return text.getvalue()
+    rows = [[*what, *(repr(x) for x in scores.values())] for what, scores in figures.items() if scores is not None]
+    return table_text(["system", "fitted_on", *study.optimistic], rows)

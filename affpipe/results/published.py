@@ -1,7 +1,7 @@
-"""A folder of results, `<results>/<name>`: which of its files a run published, and how one state of them takes the place of another.
+"""A folder of results, `<results>/<name>`: which of its files a run published, and how a new state replaces the old one.
 
-`files.txt` lists what was published, a path a line under HEAD; `run.json` is there while all of it is. Nothing else in the folder is
-replaced or removed. A new state is written aside, then moved into place: the record of the run goes first and comes last, so that a
+`files.txt` lists what was published, one path per line under HEAD; `run.json` exists while all of it does. Nothing else in the folder is
+replaced or removed. A new state is written aside, then moved into place. The record of the run is removed first and written last, so a
 folder without it is half published, or no folder of results at all.
 """
 
@@ -20,15 +20,15 @@ from affpipe.system.files import read_text
 
 RECORD, FILES = "run.json", "files.txt"
 HEAD = "# files that affpipe published here, and replaces when it publishes again"
-STATES = "published"  # folder in it of the files that Snakemake tracks, and of the lock
-ASIDE = ".publishing"  # folder in it that a new state is written to
-LAYOUT = ("predictions", "official", "models", "late_fusion", "by_video")  # what a version without a list published, files below these
+STATES = "published"  # folder in it for the files that Snakemake tracks, and for the lock
+ASIDE = ".publishing"  # folder in it to which a new state is written
+LAYOUT = ("predictions", "official", "models", "late_fusion", "by_video")  # a version without a list published files below these
 LOOSE = ("scores.json", "scores.csv", "table.csv", "failures.csv", "report.html")  # and these
 AGAIN = "run the workflow, which publishes it anew"
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The record of a published run, unchecked but for its form; InputError where there is none, or only a part of the run is there."""
+    """Read the record of a published run, checked for its form only; InputError if there is none, or only a part of the run is there."""
     path = folder / RECORD
     try:
         found = jsonfile.read(path)
@@ -52,12 +52,12 @@ def tasks(folder: Path) -> dict[str, Task]:
 
 
 def unreadable(folder: Path, got: object) -> InputError:
-    """The error of a folder whose record does not say what one says."""
+    """Return the error for a folder whose record is not a proper one."""
     return InputError(f"{folder / RECORD}: want the record of a finished run, got {got}; run the workflow first")
 
 
 def steady(folder: Path) -> Callable[[], None]:
-    """A check, to be called when the files of a run were read: InputError if it was published anew meanwhile."""
+    """Return a check to call after the files of a run were read: InputError if the run was published again meanwhile."""
     before = read(folder)
 
     def check() -> None:
@@ -68,12 +68,12 @@ def steady(folder: Path) -> Callable[[], None]:
 
 
 def known(folder: Path) -> bool:
-    """Whether a run of affpipe published to a folder, whole or in part: others have files of such names too."""
+    """Tell whether a run of affpipe published to a folder, whole or in part: others have files of such names too."""
     return _list(folder) is not None or _recorded(folder)
 
 
 def _list(folder: Path) -> list[str] | None:
-    """Lines of the list; None where there is none that affpipe wrote."""
+    """Return the lines of the list; None if there is none that affpipe wrote."""
     path = folder / FILES
     if not path.is_file():
         return None
@@ -90,9 +90,9 @@ def _recorded(folder: Path) -> bool:
 
 
 def files(folder: Path) -> set[str]:
-    """Paths of the files in a folder that were published there; where a version without a list did, of those where it put its own.
+    """Return the paths of the files in a folder that were published there; if a version without a list did, of those where it put its own.
 
-    InputError where the folder holds files and nothing was ever published there, or its list names what lies elsewhere.
+    Raises InputError if the folder holds files and nothing was ever published there, or its list names files elsewhere.
     """
     path, names = folder / FILES, _list(folder)
     if names is not None:
@@ -116,18 +116,18 @@ def files(folder: Path) -> set[str]:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Be the only one that publishes to a folder while a block runs."""
+    """Lock a folder, so that nobody else publishes to it while a block runs."""
     with disk.alone(folder / STATES / "lock"):
         yield
 
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """Give a folder to write a new state of results to, RECORD included; when the block ends, it takes the place of the old state.
+    """Yield a folder to write a new state of results to, RECORD included; when the block ends, it replaces the old state.
 
-    InputError, before anything is replaced or removed, where a file that was not published here stands in the way, or a link leads away.
+    Raises InputError, before anything is replaced or removed, if a file that was not published here is in the way, or a link leads away.
     """
-    files(folder)  # what is said of the folder is said before the work
+    files(folder)  # faults of the folder are reported before the work
     aside = folder / ASIDE
     _remove(aside)
     aside.mkdir(parents=True)
@@ -154,7 +154,7 @@ def _replace(folder: Path, aside: Path) -> None:
 
 
 def write(folder: Path, name: str, text: str) -> None:
-    """Write one more file of a run to its folder; InputError where one that was not published stands there, or in the folder."""
+    """Write one more file of a run to its folder; InputError if one that was not published stands there, or in the folder."""
     listed = files(folder)
     _check_place(folder, name, published=name in listed)
     _write_list(folder, listed | {name})
@@ -162,7 +162,7 @@ def write(folder: Path, name: str, text: str) -> None:
 
 
 def withdraw(folder: Path, names: Collection[str]) -> None:
-    """Remove files of a run, its record first: what is left is a part of it until it is published anew."""
+    """Remove files of a run, its record first: the rest counts as a part of it until it is published again."""
     listed = files(folder)
     for name in names:
         _check_place(folder, name, published=True)
@@ -174,7 +174,7 @@ def withdraw(folder: Path, names: Collection[str]) -> None:
 
 
 def remove(folder: Path, names: Collection[str]) -> None:
-    """Remove files of a folder, and the folders in it that are empty then; of a link the link."""
+    """Remove files of a folder, and the folders in it that are empty then; of a link only the link."""
     for name in sorted(names):
         path = folder / name
         path.unlink(missing_ok=True)
@@ -185,7 +185,7 @@ def remove(folder: Path, names: Collection[str]) -> None:
 
 
 def _check_place(folder: Path, name: str, *, published: bool) -> None:
-    """InputError unless a file of a run may be put to, or taken from, a place."""
+    """Raise InputError unless a file of a run may be put to, or removed from, a place."""
     path = folder / name
     for above in path.relative_to(folder).parents[:-1]:
         if (folder / above).is_symlink():
@@ -205,7 +205,7 @@ def _write_list(folder: Path, names: Collection[str]) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there; of a link the link."""
+    """Remove a file or a folder, if it exists; of a link only the link."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

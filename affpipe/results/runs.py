@@ -1,8 +1,8 @@
-"""The runs that use a cache, and what each of them needs there: so that freeing what one does not use takes nothing from another.
+"""The runs that use a cache, and the folders that each needs there, so that freeing one run's leftovers removes nothing of another.
 
-A run is known to its cache by a file, `<cache>/runs/<digest>.json`: where it was started, where its results go, the keys that it names. The
-file is written when the run starts, and touched by each of its jobs. It counts for KEEP_DAYS days; after these the results count, for as
-long as they are there. So neither a run that is abandoned nor its frozen settings keep anything alive for ever.
+A cache knows a run by a file, `<cache>/runs/<digest>.json`: where it was started, where its results are, the keys that it names. The file
+is written when the run starts, and each of its jobs touches it. It counts for KEEP_DAYS days; after that the results count, as long as they
+exist. So neither an abandoned run nor its frozen settings keep anything forever.
 """
 
 import json
@@ -22,16 +22,17 @@ from affpipe.results import published
 from affpipe.store.streams import KEY
 from affpipe.system import disk, jsonfile
 
-KEEP_DAYS = 30  # since the last job of a run that has published nothing
+KEEP_DAYS = 30  # days since the last job of a run that has published nothing
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What keeps folders of a cache.
+    """A claim on folders of a cache.
 
     Attributes:
-        who: for people. give_up: what to delete so that it keeps them no more.
-        keys: of the folders. stages: names of folders all of which it keeps: settings alone do not tell the keys of models.
+        who: the claimant, for people. give_up: what to delete to end the claim.
+        keys: keys of the folders.
+        stages: names of folders of which it keeps all: settings alone do not tell the keys of models.
     """
 
     who: str
@@ -40,13 +41,13 @@ class Claim:
     stages: frozenset[str] = frozenset()
 
     def keeps(self, stage: str, key: str) -> bool:
-        """Whether it keeps the folder `<stage>/<key>`."""
+        """Tell whether it keeps the folder `<stage>/<key>`."""
         return key in self.keys or stage in self.stages
 
 
 @dataclass(frozen=True)
 class Record:
-    """The file of a run. Folders are named twice, from the root and from the cache: one of them holds when the other has moved."""
+    """The file of a run. Folders are named twice, from the root and from the cache: one of them holds if the other has moved."""
 
     path: Path
     run: str
@@ -58,31 +59,31 @@ class Record:
 
     @property
     def days(self) -> float:
-        """Since the run started, or its last job did."""
+        """Days since the run, or its last job, started."""
         return (time.time() - self.path.stat().st_mtime) / disk.DAY_S
 
     def gone(self) -> str:
-        """Why the run counts no more by this file; "" while it does."""
+        """Return why the run no longer counts by this file; "" while it does."""
         if not any(folder.is_dir() for folder in self.workspace):
-            here = self.host == socket.gethostname()  # what another machine has may not be seen from here
+            here = self.host == socket.gethostname()  # folders of another machine may be invisible from here
             return f"{self.workspace[0]} is gone" if here else ""
         return f"no job of it for {self.days:.0f} days" if self.days > KEEP_DAYS else ""
 
 
 def frozen_path(settings: Settings) -> Path:
-    """Where resolved settings lie for jobs to read; the name carries their content."""
+    """Return the path of resolved settings for jobs to read; the name carries their content."""
     return Path(settings.cache) / "settings" / f"{digest(settings.model_dump(mode='json'))}.json"
 
 
 @contextmanager
 def alone(cache: Path) -> Iterator[None]:
-    """Let no run start on a cache, and nobody else free it, while a block runs."""
+    """Lock a cache, so that no run starts on it and nobody else frees it while a block runs."""
     with disk.alone(cache / "runs" / "lock"):
         yield
 
 
 def register(plan: Plan) -> None:
-    """Write the file of a run, or touch it where it says so already."""
+    """Write the file of a run, or only touch it if it has the same content already."""
     places = {"workspace": Path.cwd(), "results": plan.results.absolute()}
     found = {
         "run": plan.settings.name,
@@ -96,7 +97,7 @@ def register(plan: Plan) -> None:
 
 
 def touch(plan: Plan) -> None:
-    """Say that a job of the run is at work."""
+    """Record that a job of the run is at work."""
     with suppress(FileNotFoundError):
         os.utime(_path(plan))
 
@@ -106,7 +107,7 @@ def _path(plan: Plan) -> Path:
 
 
 def read_run(folder: Path) -> tuple[Settings, dict[str, str]]:
-    """Settings and model keys of a published run, its paths as seen from here; InputError if the folder holds no record of one."""
+    """Read settings and model keys of a published run, with paths relative to here; InputError if the folder holds no record of one."""
     found = published.read(folder)
     try:
         settings, models, workspace = found["settings"], found["models"], folder / found["workspace"]
@@ -119,7 +120,7 @@ def read_run(folder: Path) -> tuple[Settings, dict[str, str]]:
 
 
 def records(cache: Path) -> list[Record]:
-    """Files of all runs; StoreError where one does not read."""
+    """Read the files of all runs; StoreError if one does not read."""
     out = []
     for path in sorted((cache / "runs").glob("*.json")):
         try:
@@ -136,16 +137,16 @@ def records(cache: Path) -> list[Record]:
 
 
 def results_of(plan: Plan, known: list[Record]) -> list[Path]:
-    """Every folder of results that a run of the cache may have published to: beside this run's, and beside those of the others."""
+    """Return every folder of results to which a run of the cache may have published: beside this run's, and beside those of the others."""
     parents = {plan.results.absolute().parent, *(place.parent for record in known for place in record.results)}
     folders = (folder for parent in parents if parent.is_dir() for folder in parent.iterdir() if folder.is_dir())
     return sorted({folder.resolve() for folder in folders})
 
 
 def claims(plan: Plan) -> tuple[list[Claim], dict[Path, str]]:
-    """What keeps folders of a plan's cache: the plan itself, first, then published runs, then runs that were started.
+    """Return all claims on a plan's cache: the plan's own first, then those of published runs, then those of started runs.
 
-    Also files of runs that count no more, each with the reason. An error where what somebody uses cannot be told.
+    Also returned are the files of runs that no longer count, each with the reason. Raises an error if it is unknown what somebody uses.
     """
     known = records(plan.cache)
     out = [Claim("these settings", "", frozenset(plan.key(name) for name in plan.names))]
@@ -156,14 +157,14 @@ def claims(plan: Plan) -> tuple[list[Claim], dict[Path, str]]:
     for record in known:
         if record.path not in gone:
             out.append(Claim(f"the run {record.run} of {record.workspace[0]}, {record.days:.0f} days ago", f"{record.path}", record.keys))
-    for path in sorted((plan.cache / "settings").glob("*.json")):  # of a version of affpipe that wrote no files of runs
+    for path in sorted((plan.cache / "settings").glob("*.json")):  # from a version of affpipe that wrote no files of runs
         if path.stem not in {record.settings for record in known} and time.time() - path.stat().st_mtime < KEEP_DAYS * disk.DAY_S:
             out.append(_of_settings(path))
     return out, gone
 
 
 def _published(cache: Path, folder: Path, known: list[Record]) -> frozenset[str]:
-    """Keys of a published run; none where it is another cache's. What cannot be read has those that it was started with."""
+    """Return the keys of a published run; none if it uses another cache. If it cannot be read, they are those that it was started with."""
     try:
         settings, models = read_run(folder)
     except AffpipeError:

@@ -19,7 +19,7 @@ TESTS = Path(__file__).resolve().parents[1]
 ROOMS = ("core", "system", "store", "media", "faces", "encoders", "models", "data", "plan", "results", "jobs", "cli")  # from below
 ROLES = {"part", "settings", "stages", "workers", "spec", "worker", "network", "__init__", "table"}  # mean the same in every room
 MODULES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
-PLAIN = ("core", "system", "store", "media", "faces", "encoders", "models", "plan")  # docstrings begin plainly; see pyproject.toml too
+PLAIN = ("core", "system", "store", "media", "faces", "encoders", "models", "plan", "results")  # whose docstrings begin plainly
 DECLARED = [*STAGES.values(), *ENCODERS.values()]
 
 
@@ -115,3 +115,16 @@ def test_what_a_stage_declares_is_there_and_in_its_key(stage: Stage):
 @pytest.mark.parametrize("part", MODELS.values(), ids=lambda part: part.name)
 def test_a_kind_of_model_has_the_name_that_its_settings_have(part):
     assert part.settings.model_fields["kind"].default == part.name
+
+
+def test_no_module_is_imported_under_another_name():
+    """A module whose name is the word for a variable is named badly, and two names for one thing are one too many."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("affpipe"):
+                for name in (name for name in node.names if name.asname):
+                    place = PACKAGE.parent / node.module.replace(".", "/") / name.name
+                    if place.is_dir() or place.with_suffix(".py").is_file():
+                        found.append(f"{path.relative_to(PACKAGE)}: {node.module}.{name.name} as {name.asname}")
+    assert found == []

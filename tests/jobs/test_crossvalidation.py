@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from learnable import entries, fit_and_apply, make_plan
 
+from affpipe.core.tasks.table import TASKS
 from affpipe.data.manifest import Row
 from affpipe.jobs.fitting import fit
 from affpipe.models import predictor
@@ -175,14 +176,13 @@ def stream(tmp_path):
 
 
 def test_the_whole_fit_the_mean_of_the_folds_or_the_best_fold_of_each_target(stream):
-    tasks = ("va", "expr", "au")
-    raw, thresholds = outputs(stream, tasks, "whole")
+    raw, thresholds = outputs(stream, TASKS, "whole")
     assert (raw == 10).all()
     assert thresholds.tolist() == [0.5] * 12
-    raw, thresholds = outputs(stream, tasks, "ensemble")
+    raw, thresholds = outputs(stream, TASKS, "ensemble")
     np.testing.assert_allclose(raw, 2)
     np.testing.assert_allclose(thresholds, 0.2)
-    raw, thresholds = outputs(stream, tasks, "per_target")
+    raw, thresholds = outputs(stream, TASKS, "per_target")
     np.testing.assert_allclose(raw, np.array([[3, 1, *[2] * 8, 1, *[3] * 11]] * 2))
     np.testing.assert_allclose(thresholds, [0.1, *[0.3] * 11])
 

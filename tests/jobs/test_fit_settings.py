@@ -62,7 +62,7 @@ def watched(plan: Plan, name: str, scale: float = 1.0) -> tuple[Watch, Fit, Pack
     torch.manual_seed(0)
     loss = training_loss({"va": VA}, settings.training.loss, packed.target, packed.known)
     model = Predictor(settings, inputs.widths([s.sequence for s in train]), outputs=2)
-    module = Fit(model, settings, 0, ("va",), Scaled(loss, scale), name)
+    module = Fit(model, settings, 0, {"va": VA}, Scaled(loss, scale), name)
     watch = Watch()
     validation = examples(plan, name, entries(plan), "validation")
     _train(module, Windows(packed, validation, len(packed), 0), plan.cache / "watched", CPU, watch)

@@ -54,7 +54,7 @@ def test_an_event_at_a_known_time_is_in_the_row_of_that_time_and_in_no_other():
     values = {"va": np.stack([event, ~event], axis=1) * 1.0, "expr": np.where(event, 4, 2)[:, None], "au": np.repeat(event[:, None], 12, 1)}
     want = {"va": ([0, 1], [1, 0]), "expr": ([2], [4]), "au": ([0] * 12, [1] * 12)}
     for task, own in values.items():
-        rows, known = pooling.to_rows(task, own.astype(float), EVERY, TIMES, start_s, start_s + 0.5)
+        rows, known = pooling.to_rows(TASKS[task], own.astype(float), EVERY, TIMES, start_s, start_s + 0.5)
         assert known.all()
         assert rows.dtype == np.float32
         before, after = want[task]
@@ -91,9 +91,9 @@ def test_what_a_frame_without_a_label_holds_does_not_matter():
     start_s = np.arange(0, 12, 0.7)  # the last rows lie beyond the video
     for task, most in {"va": 1, "expr": 7, "au": 1}.items():
         values = rng.integers(0, most + 1, (len(TIMES), len(TASKS[task].columns))).astype(float)
-        first = pooling.to_rows(task, values, valid, TIMES, start_s, start_s + 0.7)
+        first = pooling.to_rows(TASKS[task], values, valid, TIMES, start_s, start_s + 0.7)
         second = pooling.to_rows(
-            task, np.where(valid[:, None], values, -1 if task == "expr" else np.nan), valid, TIMES, start_s, start_s + 0.7
+            TASKS[task], np.where(valid[:, None], values, -1 if task == "expr" else np.nan), valid, TIMES, start_s, start_s + 0.7
         )
         np.testing.assert_array_equal(first[0], second[0])
         np.testing.assert_array_equal(first[1], second[1])

@@ -436,7 +436,7 @@ def test_the_settings_of_training_reach_the_fit(plan):
     both = training_loss({"va": VA}, loss, np.zeros((3, 1, 2)), np.ones((3, 1, 1), bool))
     assert both.weights == {"va": 0.5}
     assert vars(both.losses["va"]).items() >= {"weights": (0.7, 0.3), "mae_weight": 0.2, "mse_weight": 0.1, "over": "window"}.items()
-    module = Fit(Predictor(own.settings.models["face"], {"mesh": 6}, outputs=2), own.settings.models["face"], 0, ("va",), both)
+    module = Fit(Predictor(own.settings.models["face"], {"mesh": 6}, outputs=2), own.settings.models["face"], 0, {"va": VA}, both)
     (group,) = module.configure_optimizers()["optimizer"].param_groups
     assert (group["weight_decay"], group["lr"]) == (0.03, 1e-12)
     scores = [c["validation_score"] for c in fit(own, "face", entries(own))["curves"]]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from affpipe.core.axis import runs
 from affpipe.core.errors import InputError
 
 FILTERS = {"mean": "uniform_filter1d", "median": "median_filter"}  # names in scipy.ndimage, which most jobs need not import
@@ -38,7 +39,7 @@ def smooth(values: np.ndarray, valid: np.ndarray, *, filter: str, frames: Sequen
     from scipy import ndimage
 
     out = values.astype(np.float64)
-    for start, stop in _runs(valid):
+    for start, stop in runs(valid):
         for column, size in enumerate(frames):
             if size > 1:
                 out[start:stop, column] = getattr(ndimage, FILTERS[filter])(out[start:stop, column], size, mode="nearest")
@@ -75,11 +76,6 @@ def smooth_classes(classes: np.ndarray, valid: np.ndarray, *, filter: str, frame
     return _mode(classes.astype(np.int64), valid, frames)
 
 
-def _runs(valid: np.ndarray) -> np.ndarray:
-    """Return (R, 2): the first and past-the-last frame of each run of valid frames."""
-    return np.flatnonzero(np.diff(np.concatenate([[False], valid, [False]]).astype(np.int8))).reshape(-1, 2)
-
-
 def _mode(classes: np.ndarray, valid: np.ndarray, size: int) -> np.ndarray:
     """Return the (T,) mode of (T,) classes.
 
@@ -88,8 +84,8 @@ def _mode(classes: np.ndarray, valid: np.ndarray, size: int) -> np.ndarray:
     out, at = classes.copy(), np.flatnonzero(valid)
     if len(at) == 0:
         return out
-    runs = _runs(valid)
-    start, stop = np.repeat(runs, runs[:, 1] - runs[:, 0], axis=0).T  # (n,) each: the run that a valid frame is in
+    found = runs(valid)
+    start, stop = np.repeat(found, found[:, 1] - found[:, 0], axis=0).T  # (n,) each: the run that a valid frame is in
     left, right = at - size // 2, at + size // 2 + 1
     first, last = np.maximum(left, start), np.minimum(right, stop)
     counts = np.empty((classes[at].max() + 1, len(at)), np.int64)

@@ -24,7 +24,7 @@ from affpipe.data.importers.duplicates import alike, similar_to
 from affpipe.data.importers.listing import Tree, look, stem
 from affpipe.data.manifest import STREAM_ID
 from affpipe.media.containers import VIDEOS
-from affpipe.system.files import lines as split
+from affpipe.system import files
 
 OFFICIAL = {  # videos, 10th ABAW; the parts of expr, and au, are not known
     ("va", "train"): 356,
@@ -68,7 +68,7 @@ class _Found:
     def lines(self, text: str) -> list[str] | None:
         """Lines of a text file but for blank ones at the end; None, and a finding, where it is no text."""
         try:
-            lines = split((self.tree.root / text).read_text(encoding="utf-8-sig"))
+            lines = files.lines((self.tree.root / text).read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             what = getattr(error, "strerror", None) or error
             self.findings.append(Finding("not read", text, f"want a text file in UTF-8, got {what}; mend or remove it"))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from affpipe.core.tasks.task import Task, Tasks, slices
-from affpipe.models.checks import given as checks
+from affpipe.models.checks import given
 from affpipe.models.terms import losses
 from affpipe.models.terms.part import TermSettings
 from affpipe.models.terms.table import TERMS
@@ -28,7 +28,7 @@ def training_loss(
     added = []
     for term in terms:
         who = f"models.{name} (term {term.term})"
-        with checks.by(who):
+        with given.by(who):
             added.append((TERMS[term.term].build(term), who, term.task, term.weight))
     return losses.MultiTaskLoss(tasks, parts, {name: settings.weight(name) for name in tasks}, added)
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from affpipe.core.errors import InputError
 from affpipe.core.tasks.task import Tasks, slices, width
-from affpipe.models.checks import given as checks
+from affpipe.models.checks import given
 
 EPS = 1e-8  # keeps the quotient and its gradient finite where prediction and target are constant and equal
 
@@ -284,7 +284,7 @@ class MultiTaskLoss(nn.Module):
             total = total + self.weights[name] * value
         for term, (who, name, weight) in zip(self.terms, self.of_terms, strict=True):
             parts = prediction[..., self.outputs[name]], target[..., self.columns[name]], known[..., list(self.losses).index(name)]
-            self.given[who] = value = checks.term(who, term, *parts)
+            self.given[who] = value = given.term(who, term, *parts)
             total = total + weight * value
         return total
 

@@ -1,6 +1,6 @@
-"""What a run looks like: one HTML page of a run, its table beside a published one, and a picture of one stream's predictions.
+"""Views of a run: its HTML page, its table beside a published one, and a picture of one stream's predictions.
 
-All functions import what they need when called: the drawing library is of no use to a job that does not draw.
+All functions import what they need when called: a job that does not draw needs no drawing library.
 """
 
 from collections.abc import Mapping
@@ -25,12 +25,12 @@ def render(
     late: "Mapping[str, Study] | None" = None,
     reference: "Table | None" = None,
 ) -> str:
-    """The report of a run as one HTML page that needs nothing else.
+    """Return the report of a run as one self-contained HTML page.
 
     Args:
-        entries: for each stage and model, what became of its items.
-        scores: for each model, and for late fusion, by task: `basis`, see `caveats`, and what `evaluate.score` gave, if anything.
-        late: by task the weights of late fusion and what they are worth. reference: the published table beside this run's figures.
+        entries: for each stage and model, the outcome of its items.
+        scores: for each model, and for late fusion, by task: `basis`, see `caveats`, and the result of `evaluate.score`, if any.
+        late: by task the weights of late fusion and their figures. reference: the published table beside this run's figures.
     """
     from affpipe.results.report.page import render as page
 
@@ -38,14 +38,14 @@ def render(
 
 
 def compare(plan: "Plan", entries: "Mapping[str, Mapping[str, Entry]]", scores: Mapping[str, Mapping[str, Any]]) -> "Table | None":
-    """The published table that the settings name, beside this run's figures; None if they name none."""
+    """Return the published table that the settings name, beside this run's figures; None if they name none."""
     from affpipe.results.report.reference import compare as table
 
     return table(plan, entries, scores)
 
 
 def trajectories(path: Path, title: str, tasks: "Tasks", times_s: "np.ndarray", found: "FramePredictions") -> None:
-    """Write a PNG of what was predicted over time (T,), a panel or two a task; frames that were not observed are marked."""
+    """Write a PNG of the predictions over time (T,), a panel or two per task; frames that were not observed are marked."""
     from affpipe.results.report.image import trajectories as image
 
     image(path, title, tasks, times_s, found)

@@ -1,4 +1,4 @@
-"""Figures of fits and of scores: learning curves, confusion, and how often what occurs in truth and prediction."""
+"""Figures of fits and of scores: learning curves, confusion, and the distributions of truth and prediction."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,11 +14,11 @@ from affpipe.results.report.svg import Box, Drawing, scale
 CELL_WIDTH, CELL_HEIGHT = 70.0, 38.0  # of the confusion matrix
 LARGE = 8  # classes of one that fills the page
 FULL = palette.PREDICTION  # the colour of a cell that holds its whole row
-ROW = 32.0  # of a pair of bars
+ROW = 32.0  # height of a pair of bars
 
 
 def learning(record: Mapping[str, Any], measure: str) -> Markup:
-    """Training loss and the validation score (`measure` for people) by epoch, the best epoch marked."""
+    """Draw training loss and the validation score (`measure` for people) by epoch, the best epoch marked."""
     curves, best = record["curves"], record["best"]
     epochs = np.array([c["epoch"] + 1 for c in curves], np.float64)
     drawing = Drawing(560, 190, f"learning curves of {record['model']}")
@@ -45,7 +45,7 @@ def learning(record: Mapping[str, Any], measure: str) -> Markup:
 
 
 def histograms(task: Task, truth: Mapping[str, Sequence[int]], prediction: Mapping[str, Sequence[int]]) -> Markup:
-    """Shares of frames in equal bins of the range of each dimension: truth as bars, prediction as a line; a panel for each name."""
+    """Draw shares of frames in equal bins of the range of each dimension: truth as bars, prediction as a line; one panel per dimension."""
     drawing = Drawing(560, 190 * -(-len(truth) // 2), f"distribution of {' and '.join(truth)}")
     for i, (name, (low, high)) in enumerate(task.ranges.items()):
         box = Box(44 + 282 * (i % 2), 22 + 190 * (i // 2), 222, 130)
@@ -70,7 +70,7 @@ def histograms(task: Task, truth: Mapping[str, Sequence[int]], prediction: Mappi
 
 
 def pairs(title: str, truth: Mapping[str, float], prediction: Mapping[str, float]) -> Markup:
-    """For each name two bars, truth above prediction: shares in [0, 1], as percent."""
+    """Draw two bars for each name, truth above prediction: shares in [0, 1], as percent."""
     left, right = 82.0, 500.0
     drawing = Drawing(560, 26 + ROW * len(truth), title)
     top = max(*truth.values(), *prediction.values(), 0.01)
@@ -90,7 +90,7 @@ def pairs(title: str, truth: Mapping[str, float], prediction: Mapping[str, float
 
 
 def confusion(task: Task, counts: Sequence[Sequence[int]]) -> Markup:
-    """Frames by class of truth (rows) and prediction (columns), with their share of the row; the darker, the greater the share."""
+    """Draw frames by class of truth (rows) and prediction (columns), with their share of the row; a greater share is darker."""
     left, top, names = 92.0, 44.0, task.outputs
     table = np.array(counts, np.int64)
     drawing = Drawing(left + CELL_WIDTH * (len(names) + 1), top + CELL_HEIGHT * len(names) + 4, f"confusion of {task.title}")

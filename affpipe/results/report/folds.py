@@ -1,4 +1,4 @@
-"""What the page shows of cross-validation: every fit on the fold held out of it and on the validation streams."""
+"""Cross-validation on the page: every fit on the fold held out of it and on the validation streams."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,12 +12,19 @@ from affpipe.plan.plan import Plan
 from affpipe.results.report.one_stream import validated
 from affpipe.results.report.views import fit_record
 
-Pair = tuple[float | None, float | None]  # on the fold held out, on the validation streams
+Pair = tuple[float | None, float | None]  # on the held-out fold, on the validation streams
 
 
 @dataclass(frozen=True)
 class Fit:
-    """One fit. fold: None for the one on all training streams. held: streams held out. epoch: the best one, of `epochs`, from 1."""
+    """One fit.
+
+    Attributes:
+        fold: its fold; None for the fit on all training streams.
+        train: number of training streams. held: number of held-out streams; None for the fit on all.
+        epoch: the best one of `epochs`, from 1.
+        scores: task -> scores on the held-out fold and on the validation streams.
+    """
 
     fold: int | None
     train: int
@@ -29,7 +36,11 @@ class Fit:
 
 @dataclass(frozen=True)
 class Model:
-    """The fits of a model. mean, spread: task -> over the folds, the spread as standard deviation (n - 1), None of fewer than two."""
+    """The fits of a model.
+
+    Attributes:
+        mean, spread: task -> value over the folds; the spread is the standard deviation (n - 1), None for fewer than two.
+    """
 
     name: str
     fits: list[Fit]
@@ -39,9 +50,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Folds:
-    """models: each with its fits. targets: target -> model -> fold and score there, where each target takes its best fold, else empty.
+    """Fits of all models.
 
-    mixed: validation streams of one task that are training streams of another, and so predicted by the fit without their fold.
+    Attributes:
+        models: each with its fits.
+        targets: target -> model -> fold and score there, if each target takes its best fold, else empty.
+        mixed: validation streams of one task that are training streams of another, and so predicted by the fit without their fold.
     """
 
     models: list[Model]
@@ -50,7 +64,7 @@ class Folds:
 
 
 def table(plan: Plan) -> Folds | None:
-    """Every model's fits, None without cross-validation."""
+    """Return every model's fits; None without cross-validation."""
     cross = plan.settings.cross_validation
     if cross is None:
         return None
@@ -75,7 +89,7 @@ def _model(name: str, records: Mapping[int | None, Mapping[str, Any]], tasks: Ta
 
 
 def _fit(fold: int | None, record: Mapping[str, Any], tasks: Tasks) -> Fit:
-    """The fit on all training streams has no fold held out: what it was validated with are the validation streams."""
+    """Return one fit. The fit on all training streams has no held-out fold: it was validated with the validation streams."""
     held = record["scores"] if fold is not None else {}
     scores = {task: (held.get(task), record["validation_scores"].get(task)) for task in tasks}
     size = len(record["validation"]) if fold is not None else None
@@ -83,7 +97,7 @@ def _fit(fold: int | None, record: Mapping[str, Any], tasks: Tasks) -> Fit:
 
 
 def _targets(records: Mapping[str, Mapping[int | None, Mapping[str, Any]]], tasks: Tasks) -> dict[str, dict[str, tuple[int, float]]]:
-    """As `predict.outputs` chooses; the classes of expressions go together."""
+    """Return the best fold of each target, as `frames.outputs` chooses it; the classes of expressions go together."""
     out: dict[str, dict[str, tuple[int, float]]] = {}
     for model, own in records.items():
         scores = np.array([record["by_output"] for fold, record in own.items() if fold is not None])  # (F, O)

@@ -1,4 +1,4 @@
-"""A picture of one stream's predictions, for someone who has a video and no wish for a table."""
+"""Picture of one stream's predictions, for someone who has a video and does not want a table."""
 
 import warnings
 from pathlib import Path
@@ -20,13 +20,16 @@ from affpipe.system import disk
 WIDTH, HEAD, DPI = 11.0, 0.5, 120  # inches; HEAD is for the title
 CURVE, STRIP, BANDS, UNIT = 2.5, 0.45, 2.0, 2.75 / 12  # inches of a dimension, of the classes, of their probabilities, of a unit
 LEGEND, COLUMNS = 0.22, 6  # inches of a line of the legend, and entries on it
-SOURCE = 0.4  # inches of the row that says how frames were observed, where no panel of a dimension does
+SOURCE = 0.4  # inches of the row with the source of frames, if there is no panel of a dimension
 MARKS = {NEAREST: ("filled from the nearest frame", "#e3a51a"), NONE: ("without the lead modality", "#6b7280")}
 SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", palette.PREDICTION])
 
 
 def trajectories(path: Path, title: str, tasks: Tasks, times_s: np.ndarray, found: FramePredictions) -> None:
-    """See `affpipe.results.report.trajectories`. Long streams are drawn as means (classes: the most frequent) of equal groups of frames."""
+    """Draw the image, see `affpipe.results.report.trajectories`.
+
+    Long streams are drawn as means (classes: the most frequent) of equal groups of frames.
+    """
     heights = [height for task in tasks.values() for height in HEIGHTS[task.kind](task)]
     curves_alone = all(task.kind == "dimensions" for task in tasks.values())
     apart = not any(task.kind == "dimensions" for task in tasks.values())  # the sources of frames have a row of their own
@@ -76,7 +79,7 @@ def _curves(panels: list[Axes], task: Task, times_s: np.ndarray, ends_s: np.ndar
 
 
 def _classes(panels: list[Axes], task: Task, times_s: np.ndarray, ends_s: np.ndarray, found: FramePredictions) -> dict[str, Artist]:
-    """The class of each frame, and the probabilities of all as bands on each other, the first class at the bottom."""
+    """Draw the class of each frame, and the probabilities of all as stacked bands, the first class at the bottom."""
     strip, bands = panels
     spans = series.modes(found.values[task.name][:, 0], found.valid, times_s, ends_s)
     names, colours = task.outputs, palette.classes(task)
@@ -94,7 +97,7 @@ def _classes(panels: list[Axes], task: Task, times_s: np.ndarray, ends_s: np.nda
 
 
 def _units(panels: list[Axes], task: Task, times_s: np.ndarray, ends_s: np.ndarray, found: FramePredictions) -> dict[str, Artist]:
-    """A row a unit: its probability as a shade, and a line below it where it is present."""
+    """Draw one row per unit: its probability as a shade, and a line below it where it is present."""
     (panel,), names = panels, task.columns
     edges_s, chances = _groups(times_s, ends_s, found.chances[task.name], found.valid)
     rows = np.arange(len(names) + 1) - 0.5
@@ -110,14 +113,14 @@ def _units(panels: list[Axes], task: Task, times_s: np.ndarray, ends_s: np.ndarr
 
 
 def _groups(times_s: np.ndarray, ends_s: np.ndarray, values: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Edges (P + 1,) of equal groups of frames, and the means (P, O) in them, NaN where a group holds no valid frame."""
+    """Return edges (P + 1,) of equal groups of frames, and the means (P, O) in them, NaN where a group holds no valid frame."""
     _, mean = series.thin(times_s, values, valid)
     first = np.arange(0, len(times_s), -(-len(times_s) // series.POINTS))
     return np.append(times_s[first], ends_s[-1]), mean
 
 
 def _bare(panel: Axes, name: str) -> None:
-    """A row that says its name and has neither scale nor frame."""
+    """Turn a panel into a row with a name and neither scale nor frame."""
     panel.set_ylim(0, 1)
     panel.set_yticks([])
     panel.set_ylabel(name, rotation=0, ha="right", va="center")
@@ -125,7 +128,7 @@ def _bare(panel: Axes, name: str) -> None:
 
 
 def _marks(panel: Axes, source: np.ndarray, times_s: np.ndarray, ends_s: np.ndarray, strength: float) -> dict[str, Artist]:
-    """Mark frames that were not observed; return an entry for the legend for each kind there is."""
+    """Mark frames that were not observed; return an entry for the legend for each kind that occurs."""
     handles: dict[str, Artist] = {}
     pixel_s = (ends_s[-1] - times_s[0]) / (WIDTH * DPI)
     for code, (name, colour) in MARKS.items():
@@ -136,7 +139,7 @@ def _marks(panel: Axes, source: np.ndarray, times_s: np.ndarray, ends_s: np.ndar
     return handles
 
 
-# Of each kind of task: the heights of its panels, the entries of its legend, and who draws.
+# By kind of task: the heights of its panels, the number of entries in its legend, and the function that draws it.
 HEIGHTS = {
     "dimensions": lambda task: [CURVE] * len(task.columns),
     "classes": lambda task: [STRIP, BANDS],

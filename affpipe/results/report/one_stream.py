@@ -15,14 +15,14 @@ from affpipe.results.report.views import Entries, done
 from affpipe.store.item_streams import ItemStreams
 from affpipe.store.streams import Stream
 
-UNIT_POINTS = 300  # of one row of a unit: there are 24
+UNIT_POINTS = 300  # points of one row of a unit: there are 24
 Marks = dict[str, dict[float, np.ndarray]]  # kind of mark -> share -> spans, see `series.marks`
 Spans = dict[int, np.ndarray]  # class -> spans, see `series.modes`
 
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """Dimensions: times_s (P,); truth, prediction (P, K) with NaN in gaps (a point may stand for more frames)."""
+    """Curves of dimensions: times_s (P,); truth, prediction (P, K) with NaN in gaps (a point may stand for several frames)."""
 
     times_s: np.ndarray
     truth: np.ndarray
@@ -31,7 +31,7 @@ class Curves:
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """Classes: stretches of each class; none where there is no label."""
+    """Stretches of each class; there is none where there is no label."""
 
     truth: Spans
     prediction: Spans
@@ -39,7 +39,7 @@ class Classes:
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """Units: for each of truth and prediction the stretches that have a label ("known"), and those of each unit (its name)."""
+    """Stretches of units: for each of truth and prediction those that have a label ("known"), and those of each unit (its name)."""
 
     truth: Marks
     prediction: Marks
@@ -47,8 +47,12 @@ class Units:
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """Weights of a fusion's experts, or of the modalities that it weighs: times_s (P,), weights (P, E) with NaN where nothing was
-    present, mean (E,) over all other frames."""
+    """Weights of a fusion's experts, or of the modalities that it weighs.
+
+    Attributes:
+        times_s: (P,). weights: (P, E), NaN where nothing was present.
+        mean: (E,) over all other frames.
+    """
 
     model: str
     experts: tuple[str, ...]
@@ -59,9 +63,11 @@ class Gate:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """Series of one stream. tasks: those for which it is scored, each with what is drawn of it, name -> series.
+    """Series of one stream.
 
-    strips: name -> its marks; a strip whose stage has no stream is absent.
+    Attributes:
+        tasks: task for which it is scored -> its series.
+        strips: name -> its marks; a strip whose stage has no stream is missing.
     """
 
     id: str
@@ -73,12 +79,12 @@ class View:
 
 
 def validated(plan: Plan, item: Item) -> list[str]:
-    """Name the tasks of the run for which a stream is in the partition that is scored."""
+    """Return the tasks of the run for which a stream is in the partition that is scored."""
     return [task for task in plan.tasks if item.row.partition_of(task) == plan.scored]
 
 
 def view(plan: Plan, entries: Entries, item: Item) -> View:
-    """The series of a stream that the published model has predicted."""
+    """Return the series of a stream that the published model has predicted."""
     streams = plan.streams(item)
     axis, found = frames_of(plan, plan.settings.publish, item)
     labels = frame_labels(streams, plan.tasks) if plan.labelled(item) and done(plan, entries, "labels", item) else {}
@@ -141,7 +147,7 @@ def _column(stream: Stream, name: str) -> np.ndarray:
 
 
 def _gate(plan: Plan, entries: Entries, streams: ItemStreams, item: Item) -> Gate | None:
-    """Gate of the published model if it has one, else of the first fusion with a gate that has the stream."""
+    """Return the gate of the published model if it has one, else of the first fusion with a gate that has the stream."""
     models = sorted(plan.settings.models, key=lambda m: m != plan.settings.publish)
     for name in models:
         if plan.settings.models[name].members and done(plan, entries, name, item):

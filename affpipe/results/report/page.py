@@ -1,4 +1,7 @@
-"""The report of a run: collect from plan and store, draw, fill the template. Everything that users named is escaped by the template."""
+"""The report of a run: data collected from plan and store, drawn, and put into the template.
+
+The template escapes everything that users named.
+"""
 
 import time
 from collections import Counter
@@ -16,8 +19,7 @@ from affpipe.data.manifest import PARTITIONS
 from affpipe.plan.plan import Plan
 from affpipe.results import ledger
 from affpipe.results.late_fusion import Study
-from affpipe.results.report import figures, folds, one_stream, palette, rulegraph, series, sound, timeline, views
-from affpipe.results.report import score_tables as scoring
+from affpipe.results.report import figures, folds, one_stream, palette, rulegraph, score_tables, series, sound, timeline, views
 from affpipe.results.report.reference import Table
 from affpipe.results.report.views import Entries, Line
 
@@ -32,7 +34,7 @@ SHARED = {  # whether videos are in train and in validation -> where they are, a
 def render(
     plan: Plan, entries: Entries, scores: Mapping[str, Mapping[str, Any]], late: Mapping[str, Study], reference: Table | None = None
 ) -> str:
-    """See `affpipe.results.report.render`."""
+    """Return the page, see `affpipe.results.report.render`."""
     tasks = plan.tasks
     measure = next(iter(tasks.values())).measure_title if len(tasks) == 1 else "score"
     records = {model: views.fit_record(plan, model) for model in plan.settings.models}
@@ -60,7 +62,7 @@ def render(
         missing=ledger.alike(plan, ledger.of_run(plan, entries)),
         sound=sound.table(plan, entries),
         tasks=list(tasks.values()),
-        parts=scoring.parts(plan, entries, scores),
+        parts=score_tables.parts(plan, entries, scores),
         folds=folds.table(plan),
         late=late,
         late_basis={task: own["basis"] for task, own in scores.get("late_fusion", {}).items()},
@@ -82,7 +84,7 @@ def render(
 
 
 def _origins(plan: Plan, entries: Entries, records: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], dict[str, list[str]]]:
-    """Checkpoints with random weights behind any model's streams, and the versions that wrote them, package -> versions."""
+    """Return the checkpoints with random weights behind any model's streams, and the versions that wrote them, package -> versions."""
     random = {name for record in records.values() for name in record["random"]}
     versions: dict[str, set[str]] = {"affpipe": set()}
     for attributes in views.model_streams(plan, entries):
@@ -94,7 +96,7 @@ def _origins(plan: Plan, entries: Entries, records: Mapping[str, Mapping[str, An
 
 
 def _totals(lines: list[Line], plan: Plan) -> dict[str, Any]:
-    """Counts for the summary: of the run, and of each partition that has streams."""
+    """Return counts for the summary: of the run, and of each partition that has streams."""
     parts = []
     for partition in PARTITIONS:
         own = [line for line in lines if line.partition == partition]
@@ -109,7 +111,7 @@ def _totals(lines: list[Line], plan: Plan) -> dict[str, Any]:
 
 
 def _by_task(plan: Plan) -> list[tuple[str, list[tuple[int, int]]]]:
-    """For each partition and each task of the run: streams, and those of them with an annotation."""
+    """Return for each partition and each task of the run the streams, and those of them with an annotation."""
     out = []
     for partition in PARTITIONS:
         own = {task: [row for row in plan.rows if row.partition_of(task) == partition] for task in plan.tasks}
@@ -119,7 +121,7 @@ def _by_task(plan: Plan) -> list[tuple[str, list[tuple[int, int]]]]:
 
 
 def _streams(plan: Plan, entries: Entries) -> list[tuple[one_stream.View, Markup]]:
-    """Validation streams, of a task at least, that the published model predicted, with their figures."""
+    """Draw the validation streams, of at least one task, that the published model predicted."""
     out = []
     for item in plan.items(plan.settings.publish):
         if one_stream.validated(plan, item) and views.done(plan, entries, plan.settings.publish, item):
@@ -129,7 +131,7 @@ def _streams(plan: Plan, entries: Entries) -> list[tuple[one_stream.View, Markup
 
 
 def _experts(drawn: list[tuple[one_stream.View, Markup]]) -> list[tuple[str, str]]:
-    """Names and colours for the legend of the gate; the experts of the first stream are those of all."""
+    """Return names and colours for the legend of the gate; the experts of the first stream are those of all."""
     gate = next((view.gate for view, _ in drawn if view.gate is not None), None)
     return list(zip(gate.experts, palette.expert_colours(gate.experts), strict=True)) if gate else []
 

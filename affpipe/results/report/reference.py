@@ -1,10 +1,8 @@
 """A published table beside this run's figures, each row marked with the data and weights behind it.
 
-The data mark comes from the files: the demo's say so in their container. It looks at the videos that models were fitted and scored on.
+The data mark comes from the files: the demo's are marked in their container. Only the videos that models were fitted and scored on count.
 """
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +13,7 @@ from affpipe.plan.settings import PublishedRow
 from affpipe.results import caveats
 from affpipe.results.report import views
 from affpipe.results.report.views import Entries
+from affpipe.system.sheets import table_text
 
 HEAD = (
     *("model", "label", "published_valence", "published_arousal", "published_mean", "published_test"),
@@ -24,10 +23,12 @@ HEAD = (
 
 @dataclass(frozen=True)
 class Row:
-    """One system. own: this run's ccc_valence, ccc_arousal, ccc and the mean within-video ccc, None without a validation stream.
+    """One system.
 
-    random: checkpoints with random weights behind it. inputs: what a fusion was fitted on, empty for a model of one stream.
-    basis: what `own` rests on, see `affpipe.results.caveats`; None where no stream validates va.
+    Attributes:
+        own: this run's ccc_valence, ccc_arousal, ccc and the mean within-video ccc; None without a validation stream.
+        random: checkpoints with random weights behind it. inputs: streams that a fusion was fitted on, empty for a model of one stream.
+        basis: the basis of `own`, see `affpipe.results.caveats`; None if no stream validates va.
     """
 
     model: str
@@ -44,7 +45,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """rows: a system each. data: "demo", "real" (no video is a rendered demo) or "mixed"."""
+    """The table.
+
+    Attributes:
+        rows: one per system.
+        data: "demo", "real" (no video is a rendered demo) or "mixed".
+    """
 
     source: str
     data: str
@@ -52,7 +58,7 @@ class Table:
 
     @property
     def doubts(self) -> list[str]:
-        """Why figures of this run do not compare with the published ones, a clause each; none is known if it is empty."""
+        """Clauses that say why figures of this run do not compare with the published ones; empty if no reason is known."""
         random = sum(bool(row.random) for row in self.rows)
         data = {"demo": "the data are a rendered demo", "mixed": "a part of the data is a rendered demo", "real": ""}[self.data]
         weights = f"random weights stand in for trained checkpoints in {random} of {len(self.rows)} rows" if random else ""
@@ -60,7 +66,7 @@ class Table:
 
     @property
     def caveats(self) -> list[str]:
-        """What is to be said of the figures of this run."""
+        """Sentences on the figures of this run."""
         return caveats.brief({row.model: row.basis for row in self.rows if row.own})
 
     @property
@@ -69,20 +75,18 @@ class Table:
         return [caveats.coverage(row.basis) if row.basis else ("–", "–") for row in self.rows]
 
     def to_csv(self) -> str:
-        """The table as text; CCC with four decimals, as papers give it."""
-        text = io.StringIO()
-        out = csv.writer(text, lineterminator="\n")
-        out.writerow(HEAD)
+        """Return the table as CSV; CCC with four decimals, as papers give it."""
+        rows = []
         for row in self.rows:
             p = row.published
             figures = [p.valence, p.arousal, p.mean, p.test, *(row.own or (None,) * 4)]
             cells = ["" if x is None or x != x else f"{x:z.4f}" for x in figures]
-            out.writerow([row.model, p.label, *cells, self.data, row.weights, row.inputs, *caveats.cells(row.basis)])
-        return text.getvalue()
+            rows.append([row.model, p.label, *cells, self.data, row.weights, row.inputs, *caveats.cells(row.basis)])
+        return table_text(HEAD, rows)
 
 
 def compare(plan: Plan, entries: Entries, scores: Mapping[str, Mapping[str, Any]]) -> Table | None:
-    """The table that the settings ask for, None if they ask for none."""
+    """Return the table that the settings name; None if they name none."""
     reference = plan.settings.reference
     if reference is None:
         return None

@@ -1,7 +1,7 @@
-"""Stages and models as a layered graph: what reads what, with counts. No graphviz: a fresh machine has none.
+"""Stages and models as a layered graph of what reads what, with counts. It does without graphviz, which a fresh machine lacks.
 
-Layers are longest paths from the sources; edges that a longer path implies are left out (almost everything reads `frames`); an edge over
-several layers gets a place in each, so that it passes between boxes; the order within a layer is by barycentres.
+Layers are longest paths from the sources. Edges that a longer path implies are left out (almost everything reads `frames`). An edge over
+several layers gets a place in each, so that it passes between boxes. The order within a layer is by barycentres.
 """
 
 import re
@@ -13,7 +13,7 @@ from markupsafe import Markup
 from affpipe.results.report.svg import Drawing, number
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 140.0, 58.0, 46.0, 16.0, 8.0
-LETTERS, LINE = 16, 15.0  # of a name on one line of a box, and the height of each further line
+LETTERS, LINE = 16, 15.0  # letters of a name on one line of a box, and the height of each further line
 PASSAGE = 10.0  # height of the place of an edge that passes a layer
 SWEEPS = 8
 
@@ -25,7 +25,7 @@ def draw(
     counts: Mapping[str, Mapping[str, int]],
     taught: Collection[str] = (),
 ) -> Markup:
-    """The graph as SVG.
+    """Draw the graph as SVG.
 
     Args:
         reads: node -> nodes it reads, in an order in which every node follows what it reads.
@@ -38,7 +38,7 @@ def draw(
     chains = {(a, b): [a, *((a, b, k) for k in range(layer[a] + 1, layer[b])), b] for b, sources in edges.items() for a in sources}
     columns = _columns(layer, chains)
     names = {name: lines(name) for name in reads}
-    tall = HEIGHT + LINE * (max(map(len, names.values())) - 1)  # of every box
+    tall = HEIGHT + LINE * (max(map(len, names.values())) - 1)  # height of every box
     place = _places(columns, tall)
     height = max(y for _, y in place.values()) + tall / 2 + MARGIN
     drawing = Drawing(MARGIN * 2 + len(columns) * (WIDTH + GAP_X) - GAP_X, height, "stages and models, and what reads what")
@@ -50,7 +50,7 @@ def draw(
 
 
 def reduce(reads: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Transitive reduction: node -> the nodes it reads that no other node it reads depends on."""
+    """Return the transitive reduction: node -> the nodes it reads on which no other node it reads depends."""
     above: dict[str, set[str]] = {}
     for name, sources in reads.items():
         above[name] = set(sources).union(*(above[s] for s in sources))
@@ -58,7 +58,7 @@ def reduce(reads: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 
 
 def layers(edges: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Longest path from a source to each node."""
+    """Return the longest path from a source to each node."""
     out: dict[str, int] = {}
     for name, sources in edges.items():
         out[name] = 1 + max((out[s] for s in sources), default=-1)
@@ -92,7 +92,7 @@ def _mean(values: list[float], default: float) -> float:
 
 
 def _places(columns: list[list], tall: float) -> dict:
-    """Centre of each node; columns are centred on the tallest."""
+    """Return the centre of each node; columns are centred on the tallest."""
     heights = [[tall if isinstance(n, str) else PASSAGE for n in column] for column in columns]
     tallest = max(sum(h) + GAP_Y * (len(h) - 1) for h in heights)
     place = {}
@@ -115,7 +115,7 @@ def _route(points: list[tuple[float, float]]) -> str:
 
 
 def lines(name: str) -> list[str]:
-    """A name in lines that fit a box, broken after underscores where that is possible."""
+    """Break a name into lines that fit a box, after underscores if possible."""
     out = [""]
     for part in re.findall(rf"[^_]{{1,{LETTERS - 1}}}_?|_", name):
         if len(out[-1] + part) > LETTERS:

@@ -1,4 +1,4 @@
-"""What the page shows of the scores of one task: the table of systems, and of the published model its classes or units and figures."""
+"""Scores of one task on the page: the table of systems, and the published model's classes or units and figures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,16 +16,18 @@ from affpipe.results.report import figures
 from affpipe.results.report.one_stream import validated
 from affpipe.results.report.views import Entries, done
 
-Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]  # system -> task -> what `evaluate.score` gave, and `basis`
+Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]  # system -> task -> the result of `evaluate.score`, and `basis`
 CONFUSION = "Rows are the truth, columns the prediction. Counts of frames, and their share of the row, which the shade shows too."
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table of systems: cells of `evaluate.table`; for a baseline the rest is None.
+    """A row of the table of systems. For a baseline all but `cells` is None.
 
-    coverage: see `caveats.coverage`. frames: labelled ones that it predicts. less: its measure less that of the published model on the
-    streams that both have, with its interval; None where that was not measured.
+    Attributes:
+        cells: cells of `evaluate.table`.
+        coverage: see `caveats.coverage`. frames: number of labelled frames that it predicts.
+        less: its measure less that of the published model on the streams that both have, with its interval; None if that was not measured.
     """
 
     cells: tuple[str, ...]
@@ -48,7 +50,7 @@ class Output:
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawing and what it shows."""
+    """A drawing and its caption."""
 
     caption: str
     drawing: Markup
@@ -59,11 +61,13 @@ class Part:
     """One task.
 
     Attributes:
-        rows: the systems under `head`, then the baselines; none where nothing was scored.
-        caveats: what is to be said of the rows.
-        columns: key and heading of the figures of a video. chosen: models whose units have thresholds found on labels, not one half.
-        published: figures of the published model, None where it has none; then the rest is empty too.
-        outputs: its classes or units, none of dimensions. shares: how often what is in truth and prediction. confusion: of classes alone.
+        rows: the systems under `head`, then the baselines; empty if nothing was scored.
+        caveats: sentences on the rows.
+        columns: key and heading of the figures of a video.
+        chosen: models whose units have thresholds found on labels, not 0.5.
+        published: figures of the published model; None if it has none; then the rest is empty too.
+        outputs: its classes or units, none for dimensions.
+        shares: distributions of truth and prediction. confusion: of classes alone.
     """
 
     task: Task
@@ -79,7 +83,7 @@ class Part:
 
 
 def parts(plan: Plan, entries: Entries, found: Scores) -> list[Part]:
-    """Make a part for each task of the run."""
+    """Return a part for each task of the run."""
     own = {name: {system: scores[name] for system, scores in found.items() if name in scores} for name in plan.tasks}
     return [_part(plan, entries, task, own[name]) for name, task in plan.tasks.items()]
 

@@ -1,16 +1,16 @@
-"""Long series made short enough to draw, and marked stretches of time."""
+"""Long series reduced for drawing, and marked stretches of time."""
 
 import numpy as np
 
 MINUS = "\u2212"
-POINTS = 1000  # of one curve: more than a page has pixels
+POINTS = 1000  # points of one curve: more than a page has pixels
 
 
 def thin(times_s: np.ndarray, values: np.ndarray, valid: np.ndarray, limit: int = POINTS) -> tuple[np.ndarray, np.ndarray]:
-    """At most `limit` points: equal groups of frames, each at its mean time with the mean of its valid values.
+    """Reduce a series to at most `limit` points: equal groups of frames, each at its mean time with the mean of its valid values.
 
     Args:
-        times_s: (T,); values: (T, ...); valid: (T,) bool.
+        times_s: (T,). values: (T, ...). valid: (T,) bool.
 
     Returns:
         (P,) and (P, ...) float64 with P <= limit; NaN where a group holds no valid frame.
@@ -25,10 +25,10 @@ def thin(times_s: np.ndarray, values: np.ndarray, valid: np.ndarray, limit: int 
 
 
 def runs(flags: np.ndarray, start_s: np.ndarray, end_s: np.ndarray) -> np.ndarray:
-    """(N, 2) stretches of the flagged rows; those that touch or overlap are one.
+    """Return (N, 2) stretches of the flagged rows; stretches that touch or overlap are joined.
 
     Args:
-        flags: (R,) bool; start_s, end_s: (R,) intervals of the rows, sorted, overlapping or not.
+        flags: (R,) bool. start_s, end_s: (R,) intervals of the rows, sorted, overlapping or not.
     """
     starts, ends = start_s[flags], end_s[flags]
     if len(starts) == 0:
@@ -39,10 +39,10 @@ def runs(flags: np.ndarray, start_s: np.ndarray, end_s: np.ndarray) -> np.ndarra
 
 
 def marks(flags: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, limit: int = POINTS) -> dict[float, np.ndarray]:
-    """Share of flagged rows -> (N, 2) stretches to mark: the very runs, under 1.0, while they are few enough to be told apart.
+    """Return share of flagged rows -> (N, 2) stretches to mark: the exact runs, under 1.0, while they are few enough to tell apart.
 
-    Else equal groups of rows, at most `limit` in all, under the share of their rows that is flagged, rounded up to quarters. Joining near
-    runs instead would show a mouth that opens every second as one that never closes.
+    Else it returns equal groups of rows, at most `limit` in all, under the share of their rows that is flagged, rounded up to quarters.
+    Joining near runs instead would show a mouth that opens every second as one that never closes.
     """
     exact = runs(flags, start_s, end_s)
     if len(exact) <= limit // 4:
@@ -55,10 +55,10 @@ def marks(flags: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, limit: int 
 
 
 def modes(classes: np.ndarray, valid: np.ndarray, start_s: np.ndarray, end_s: np.ndarray, limit: int = POINTS) -> dict[int, np.ndarray]:
-    """Class -> (N, 2) stretches in which it is what most valid rows are: of single rows, or of equal groups of rows, at most `limit`.
+    """Return class -> (N, 2) stretches in which most valid rows have it: of single rows, or of equal groups of rows, at most `limit`.
 
     Args:
-        classes: (T,) whole numbers; valid: (T,) bool. Where no row of a group is valid there is no class; of equals the least counts.
+        classes: (T,) whole numbers. valid: (T,) bool. A group without a valid row has no class; on a tie the lowest class counts.
     """
     kinds = np.unique(classes[valid])
     if not len(kinds):
@@ -71,13 +71,13 @@ def modes(classes: np.ndarray, valid: np.ndarray, start_s: np.ndarray, end_s: np
 
 
 def shown_until(times_s: np.ndarray) -> np.ndarray:
-    """(T,) end of each frame: the next one's time; the last is shown as long as the middle one of all."""
+    """Return the (T,) end of each frame: the next one's time; the last frame lasts for the median duration of all."""
     last = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1.0
     return np.append(times_s[1:], times_s[-1] + last)
 
 
 def value_range(values: np.ndarray, *, least: float = 0.0, step: float = 0.0) -> tuple[float, float]:
-    """Range to draw finite values in: at least `least` wide, ends on multiples of `step`."""
+    """Return the range in which to draw finite values: at least `least` wide, with ends on multiples of `step`."""
     known = values[np.isfinite(values)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
     if step:
@@ -91,16 +91,16 @@ def value_range(values: np.ndarray, *, least: float = 0.0, step: float = 0.0) ->
 
 
 def nice_ticks(low: float, high: float, count: int) -> np.ndarray:
-    """About `count` round numbers in [low, high]."""
+    """Return about `count` round numbers in [low, high]."""
     raw = (high - low) / count
     step = 10.0 ** np.floor(np.log10(raw))
     step *= next(m for m in (1, 2, 5, 10) if m * step >= raw * (1 - 1e-9))
     first = np.ceil(low / step - 1e-9)
-    return step * np.arange(first, np.floor(high / step + 1e-9) + 1) + 0.0  # so that zero is none of -0
+    return step * np.arange(first, np.floor(high / step + 1e-9) + 1) + 0.0  # so that zero is never -0
 
 
 def time_ticks(low_s: float, high_s: float, count: int = 10) -> list[tuple[float, str]]:
-    """Round times in [low, high] with their labels: seconds, or minutes and hours for a long stretch."""
+    """Return round times in [low, high] with their labels: seconds, or minutes and hours for a long stretch."""
     raw = (high_s - low_s) / count
     step = next((s for s in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600) if s >= raw), None)
     if raw < 0.5:

@@ -1,4 +1,4 @@
-"""What the report says of tracks and sound: which of several were taken, what share of the sound is silent, cut, clipped or repaired."""
+"""Tracks and sound in the report: which of several tracks were taken, and what share of the sound is silent, cut, clipped or repaired."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,12 @@ TOLD = 40  # videos that have a line of their own
 
 @dataclass(frozen=True)
 class Line:
-    """A video of note. shares: see `media.heard`; None where there is no sound. said: what a person should know."""
+    """A video of note.
+
+    Attributes:
+        shares: see `media.heard`; None if there is no sound.
+        said: what a person should know.
+    """
 
     video: str
     shares: Mapping[str, float] | None
@@ -22,7 +27,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """lines: of the videos of note, at most TOLD, those with most to say first; more: how many others; heard: videos with sound."""
+    """Table of tracks and sound.
+
+    Attributes:
+        lines: lines of the videos of note, at most TOLD, those with most to say first.
+        more: number of others. heard: number of videos with sound.
+    """
 
     lines: list[Line]
     more: int
@@ -30,7 +40,7 @@ class Table:
 
 
 def table(plan: Plan, entries: Entries) -> Table | None:
-    """What is to be said of tracks and sound; None of a run that reads no sound and has nothing to say of tracks."""
+    """Return the table of tracks and sound; None for a run that reads no sound and has nothing to say of tracks."""
     lines = [_line(plan, entries, item) for item in plan.items("frames")]
     of_note = sorted((line for line in lines if line.said), key=lambda line: (-len(line.said), line.video))
     heard = sum(line.shares is not None for line in lines)

@@ -7,16 +7,18 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from markupsafe import Markup
 
+from affpipe.core.axis import runs
+
 Scale = Callable[[np.ndarray | float], np.ndarray | float]
 
 
 def scale(low: float, high: float, first: float, last: float) -> Scale:
-    """Linear map that takes [low, high] to pixels [first, last]."""
+    """Return the linear map that takes [low, high] to pixels [first, last]."""
     return lambda v: first + (np.asarray(v, np.float64) - low) * ((last - first) / (high - low))
 
 
 class Drawing:
-    """An SVG under construction; keyword `kind` is the class that the style sheet knows, other underscores become hyphens."""
+    """An SVG under construction. Keyword `kind` is the class that the style sheet knows; other underscores become hyphens."""
 
     def __init__(self, width: float, height: float, label: str):
         self.width, self.height = width, height
@@ -33,52 +35,46 @@ class Drawing:
         return element
 
     def curve(self, x: np.ndarray, y: np.ndarray, **attributes: object) -> None:
-        """A line through (x, y) that is broken where y is NaN."""
-        parts = (_points(x[a:b], y[a:b]) for a, b in stretches(np.isfinite(y)))
+        """Draw a line through (x, y) that is broken where y is NaN."""
+        parts = (_points(x[a:b], y[a:b]) for a, b in runs(np.isfinite(y)))
         path = "".join(f"M{p}" if " " in p else f"M{p}h0" for p in parts)  # a lone point shows by its round cap
         if path:
             self.add("path", d=path, fill="none", **attributes)
 
     def band(self, x: np.ndarray, low: np.ndarray, high: np.ndarray, **attributes: object) -> None:
-        """The area between two lines, broken where `high` is NaN."""
-        parts = [f"M{_points(x[a:b], high[a:b])} {_points(x[a:b][::-1], low[a:b][::-1])}Z" for a, b in stretches(np.isfinite(high))]
+        """Draw the area between two lines, broken where `high` is NaN."""
+        parts = [f"M{_points(x[a:b], high[a:b])} {_points(x[a:b][::-1], low[a:b][::-1])}Z" for a, b in runs(np.isfinite(high))]
         if parts:
             self.add("path", d="".join(parts), **attributes)
 
     def spans(self, edges: np.ndarray, top: float, height: float, *, least: float = 0.8, **attributes: object) -> None:
-        """Bars from edges[:, 0] to edges[:, 1] (pixels), none narrower than `least`."""
+        """Draw bars from edges[:, 0] to edges[:, 1] (pixels), none narrower than `least`."""
         bars = (f"M{number(a)},{number(top)}h{number(max(b - a, least))}v{number(height)}H{number(a)}Z" for a, b in edges)
         path = "".join(bars)
         if path:
             self.add("path", d=path, **attributes)
 
     def grid(self, ticks: Iterable[tuple[float, str]], at: Scale, top: float, bottom: float, label_y: float) -> None:
-        """Vertical lines with labels below."""
+        """Draw vertical lines with labels below."""
         for value, label in ticks:
             x = float(at(value))
             self.add("line", x1=x, x2=x, y1=top, y2=bottom, kind="grid")
             self.add("text", label, x=x, y=label_y, kind="tick", text_anchor="middle")
 
     def levels(self, values: Iterable[float], at: Scale, left: float, right: float) -> None:
-        """Horizontal lines with labels on the left."""
+        """Draw horizontal lines with labels on the left."""
         for value in values:
             y = float(at(value))
             self.add("line", x1=left, x2=right, y1=y, y2=y, kind="zero" if abs(value) < 1e-9 else "grid")
             self.add("text", f"{value + 0:.4g}".replace("-", "\u2212"), x=left - 6, y=y + 4, kind="tick", text_anchor="end")
 
     def markup(self) -> Markup:
-        """The drawing, safe to put into a page."""
+        """Return the drawing, safe to put into a page."""
         return Markup(ET.tostring(self.root, encoding="unicode"))
 
 
-def stretches(flags: np.ndarray) -> list[tuple[int, int]]:
-    """First and past-the-last index of each run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
-
-
 def number(value: object) -> str:
-    """A coordinate with one decimal at most."""
+    """Format a coordinate with at most one decimal."""
     return f"{float(value):.1f}".removesuffix(".0")
 
 
@@ -88,7 +84,7 @@ def _points(x: np.ndarray, y: np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class Box:
-    """A panel's place on a drawing."""
+    """Place of a panel on a drawing."""
 
     left: float
     top: float

@@ -12,8 +12,8 @@ from affpipe.results.report.svg import Box, Drawing, Scale, scale
 WIDTH, LEFT, RIGHT = 1120.0, 104.0, 26.0
 PANEL, STRIP, GAP = 112.0, 13.0, 18.0
 CLASS, UNIT = 17.0, 6.0  # heights of a row of classes, and of a unit
-LETTER = 6.6  # width of one, about
-ROWS = {"truth": "true {}", "prediction": "predicted"}  # of classes, and what they are called
+LETTER = 6.6  # width of one letter, about
+ROWS = {"truth": "true {}", "prediction": "predicted"}  # rows of classes, and their titles
 
 
 def stream(view: View, tasks: Tasks) -> Markup:
@@ -42,7 +42,7 @@ def _panel(y: float) -> Box:
 
 
 def _curves(drawing: Drawing, y: float, task: Task, curves: Curves, away: Marks, at_x: Scale) -> None:
-    """A panel a dimension, with the stretches in which the subject is not seen."""
+    """Draw one panel per dimension, with the stretches in which the subject is not seen."""
     for i, (name, colour) in enumerate(palette.curves(task).items()):
         _trajectory(drawing, _panel(y + i * (PANEL + GAP)), task, curves, away, i, at_x, name, colour)
 
@@ -64,7 +64,7 @@ def _trajectory(
 
 
 def _classes(drawing: Drawing, y: float, task: Task, classes: Classes, away: Marks, at_x: Scale) -> None:
-    """A row of truth and one of prediction; a stretch that is long enough bears the name of its class."""
+    """Draw a row of truth and one of prediction; a stretch that is long enough shows the name of its class."""
     for of, title in ROWS.items():
         drawing.add("text", title.format(task.columns[0]), x=LEFT - 8, y=y + 12.5, kind="strip", text_anchor="end")
         drawing.add("rect", x=LEFT, y=y, width=WIDTH - LEFT - RIGHT, height=CLASS, kind="frame")
@@ -83,7 +83,7 @@ def _class(drawing: Drawing, y: float, name: str, colour: str, edges: np.ndarray
 
 
 def _units(drawing: Drawing, y: float, task: Task, units: Units, away: Marks, at_x: Scale) -> None:
-    """Two rows a unit: truth above prediction."""
+    """Draw two rows per unit: truth above prediction."""
     for unit in task.columns:
         drawing.add("text", unit, x=LEFT - 8, y=y + UNIT + 4, kind="strip", text_anchor="end")
         for of in ("truth", "prediction"):
@@ -95,7 +95,7 @@ def _units(drawing: Drawing, y: float, task: Task, units: Units, away: Marks, at
         y += 5
 
 
-# Of each kind of task: its height, and who draws.
+# By kind of task: its height, and the function that draws it.
 HEIGHTS = {
     "dimensions": lambda task: len(task.columns) * (PANEL + GAP),
     "classes": lambda task: len(ROWS) * (CLASS + 4) + GAP - 4,

@@ -1,4 +1,4 @@
-"""What the report says of a run, read from the store: a line per stream, what is missing and why, and how models were fitted."""
+"""Facts of a run for the report, read from the store: a line per stream, what is missing and why, and how models were fitted."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,8 +19,9 @@ Entries = Mapping[str, Mapping[str, Entry]]
 class Line:
     """A stream in the summary.
 
-    own: task -> partition, of the run's tasks for which it is in another one. faceless: frames in which the subject was not seen, None
-    where that was never looked at.
+    Attributes:
+        own: task -> partition, for the run's tasks for which it is in another one.
+        faceless: number of frames in which the subject was not seen; None if no stage looked for it.
     """
 
     id: str
@@ -33,12 +34,12 @@ class Line:
 
 
 def done(plan: Plan, entries: Entries, name: str, item: Item) -> bool:
-    """Whether a stage is of the run and has a stream for an item (given as any stage's item)."""
+    """Tell whether the run has a stage and the stage has a stream for an item (given as any stage's item)."""
     return name in entries and entries[name][plan.item(name, item).id].status == "done"
 
 
 def lines(plan: Plan, entries: Entries) -> list[Line]:
-    """A line per stream, by partition and id."""
+    """Return a line per stream, by partition and id."""
     out = []
     for item in plan.items("subject"):
         frames, seconds, faceless = 0, 0.0, None
@@ -55,7 +56,7 @@ def lines(plan: Plan, entries: Entries) -> list[Line]:
 
 
 def model_streams(plan: Plan, entries: Entries) -> Iterator[dict[str, Any]]:
-    """Attributes of every stream that a model wrote."""
+    """Yield the attributes of every stream that a model wrote."""
     for name in plan.settings.models:
         for item in plan.items(name):
             if done(plan, entries, name, item):
@@ -64,7 +65,7 @@ def model_streams(plan: Plan, entries: Entries) -> Iterator[dict[str, Any]]:
 
 
 def random_weights(plan: Plan, entries: Entries) -> dict[str, set[str]]:
-    """Model -> checkpoints with random weights behind its fit or any of its streams."""
+    """Return model -> checkpoints with random weights behind its fit or any of its streams."""
     out = {model: set(fit_record(plan, model)["random"]) for model in plan.settings.models}
     for attributes in model_streams(plan, entries):
         out[attributes["stage"]] |= set(attributes["random"])
@@ -72,7 +73,7 @@ def random_weights(plan: Plan, entries: Entries) -> dict[str, set[str]]:
 
 
 def fit_record(plan: Plan, model: str, fold: int | None = None) -> dict[str, Any]:
-    """How a model was fitted, on all training streams or without a fold of them."""
+    """Read the record of a model's fit, on all training streams or without a fold of them."""
     path = Path(plan.fitted(model, fold))
     try:
         return jsonfile.read(path)

@@ -1,7 +1,7 @@
-"""The tracks of a video, and how doubtful it is what a rule took of them.
+"""The tracks of a video, and measures of doubt about a rule's choice among them.
 
 The ambiguity of a stream is the largest of these measures, each in [0, 1] and zero for one clean track. U are the frames in which the rule
-sees its subject, T the frames of the video; another track counts only if it is plausible, that is long and large enough for the rule.
+sees its subject, T the frames of the video. Another track counts only if it is plausible, that is long and large enough for the rule.
 
     rival    (rule largest) mean over U of r^2, r = area of the largest other face beside the subject / its own area, at most 1
     side     (rules left, right) twice the share of U with another face beyond the subject on the very side that the rule names, at most 1
@@ -23,19 +23,19 @@ import numpy as np
 from affpipe.faces.subject import MIN_AREA, MIN_FRAMES, Choice
 from affpipe.faces.track import iou
 
-AMBIGUOUS = 0.25  # from here on a stream wants a look: a rival of half the area all the time, or an eighth of the frames in doubt
+AMBIGUOUS = 0.25  # from here on a stream needs a look: a rival of half the area all the time, or an eighth of the frames in doubt
 WORTH_SAYING = 0.05
-CLEAR = "clear"  # where there is none to speak of
+CLEAR = "clear"  # word for a stream without doubts
 NAMED = 4  # tracks that a reason names
 
 
 @dataclass(frozen=True, eq=False)
 class Faces:
-    """Every face found in a video.
+    """All faces found in a video.
 
     Attributes:
-        frame, track: (N,) int64; box: (N, 4) xyxy in pixels; score: (N,) in [0, 1].
-        frames: T; width: of the frame in pixels.
+        frame, track: (N,) int64. box: (N, 4) xyxy in pixels. score: (N,) in [0, 1].
+        frames: T. width: width of the frame in pixels.
     """
 
     frame: np.ndarray
@@ -47,7 +47,7 @@ class Faces:
 
     @property
     def area(self) -> np.ndarray:
-        """(N,) float64 of the boxes."""
+        """(N,) float64 areas of the boxes."""
         return np.prod(self.box[:, 2:].astype(np.float64) - self.box[:, :2], axis=1)
 
     @property
@@ -72,7 +72,7 @@ class Track:
 
 
 def tracks(faces: Faces) -> list[Track]:
-    """Tracks by rising id. Plausible are those that `faces.subject.choose` does not set aside as short or small."""
+    """Return tracks by rising id. Plausible are those that `faces.subject.choose` does not drop as short or small."""
     area, order = faces.area, np.lexsort((faces.frame, faces.track))
     groups = np.split(order, np.flatnonzero(np.diff(faces.track[order])) + 1) if len(order) else []
     mean = [float(area[rows].mean()) for rows in groups]
@@ -93,11 +93,11 @@ class Doubt:
 
 
 def doubts(faces: Faces, found: list[Track], rule: str, choice: Choice, others: Mapping[str, np.ndarray]) -> list[Doubt]:
-    """The measures of a choice that are not zero, largest first.
+    """Return the measures of a choice that are not zero, largest first.
 
     Args:
-        found: what `tracks` gives; choice: what the rule took.
-        others: for each other stream of the video, (T,) int64 rows of `faces` that it takes, -1 where none.
+        found: result of `tracks`. choice: the rule's choice.
+        others: for each other stream of the video, (T,) int64 rows of `faces` that it takes, -1 for none.
     """
     if not found:
         return []
@@ -120,12 +120,12 @@ def doubts(faces: Faces, found: list[Track], rule: str, choice: Choice, others: 
 
 
 def ambiguity(found: list[Doubt]) -> float:
-    """In [0, 1]."""
+    """Return the ambiguity, in [0, 1]."""
     return max((d.value for d in found), default=0.0)
 
 
 def why(found: list[Doubt]) -> str:
-    """The doubts in words, the largest first; CLEAR if there is none to speak of."""
+    """Return the doubts in words, the largest first; CLEAR if none is worth saying."""
     return "; ".join(d.why for d in found if d.value >= WORTH_SAYING) or CLEAR
 
 
@@ -178,7 +178,7 @@ def _joined(faces: Faces, choice: Choice) -> Doubt:
 
 
 def _names(faces: Faces, which: np.ndarray) -> str:
-    """The tracks of the flagged faces, those of most faces first."""
+    """Name the tracks of the flagged faces, those of most faces first."""
     ids, count = np.unique(faces.track[which], return_counts=True)
     ids = ids[np.argsort(-count, kind="stable")].tolist()
     more = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""

@@ -1,7 +1,7 @@
-"""What the store knows about the faces of each video and what the rule, or a person, makes of it.
+"""Collection of the faces of each video from the store, and of what the rule, or a person, chooses among them.
 
-The choice is made anew with the functions of the stage `subject`, so that a sheet can be had as soon as the faces are there: before that
-stage, and also where it stops at a decision that names tracks which do not exist.
+The choice is made again with the functions of the stage `subject`. So a sheet can be made as soon as the faces are stored: before that
+stage, and also if it stops at a decision that names tracks which do not exist.
 """
 
 from collections.abc import Mapping
@@ -22,9 +22,10 @@ from affpipe.store.streams import Stream
 
 @dataclass(frozen=True, eq=False)
 class StreamView:
-    """A stream: what the rule took, what is in force (None where the decision is at fault), and how doubtful the rule's choice is.
+    """A stream: the rule's choice, the choice in force (None if the decision is at fault), and how doubtful the rule's choice is.
 
-    status: "decided" by a person, "fault" if that cannot be done, else "ambiguous" or "clear".
+    Attributes:
+        status: "decided" by a person, "fault" if that decision is impossible, else "ambiguous" or "clear".
     """
 
     row: Row
@@ -42,7 +43,12 @@ class StreamView:
 
 @dataclass(frozen=True, eq=False)
 class VideoView:
-    """A video with its faces and streams. start_s, end_s: (T,) of its frames; file: the stored stream `faces`, which has the crops."""
+    """A video with its faces and streams.
+
+    Attributes:
+        start_s, end_s: (T,) times of its frames.
+        file: the stored stream `faces`, which has the crops.
+    """
 
     id: str
     file: Path
@@ -66,7 +72,7 @@ class Missing:
 
 
 def missing(plan: Plan, item: Item) -> str:
-    """Why the faces of a stream's video cannot be shown, or "" if they can."""
+    """Tell why the faces of a stream's video cannot be shown; "" if they can."""
     for stage in ("frames", "faces"):
         if plan.stream(stage, item).exists():
             continue
@@ -78,7 +84,7 @@ def missing(plan: Plan, item: Item) -> str:
 
 
 def video(plan: Plan, items: list[Item], decisions: Mapping[str, Decision]) -> VideoView:
-    """A video from the items of its streams, all of them, under the decisions in force."""
+    """Collect a video from the items of its streams, all of them, under the decisions in force."""
     first = items[0]
     with _open(plan, "frames", first) as frames:
         start_s, end_s, width = frames.start_s, frames.end_s, frames.attributes["extra"]["video"]["width"]

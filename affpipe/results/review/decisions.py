@@ -1,7 +1,7 @@
-"""curation.csv: what a person decided, kept; what the rule says, refreshed.
+"""curation.csv: a person's decisions are kept, the rule's columns are refreshed.
 
 Columns: stream_id; tracks, to be edited (numbers, `none`, or nothing: the rule decides); for information chosen (tracks that the rule
-took), ambiguity and why; faces (for which faces the tracks are numbered, see `Plan.numbering`). Further columns of the person's stay.
+took), ambiguity and why; faces (the faces for which the tracks are numbered, see `Plan.numbering`). Further columns of the person stay.
 """
 
 import csv
@@ -20,14 +20,14 @@ COLUMNS = ("stream_id", "tracks", "chosen", "ambiguity", "why", "faces")
 
 @dataclass(frozen=True)
 class Kept:
-    """Decisions found in a file, and for each that holds no longer a line that says so."""
+    """Decisions found in a file, and a line for each that no longer holds."""
 
     decisions: Mapping[str, Decision]
     dropped: list[str]
 
 
 def still_valid(plan: Plan, found: Mapping[str, Decision]) -> Kept:
-    """Leave out decisions whose track numbers belong to other faces than today's."""
+    """Leave out decisions whose track numbers belong to other faces than the present ones."""
     rows = {row.stream_id: row for row in plan.rows}
     stale = {id: d for id, d in found.items() if d.tracks and d.faces and d.faces != plan.numbering(rows[id])}
     lines = [f"{id}: tracks {' '.join(map(str, d.tracks))} were numbered for {d.faces}" for id, d in stale.items()]
@@ -39,7 +39,7 @@ def write(path: Path, plan: Plan, views: Iterable[StreamView], found: Mapping[st
 
     Args:
         views: the streams looked at; the rows of others stay as they are.
-        found: rows of the file before; kept: those whose decision still holds.
+        found: rows of the file before. kept: those whose decision still holds.
     """
     seen = {view.id: view for view in views}
     own = [c for d in found.values() for c in d.cells if c not in COLUMNS]
@@ -50,7 +50,7 @@ def write(path: Path, plan: Plan, views: Iterable[StreamView], found: Mapping[st
     for row in plan.rows:
         id, before = row.stream_id, found.get(row.stream_id)
         cells = {**(before.cells if before else {}), "stream_id": id}
-        if before and before.faces != plan.numbering(row):  # said of other faces
+        if before and before.faces != plan.numbering(row):  # it was about other faces
             cells |= dict.fromkeys(COLUMNS[2:], "")
         if id not in kept:
             cells["tracks"] = ""

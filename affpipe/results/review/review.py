@@ -1,4 +1,4 @@
-"""Write the sheet and the file to decide in."""
+"""The review of faces: it writes the sheet and the file to decide in."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ SHEET, DECISIONS = "review.html", "curation.csv"
 
 @dataclass(frozen=True)
 class Outcome:
-    """Numbers of streams, and lines on what did not go well. `in_force`: the settings name the file written."""
+    """Outcome of a review: numbers of streams, and lines on faults. `in_force`: the settings name the written file."""
 
     sheet: Path
     decisions: Path
@@ -34,14 +34,14 @@ class Outcome:
 
 
 def review(settings: Settings, out: Path, *, streams: Sequence[str] = (), command: str = "", progress: Progress) -> Outcome:
-    """Look at the faces in the store and write `out`/review.html and `out`/curation.csv.
+    """Collect the faces in the store and write `out`/review.html and `out`/curation.csv.
 
-    Decisions are taken from `out`/curation.csv, or if there is none from the file that the settings name. Those that are numbered for
-    other faces are left out and said so; the file that had them stays as curation.csv.old.
+    Decisions are taken from `out`/curation.csv, or if there is none from the file that the settings name. Those that are numbered for other
+    faces are left out and reported; the file that had them stays as curation.csv.old.
 
     Args:
         streams: stream ids to look at; all if empty.
-        command: what makes the streams that are missing, for people.
+        command: command that makes the missing streams, for people.
     """
     if settings.faces.source == "images":
         raise InputError(
@@ -85,7 +85,7 @@ def review(settings: Settings, out: Path, *, streams: Sequence[str] = (), comman
 
 
 def _videos(plan: Plan, streams: Sequence[str]) -> list[list[Item]]:
-    """Items of the wanted streams and of those that share a video with them, by video."""
+    """Return items of the wanted streams and of those that share a video with them, by video."""
     known = {row.stream_id for row in plan.rows}
     unknown = [id for id in streams if id not in known]
     if unknown:

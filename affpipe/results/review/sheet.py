@@ -1,7 +1,7 @@
-"""The sheet: one HTML page that needs nothing else. Everything that users named is escaped by the template.
+"""The sheet: one self-contained HTML page. The template escapes everything that users named.
 
-Its size is bounded: at most LANES tracks of a video are drawn, those in question first, each with at most THUMBS faces of SIDE pixels
-(about 2 kB each in the page); the other plausible tracks are listed in words, the short and small ones counted.
+Its size is bounded. At most LANES tracks of a video are drawn, those in question first, each with at most THUMBS faces of SIDE pixels
+(about 2 kB each in the page). The other plausible tracks are listed in words; the short and small ones are counted.
 """
 
 import base64
@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from affpipe import __version__
 from affpipe.core.errors import StoreError
-from affpipe.faces import crop as cropping
+from affpipe.faces.crop import cut, decode_jpeg, encode_jpeg
 from affpipe.results import report
 from affpipe.results.report.series import marks, time_ticks
 from affpipe.results.review.candidates import AMBIGUOUS, Track
@@ -24,19 +24,24 @@ from affpipe.results.review.collect import Missing, StreamView, VideoView
 from affpipe.store.streams import Stream
 
 HERE = Path(__file__).parent
-SIDE, MARGIN, QUALITY = 64, 0.2, 60  # of a thumbnail: pixels, part of the box on each side, JPEG
-THUMBS = 8  # a track
-LANES = 8  # tracks drawn a video
+SIDE, MARGIN, QUALITY = 64, 0.2, 60  # a thumbnail's side in pixels, margin as a part of the box on each side, JPEG quality
+THUMBS = 8  # thumbnails per track
+LANES = 8  # tracks drawn per video
 LISTED = 30  # tracks given in words
 AXIS = 940  # pixels of the time axis on a page of 1280
 BARS = 200  # marks of a track at most
-HUES = ("#0063a5", "#c24a00", "#00805c", "#7a3f8f")  # a stream of a video each
+HUES = ("#0063a5", "#c24a00", "#00805c", "#7a3f8f")  # one per stream of a video
 QUIET = "#9aa5b1"
 
 
 @dataclass(frozen=True)
 class Lane:
-    """A drawn track. thumbs: (percent of the axis at its middle, data URI, seconds); bars: (SVG path on 1000 x 8, colour, opacity)."""
+    """A drawn track.
+
+    Attributes:
+        thumbs: (percent of the axis at its middle, data URI, seconds) each.
+        bars: (SVG path on 1000 x 8, colour, opacity) each.
+    """
 
     id: int
     frames: int
@@ -65,7 +70,7 @@ class Block:
 
     @property
     def order(self) -> tuple[bool, float, str]:
-        """Decisions at fault first, then the most ambiguous; what a person decided, last."""
+        """Sort key: decisions at fault first, then the most ambiguous; those that a person decided last."""
         open_ = [_urgency(view) for view, _ in self.streams if view.status != "decided"]
         return not open_, -max(open_, default=0.0), self.id
 
@@ -79,7 +84,7 @@ def _urgency(view: StreamView) -> float:
 
 
 class Sheet:
-    """Collects videos; `html` gives the page."""
+    """Page under construction: `add` draws a video, `html` gives the page."""
 
     def __init__(self) -> None:
         self._blocks: list[Block] = []
@@ -89,11 +94,11 @@ class Sheet:
         self._blocks.append(_block(video))
 
     def html(self, name: str, missing: list[Missing], dropped: list[str], *, decisions: str, command: str) -> str:
-        """The page, ambiguous videos first.
+        """Return the page, ambiguous videos first.
 
         Args:
-            name: of the run; missing: streams without faces; dropped: decisions that hold no longer.
-            decisions: path of the file to edit; command: makes what is missing.
+            name: name of the run. missing: streams without faces. dropped: decisions that no longer hold.
+            decisions: path of the file to edit. command: command that makes what is missing.
         """
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -178,7 +183,7 @@ def _bars(video: VideoView, flags: np.ndarray, hue: str) -> list[tuple[str, str,
 
 
 def _thumbs(video: VideoView, crops: Stream, track: Track) -> list[tuple[float, str, float]]:
-    """Faces of a track, evenly over the time in which it was seen, as many as fit side by side."""
+    """Return faces of a track, spread evenly over the time in which it was seen, as many as fit side by side."""
     faces, first, last = video.faces, float(video.start_s[0]), float(video.end_s[-1])
     at = video.start_s[faces.frame[track.rows]]
     room = (SIDE + 6) * (last - first) / AXIS  # seconds that a thumbnail covers
@@ -193,15 +198,15 @@ def _thumbs(video: VideoView, crops: Stream, track: Track) -> list[tuple[float, 
 
 
 def _thumb(crops: Stream, row: int, box: np.ndarray) -> str:
-    """A face as a data URI, cut closer than the stored crop."""
+    """Return a face as a data URI, cut closer than the stored crop."""
     crop_box = crops.rows("crop_box", row, row + 1)[0]
     try:
-        image = cropping.decode_jpeg(crops.blob("crop", row))
+        image = decode_jpeg(crops.blob("crop", row))
     except StoreError as error:
         raise StoreError(f"{crops.path}: row {row}: {error}") from None
     inner = (box.reshape(2, 2) - crop_box[:2]) * (len(image) / (crop_box[2] - crop_box[0]))
-    face, _ = cropping.cut(image, inner.ravel(), MARGIN, SIDE)
-    return "data:image/jpeg;base64," + base64.b64encode(cropping.encode_jpeg(face, QUALITY)).decode()
+    face, _ = cut(image, inner.ravel(), MARGIN, SIDE)
+    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(face, QUALITY)).decode()
 
 
 def _words(video: VideoView, track: Track) -> str:

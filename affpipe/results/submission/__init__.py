@@ -1,1 +1,1 @@
-"""The files of the challenge: the template of the organisers, the answer to it, and whether it is fit to send."""
+"""The files of the challenge: the organisers' template, the answer to it, and the check of the answer."""

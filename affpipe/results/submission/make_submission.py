@@ -1,4 +1,4 @@
-"""The files that go to the organisers: predictions in the order of their template, with something in every row, and how each was had."""
+"""The files for the organisers: predictions in the order of their template, a value in every row, and how each was obtained."""
 
 import shutil
 import tempfile
@@ -11,6 +11,7 @@ import numpy as np
 
 from affpipe import __version__
 from affpipe.core.align import nearest
+from affpipe.core.axis import runs
 from affpipe.core.errors import InputError, ManifestError
 from affpipe.core.tasks.task import Task
 from affpipe.data import annotations
@@ -21,9 +22,9 @@ from affpipe.system import disk, outputs
 from affpipe.system.files import left_by_mac
 
 MISSING = ("nearest", "interpolate", "default")
-LONG = 100  # frames in a row without a prediction: more are worth a line
+LONG = 100  # frames in a row without a prediction: more are worth a warning
 ZIP_LEVEL = 4  # less than half the time of the usual 6, a twentieth more bytes
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # of every entry: the archive depends on its content alone
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # time of every entry: the archive depends on its content alone
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class Filled:
 
 @dataclass(frozen=True)
 class Summary:
-    """What was made.
+    """Outcome of a submission.
 
     Attributes:
-        flat, folder, archive: all rows in one file; a file a stream; both and a README, zipped.
+        flat, folder, archive: all rows in one file; one file per stream; both and a README, zipped.
         missing: how frames without a prediction were filled, in words.
         streams: in the template's order.
-        warnings: what is odd and did not stop it.
+        warnings: oddities that did not stop it.
     """
 
     task: Task
@@ -64,12 +65,12 @@ class Summary:
         return sum(stream.filled for stream in self.streams)
 
     def lines(self) -> list[str]:
-        """For people: what there is, then what to look at."""
+        """Return lines for people: first the counts, then the warnings."""
         return [f"{self.task.name}: {self.rows} rows of {len(self.streams)} videos, {self.filled} filled: {self.missing}", *self.warnings]
 
 
 def of_run(run: Path, task: Task) -> tuple[Path, str]:
-    """Folder of a finished run's predictions of a task, and the run's name and key for people. InputError if there is no such run."""
+    """Return the folder of a finished run's predictions of a task, and the run's name and key for people; InputError if there is none."""
     found = published.read(run)
     try:
         name, key = found["settings"]["name"], found["run"]
@@ -92,23 +93,23 @@ def make(
 ) -> Summary:
     """Write `<out>/<task>_predictions.txt`, `<out>/<task>/<stream>.txt` and `<out>/<task>_submission.zip`.
 
-    Nothing appears, and what an earlier call made stays, unless the preflight finds the flat file fit to send. Numbers of dimensions have
-    six
-    decimals: those of text files that this package wrote are not altered.
+    Unless the preflight finds the flat file fit to send, nothing is written, and the files of an earlier call stay. Numbers of dimensions
+    have six decimals: those of text files that this package wrote are not altered.
 
     Args:
         template: the organisers' file of this task.
         predictions: folder of official text files, `<stream>.txt`; line f + 1 is frame f, the header being line 1.
-        missing: what a frame gets that has no prediction (the mark of the task, or beyond the file's end): that of the `nearest` frame
-            (the earlier one on a tie), one between its neighbours (`interpolate`, ends held; dimensions only), or the `default`.
-        default: the values of a frame for missing="default"; not given: the middle of the range (dimensions), 0 (classes and units).
+        missing: value of a frame that has no prediction (the mark of the task, or beyond the file's end): that of the `nearest` frame (the
+            earlier one on a tie), one between its neighbours (`interpolate`, ends held; dimensions only), or the `default`.
+        default: values of a frame for missing="default"; if not given, the middle of the range (dimensions), 0 (classes and units).
         constant: streams that may be constant, beside those that have nothing but the default.
         run: name and key of the run, for the README.
         steady: called once all predictions are read; it may raise.
 
     Raises:
-        InputError: an argument that cannot be. ManifestError: a fault of template or predictions, a stream without any prediction unless
-        missing="default", or what the preflight refuses.
+        InputError: an impossible argument.
+        ManifestError: a fault of template or predictions, a stream without any prediction unless missing="default", or what the preflight
+            refuses.
     """
     fill = _neutral(task, missing, default)
     wanted = read_template(task, template)
@@ -141,7 +142,7 @@ def make(
 
 
 def numbers(text: str) -> list[float]:
-    """Values of a default, written with commas between them; InputError for anything else."""
+    """Parse the values of a default, written with commas between them; InputError for anything else."""
     try:
         return [float(cell) for cell in text.split(",")]
     except ValueError:
@@ -149,7 +150,7 @@ def numbers(text: str) -> list[float]:
 
 
 def _neutral(task: Task, missing: str, default: Sequence[float] | None) -> np.ndarray:
-    """The default's values (K,); InputError unless the arguments go together."""
+    """Return the default's values (K,); InputError unless the arguments go together."""
     if missing not in MISSING:
         raise InputError(f"submit: want missing one of {', '.join(MISSING)}, got {missing!r}")
     if missing == "interpolate" and not task.decimals:
@@ -166,12 +167,12 @@ def _neutral(task: Task, missing: str, default: Sequence[float] | None) -> np.nd
 
 
 def _paths(task: Task, out: Path) -> tuple[Path, Path, Path]:
-    """Flat file, folder and archive."""
+    """Return flat file, folder and archive."""
     return out / f"{task.name}_predictions.txt", out / task.name, out / f"{task.name}_submission.zip"
 
 
 def _check_places(task: Task, template: Path, predictions: Path, out: Path) -> None:
-    """InputError unless there are predictions and only what an earlier call made would be replaced."""
+    """Raise InputError unless there are predictions and only files of an earlier call would be replaced."""
     flat, folder, archive = _paths(task, out)
     if not predictions.is_dir():
         raise InputError(f"{predictions}: want a folder of official text files, got none; check the path, or predict this task first")
@@ -194,12 +195,12 @@ def _check_places(task: Task, template: Path, predictions: Path, out: Path) -> N
 
 
 def _form(task: Task) -> str:
-    """Format of a row's cells."""
+    """Return the format of a row's cells."""
     return ",".join([f"%.{task.decimals}f" if task.decimals else "%d"] * len(task.columns))
 
 
 def _cells(task: Task, wanted: Template, predictions: Path, missing: str, fill: np.ndarray) -> tuple[list[str], list[Filled], list[str]]:
-    """Cells of each row of the template, what was filled a stream, and the streams without any prediction."""
+    """Return the cells of each row of the template, the filled rows of each stream, and the streams without any prediction."""
     cells, streams, bare = [""] * len(wanted.locations), [], []
     form, rows_of = _form(task), np.split(np.argsort(wanted.stream, kind="stable"), np.cumsum(np.bincount(wanted.stream))[:-1])
     for name, rows in zip(wanted.streams, rows_of, strict=True):
@@ -215,8 +216,7 @@ def _cells(task: Task, wanted: Template, predictions: Path, missing: str, fill: 
         values, lacking = _fill(values, valid, wanted.frame[rows], missing, fill)
         for row, entries in zip(rows.tolist(), values.tolist(), strict=True):
             cells[row] = form % tuple(entries)
-        edges = np.flatnonzero(np.diff(lacking, prepend=False, append=False))
-        streams.append(Filled(name, len(rows), int(lacking.sum()), int(np.diff(edges)[::2].max(initial=0))))
+        streams.append(Filled(name, len(rows), int(lacking.sum()), int(np.diff(runs(lacking)).max(initial=0))))
     if bare and (missing != "default" or len(bare) == len(wanted.streams)):
         some = f"{', '.join(bare[:3])}{f' and {len(bare) - 3} more' if len(bare) > 3 else ''}"
         rest = "predict them" + ("" if missing == "default" else ", or fill with the default")
@@ -227,7 +227,7 @@ def _cells(task: Task, wanted: Template, predictions: Path, missing: str, fill: 
 
 
 def _fill(values: np.ndarray, valid: np.ndarray, frame: np.ndarray, missing: str, fill: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values (R, K) of the frames asked for, and (R,) bool: True where the frame has no prediction of its own."""
+    """Return the values (R, K) of the wanted frames, and (R,) bool: True where the frame has no prediction of its own."""
     values, valid = annotations.fit_length(values, valid, max(len(valid), int(frame.max()) + 1))
     lacking = ~valid[frame]
     if missing == "nearest":
@@ -240,7 +240,7 @@ def _fill(values: np.ndarray, valid: np.ndarray, frame: np.ndarray, missing: str
 
 
 def _write_texts(task: Task, folder: Path, wanted: Template, cells: list[str]) -> list[str]:
-    """Write the flat file and one a stream; return their names in `folder`, the flat one first."""
+    """Write the flat file and one per stream; return their names in `folder`, the flat one first."""
     flat, each, _ = (path.relative_to(folder) for path in _paths(task, folder))
     rows = map(",".join, zip(wanted.locations, cells, strict=True))
     disk.write_text(folder / flat, "\n".join([wanted.header, *rows]) + "\n")
@@ -279,7 +279,7 @@ def _zip(path: Path, folder: Path, names: Sequence[str]) -> None:
 
 
 def _move(aside: Path, summary: Summary) -> None:
-    """Move what was made into place, to where a link leads; the folder last, since by the archive it is known as one of ours."""
+    """Move the new files into place, to where a link leads; the folder last, since the archive marks it as one of ours."""
     for path in (summary.flat, summary.archive):
         with disk.telling(path):
             shutil.move(aside / path.name, outputs.place(path))

@@ -1,4 +1,4 @@
-"""Preflight: whether a file of predictions that answers the organisers' template is fit to send."""
+"""Preflight: check whether a file of predictions that answers the organisers' template is fit to send."""
 
 import re
 from bisect import bisect_left
@@ -13,14 +13,14 @@ from affpipe.core.errors import ManifestError
 from affpipe.core.tasks.task import Task
 from affpipe.results.submission.template import Template, read_template
 
-SAMPLE = 5000  # rows that tell how many decimals the file has
-CONSTANT_ROWS = 30  # from so many rows on, one and the same value in all of them is a fault: about a second of video
+SAMPLE = 5000  # rows from which the number of decimals of the file is found
+CONSTANT_ROWS = 30  # from so many rows on, the same value in all of them is a fault: about a second of video
 _PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault, or a warning, in lines `line` to `last` of a file; `text` is that of the first of them. Line 1 is the header."""
+    """A fault, or a warning, in lines `line` to `last` of a file; `text` is that of the first line. Line 1 is the header."""
 
     file: Path
     line: int
@@ -36,14 +36,14 @@ class Fault:
 
 
 class _Faults:
-    """Gathers faults; those of one kind in lines one after another are one fault."""
+    """Collected faults; those of one kind in consecutive lines are one fault."""
 
     def __init__(self, file: Path):
         self.file = file
         self._found: dict[str, list[tuple[int, int, str]]] = {}  # kind -> line, last, text
 
     def add(self, line: int, kind: str, rest: str = "") -> None:
-        """A fault of a kind; `kind` opens its text and is the same for all that belong together, `rest` closes it."""
+        """Add a fault of a kind; `kind` opens its text and is the same for all that belong together, `rest` closes it."""
         found = self._found.setdefault(kind, [])
         if found and found[-1][1] == line - 1:
             found[-1] = (found[-1][0], line, found[-1][2])
@@ -51,22 +51,22 @@ class _Faults:
             found.append((line, line, kind + rest))
 
     def all(self) -> list[Fault]:
-        """By line."""
+        """Return all faults by line."""
         return [Fault(self.file, *place) for place in sorted(place for found in self._found.values() for place in found)]
 
 
 def check(task: Task, file: Path, template: Path, *, constant: Collection[str] = (), warnings: list[Fault] | None = None) -> list[Fault]:
-    """All faults of a file of predictions, by line; none: it is fit to send.
+    """Return all faults of a file of predictions, by line; if there are none, it is fit to send.
 
-    The file must be UTF-8 without BOM, have the template's header, each of its rows once and in its order, a line end after each, and the
-    values of the task: numbers in its range with the same number of decimals everywhere, at most 6 (dimensions); a class number (classes);
-        a
-    0 or 1 each (units). No frame may have the mark of one without a value. From 30 rows on a stream of one value of a dimension is a fault;
-    of classes and units a file of one value is, while a stream of one value may be right and is a warning.
+    The file must be UTF-8 without BOM and have the template's header and each of its rows once, in its order, with a line end after each.
+    Values must be those of the task: for dimensions, numbers in its range with the same number of decimals everywhere, at most 6; for
+    classes, a class number; for units, a 0 or 1 each. No frame may have the mark of one without a value. In dimensions, a stream of one
+    value is a fault from 30 rows on. In classes and units, a file of one value is a fault, while a stream of one value may be right and is
+    a warning.
 
     Args:
         constant: streams that may be constant.
-        warnings: gets what is odd and no fault.
+        warnings: gets oddities that are no fault.
 
     Raises:
         ManifestError: the template has a fault, or the file cannot be opened.
@@ -89,7 +89,7 @@ def check(task: Task, file: Path, template: Path, *, constant: Collection[str] =
 
 
 def _lines(file: Path, faults: _Faults) -> list[str]:
-    """Lines without their ends; faults of encoding and line ends are noted."""
+    """Read lines without their ends, and note faults of encoding and line ends."""
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -119,7 +119,7 @@ def _lines(file: Path, faults: _Faults) -> list[str]:
 
 
 def _places(locations: list[str], wanted: Template, first: int, faults: _Faults) -> np.ndarray:
-    """(R,) int64 row of the template that each row answers, -1 for none; rows too many, too few and out of order are noted."""
+    """Return (R,) int64, the row of the template that each row answers, -1 for none; note extra, missing and misplaced rows."""
     if locations == wanted.locations:
         return np.arange(len(locations))
     index, streams = {location: i for i, location in enumerate(wanted.locations)}, set(wanted.streams)
@@ -143,7 +143,7 @@ def _places(locations: list[str], wanted: Template, first: int, faults: _Faults)
 
 
 def _stranger(location: str, streams: Collection[str], header: str) -> tuple[str, str]:
-    """Kind and rest of the fault of a row that the template does not have."""
+    """Return kind and rest of the fault of a row that the template does not have."""
     stream, slash, image = location.rpartition("/")
     if not location.strip():
         return "want a row, got a line without an image", "; remove it"
@@ -157,9 +157,9 @@ def _stranger(location: str, streams: Collection[str], header: str) -> tuple[str
 
 
 def _rising(values: Sequence[int]) -> np.ndarray:
-    """(n,) bool: True for a longest rising subsequence of different numbers; the others are fewest that stand in the wrong place."""
+    """Return (n,) bool: True for a longest rising subsequence of different numbers; the others are as few as can be out of place."""
     tails: list[int] = []  # smallest end of a rising subsequence of each length
-    ends: list[int] = []  # where it stands
+    ends: list[int] = []  # index of that end
     before = []
     for n, value in enumerate(values):
         k = bisect_left(tails, value)
@@ -175,7 +175,7 @@ def _rising(values: Sequence[int]) -> np.ndarray:
 
 
 def _check_cells(task: Task, locations: list[str], cells: list[str], first: int, faults: _Faults) -> np.ndarray:
-    """(R,) bool: rows whose cells (all after the first comma) are as they must be; what is wrong with the others is noted."""
+    """Return (R,) bool: rows whose cells (all after the first comma) are right; note the faults of the others."""
     decimals = min(task.decimals, _decimals(cells)) if task.decimals else 0
     one = re.compile(
         rf"-?(?:0|[1-9][0-9]*)\.[0-9]{{{decimals}}}" if decimals else r"0|-?[1-9][0-9]*|-0" if task.decimals else r"0|[1-9][0-9]*"
@@ -185,21 +185,21 @@ def _check_cells(task: Task, locations: list[str], cells: list[str], first: int,
     if fit.any():
         values = np.array(",".join(row for row, ok in zip(cells, fit, strict=True) if ok).split(","), float)
         fit[fit] = task.possible(values.reshape(-1, len(task.columns))).all(axis=1)
-    for row in (row for row in np.flatnonzero(~fit).tolist() if "/" in locations[row]):  # without: said to be no row
+    for row in (row for row in np.flatnonzero(~fit).tolist() if "/" in locations[row]):  # a row without a slash is reported as no row
         for kind, rest in _wrong(task, cells[row], one, decimals):
             faults.add(row + first, kind, rest)
     return fit
 
 
 def _decimals(cells: list[str]) -> int:
-    """Tell how many decimals most numbers have, by some thousands of rows; the greater if two are as frequent."""
+    """Return the number of decimals that most numbers have, by some thousands of rows; the greater on a tie."""
     some = ",".join(cells[:: max(1, len(cells) // SAMPLE)]).split(",")
     count = Counter(len(cell.partition(".")[2]) for cell in some)
     return max(count, key=lambda d: (count[d], d))
 
 
 def _wrong(task: Task, cells: str, one: re.Pattern[str], decimals: int) -> Iterator[tuple[str, str]]:
-    """Kind and rest of each fault of a row's cells."""
+    """Yield kind and rest of each fault of a row's cells."""
     t, found = task, cells.split(",") if cells else []
     if len(found) != len(t.columns):
         todo = "add what is missing" if len(found) < len(t.columns) else "write decimals with a dot, and nothing but the values"
@@ -216,7 +216,7 @@ def _wrong(task: Task, cells: str, one: re.Pattern[str], decimals: int) -> Itera
 
 
 def _want(task: Task, cell: str, number: float | None, fit: bool, decimals: int) -> str:
-    """Say what a cell should have been that is not fit."""
+    """Tell what an unfit cell should have been."""
     if number is None:
         return "a finite number in plain notation"
     if not fit and (task.decimals or not task.range[0] <= number <= task.range[1]):
@@ -255,7 +255,7 @@ def _check_constant(
 
 
 def _constant(task: Task, cells: list[str]) -> dict[str, str]:
-    """Say what is the same in all of so many rows: a dimension, or the label as a whole; with what it is."""
+    """Return what is the same in all of so many rows, a dimension or the label as a whole, with its value."""
     if len(cells) < CONSTANT_ROWS:
         return {}
     if not task.decimals:
@@ -263,6 +263,6 @@ def _constant(task: Task, cells: list[str]) -> dict[str, str]:
     found = {}
     for k, name in enumerate(task.columns):
         cell = cells[0].split(",")[k]
-        if all(float(text.split(",")[k]) == float(cell) for text in cells):  # numbers: 0 may be written -0
+        if all(float(text.split(",")[k]) == float(cell) for text in cells):  # as numbers: 0 may be written -0
             found[name] = cell
     return found

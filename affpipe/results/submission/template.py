@@ -1,7 +1,7 @@
-"""The organisers' template: which images of the test videos they want predictions of, and in which order.
+"""The organisers' template: the images of the test videos for which they want predictions, and their order.
 
-A text file: a header, then a row an image, `video/00001.jpg,`, in the order that the answer must have. What follows the first comma of a
-row is not read. A stream is what stands before the slash; images are numbered from 1.
+It is a text file: a header, then one row per image, `video/00001.jpg,`, in the order that the answer must have. Text after the first comma
+of a row is not read. A stream is named before the slash; images are numbered from 1.
 """
 
 import re
@@ -14,7 +14,7 @@ import numpy as np
 from affpipe.core.errors import ManifestError
 from affpipe.core.tasks.task import Task, Tasks
 from affpipe.data.manifest import ID_BYTES, STREAM_ID
-from affpipe.system.files import lines as split
+from affpipe.system import files
 from affpipe.system.files import read_text
 
 _IMAGE = re.compile(r"(?!0+\.)([0-9]{1,7})\.(?:jpg|jpeg|png)")
@@ -22,13 +22,13 @@ _IMAGE = re.compile(r"(?!0+\.)([0-9]{1,7})\.(?:jpg|jpeg|png)")
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """What the organisers ask for.
+    """Content of a template.
 
     Attributes:
         header: first line, as it stands there.
         locations: first cell of each of N rows.
         streams: names, in the order in which they first come.
-        stream: (N,) int64, which of `streams` a row belongs to. frame: (N,) int64, 0-based.
+        stream: (N,) int64, index in `streams` of each row. frame: (N,) int64, 0-based.
     """
 
     header: str
@@ -39,12 +39,12 @@ class Template:
 
 
 def headers(task: Task) -> tuple[str, ...]:
-    """Headers that a template of a task may have."""
+    """Return the headers that a template of a task may have."""
     return tuple(dict.fromkeys(f"image_location,{names}" for names in (task.header, ",".join(task.columns))))
 
 
 def task_of(path: Path, tasks: Tasks) -> Task:
-    """Return the task that a template (or an answer to it) is of, by its header; ManifestError if of none."""
+    """Return the task of a template (or of an answer to it) by its header; ManifestError if it is of none."""
     lines = _template_lines(path)
     for task in tasks.values():
         if lines and _bare(lines[0]) in map(_bare, headers(task)):
@@ -79,9 +79,9 @@ def read_template(task: Task, path: Path) -> Template:
 
 
 def _template_lines(path: Path) -> list[str]:
-    """Lines without BOM, line ends and blank lines at the end."""
+    """Read lines without BOM, line ends and blank lines at the end."""
     text = read_text(path, "template", ManifestError, "check the path")
-    lines = split(text)
+    lines = files.lines(text)
     while lines and not lines[-1].strip():
         lines.pop()
     return lines

@@ -82,7 +82,7 @@ def _head_remedy(path: Path, line: str) -> str:
     if '"' in unquoted(line):
         return NO_QUOTES
     if path.suffix.lower() == ".csv":  # where times would be known by their names
-        return f"or one of {tables.INTERVALS}, or of {tables.TIMED}; name the columns so"
+        return f"name the columns so, or {tables.INTERVALS}, or {tables.TIMED}"
     return "save it as .csv, since it tells times" if tables.kind_of(line) else "mend the file"
 
 

@@ -117,7 +117,7 @@ def test_the_tier_is_the_one_that_the_task_names(tmp_path):
         (
             MOOD,
             "frame,mood\n1,calm\n",
-            "want the header calm,tense,none, got 'frame,mood'; or one of start,end,value, or of time and columns",
+            "want the header calm,tense,none, got 'frame,mood'; name the columns so, or start,end,value, or time and",
         ),
         (MOOD, "calm,tense,none\nTense\n", "line 2: want mood, got 'Tense'; write the number of the class, 1"),
         (VA, "time,valence\n0,0.5\n", "line 1: want time and valence, arousal, got no arousal in 'time,valence'"),

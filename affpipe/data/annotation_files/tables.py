@@ -25,7 +25,11 @@ _COMMAS = "separate cells by commas, and write decimals with a point"
 
 def kind(path: Path) -> str:
     """INTERVALS or TIMED by the names in the header, whatever parts them; "" for another table. ManifestError where it cannot be read."""
-    head = next(iter(files.lines(_text(path))), "")
+    return kind_of(next(iter(files.lines(_text(path))), ""))
+
+
+def kind_of(head: str) -> str:
+    """Return the same of a header alone."""
     names = {name.strip(' "').lower() for name in re.split(r"[,;\t]", head)}
     if names & {*START} and names & {*END}:
         return INTERVALS

@@ -70,7 +70,8 @@ def evaluate_command(
     tasks = known_tasks(config or ()) if run is None else published.tasks(run)
     task = task or (next(iter(tasks)) if run is None else None)
     if task not in (None, *tasks):
-        raise InputError(f"evaluate: want --task one of {', '.join(tasks)}, got {task!r}")
+        remedy = "" if run is not None or config else "; for a task of your own give --config SETTINGS"
+        raise InputError(f"evaluate: want --task one of {', '.join(tasks)}, got {task!r}{remedy}")
     if run is not None:
         steady = published.steady(run)
         found = {name: {t: own for t, own in scores.items() if task in (None, t)} for name, scores in read_scores(run).items()}

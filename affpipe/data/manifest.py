@@ -88,6 +88,13 @@ def scan(path: Path, data_root: Path, tasks: Iterable[str] = TASKS) -> tuple[lis
     return rows, [error for _, error in sorted(faults, key=lambda fault: fault[0])]
 
 
+def unread(path: Path, tasks: Iterable[str] = TASKS) -> list[str]:
+    """Return the columns of a manifest that are not read, as the first row names them."""
+    known = columns(tasks)
+    head, _ = sheets.rows(read_text(path, "CSV file", ManifestError, "check the setting `manifest`"), known)
+    return [name for name in head if name.strip() and name not in known]
+
+
 def _check_head(path: Path, head: Sequence[str], columns: Sequence[str]) -> None:
     wrong = [c for c in NEEDED if head.count(c) != 1] + [c for c in columns if c not in NEEDED and head.count(c) > 1]
     if wrong:

@@ -124,7 +124,9 @@ def test_figures_and_rows_go_to_files_of_their_own(data):
 def test_what_evaluate_is_asked_for_must_make_sense(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"settings": {"tasks": ["expr", "va"]}}))
     assert "want --task one of va, expr, got 'au'" in fault("evaluate", "--task", "au", "--run", tmp_path)
-    assert "want --task one of va, expr, au, got 'mtl'" in fault("evaluate", "--task", "mtl", "--truth", tmp_path, "--pred", tmp_path)
+    assert "want --task one of va, expr, au, got 'mtl'; for a task of your own give --config SETTINGS" in fault(
+        "evaluate", "--task", "mtl", "--truth", tmp_path, "--pred", tmp_path
+    )
     assert "want either --truth and --pred, or --run" in fault("evaluate", "--truth", tmp_path)
     assert "want either --truth and --pred, or --run" in fault("evaluate", "--truth", tmp_path, "--pred", tmp_path, "--run", tmp_path)
 

@@ -148,6 +148,17 @@ def test_the_check_tells_what_can_be_read_and_yet_cannot_be_meant(tmp_path):
     ]
 
 
+def test_the_check_tells_which_columns_it_does_not_read_where_a_stream_seems_to_have_no_labels(tmp_path):
+    clips.write(tmp_path / "a.mp4", count=5)
+    file(tmp_path, "mood.csv", "start,end,value\n0,0.1,calm\n")
+    path = file(tmp_path, "m.csv", "stream_id,video,partition,mood,note,\na,a.mp4,train,mood.csv,x,\n")
+    report = check(path, tmp_path, progress=lambda *_: None)
+    assert ["want an annotation (va, expr, au) for partition train" in line for line in report.faults] == [True]
+    assert report.warnings == [f"{path}: columns that are not read: mood, note; if they are tasks of your own, give --config SETTINGS"]
+    report = check(path, tmp_path, TASKS | {"mood": MOOD}, progress=lambda *_: None)
+    assert (report.faults, report.warnings) == ([], [])
+
+
 def test_a_line_a_frame_stays_what_it_was(tmp_path):
     values, valid = np.arange(12)[:, None] % 8.0, np.arange(12) != 3
     write_labels(EXPR, tmp_path / "a.txt", values, valid)

@@ -61,6 +61,10 @@ def check(path: Path, data_root: Path, tasks: Tasks = TASKS, *, media: str = "",
     except ManifestError as error:
         return Report([str(error)])
     report.faults = [str(fault) for fault in faults]
+    if faults and (more := manifest.unread(path, tasks)):
+        report.warnings.append(
+            f"{path}: columns that are not read: {', '.join(more)}; if they are tasks of your own, give --config SETTINGS"
+        )
     files = facts.labels(((task, path) for _, row in rows for task, path in row.labels.items()), progress, tasks)
     labels = {number: {task: files[task, path] for task, path in row.labels.items()} for number, row in rows}
     for number, row in rows:

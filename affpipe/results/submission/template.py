@@ -93,7 +93,8 @@ def _bare(header: str) -> str:
 
 def _wrong_header(path: Path, lines: Sequence[str], wanted: Sequence[str]) -> ManifestError:
     got = repr(lines[0][:80]) if lines else "an empty file"
-    return ManifestError(f"{path}: line 1: want the header {' or '.join(wanted)}, got {got}; take the organisers' file of this task")
+    remedy = "take the organisers' file of this task, or give --config for one of your own"
+    return ManifestError(f"{path}: line 1: want the header {' or '.join(wanted)}, got {got}; {remedy}")
 
 
 def _check_once(path: Path, template: Template) -> None:

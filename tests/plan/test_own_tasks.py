@@ -1,10 +1,16 @@
 """Tasks of one's own in the settings: what they may be, one line for what they may not, and keys that hang on what changes values."""
 
+import re
+import textwrap
+from pathlib import Path
+
 import numpy as np
 import pytest
+import yaml
 
 from affpipe.core.errors import SettingsError
 from affpipe.core.tasks.task import Decoding
+from affpipe.data.manifest import columns
 from affpipe.plan import config
 from affpipe.plan.plan import Plan
 
@@ -119,6 +125,29 @@ def test_a_task_that_cannot_be_is_told_alike_where_tasks_alone_are_read(tmp_path
     assert str(caught.value).startswith(f"{tmp_path / 'd.yaml'}: {said}")
     assert "; " in str(caught.value) or "want each task once" in said
     assert "\n" not in str(caught.value)
+
+
+def test_the_page_of_data_says_what_is_read():
+    """Its settings are settings, its manifest has their columns, and its prediction table those of a run."""
+    page = (Path(__file__).resolve().parents[2] / "docs/data.md").read_text(encoding="utf-8")
+    section = page[page.index("## Tasks of your own") : page.index("## Labels as intervals")]
+    blocks = [textwrap.dedent(block) for block in re.findall(r"(?:^    .*\n)+", section, re.MULTILINE)]
+    told = [yaml.safe_load(block) for block in blocks if block.startswith(("name: mine", "models:"))]
+    assert len(told) == 2
+    face = told[1]["models"]["face"]
+    found = config.parse(settings(**face) | told[0])
+    assert list(found.task_table) == ["dominance", "mood", "pain"]
+    assert found.models["face"].decoding(found.task_table["mood"]) == Decoding("mode", (5,))
+    heads = [block.splitlines()[0].split(",") for block in blocks]
+    assert set(next(head for head in heads if head[0] == "stream_id")) <= set(columns(found.task_table))
+    own = [[*task.columns, *(task.chance_columns if task.kind != "dimensions" else ())] for task in found.task_table.values()]
+    assert next(head for head in heads if head[0] == "frame") == [
+        "frame",
+        "time_s",
+        *(column for columns_of in own for column in columns_of),
+        "source",
+    ]
+    assert next(head for head in heads if head[0] == "calm") == found.task_table["mood"].header.split(",")
 
 
 def test_settings_by_name_reach_decoding():

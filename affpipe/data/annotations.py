@@ -50,7 +50,7 @@ def read_labels(task: Task, path: Path) -> tuple[np.ndarray, np.ndarray]:
         number = next(i for i, line in enumerate(rows, 2) if not _is_row(line, width))
         line = lines[number - 1]
         got = f"{line[:SHOWN]!r}{_cells(line, width)}"
-        raise ManifestError(f"{path}: line {number}: want {','.join(task.columns)}, got {got}; {_line_remedy(line, width)}") from None
+        raise ManifestError(f"{path}: line {number}: want {','.join(task.columns)}, got {got}; {_line_remedy(task, line)}") from None
     blank = values == task.invalid
     wrong = ~(blank | task.possible(values)).all(axis=1)  # NaN is wrong too
     if wrong.any():
@@ -86,10 +86,13 @@ def _cells(line: str, width: int) -> str:
     return "" if found == width or not line.strip() else f" ({found} {'cell' if found == 1 else 'cells'} for {width})"
 
 
-def _line_remedy(line: str, width: int) -> str:
+def _line_remedy(task: Task, line: str) -> str:
     if not line.strip():
         return "give the frame its row, or remove the line"
-    line = unquoted(line)
+    line, width = unquoted(line), len(task.columns)
+    names = [name.casefold() for name in task.outputs] if task.kind == "classes" else []
+    if (name := line.strip(EMPTY).casefold()) in names:
+        return f"write the number of the class, {names.index(name)}"
     if '"' in line:
         return NO_QUOTES + (", and write decimals with a point" if line.count(",") + 1 == 2 * width else "")
     if ";" in line or "\t" in line:

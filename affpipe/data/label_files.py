@@ -4,7 +4,7 @@ A line a frame is the official form (`annotations`); intervals and timed values 
 of classes the name of one (or its number), of a dimension a number, of units `0`, `1`, or anything else for present.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from affpipe.core.tasks.task import Task
 from affpipe.data import annotations
 from affpipe.data.annotation_files import forms
 from affpipe.data.annotation_files.intervals import Intervals
-from affpipe.data.annotation_files.on_frames import covering, sampled
-from affpipe.data.annotation_files.tables import number
+from affpipe.data.annotation_files.on_frames import NOISE_S, covering, sampled
+from affpipe.data.annotation_files.tables import NO_LABEL, number
 from affpipe.data.annotation_files.timed import Timed
 
 Laid = tuple[np.ndarray, np.ndarray]  # values (T, K) float64, zero where there is no label, and known (T,) bool
-ABSENT = ("0", "no", "absent")  # values of an interval of a unit which is not there
+ABSENT = ("no", "absent", "false")  # values of an interval of a unit which is not there, beside the number 0
+BEYOND_S = 2.0  # by which labels may reach beyond the video: sound is longer than pictures in many files
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,14 +33,20 @@ class Labels:
         rows: its lines, intervals or samples. labelled: those of them that say something.
         on_frames: lays them on a frame axis.
         timed: whether they say times, and not a line a frame.
-        odd: what is odd about it for a video of so many frames; "" where nothing is.
+        end_s: time of the last label, seconds from the first frame; 0 of a line a frame.
+        sparse: what is odd about the times alone; "" where nothing is.
     """
 
     rows: int
     labelled: int
     on_frames: Callable[[FrameAxis], Laid]
     timed: bool = True
-    odd: Callable[[int], str] = lambda frames: ""
+    end_s: float = 0.0
+    sparse: str = ""
+
+    def odd(self, frames: int, duration_s: float) -> str:
+        """Return what is odd about it for a video of so many frames and seconds; "" where nothing is."""
+        return (self.sparse or beyond_fault(self.end_s, duration_s)) if self.timed else annotations.surplus_fault(self.rows, frames)
 
 
 def read(task: Task, path: Path, *, media: str = "") -> Labels:
@@ -53,8 +60,7 @@ def read(task: Task, path: Path, *, media: str = "") -> Labels:
             len(values),
             int(valid.sum()),
             lambda axis: annotations.fit_length(values, valid, len(axis)),
-            False,
-            lambda frames: annotations.surplus_fault(len(values), frames),
+            timed=False,
         )
     if forms.holds_samples(path):
         return _timed(task, path)
@@ -80,12 +86,17 @@ def _timed(task: Task, path: Path) -> Labels:
         values = sampled(clean, axis.times_s, zero_s=axis.start_s, how=how, gap_s=task.gap_s)
         return _known(values)
 
-    return Labels(len(clean), int((~blank.any(axis=1)).sum()), on_frames)
+    said = ~blank.any(axis=1)
+    return Labels(len(clean), int(said.sum()), on_frames, end_s=_last(clean.times_s[said]), sparse=_sparse(task, clean.times_s[said]))
 
 
 def _intervals(task: Task, path: Path, media: str) -> Labels:
     """Intervals of one tier: a class, or the number of a single dimension; of several dimensions a tier each."""
     tiers = _tiers(task, path, media) if len(task.columns) > 1 else {task.columns[0]: _tier(task, path, media)}
+    if missing := [name for name in task.columns if name not in tiers]:
+        raise ManifestError(
+            f"{path}: want a tier of each of {', '.join(task.columns)}, as a frame needs all, got none of {', '.join(missing)}; add it"
+        )
     said = {name: np.array([_value(task, path, tier, i) for i in range(len(tier))]) for name, tier in tiers.items()}
 
     def on_frames(axis: FrameAxis) -> Laid:
@@ -95,7 +106,8 @@ def _intervals(task: Task, path: Path, media: str) -> Labels:
             values[which >= 0, task.columns.index(name)] = said[name][which[which >= 0]]
         return _known(values)
 
-    return Labels(sum(map(len, tiers.values())), sum(int((~np.isnan(own)).sum()) for own in said.values()), on_frames)
+    labelled = sum(int((~np.isnan(own)).sum()) for own in said.values())
+    return Labels(sum(map(len, tiers.values())), labelled, on_frames, end_s=_end_s(tiers))
 
 
 def _units(task: Task, path: Path, media: str) -> Labels:
@@ -110,12 +122,40 @@ def _units(task: Task, path: Path, media: str) -> Labels:
         return _known(values)
 
     said = {name: [_present(task, value) for value in tier.values] for name, tier in tiers.items()}
-    return Labels(sum(map(len, said.values())), sum(value == value for own in said.values() for value in own), on_frames)
+    labelled = sum(value == value for own in said.values() for value in own)
+    return Labels(sum(map(len, said.values())), labelled, on_frames, end_s=_end_s(tiers))
 
 
 def _present(task: Task, text: str) -> float:
     """Return whether an interval says that its unit is there, NaN for the mark of no label."""
-    return np.nan if number(text) == task.invalid else float(text.casefold() not in ABSENT)
+    if text.casefold() in NO_LABEL or number(text) == task.invalid:
+        return np.nan
+    return float(number(text) != 0 and text.casefold() not in ABSENT)
+
+
+def beyond_fault(end_s: float, duration_s: float) -> str:
+    """Return what is odd about labels that end at a time of a video that lasts so long; "" where nothing is."""
+    if end_s <= duration_s + BEYOND_S:
+        return ""
+    return f"want labels of {duration_s:.1f} s of video, got some up to {end_s:.1f} s; look whether they are its own, and in seconds"
+
+
+def _sparse(task: Task, times_s: np.ndarray) -> str:
+    """Return what is odd about the times of labelled samples: most of them lie too far apart to say anything of the frames between."""
+    steps = np.diff(times_s)
+    if not len(steps) or np.median(steps) <= task.gap_s + NOISE_S:
+        return ""
+    remedy = "set gap_s of the task" if not task.folder else "give more of them"
+    step_s = float(np.median(steps))
+    return f"want samples at most {task.gap_s:g} s apart, so that frames between them have a label, got {step_s:g} s; {remedy}"
+
+
+def _last(times_s: np.ndarray) -> float:
+    return float(times_s.max(initial=0.0))
+
+
+def _end_s(tiers: Mapping[str, Intervals]) -> float:
+    return max((_last(tier.end_s) for tier in tiers.values()), default=0.0)
 
 
 def _tier(task: Task, path: Path, media: str) -> Intervals:

@@ -30,7 +30,7 @@ def labels(context: Context) -> Worker:
             if name in job.item.row.labels:
                 path = job.item.row.labels[name]
                 own = label_files.read(task, path, media=job.item.row.video.name)
-                if odd := own.odd(len(axis)):
+                if odd := own.odd(len(axis), axis.end_s - axis.start_s):
                     log.warning("labels: %s: %s", path, odd)
                 values[:, at[name]], known[:, i] = own.on_frames(axis)
                 if not known[:, i].any():

@@ -94,7 +94,7 @@ BROKEN = {  # name -> task, content, what the line says after the file's name
     "inf": ("va", "valence,arousal\n0,-inf\n", "line 2: want a number in [-1, 1] or -5 in each cell, got '0,-inf'; mend the line"),
     "class 8": ("expr", f"{HEAD['expr']}\n7\n8\n", "line 3: want a whole number from 0 to 7 or -1 in each cell, got '8'; mend the line"),
     "class 1.5": ("expr", f"{HEAD['expr']}\n1.5\n", "line 2: want a whole number from 0 to 7 or -1 in each cell, got '1.5'; mend the line"),
-    "class by name": ("expr", f"{HEAD['expr']}\nHappiness\n", "line 2: want expression, got 'Happiness'; mend the line"),
+    "class by name": ("expr", f"{HEAD['expr']}\nHappiness\n", "line 2: want expression, got 'Happiness'; write the number of the class, 4"),
     "-5 in expr": ("expr", f"{HEAD['expr']}\n-5\n", "line 2: want a whole number from 0 to 7 or -1 in each cell, got '-5'; mend the line"),
     "AU 2": (
         "au",
@@ -217,6 +217,26 @@ def good(tmp_path, clip) -> Path:
         for name, rows in {"a": 60, "b": 11, "c": 63}.items():
             tree.labels(tmp_path / f"{name}.{task}.txt", task, rows, invalid=3 * (name == "a"))
     return tmp_path
+
+
+def test_a_check_tells_times_that_can_hardly_be_those_of_the_video(good):
+    """Two seconds of video: labels in milliseconds, samples too far apart, and a unit that no interval says is there."""
+    texts = {
+        "ms.csv": "start,end,value\n0,400,Anger\n400,1900,Fear\n",
+        "slow.csv": "time,valence,arousal\n0,0,0\n1.5,0.1,0\n3,0,0\n",
+        "none.csv": "start,end,value\n",
+        "never.csv": "start,end,value,tier\n0,1,,AU1\n",
+    }
+    for name, text in texts.items():
+        (good / name).write_text(text)
+    rows = ["a,a.mp4,train,slow.csv,ms.csv,never.csv", "b,b.mp4,train,,none.csv,"]
+    report = look(good, rows, media="quick")
+    assert report.faults == [
+        f"{good}/m.csv: row 3: {good}/none.csv: want intervals or values over time, got none; fetch the file again or remove it"
+    ]
+    slow, ms = sorted(report.warnings, key=lambda text: "ms.csv" in text)
+    assert f"row 2: {good}/slow.csv: want samples at most 1 s apart" in slow
+    assert f"row 2: {good}/ms.csv: want labels of 2.4 s of video, got some up to 1900.0 s" in ms
 
 
 def test_a_check_counts_by_task_and_partition(good):

@@ -1,5 +1,6 @@
 """Check a manifest: every row, every annotation, and on request every video, with all faults at once."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from affpipe.data.annotations import surplus_fault
 from affpipe.data.importers import duplicates, facts
 from affpipe.data.importers.counts import Count, Entry, count
 from affpipe.data.importers.facts import LabelFacts, VideoFacts
+from affpipe.data.label_files import beyond_fault
 from affpipe.data.manifest import Row
 from affpipe.data.overlaps import OFFICIAL
 from affpipe.media.identity import fingerprint
@@ -61,8 +63,9 @@ def check(path: Path, data_root: Path, tasks: Tasks = TASKS, *, media: str = "",
     report.faults = [str(fault) for fault in faults]
     files = facts.labels(((task, path) for _, row in rows for task, path in row.labels.items()), progress, tasks)
     labels = {number: {task: files[task, path] for task, path in row.labels.items()} for number, row in rows}
-    for number, _ in rows:
+    for number, row in rows:
         report.faults += [f"{path}: row {number}: {f.error}" for f in labels[number].values() if f.error]
+        report.warnings += [f"{path}: row {number}: {row.labels[task]}: {f.sparse}" for task, f in labels[number].items() if f.sparse]
     if media:
         videos = sorted({row.video for _, row in rows})
         tracks = {row.video: (_track(row.video_track), _track(row.audio_track)) for _, row in rows}
@@ -89,8 +92,14 @@ def _media(report: Report, where: str, row: Row, labels: dict[str, LabelFacts], 
         return
     report.warnings += [f"{where}: {row.video}: {fault}" for fault in (*found.faults, *found.treated, *found.told)]
     for task, label in labels.items():
-        if not (label.error or label.timed) and (text := surplus_fault(label.rows, found.frames)):
-            report.warnings.append(f"{where}: {row.labels[task]}: {text}")
+        odd = beyond_fault(label.end_s, _duration_s(found)) if label.timed else surplus_fault(label.rows, found.frames)
+        if odd and not label.error:
+            report.warnings.append(f"{where}: {row.labels[task]}: {odd}")
+
+
+def _duration_s(found: VideoFacts) -> float:
+    """Seconds of a video by its nominal rate; endless where it has none, or another at times."""
+    return float(found.frames / found.fps) if found.fps and not found.variable_rate else math.inf
 
 
 def _entry(number: int, row: Row, labels: dict[str, LabelFacts], tasks: Sequence[str], content: str) -> Entry:

@@ -92,12 +92,12 @@ def _cells(line: str, width: int) -> str:
 
 
 def _line_remedy(task: Task, line: str) -> str:
-    width, names = len(task.columns), [name.casefold() for name in task.outputs]
-    if task.kind == "classes" and line.strip().casefold() in names:
-        return f"write the number of the class, {names.index(line.strip().casefold())}"
     if not line.strip():
         return "give the frame its row, or remove the line"
-    line = unquoted(line)
+    line, width = unquoted(line), len(task.columns)
+    names = [name.casefold() for name in task.outputs] if task.kind == "classes" else []
+    if (name := line.strip(EMPTY).casefold()) in names:
+        return f"write the number of the class, {names.index(name)}"
     if '"' in line:
         return NO_QUOTES + (", and write decimals with a point" if line.count(",") + 1 == 2 * width else "")
     if ";" in line or "\t" in line:

@@ -12,6 +12,7 @@ from affpipe.core.tasks.task import Task
 from affpipe.core.tasks.units import Units
 from affpipe.data.annotation_files import tables
 
+LARGEST, NARROWEST = 1e6, 0.01  # of the numbers of a dimension, and of its range: files have six decimals
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9_](?:[A-Za-z0-9_ .+-]*[A-Za-z0-9_.+-])?$", max_length=40)]
 
 
@@ -19,7 +20,7 @@ class OwnTask(Section):
     """What all tasks of one's own share. Their labels stand in the manifest's column of that name."""
 
     name: Name = Field(description="the word for it: a column of the manifest, a folder of the results")
-    title: str = after("", description="for people; not given: the name")
+    title: str = after("", pattern=r"^[^\x00-\x1f\x7f]*$", max_length=80, description="for people; not given: the name")
     tier: str = later("", description="of annotation files with tiers, the one to read; not given: the one of the task's name")
     gap_s: float = later(1.0, gt=0, description="between two values of a time series, over which nothing is interpolated")
 
@@ -41,9 +42,13 @@ class OwnDimensions(OwnTask):
 
     @model_validator(mode="after")
     def _ranges(self):
+        _once("dimensions", tuple(self.dimensions))
         for name, (low, high) in self.dimensions.items():
             if not low < high:
                 raise ValueError(f"dimensions.{name}: want the least value first, got [{low:g}, {high:g}]")
+            if max(-low, high) > LARGEST or max(low, -high) > LARGEST or high - low < NARROWEST:
+                want = f"numbers from {-LARGEST:.0f} to {LARGEST:.0f}, {NARROWEST:g} or more apart"
+                raise ValueError(f"dimensions.{name}: want {want}, got [{low:g}, {high:g}]; write the labels in another unit")
             if low <= self.invalid <= high:
                 raise ValueError(f"invalid: want a mark outside of [{low:g}, {high:g}], where no label of {name} is, got {self.invalid:g}")
         return self
@@ -126,13 +131,16 @@ def task_table(tasks: tuple[AnyTask, ...]) -> dict[str, Task]:
         if name in RESERVED or name.endswith("_partition"):
             raise ValueError(f"want another name than that of a column of the manifest, got {name}; rename it")
     out = {name: task for name, task in TASKS.items() if name in names} | own
-    columns: dict[str, str] = {}
+    columns = dict.fromkeys(FIXED, "")  # column, in small letters -> the task that has it
     for name, task in out.items():
         for column in (*task.columns, *(task.chance_columns if task.kind != "dimensions" else ())):
-            first = columns.setdefault(column.lower(), name)
-            if first != name or column.lower() in FIXED:
-                got = f"in {first} and {name}" if first != name else f"in {name}, where each table has it"
+            if column.lower() in columns:
+                first = columns[column.lower()]
+                got = {"": f"in {name}, where each table has it", name: f"twice in {name}"}.get(first, f"in {first} and {name}")
                 raise ValueError(f"want names that a prediction table has once, got {column!r} {got}; rename one")
+            columns[column.lower()] = name
+        if taken := [column for column in task.columns if column.lower() in TIMES]:
+            raise ValueError(f"want other names than the columns of times in label files, got {taken[0]!r} in {name}; rename it")
     return out
 
 
@@ -143,3 +151,4 @@ def parse_tasks(value: Any) -> dict[str, Task]:
 
 RESERVED = ("stream_id", "video", "partition", "subject", "person", "images", "overlap", "video_track", "audio_track")
 FIXED = ("frame", "time_s", "source")
+TIMES = (*tables.TIME, *tables.START, *tables.END)

@@ -141,7 +141,7 @@ def _seconds(path: Path, line: int, column: str, cell: str) -> float:
 
 def _value(path: Path, line: int, column: str, cell: str, words: Mapping[str, float]) -> float:
     text = cell.strip().casefold()
-    found = np.nan if text in NO_LABEL else words.get(text, number(cell))
+    found = words.get(text, np.nan if text in NO_LABEL else number(cell))
     if found is None:
         want = f"{', '.join(words)}, their number" if words else "a number"
         raise ManifestError(f"{path}: line {line}: {column}: want {want} or an empty cell, got {cell[:SHOWN]!r}; {_remedy(cell)}")

@@ -57,14 +57,15 @@ class VideoFacts:
 class LabelFacts:
     """Facts of an annotation. rows: lines below the header; invalid: those without a label; `error` alone where the file has a fault.
 
-    timed: whether rows are intervals or samples, and not frames; then last_s and sparse are as in `label_files.Labels`.
+    timed: whether rows are intervals or samples, and not frames. end_s: time of the last label of those.
+    sparse: what is odd about their times; "" where nothing is.
     """
 
     rows: int = 0
     invalid: int = 0
     error: str = ""
     timed: bool = False
-    last_s: float = 0.0
+    end_s: float = 0.0
     sparse: str = ""
 
     @property
@@ -169,9 +170,11 @@ def label(task: Task, path: Path) -> LabelFacts:
         found = read(task, path)
     except ManifestError as error:
         return LabelFacts(error=str(error))
-    if not found.rows:
+    if not found.rows and not found.timed:
         return LabelFacts(error=f"{path}: line 2: want a line a frame, got the header alone; fetch the file again or remove it")
-    return LabelFacts(found.rows, found.rows - found.labelled, "", found.timed, found.last_s, found.sparse)
+    if not found.rows and task.kind != "units":  # no interval of a unit says that it is never there
+        return LabelFacts(error=f"{path}: want intervals or values over time, got none; fetch the file again or remove it")
+    return LabelFacts(found.rows, found.rows - found.labelled, timed=found.timed, end_s=found.end_s, sparse=found.sparse)
 
 
 def images(folder: Path) -> ImageFacts:

@@ -1,8 +1,8 @@
 """Check a manifest: every row, every annotation, and on request every video, with all faults at once."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
 
 from affpipe.core.alike import groups
@@ -95,10 +95,14 @@ def _media(report: Report, where: str, row: Row, labels: dict[str, LabelFacts], 
         return
     report.warnings += [f"{where}: {row.video}: {fault}" for fault in (*found.faults, *found.treated, *found.told)]
     for task, label in labels.items():
-        length_s = float(found.frames / found.fps) if found.fps else inf
-        odd = beyond_fault(label.last_s, length_s) if label.timed else surplus_fault(label.rows, found.frames)
+        odd = beyond_fault(label.end_s, _duration_s(found)) if label.timed else surplus_fault(label.rows, found.frames)
         if odd and not label.error:
             report.warnings.append(f"{where}: {row.labels[task]}: {odd}")
+
+
+def _duration_s(found: VideoFacts) -> float:
+    """Seconds of a video by its nominal rate; endless where it has none, or another at times."""
+    return float(found.frames / found.fps) if found.fps and not found.variable_rate else math.inf
 
 
 def _entry(number: int, row: Row, labels: dict[str, LabelFacts], tasks: Sequence[str], content: str) -> Entry:

@@ -1,7 +1,7 @@
 """The label file of a task, in any form, laid on the frames of a video.
 
-A line a frame is the official form (`annotations`); intervals and timed values are of `annotation_files`. What an interval says is a word:
-of classes the name of one (or its number), of a dimension a number, of units `0`, `1`, or anything else for present.
+The official form has one line per frame (`annotations`); intervals and timed values are in `annotation_files`. The value of an interval is
+a word: for classes the name of one (or its number), for a dimension a number, for units `0`, `1`, or anything else for present.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from affpipe.data.annotation_files.timed import Timed
 
 Laid = tuple[np.ndarray, np.ndarray]  # values (T, K) float64, zero where there is no label, and known (T,) bool
 BEYOND_S = 1.0  # by which a tier, as long as the sound, may outlast the pictures
-ABSENT = ("0", "no", "absent")  # values of an interval of a unit which is not there
+ABSENT = ("0", "no", "absent")  # values of an interval in which a unit is absent
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +31,10 @@ class Labels:
     """A label file that was read.
 
     Attributes:
-        rows: its lines, intervals or samples. labelled: those of them that say something.
-        on_frames: lays them on a frame axis.
-        timed: whether they say times, and not a line a frame.
-        last_s: the last time that they say, seconds. sparse: what is said of samples too far apart to be joined; "" where nothing is.
+        rows: number of its lines, intervals or samples. labelled: number of those with a label.
+        on_frames: function that lays them on a frame axis.
+        timed: True if they have times, False for one line per frame.
+        last_s: their last time, seconds. sparse: a warning of samples too far apart to be joined; "" if there are none.
     """
 
     rows: int
@@ -45,14 +45,14 @@ class Labels:
     sparse: str = ""
 
     def odd(self, frames: int, length_s: float = inf) -> str:
-        """Tell what is odd about it for a video of so many frames and seconds; "" where nothing is."""
+        """Tell what is odd about it for a video of so many frames and seconds; "" if nothing is."""
         if not self.timed:
             return annotations.surplus_fault(self.rows, frames)
         return beyond_fault(self.last_s, length_s) or self.sparse
 
 
 def beyond_fault(last_s: float, length_s: float) -> str:
-    """Tell what is odd about labels that go on after the end of a video; "" where they do not."""
+    """Tell what is odd about labels that go on after the end of a video; "" if they do not."""
     if last_s <= length_s + BEYOND_S:
         return ""
     got = f"{last_s:.6g} s in a video of {length_s:.6g} s"
@@ -60,9 +60,10 @@ def beyond_fault(last_s: float, length_s: float) -> str:
 
 
 def read(task: Task, path: Path, *, media: str = "") -> Labels:
-    """Read a label file of a task. ManifestError names file, place and remedy of what is wrong.
+    """Read a label file of a task. ManifestError names file, place and remedy of a fault.
 
-    media: name of the video's file, by which ELAN tells several media apart.
+    Args:
+        media: name of the video's file, by which ELAN distinguishes several media.
     """
     if not forms.tells_times(path):
         values, valid = annotations.read_labels(task, path)
@@ -78,7 +79,7 @@ def read(task: Task, path: Path, *, media: str = "") -> Labels:
 
 
 def _timed(task: Task, path: Path) -> Labels:
-    """Values at a rate of their own: between two of a dimension a straight line, of classes and units the nearest one."""
+    """Read values at a rate of their own: dimensions are interpolated linearly between two, classes and units take the nearest one."""
     words = {name.casefold(): i for i, name in enumerate(task.outputs)} if task.kind == "classes" else {}
     found = forms.read(path, columns=task.columns, words=words)
     blank = np.isnan(found.values) | (found.values == task.invalid)
@@ -113,7 +114,7 @@ def _last(times_s: np.ndarray) -> float:
 
 
 def _intervals(task: Task, path: Path, media: str) -> Labels:
-    """Intervals of one tier: a class, or the number of a single dimension; of several dimensions a tier each."""
+    """Read intervals of one tier: a class, or the number of a single dimension; several dimensions have one tier each."""
     tiers = _tiers(task, path, media) if len(task.columns) > 1 else {task.columns[0]: _tier(task, path, media)}
     said = {name: np.array([_value(task, path, tier, i) for i in range(len(tier))]) for name, tier in tiers.items()}
 
@@ -129,14 +130,14 @@ def _intervals(task: Task, path: Path, media: str) -> Labels:
 
 
 def _units(task: Task, path: Path, media: str) -> Labels:
-    """Intervals in which units are present: a tier a unit, all frames else are without it. A unit without a tier is never there."""
+    """Read intervals in which units are present: one tier per unit. A unit is absent in all other frames, and without a tier always."""
     tiers = _tiers(task, path, media)
 
     def on_frames(axis: FrameAxis) -> Laid:
         values = np.zeros((len(axis), len(task.columns)))
         for name, tier in tiers.items():
             which = covering(tier, axis.times_s, zero_s=axis.start_s)
-            values[:, task.columns.index(name)] = np.array([*said[name], 0.0])[which]  # the last is of no interval
+            values[:, task.columns.index(name)] = np.array([*said[name], 0.0])[which]  # the last is for frames in no interval
         return _known(values)
 
     said = {name: [_present(task, value) for value in tier.values] for name, tier in tiers.items()}
@@ -145,7 +146,7 @@ def _units(task: Task, path: Path, media: str) -> Labels:
 
 
 def _present(task: Task, text: str) -> float:
-    """Return whether an interval says that its unit is there, NaN for the mark of no label."""
+    """Return 1 if an interval says that its unit is present, else 0; NaN for the mark of no label."""
     return np.nan if number(text) == task.invalid else float(text.casefold() not in ABSENT)
 
 
@@ -172,6 +173,6 @@ def _value(task: Task, path: Path, tier: Intervals, i: int) -> float:
 
 
 def _known(values: np.ndarray) -> Laid:
-    """Values with NaN where there is no label -> values without, and known; a frame needs all of its columns."""
+    """Replace NaN, which stands for no label, by 0 in values, and return known; a frame needs all of its columns."""
     known = ~np.isnan(values).any(axis=1)
     return np.where(known[:, None], values, 0.0), known

@@ -49,7 +49,7 @@ def evaluate_command(
     task: Annotated[str | None, typer.Option(help="va (the default), expr, au or one of your own; of a run: only this one")] = None,
     truth: Annotated[Path | None, typer.Option(help="folder of official text files")] = None,
     pred: Annotated[list[Path] | None, typer.Option(help="folder of official text files of the same names; two are compared")] = None,
-    run: Annotated[Path | None, typer.Option(help="folder of a finished run: its validation streams")] = None,
+    run: Annotated[Path | None, typer.Option(help="folder of a finished run: the streams that it scored")] = None,
     config: Annotated[list[Path] | None, typer.Option(help="with --truth: settings that name tasks of your own")] = None,
     json: Annotated[Path | None, typer.Option(help="write all figures here")] = None,
     csv: Annotated[Path | None, typer.Option(help="write figures and intervals here, one row each")] = None,
@@ -77,7 +77,7 @@ def evaluate_command(
         beside = read_table(run) if task in (None, VA.name) else []
         steady()
         scores = evaluate.scored(found)
-        title = f"{run}: validation streams"
+        title = f"{run}: scored streams"
     else:
         beyond: dict[str, dict[str, int]] = {str(folder): {} for folder in pred}
         videos = {name: evaluate.folders(tasks[task], truth, Path(name), beyond=own) for name, own in beyond.items()}

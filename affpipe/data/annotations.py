@@ -15,6 +15,7 @@ from affpipe.core.axis import SOURCE_NAMES
 from affpipe.core.errors import ManifestError
 from affpipe.core.tasks.table import TASKS
 from affpipe.core.tasks.task import Task, Tasks
+from affpipe.data.annotation_files import tables
 from affpipe.system import disk, files
 from affpipe.system.sheets import table_text
 
@@ -36,7 +37,7 @@ def read_labels(task: Task, path: Path) -> tuple[np.ndarray, np.ndarray]:
     lines = files.lines(text)
     if not lines or not is_header(task, lines[0]):
         got = repr(lines[0][:SHOWN]) if lines else "an empty file"
-        raise ManifestError(f"{path}: line 1: want the header {task.header}, got {got}; {_head_remedy(lines[0] if lines else '')}")
+        raise ManifestError(f"{path}: line 1: want the header {task.header}, got {got}; {_head_remedy(path, lines[0] if lines else '')}")
     while lines and not lines[-1].strip(EMPTY):  # a spreadsheet's empty row is commas
         lines.pop()
     rows, width = [unquoted(line) for line in lines[1:]], len(task.columns)
@@ -50,7 +51,7 @@ def read_labels(task: Task, path: Path) -> tuple[np.ndarray, np.ndarray]:
         number = next(i for i, line in enumerate(rows, 2) if not _is_row(line, width))
         line = lines[number - 1]
         got = f"{line[:SHOWN]!r}{_cells(line, width)}"
-        raise ManifestError(f"{path}: line {number}: want {','.join(task.columns)}, got {got}; {_line_remedy(line, width)}") from None
+        raise ManifestError(f"{path}: line {number}: want {','.join(task.columns)}, got {got}; {_line_remedy(task, line)}") from None
     blank = values == task.invalid
     wrong = ~(blank | task.possible(values)).all(axis=1)  # NaN is wrong too
     if wrong.any():
@@ -72,13 +73,17 @@ def unquoted(line: str) -> str:
     return _QUOTED.sub(r"\1", line) if '"' in line else line
 
 
-def _head_remedy(line: str) -> str:
+def _head_remedy(path: Path, line: str) -> str:
     for name, t in TASKS.items():
         if is_header(t, line):
             return f"it has the labels of {name}: name it in that column"
         if _is_row(unquoted(line), len(t.columns)):
             return "put the header in front of the first row"
-    return NO_QUOTES if '"' in unquoted(line) else "mend the file"
+    if '"' in unquoted(line):
+        return NO_QUOTES
+    if path.suffix.lower() == ".csv":  # where times would be known by their names
+        return f"name the columns so, or {tables.INTERVALS}, or {tables.TIMED}"
+    return "save it as .csv, since it tells times" if tables.kind_of(line) else "mend the file"
 
 
 def _cells(line: str, width: int) -> str:
@@ -86,7 +91,10 @@ def _cells(line: str, width: int) -> str:
     return "" if found == width or not line.strip() else f" ({found} {'cell' if found == 1 else 'cells'} for {width})"
 
 
-def _line_remedy(line: str, width: int) -> str:
+def _line_remedy(task: Task, line: str) -> str:
+    width, names = len(task.columns), [name.casefold() for name in task.outputs]
+    if task.kind == "classes" and line.strip().casefold() in names:
+        return f"write the number of the class, {names.index(line.strip().casefold())}"
     if not line.strip():
         return "give the frame its row, or remove the line"
     line = unquoted(line)

@@ -72,10 +72,10 @@ def line(system: str, title: str, measure: str, figures: Mapping[str, Any]) -> s
     """Describe one system in a line: its figure and the basis of it."""
     basis = figures["basis"]
     if measure not in figures:
-        return f"{system}, {title}: no figure, as no labelled frame of the {basis['streams_labelled']} validation streams is predicted"
+        return f"{system}, {title}: no figure, as no labelled frame of {basis['streams_labelled']} streams is predicted"
     streams, asked = coverage(basis)
     return (
-        f"{system}, {title}: {measure} {figures[measure]:.3f} on {streams} labelled validation streams, {asked} of their labelled frames "
+        f"{system}, {title}: {measure} {figures[measure]:.3f} on {streams} labelled streams, {asked} of their labelled frames "
         f"asked; epochs chosen on {basis['epoch_chosen_on']}; one seed, {basis['seed']}"
     )
 

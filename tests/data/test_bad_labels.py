@@ -94,7 +94,7 @@ BROKEN = {  # name -> task, content, what the line says after the file's name
     "inf": ("va", "valence,arousal\n0,-inf\n", "line 2: want a number in [-1, 1] or -5 in each cell, got '0,-inf'; mend the line"),
     "class 8": ("expr", f"{HEAD['expr']}\n7\n8\n", "line 3: want a whole number from 0 to 7 or -1 in each cell, got '8'; mend the line"),
     "class 1.5": ("expr", f"{HEAD['expr']}\n1.5\n", "line 2: want a whole number from 0 to 7 or -1 in each cell, got '1.5'; mend the line"),
-    "class by name": ("expr", f"{HEAD['expr']}\nHappiness\n", "line 2: want expression, got 'Happiness'; mend the line"),
+    "class by name": ("expr", f"{HEAD['expr']}\nHappiness\n", "line 2: want expression, got 'Happiness'; write the number of the class, 4"),
     "-5 in expr": ("expr", f"{HEAD['expr']}\n-5\n", "line 2: want a whole number from 0 to 7 or -1 in each cell, got '-5'; mend the line"),
     "AU 2": (
         "au",

@@ -4,6 +4,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import clips
 import numpy as np
 import pytest
 
@@ -11,13 +12,14 @@ from affpipe.core.axis import FrameAxis
 from affpipe.core.errors import ManifestError
 from affpipe.core.tasks.classes import Classes
 from affpipe.core.tasks.dimensions import Dimensions
-from affpipe.core.tasks.table import EXPR, VA
+from affpipe.core.tasks.table import EXPR, TASKS, VA
 from affpipe.core.tasks.units import Units
 from affpipe.data.annotations import write_labels
 from affpipe.data.demo.clips import CLIPS
 from affpipe.data.demo.own_labels import MOODS, intervals, own_labels, write_own
 from affpipe.data.demo.render import drives
 from affpipe.data.demo.signals import frame_ticks
+from affpipe.data.importers.manifest_check import check
 from affpipe.data.label_files import read
 
 MOOD = Classes("mood", "mood", -1, column="mood", names=("calm", "tense", "none"))
@@ -110,13 +112,40 @@ def test_the_tier_is_the_one_that_the_task_names(tmp_path):
         (SCALE, "start,end,value\n0,1,high\n", r"line 2: want a number in \[1, 9\], got 'high'"),
         (SCALE, "time,dominance\n0,3\n0.5,0\n", r"at 0.5 s: want a number in \[1, 9\], -5 or nothing for dominance, got 0; mend the line"),
         (MOOD, "time,mood\n0,calm\n1,angry\n", "line 3: mood: want calm, tense, none, their number or an empty cell, got 'angry'"),
-        (PAIN, "start,end,value,tier\n0,1,x,nose\n", "want a tier of brows, lips, got 'nose'"),
+        (PAIN, "start,end,value,tier\n0,1,x,nose\n", "want a tier of brows, lips, got 'nose'; give the tiers these names"),
+        (PAIN, "start,end,value\n0,1,lips\n", "want a tier of brows, lips, got a table without a column `tier`; add one that names them"),
+        (
+            MOOD,
+            "frame,mood\n1,calm\n",
+            "want the header calm,tense,none, got 'frame,mood'; name the columns so, or start,end,value, or time and",
+        ),
+        (MOOD, "calm,tense,none\nTense\n", "line 2: want mood, got 'Tense'; write the number of the class, 1"),
         (VA, "time,valence\n0,0.5\n", "line 1: want time and valence, arousal, got no arousal in 'time,valence'"),
     ],
 )
 def test_a_label_that_the_task_does_not_have_is_named_with_its_place(tmp_path, task, text, said):
     with pytest.raises(ManifestError, match=said):
         read(task, file(tmp_path, "a.csv", text))
+
+
+def test_times_in_a_file_of_another_suffix_are_known(tmp_path):
+    with pytest.raises(ManifestError, match=r"want the header calm,tense,none, got 'start,end,value'; save it as \.csv, since"):
+        read(MOOD, file(tmp_path, "a.txt", "start,end,value\n0,1,calm\n"))
+
+
+def test_the_check_tells_what_can_be_read_and_yet_cannot_be_meant(tmp_path):
+    clips.write(tmp_path / "a.mp4", count=50)
+    file(tmp_path, "mood.csv", "start,end,value\n520,1480,calm\n")
+    file(tmp_path, "scale.csv", "time,value\n0,3\n1.5,4\n3,5\n")
+    path = file(tmp_path, "m.csv", "stream_id,video,partition,mood,dominance\na,a.mp4,train,mood.csv,scale.csv\n")
+    tasks = TASKS | {task.name: task for task in (MOOD, SCALE, PAIN)}
+    report = check(path, tmp_path, tasks, media="quick", progress=lambda *_: None)
+    assert report.faults == []
+    assert [line.removeprefix(f"{path}: ").replace(f"{tmp_path}/", "") for line in report.warnings] == [
+        "row 2: scale.csv: want samples at most 1 s apart, got 1.5 s, and frames between without a label; set gap_s of dominance",
+        "row 2: mood.csv: want seconds within the video, got 1480 s in a video of 2 s; compare the two, and write times in seconds",
+        "want label files in a column `pain`, got none; add it, or take the task out of the settings",
+    ]
 
 
 def test_a_line_a_frame_stays_what_it_was(tmp_path):

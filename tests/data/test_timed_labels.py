@@ -227,7 +227,7 @@ def test_several_tiers_of_one_file(tmp_path):
     with pytest.raises(ManifestError, match=r"a\.csv: want one tier Au4, got AU4 and au4; rename one"):
         read_tiers(file(tmp_path, "b.csv", "start,end,value,tier\n0,1,1,AU4\n0,1,1,au4\n").rename(table), ("Au4",))
     assert list(read_tiers(table, ("AU4",))) == ["AU4"]
-    with pytest.raises(ManifestError, match=r"a\.csv: want a tier of AU1, AU2, got 'AU4', 'au4'; name one of them"):
+    with pytest.raises(ManifestError, match=r"a\.csv: want a tier of AU1, AU2, got 'AU4', 'au4'; give the tiers these names"):
         read_tiers(table, ("AU1", "AU2"))
 
 

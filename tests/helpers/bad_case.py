@@ -17,6 +17,7 @@ import clips
 from affpipe.core.errors import AffpipeError
 from affpipe.data.importers.manifest_check import check
 from affpipe.jobs import apply, start, workers
+from affpipe.plan.config import known_tasks
 from affpipe.plan.plan import Plan
 from affpipe.store import streams
 from affpipe.store.index import Entry
@@ -144,7 +145,7 @@ def plan(folder: Path) -> Said:
 
 def look_through(folder: Path) -> Said:
     """The manifest, by `affpipe manifest check`: its first fault."""
-    report = check(folder / "data_manifest.csv", folder, progress=_quiet)
+    report = check(folder / "data_manifest.csv", folder, known_tasks([folder / "my.yaml"]), progress=_quiet)
     return Said("refused", report.faults[0]) if report.faults else Said("done", "no fault")
 
 

@@ -194,5 +194,13 @@ TABLES = [
             "data_manifest.csv: want rows of partition train with a cell `va`, got none",
             "each task needs labelled streams of train and validation",
         ),
+        (
+            "no row to validate with",
+            manifest(HEAD + ROWS.replace("validation", "train")),
+            plan,
+            "refused",
+            "want rows of partition validation with a cell `va`, got none; move streams there, or set `cross_validation`",
+            "or let folds of the training streams do it: [evaluation.md](evaluation.md#without-a-validation-partition)",
+        ),
     ]
 ]

@@ -107,10 +107,10 @@ def test_the_report_shows_every_task(done):
 
 def test_a_run_is_evaluated_and_handed_in_by_its_own_tasks(done):
     table = done.run("-m", "affpipe", "evaluate", "--run", "results/run")
-    assert [line for line in table.splitlines() if "validation streams" in line and "run:" in line] != []
-    assert "dominance, results/run: validation streams" in table
+    assert [line for line in table.splitlines() if "scored streams" in line and "run:" in line] != []
+    assert "dominance, results/run: scored streams" in table
     one = done.run("-m", "affpipe", "evaluate", "--run", "results/run", "--task", "mood")
-    assert "mood, results/run: validation streams" in one
+    assert "mood, results/run: scored streams" in one
     assert "pain" not in one
     assert "want --task one of dominance, mood, pain, got 'va'" in done.run(
         "-m", "affpipe", "evaluate", "--run", "results/run", "--task", "va", fails=True
@@ -143,6 +143,7 @@ def test_without_a_validation_partition_the_folds_are_scored(tmp_path):
     assert not any(set(record["train"]) & set(record["validation"]) for record in records)
     page = (out / "report.html").read_text()
     assert "scored are the streams of training, each predicted by the fit without its fold" in page
+    assert "validation streams of one task that train another" not in page
     work.settings(TASKS + "cross_validation: {folds: 3, use: per_target}\n")
     assert "by which use: per_target chooses, got none; move streams there, or set use: ensemble" in work.snakemake("--dry-run", fails=True)
     work.settings(TASKS)

@@ -67,7 +67,9 @@ def read_tiers(path: Path, wanted: Collection[str], *, media: str = "") -> dict[
         if found:
             own[name] = found[0]
     if not own:
-        raise ManifestError(f"{path}: want a tier of {', '.join(wanted)}, got {listed(tiers)}")
+        got, remedy = listed(tiers).rsplit("; ", 1)
+        remedy = remedy if not tiers else "add one that names them" if list(tiers) == [""] else "give the tiers these names"
+        raise ManifestError(f"{path}: want a tier of {', '.join(wanted)}, got {got}; {remedy}")
     return {name: checked(path, tiers, tier) for name, tier in own.items()}
 
 

@@ -29,7 +29,11 @@ def kind(path: Path) -> str:
 
     Raises ManifestError if it is unreadable.
     """
-    head = next(iter(files.lines(_text(path))), "")
+    return kind_of(next(iter(files.lines(_text(path))), ""))
+
+
+def kind_of(head: str) -> str:
+    """Return the same for a header alone."""
     names = {name.strip(' "').lower() for name in re.split(r"[,;\t]", head)}
     if names & {*START} and names & {*END}:
         return INTERVALS

@@ -73,6 +73,9 @@ def check(path: Path, data_root: Path, tasks: Tasks = TASKS, *, media: str = "",
         for number, row in rows:
             _media(report, f"{path}: row {number}", row, labels[number], measured[row.video])
     named = [task for task in tasks if any(task in row.labels for _, row in rows)]
+    for task in tasks:
+        if task not in (*TASKS, *named):
+            report.warnings.append(f"{path}: want label files in a column `{task}`, got none; add it, or take the task out of the settings")
     contents = {video: _content(video) for video in {row.video for _, row in rows}}
     entries = [_entry(number, row, labels[number], named, contents[row.video]) for number, row in rows]
     for found in overlaps.of(entries):

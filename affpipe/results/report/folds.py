@@ -73,7 +73,8 @@ def table(plan: Plan) -> Folds | None:
     models = [_model(name, own, tasks) for name, own in records.items()]
     targets = _targets(records, tasks) if cross.use == "per_target" else {}
     publish = plan.settings.publish
-    mixed = [item.id for item in plan.items(publish) if plan.fold(publish, item) is not None and validated(plan, item)]
+    both = (item for item in plan.items(publish) if plan.fold(publish, item) is not None and validated(plan, item))
+    mixed = [item.id for item in both] if plan.scored == "validation" else []
     return Folds(models, targets, mixed)
 
 

@@ -1,7 +1,7 @@
 """The label file of a task, in any form, laid on the frames of a video.
 
-A line a frame is the official form (`annotations`); intervals and timed values are of `annotation_files`. What an interval says is a word:
-of classes the name of one (or its number), of a dimension a number, of units `0`, `1`, or anything else for present.
+The official form has one line per frame (`annotations`); intervals and timed values are in `annotation_files`. The value of an interval is
+a word: for classes the name of one (or its number), for a dimension a number, for units `0`, `1`, or anything else for present.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,11 +30,11 @@ class Labels:
     """A label file that was read.
 
     Attributes:
-        rows: its lines, intervals or samples. labelled: those of them that say something.
-        on_frames: lays them on a frame axis.
-        timed: whether they say times, and not a line a frame.
-        end_s: time of the last label, seconds from the first frame; 0 of a line a frame.
-        sparse: what is odd about the times alone; "" where nothing is.
+        rows: number of its lines, intervals or samples. labelled: number of those with a label.
+        on_frames: function that lays them on a frame axis.
+        timed: True if they have times, False for one line per frame.
+        end_s: time of the last label, seconds from the first frame; 0 for one line per frame.
+        sparse: a warning of samples too far apart to be joined; "" if there are none.
     """
 
     rows: int
@@ -50,9 +50,10 @@ class Labels:
 
 
 def read(task: Task, path: Path, *, media: str = "") -> Labels:
-    """Read a label file of a task. ManifestError names file, place and remedy of what is wrong.
+    """Read a label file of a task. ManifestError names file, place and remedy of a fault.
 
-    media: name of the video's file, by which ELAN tells several media apart.
+    Args:
+        media: name of the video's file, by which ELAN distinguishes several media.
     """
     if not forms.tells_times(path):
         values, valid = annotations.read_labels(task, path)
@@ -68,7 +69,7 @@ def read(task: Task, path: Path, *, media: str = "") -> Labels:
 
 
 def _timed(task: Task, path: Path) -> Labels:
-    """Values at a rate of their own: between two of a dimension a straight line, of classes and units the nearest one."""
+    """Read values at a rate of their own: dimensions are interpolated linearly between two, classes and units take the nearest one."""
     words = {name.casefold(): i for i, name in enumerate(task.outputs)} if task.kind == "classes" else {}
     found = forms.read(path, columns=task.columns, words=words)
     blank = np.isnan(found.values) | (found.values == task.invalid)
@@ -91,7 +92,7 @@ def _timed(task: Task, path: Path) -> Labels:
 
 
 def _intervals(task: Task, path: Path, media: str) -> Labels:
-    """Intervals of one tier: a class, or the number of a single dimension; of several dimensions a tier each."""
+    """Read intervals of one tier: a class, or the number of a single dimension; several dimensions have one tier each."""
     tiers = _tiers(task, path, media) if len(task.columns) > 1 else {task.columns[0]: _tier(task, path, media)}
     if missing := [name for name in task.columns if name not in tiers]:
         raise ManifestError(
@@ -111,14 +112,14 @@ def _intervals(task: Task, path: Path, media: str) -> Labels:
 
 
 def _units(task: Task, path: Path, media: str) -> Labels:
-    """Intervals in which units are present: a tier a unit, all frames else are without it. A unit without a tier is never there."""
+    """Read intervals in which units are present: one tier per unit. A unit is absent in all other frames, and without a tier always."""
     tiers = _tiers(task, path, media)
 
     def on_frames(axis: FrameAxis) -> Laid:
         values = np.zeros((len(axis), len(task.columns)))
         for name, tier in tiers.items():
             which = covering(tier, axis.times_s, zero_s=axis.start_s)
-            values[:, task.columns.index(name)] = np.array([*said[name], 0.0])[which]  # the last is of no interval
+            values[:, task.columns.index(name)] = np.array([*said[name], 0.0])[which]  # the last is for frames in no interval
         return _known(values)
 
     said = {name: [_present(task, value) for value in tier.values] for name, tier in tiers.items()}
@@ -182,6 +183,6 @@ def _value(task: Task, path: Path, tier: Intervals, i: int) -> float:
 
 
 def _known(values: np.ndarray) -> Laid:
-    """Values with NaN where there is no label -> values without, and known; a frame needs all of its columns."""
+    """Replace NaN, which stands for no label, by 0 in values, and return known; a frame needs all of its columns."""
     known = ~np.isnan(values).any(axis=1)
     return np.where(known[:, None], values, 0.0), known

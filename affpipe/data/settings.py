@@ -17,16 +17,16 @@ Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9_](?:[A-Za-z0-9_ .+-]*[A-Za-z0
 
 
 class OwnTask(Section):
-    """What all tasks of one's own share. Their labels stand in the manifest's column of that name."""
+    """Settings that all tasks of one's own share. Their labels stand in the manifest's column of that name."""
 
-    name: Name = Field(description="the word for it: a column of the manifest, a folder of the results")
-    title: str = after("", pattern=r"^[^\x00-\x1f\x7f]*$", max_length=80, description="for people; not given: the name")
-    tier: str = later("", description="of annotation files with tiers, the one to read; not given: the one of the task's name")
-    gap_s: float = later(1.0, gt=0, description="between two values of a time series, over which nothing is interpolated")
+    name: Name = Field(description="name of the task: a column of the manifest, a folder of the results")
+    title: str = after("", pattern=r"^[^\x00-\x1f\x7f]*$", max_length=80, description="title for people; not given: the name")
+    tier: str = later("", description="tier to read of annotation files with tiers; not given: the one with the task's name")
+    gap_s: float = later(1.0, gt=0, description="greatest gap between two values of a time series that is interpolated")
 
     @property
     def files(self) -> dict[str, Any]:
-        """How label files of the task are read."""
+        """Settings of how label files of the task are read."""
         return {"tier": self.tier, "gap_s": self.gap_s}
 
     def task(self) -> Task:
@@ -35,7 +35,7 @@ class OwnTask(Section):
 
 
 class OwnDimensions(OwnTask):
-    """Numbers, as valence and arousal are."""
+    """A task of numbers, as valence and arousal are."""
 
     dimensions: dict[Label, tuple[float, float]] = Field(min_length=1, description="name -> least and greatest value")
     invalid: float = Field(-5, description="mark of a frame without a label in annotation files")
@@ -58,7 +58,7 @@ class OwnDimensions(OwnTask):
 
 
 class OwnClasses(OwnTask):
-    """One of several classes, as expressions are."""
+    """A task with one of several classes, as expressions are."""
 
     classes: tuple[Label, ...] = Field(min_length=2, max_length=64, description="names, in the order of their numbers")
     invalid: int = Field(-1, lt=0, description="mark of a frame without a label in annotation files")
@@ -76,7 +76,7 @@ class OwnClasses(OwnTask):
 
 
 class OwnUnits(OwnTask):
-    """For each of several a yes or no, as action units are."""
+    """A task with a yes or no for each of several units, as action units are."""
 
     units: tuple[Label, ...] = Field(min_length=1, max_length=64, description="names, in the order of columns")
     invalid: int = Field(-1, lt=0, description="mark of a frame without a label in annotation files")
@@ -100,7 +100,7 @@ OWN_TASKS: dict[str, type[OwnTask]] = {"dimensions": OwnDimensions, "classes": O
 
 
 def _which(value: Any) -> str | None:
-    """Tell the form of an entry of `tasks`: "name" of an official one, or the key by which a section of one's own is known."""
+    """Return the form of an entry of `tasks`: "name" for an official one, or the key by which a section of one's own is recognised."""
     if isinstance(value, str):
         return "name"
     keys = value.keys() if isinstance(value, dict) else type(value).model_fields if isinstance(value, OwnTask) else ()
@@ -117,9 +117,9 @@ AnyTask = Annotated[
 
 
 def task_table(tasks: tuple[AnyTask, ...]) -> dict[str, Task]:
-    """Name -> task: official ones in the order of their table, then one's own by name, so that one set of tasks has one order.
+    """Return name -> task: official ones in the order of their table, then one's own by name, so that one set of tasks has one order.
 
-    Raises ValueError for a task that is named twice, or two tasks with a column of one name: they would share it in prediction tables.
+    Raises ValueError for a task that is named twice, or two tasks with a column of one name, which they would share in prediction tables.
     """
     own = {task.name: task.task() for task in sorted((t for t in tasks if not isinstance(t, str)), key=lambda t: t.name)}
     names = [task if isinstance(task, str) else task.name for task in tasks]
@@ -145,7 +145,7 @@ def task_table(tasks: tuple[AnyTask, ...]) -> dict[str, Task]:
 
 
 def parse_tasks(value: Any) -> dict[str, Task]:
-    """Name -> task, of the setting `tasks` as JSON has it; ValueError where it is none."""
+    """Parse name -> task from the setting `tasks` in JSON types; ValueError if it is none."""
     return task_table(TypeAdapter(tuple[AnyTask, ...]).validate_python(value))
 
 

@@ -1,7 +1,7 @@
-"""What the demo set holds: sixteen short clips, odd on purpose, and the manifest that lists them.
+"""Content of the demo set: sixteen short clips, odd on purpose, and the manifest that lists them.
 
-Every oddity of real collections is there once: 25, 30000/1001 and 30 fps, a variable rate, two frame sizes, intervals without a
-face, no audio track, audio that starts late, two annotated people, a stretch that one task's annotators left out.
+Every oddity of real collections occurs once: 25, 30000/1001 and 30 fps, a variable rate, two frame sizes, intervals without a face, no
+audio track, audio that starts late, two annotated people, a stretch that one task's annotators left out.
 """
 
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from affpipe.core.tasks.table import AU, EXPR, VA
 
-TASKS = {task.name: task for task in (VA, EXPR, AU)}  # the official ones that the demo has labels of
+TASKS = {task.name: task for task in (VA, EXPR, AU)}  # the official tasks for which the demo has labels
 HEADER = ",".join(("stream_id", "video", "subject", "partition", *TASKS))
 _FOLDERS = {"train": "Train_Set", "validation": "Validation_Set"}
 
@@ -19,7 +19,7 @@ WIDE, SQUARE = (640, 360), (480, 480)
 
 @dataclass(frozen=True)
 class Absence:
-    """The face is gone during [start_s, end_s): it fades out, or slides out of the picture."""
+    """A time [start_s, end_s) without the face: it fades out, or slides out of the picture."""
 
     start_s: float
     end_s: float
@@ -28,7 +28,7 @@ class Absence:
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """The annotators of one task left out [start_s, end_s) although the face is there."""
+    """A time [start_s, end_s) that the annotators of one task left out although the face is there."""
 
     task: str
     start_s: float
@@ -37,14 +37,14 @@ class Unlabelled:
 
 @dataclass(frozen=True)
 class Stream:
-    """One annotated person of a clip: `subject` says which face (largest, left, right)."""
+    """One annotated person of a clip; `subject` says which face (largest, left, right)."""
 
     stream_id: str
     subject: str
     clip: "Clip"
 
     def labels(self, task: str) -> str:
-        """Path of the task's label file relative to the set's folder; that of the test partition is the hidden truth."""
+        """Return the path of the task's label file relative to the set's folder; for the test partition that is the hidden truth."""
         if self.clip.partition == "test":
             return f"truth/{task}/{self.stream_id}.txt"
         return f"{annotations(task)}/{_FOLDERS[self.clip.partition]}/{self.stream_id}.txt"
@@ -55,9 +55,9 @@ class Clip:
     """One video.
 
     Attributes:
-        fps: nominal rate; with `variable` the frames stand at irregular timestamps around it.
+        fps: nominal rate; with `variable` the frames have irregular timestamps around it.
         size: (width, height) in pixels.
-        audio_start_s: first timestamp of the audio track; what sounds is in step with the picture.
+        audio_start_s: first timestamp of the audio track; the sound is in step with the picture.
     """
 
     name: str
@@ -105,17 +105,17 @@ CLIPS = (
 
 
 def annotations(task: str) -> str:
-    """Folder of the task's label files relative to the set's folder."""
+    """Return the folder of the task's label files relative to the set's folder."""
     return f"annotations/{TASKS[task].folder}"
 
 
 def template(task: str) -> str:
-    """Path of the task's test template relative to the set's folder."""
+    """Return the path of the task's test template relative to the set's folder."""
     return f"{annotations(task)}/test_template.txt"
 
 
 def manifest_text(clips: tuple[Clip, ...] = CLIPS) -> str:
-    """The manifest as CSV: a row per stream, paths relative to the set's folder, no annotations for the test partition."""
+    """Return the manifest as CSV: a row per stream, paths relative to the set's folder, no annotations for the test partition."""
     rows = [HEADER]
     for stream in (s for clip in clips for s in clip.streams):
         labels = ["" if stream.clip.partition == "test" else stream.labels(task) for task in TASKS]

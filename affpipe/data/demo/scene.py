@@ -1,4 +1,4 @@
-"""One person before a painted wall: where the portrait stands in the picture, how the head moves, when it leaves."""
+"""One person before a painted wall: the portrait's place in the picture, the motion of the head, and absences."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from affpipe.data.demo.clips import Absence
 from affpipe.data.demo.portrait import blend, portrait
 from affpipe.data.demo.signals import Drive, gone
 
-FACE = 0.32  # face width as a part of the picture's height (of its width if narrower)
-NECK = 0.8  # head motion fades out over this many face widths below the chin
+FACE = 0.32  # face width as a share of the picture's height (of its width if narrower)
+NECK = 0.8  # head motion fades out over so many face widths below the chin
 
 
 class Stage:
-    """Draws the frames of one person, each (height, width, 3) uint8 RGB."""
+    """Painter of the frames of one person, each (height, width, 3) uint8 RGB."""
 
     def __init__(self, size: tuple[int, int], person: Drive, absences: Sequence[Absence], rng: np.random.Generator) -> None:
         """Draw the look from rng: size, place, mirroring, light, wall."""
@@ -35,7 +35,7 @@ class Stage:
         self._weight = (1 - below * below * (3 - 2 * below)).astype(np.float32)
 
     def frame(self, time_s: float) -> np.ndarray:
-        """The picture at one moment."""
+        """Return the picture at one moment."""
         now = np.array([time_s])
         valence, arousal, opening = (float(self._person.at(now, curve)[0]) for curve in ("valence", "arousal", "opening"))
         picture = self._model.express(valence, arousal, opening)
@@ -51,7 +51,7 @@ class Stage:
         return blend(self._wall, drawn, alpha * np.float32(presence))
 
     def _sway(self, head: np.ndarray) -> np.ndarray:
-        """(height, width, 2) float32 where each pixel comes from, with the head moved and the shoulders at rest."""
+        """Return (height, width, 2) float32, the source of each pixel, with the head moved and the shoulders at rest."""
         tilt, right, down, grow = head
         turn = np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]]) / (1 + grow)
         shift = -turn @ (np.array([right, down]) * self._unit)
@@ -60,7 +60,7 @@ class Stage:
 
 
 def _wall(width: int, height: int, rng: np.random.Generator) -> np.ndarray:
-    """(height, width, 3) uint8 background: two colours shading into each other and a few soft blots."""
+    """Return a (height, width, 3) uint8 background: two colours shading into each other and a few soft blots."""
     y, x = np.mgrid[0:height, 0:width] / height
     first, second = rng.uniform(50, 210, size=(2, 3))
     angle = rng.uniform(0, np.pi)

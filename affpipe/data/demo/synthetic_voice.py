@@ -13,7 +13,7 @@ FORMANTS = ((450.0, 350.0, 120.0, 1.0), (1300.0, 250.0, 160.0, 0.5), (2600.0, 0.
 
 
 def speak(person: Drive, start_s: float, end_s: float, rng: np.random.Generator) -> np.ndarray:
-    """Sound from start_s to end_s as (N,) float32 in [-1, 1] at SAMPLE_RATE; the first sample is heard at start_s."""
+    """Return the sound from start_s to end_s as (N,) float32 in [-1, 1] at SAMPLE_RATE; the first sample is at start_s."""
     total = round(end_s * SAMPLE_RATE)
     control = np.arange(np.ceil(end_s * RATE) + 1) / RATE
     opening, arousal = person.at(control, "opening"), person.at(control, "arousal")
@@ -30,5 +30,5 @@ def speak(person: Drive, start_s: float, end_s: float, rng: np.random.Generator)
 
 
 def _formants(hz: np.ndarray, opening: np.ndarray) -> np.ndarray:
-    """Gain of the vocal tract at each frequency, for a mouth opening of the same shape."""
+    """Return the gain of the vocal tract at each frequency, for a mouth opening of the same shape."""
     return 0.1 + sum(gain / (1 + ((hz - base - rise * opening) / width) ** 2) for base, rise, width, gain in FORMANTS)

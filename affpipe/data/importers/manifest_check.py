@@ -1,4 +1,4 @@
-"""Check a manifest: every row, every annotation, and on request every video, with all faults at once."""
+"""Check of a manifest: every row, every annotation, and on request every video, with all faults at once."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,12 +30,12 @@ Annotation = tuple[Numbered, str, Path]  # its row, its task, the file
 
 @dataclass
 class Report:
-    """What a check found.
+    """Result of a check.
 
     Attributes:
-        faults: one line each, naming file, row and remedy: what keeps a row from being used.
-        warnings: one line each: what can be used and should be looked at.
-        counts: of the rows without a fault, by task and partition.
+        faults: one line each, naming file, row and remedy: they keep a row from being used.
+        warnings: one line each: the row can be used but should be looked at.
+        counts: those of the rows without a fault, by task and partition.
     """
 
     faults: list[str] = field(default_factory=list)
@@ -47,11 +47,11 @@ def check(path: Path, data_root: Path, tasks: Tasks = TASKS, *, media: str = "",
     """Check a manifest.
 
     Args:
-        tasks: whose columns are read.
+        tasks: tasks whose columns are read.
         media: "quick" (packets) or "full" (decode) opens every video too and compares rows with frames; "" does not.
         jobs: processes that decode at the same time.
 
-    SettingsError for another `media`.
+    Raises SettingsError for another `media`.
     """
     if media not in MEDIA:
         raise SettingsError(f"manifest check: want --media {' or '.join(MEDIA[1:])}, got {media!r}")
@@ -106,14 +106,14 @@ def _duration_s(found: VideoFacts) -> float:
 
 
 def _entry(number: int, row: Row, labels: dict[str, LabelFacts], tasks: Sequence[str], content: str) -> Entry:
-    """What counts of a row: of the tasks of the manifest, those that it has labels of, and those whose test set it belongs to."""
+    """Return the entry of a row: of the tasks of the manifest, those for which it has labels, and those to whose test set it belongs."""
     partitions = {task: row.partition_of(task) for task in tasks if task in row.labels or row.partition_of(task) == "test"}
     own = partitions or {"": row.partition}
     return Entry(f"row {number}", str(row.video), content, own, row.person, row.overlap == OFFICIAL, labels)
 
 
 def _content(video: Path) -> str:
-    """Who a video is; its path where it cannot be read."""
+    """Return the fingerprint of a video's content; its path if it cannot be read."""
     try:
         return fingerprint(video)
     except MediaError:
@@ -124,10 +124,10 @@ def _content(video: Path) -> str:
 
 
 def _contradictions(rows: Sequence[Numbered], labels: Mapping[int, Mapping[str, LabelFacts]], contents: Mapping[Path, str]) -> Told:
-    """Numbers of rows, and what is wrong with each beside one before it.
+    """Yield numbers of rows, and the contradiction of each with one before it.
 
     Args:
-        labels: number of a row -> task -> facts of its annotation. contents: video -> who it is.
+        labels: number of a row -> task -> facts of its annotation. contents: video -> fingerprint of its content.
     """
     telling = [((number, row), task, row.labels[task]) for number, row in rows for task, own in labels[number].items() if own.telling]
     yield from _one_of_several(telling, contents)

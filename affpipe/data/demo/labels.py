@@ -45,8 +45,13 @@ def values(task: str, person: Drive, times_s: np.ndarray) -> np.ndarray:
 
 
 def labelled(task: str, clip: Clip, times_s: np.ndarray) -> np.ndarray:
-    """Return (T,) bool, True where the task has a label: the face is in the picture and the annotators did not leave the frame out."""
+    """Return (T,) bool, True where the task has a label: the person is in the picture and the annotators did not leave the frame out.
+
+    Hands and voice tell valence, arousal and the expression of a hidden face. Nobody can tell its action units.
+    """
     out = shown(clip.absences, times_s)
+    if task == "au":
+        out &= shown(clip.hidden, times_s)
     for stretch in clip.unlabelled:
         if stretch.task == task:
             out &= (times_s < stretch.start_s) | (times_s >= stretch.end_s)

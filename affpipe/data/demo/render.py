@@ -65,7 +65,7 @@ def render_clip(folder: Path, clip: Clip, seed: int) -> None:
     ticks, tick = frame_ticks(clip, rng)
     times_s = ticks * float(tick)
     width, height = clip.size
-    stages = [Stage((width // len(people), height), person, clip.absences, rng) for person in people]
+    stages = [Stage((width // len(people), height), person, clip, rng) for person in people]
     frames = (np.hstack([stage.frame(t) for stage in stages]) for t in times_s)
     sound = Sound(speak(people[0], clip.audio_start_s, clip.duration_s, rng), clip.audio_start_s) if clip.audio else None
     video = folder / clip.video

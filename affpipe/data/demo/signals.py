@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from affpipe.data.demo.clips import Absence, Clip
+from affpipe.data.demo.clips import Absence, Clip, Hidden
 
 RATE = 100  # samples a second of every curve
 SMOOTH_S = 0.42  # σ of the smoothing of valence and arousal
@@ -52,16 +52,16 @@ def frame_ticks(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Fract
     return ticks[ticks < clip.duration_s * VARIABLE_TICKS], Fraction(1, VARIABLE_TICKS)
 
 
-def shown(absences: tuple[Absence, ...], times_s: np.ndarray) -> np.ndarray:
-    """Return (T,) bool, True where a face is in the picture, and so labelled."""
+def shown(stretches: tuple[Absence | Hidden, ...], times_s: np.ndarray) -> np.ndarray:
+    """Return (T,) bool, True outside of all stretches."""
     away = np.zeros(len(times_s), bool)
-    for absence in absences:
-        away |= (times_s >= absence.start_s) & (times_s < absence.end_s)
+    for stretch in stretches:
+        away |= (times_s >= stretch.start_s) & (times_s < stretch.end_s)
     return ~away
 
 
-def gone(absence: Absence, times_s: np.ndarray) -> np.ndarray:
-    """Return (T,) how far the face has left, from 0 (there) to 1 (away); it moves during FADE_S before and after the absence."""
+def gone(absence: Absence | Hidden, times_s: np.ndarray) -> np.ndarray:
+    """Return (T,) how far the face has left or is hidden, from 0 (there) to 1 (away); it moves during FADE_S before and after."""
     out = np.clip((times_s - absence.start_s) / FADE_S + 1, 0, 1)
     return np.minimum(out, np.clip((absence.end_s - times_s) / FADE_S + 1, 0, 1))
 
@@ -101,7 +101,10 @@ def _pair(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
 
 
 def _talk(clip: Clip, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw the (count,) mouth opening: bursts of syllables, 3 to 5 a second, and pauses; the mouth is closed while the face is away."""
+    """Draw the (count,) mouth opening: bursts of syllables, 3 to 5 a second, and pauses with the mouth closed.
+
+    The mouth is closed while the face is away, and never pauses while it is hidden.
+    """
     times = np.arange(count) / RATE
     envelope, start = np.zeros(count), rng.uniform(0.3, 0.8)
     while start < clip.duration_s:
@@ -110,6 +113,8 @@ def _talk(clip: Clip, count: int, rng: np.random.Generator) -> np.ndarray:
         start = stop + rng.uniform(0.5, 2.0)
     for absence in clip.absences:
         envelope[(times > absence.start_s - 2 * FADE_S) & (times < absence.end_s + 2 * FADE_S)] = 0
+    for hidden in clip.hidden:
+        envelope[(times > hidden.start_s - FADE_S) & (times < hidden.end_s + FADE_S)] = 1
     rate = np.clip(4 + 0.5 * _noise(count, 0.3, rng), 3, 5)
     wave = 0.5 - 0.5 * np.cos(2 * np.pi * np.cumsum(rate) / RATE)
     stress = 0.75 + 0.25 * np.tanh(_noise(count, 0.3, rng))

@@ -1,1 +1,1 @@
-"""The commands of `affpipe`, by what they are about. Heavy imports sit inside the commands, so that help and planning stay quick."""
+"""The commands of `affpipe`, by subject. Heavy imports are inside the commands, so that help and planning stay quick."""

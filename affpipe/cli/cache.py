@@ -1,4 +1,4 @@
-"""The store."""
+"""Commands for the store."""
 
 import json
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from affpipe.core.plain import say, say_text
 if TYPE_CHECKING:
     from affpipe.store.cache import Folder
 
-SPARE_DAYS = 7.0  # a folder that changed since may be a job's whose run is not known here
+SPARE_DAYS = 7.0  # a folder changed more recently may belong to a job whose run is unknown here
 cache_app = typer.Typer(no_args_is_help=True, help="The store of streams and models.")
 
 
@@ -31,7 +31,7 @@ def cache_ls(cache: Path = Path("cache")) -> None:
 
 @cache_app.command("show")
 def cache_show(file: Path) -> None:
-    """Print what a stored stream says of itself."""
+    """Print the attributes and datasets of a stored stream."""
     from affpipe.store.streams import Stream, attributes
 
     say_text(json.dumps(attributes(file), indent=1, sort_keys=True))
@@ -43,11 +43,11 @@ def cache_show(file: Path) -> None:
 
 @cache_app.command("verify")
 def cache_verify(
-    recipes: Annotated[list[Path] | None, typer.Argument(help="settings laid over --config, which tell where videos are")] = None,
+    recipes: Annotated[list[Path] | None, typer.Argument(help="settings laid over --config, which say where videos are")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     cache: Path = Path("cache"),
 ) -> None:
-    """Read all streams, and the videos of a run; delete what is damaged or of a video that has changed, so that the next run makes it."""
+    """Read all streams, and the videos of a run; delete streams that are damaged or whose video has changed: the next run makes them."""
     from affpipe.store.cache import folders, links, verify
 
     faults = [*_changed(cache, [*config, *(recipes or [])]), *verify(cache)]
@@ -59,7 +59,7 @@ def cache_verify(
 
 
 def _changed(cache: Path, settings: list[Path]) -> list[tuple[Path, str]]:
-    """Delete what was made of videos that have changed since; say how many were compared, or why none could be."""
+    """Delete what was made of videos that have changed since; report how many were compared, or why none could be."""
     from affpipe.jobs import stale
     from affpipe.plan.config import load
 
@@ -97,14 +97,14 @@ def cache_gc(
     recipes: Recipes = None,
     config: ConfigOption = DEFAULT_CONFIG,
     yes: Annotated[bool, typer.Option("--yes", help="delete; otherwise only list")] = False,
-    days: Annotated[float, typer.Option(min=0, help="spare what changed within so many days")] = SPARE_DAYS,
+    days: Annotated[float, typer.Option(min=0, help="keep what changed within so many days")] = SPARE_DAYS,
 ) -> None:
     """Free what no run uses: neither these settings, nor a published run, nor one that was started on this cache."""
     from affpipe.results import runs
     from affpipe.store.cache import folders, free, garbage, links
 
     plan = planned(config, recipes)
-    known = (plan.cache / "runs").is_dir()  # where no run is known there is none to wait for, and a full disk takes no lock
+    known = (plan.cache / "runs").is_dir()  # if no run is known there is none to wait for, and a full disk takes no lock
     with runs.alone(plan.cache) if yes and known else nullcontext():
         claims, gone = runs.claims(plan)
         every = folders(plan.cache)
@@ -130,7 +130,7 @@ def cache_gc(
 
 @cache_app.command("forget")
 def cache_forget(
-    streams: Annotated[list[str], typer.Argument(help="stream ids; of what `affpipe predict` was given, names of videos without suffix")],
+    streams: Annotated[list[str], typer.Argument(help="stream ids; for videos of `affpipe predict`, their names without suffix")],
     config: ConfigOption = DEFAULT_CONFIG,
     yes: Annotated[bool, typer.Option("--yes", help="delete; otherwise only list")] = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""Before a run and while it runs: is all well, what will it take, how does it stand."""
+"""Commands for before and during a run: whether all is well, what it will take, and its state."""
 
 import json
 from dataclasses import asdict
@@ -15,13 +15,13 @@ from affpipe.core.progress import duration, size
 app = typer.Typer()
 
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
-SHOWN = 10  # stopped jobs that are told of one by one
-NAMED = 3  # stages that a line names
+SHOWN = 10  # stopped jobs that are listed one by one
+NAMED = 3  # stages named in a line
 
 
 @app.command("status")
 def status_command(recipes: Recipes = None, config: ConfigOption = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
-    """How a run stands and how long the rest may take; exit status 0 finished, 3 finished with faults skipped, 1 not finished."""
+    """Show the state of a run and how long the rest may take; exit status 0 finished, 3 finished with faults skipped, 1 not finished."""
     from affpipe.jobs import status
 
     found = status.of(planned(config, recipes))
@@ -62,10 +62,10 @@ def _status_cells(stage) -> tuple[str, ...]:
 def estimate_command(
     recipes: Recipes = None,
     config: ConfigOption = DEFAULT_CONFIG,
-    hours: Annotated[float | None, typer.Option(min=0.0, help="of all videos together, in place of opening them")] = None,
+    hours: Annotated[float | None, typer.Option(min=0.0, help="hours of all videos together, instead of opening them")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What a run takes: hours, GPU memory and disk of each stage, in all and what is left."""
+    """Estimate a run: hours, GPU memory and disk of each stage, in all and what is left."""
     from affpipe.jobs import durations, estimate
 
     plan = planned(config, recipes)
@@ -107,7 +107,7 @@ def _held(gpu: float | None, disk: float, left: float) -> tuple[str, str, str]:
 
 
 def _unknown(*bases: str) -> str:
-    """What of a part is not known, as its name is followed by: " (time and disk)", or one of them; "" where both are."""
+    """Return what is unknown of a part, to follow its name: " (time and disk)", or one of them; "" if both are known."""
     from affpipe.jobs.estimate import UNKNOWN
 
     what = [word for word, basis in zip(("time", "disk"), bases, strict=True) if basis == UNKNOWN]
@@ -123,7 +123,7 @@ def doctor(
     recipes: Recipes = None,
     config: ConfigOption = DEFAULT_CONFIG,
     media: Annotated[bool, typer.Option("--media/--no-media", help="open every video of the manifest too")] = True,
-    seconds: Annotated[float, typer.Option(min=1, help="for videos and checksums in all; what is not reached is said")] = 60.0,
+    seconds: Annotated[float, typer.Option(min=1, help="seconds for videos and checksums in all; what is not reached is reported")] = 60.0,
     as_json: AsJson = False,
 ) -> None:
     """Check all that a run needs, before it is started; exit status 2 if anything is at fault."""

@@ -1,4 +1,4 @@
-"""What a person at a terminal, or a log file, sees of a job. All that is printed or logged passes here, and is escaped: see `plain`."""
+"""Output of a job for a person at a terminal, or a log file. All that is printed or logged passes here, and is escaped: see `plain`."""
 
 import logging
 import sys
@@ -12,12 +12,12 @@ from types import TracebackType
 from affpipe.core.plain import heard, plain
 from affpipe.core.progress import Progress, duration
 
-LINE_S = 30.0  # between two lines of progress in a log
+LINE_S = 30.0  # seconds between two lines of progress in a log
 log = logging.getLogger("affpipe")
 
 
 class PlainFormatter(logging.Formatter):
-    """One line a record; a traceback keeps its lines."""
+    """Formatter with one line per record; a traceback keeps its lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = plain(record.message)
@@ -28,7 +28,7 @@ class PlainFormatter(logging.Formatter):
 
 
 def start_log() -> None:
-    """Log lines go to standard error with time and level; so do warnings and the traceback of a bug, by their own form, escaped."""
+    """Send log lines to standard error with time and level; also warnings and the traceback of a bug, in their own form, escaped."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
@@ -50,13 +50,13 @@ def _bug(kind: type[BaseException], error: BaseException, where: TracebackType |
 
 
 def quiet_log() -> None:
-    """For commands that tell a person the outcome themselves."""
+    """Quiet the log, for commands that report the outcome themselves."""
     logging.getLogger("affpipe").setLevel(logging.ERROR)
 
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A bar per stage on a terminal; in a log a line now and then, so that a long job shows that it lives."""
+    """Show a bar per stage on a terminal; in a log a line now and then, so that a long job shows that it is alive."""
     if not sys.stderr.isatty():
         yield _lines()
         return
@@ -77,7 +77,7 @@ def progress() -> Iterator[Progress]:
 
 
 def _lines() -> Progress:
-    begun: dict[str, tuple[float, int]] = {}  # stage -> when it was first told of, and how many were done then
+    begun: dict[str, tuple[float, int]] = {}  # stage -> time of its first report, and how many were done then
     told = time.monotonic()
 
     def show(stage: str, done: int, total: int) -> None:

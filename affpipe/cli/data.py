@@ -1,4 +1,4 @@
-"""What a run begins with: demo data, weights, faces to decide on, mouth masks made elsewhere."""
+"""Commands for the inputs of a run: demo data, weights, faces to decide on, mouth masks made elsewhere."""
 
 import shlex
 from pathlib import Path
@@ -56,10 +56,10 @@ def weights_fetch(
 
 @weights_app.command("show")
 def weights_show(
-    name: Annotated[str, typer.Argument(help="as the setting `weights` of a feature or detector has it")],
+    name: Annotated[str, typer.Argument(help="its name, as in the setting `weights` of a feature or detector")],
     weights: Annotated[Path, typer.Option(help="folder of checkpoints")] = Path("weights"),
 ) -> None:
-    """Check a checkpoint's checksums, and say what it is and what in the settings means it alone."""
+    """Check a checkpoint's checksums, and print what it is and which setting pins it."""
 
     _tell(weights / name, used(weights, name, "weights"))
 

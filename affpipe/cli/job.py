@@ -14,7 +14,7 @@ SettingsOption = Annotated[Path, typer.Option("--settings", help="resolved setti
 
 @work.command("apply")
 def job_apply(settings: SettingsOption, index: Annotated[Path, typer.Option()], threads: Annotated[int, typer.Option(min=1)] = 1) -> None:
-    """Apply a stage to a shard; the index that is to be written names both."""
+    """Apply a stage to a shard; the index to write names both."""
     from affpipe.jobs.apply import apply_shard
 
     with progress() as show:

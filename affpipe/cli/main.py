@@ -1,4 +1,4 @@
-"""The command `affpipe`: what it says of errors, and its commands put together."""
+"""The command `affpipe`: its commands together, and its treatment of errors."""
 
 import errno
 import io
@@ -21,7 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-    rich_markup_mode=None,  # panels and colours would be half of the time that help takes
+    rich_markup_mode=None,  # panels and colours would take half of the time of help
     help="Talking-face videos in, per-frame affect predictions out.",
 )
 app.add_typer(check.app)
@@ -39,10 +39,13 @@ for name, sub in {
 
 
 def main() -> None:
-    """Run the command line; an error that the user can mend is one line and exit status 2, a bug of a part its traceback, a line and 1."""
+    """Run the command line.
+
+    An error that the user can mend is one line and exit status 2. A bug of a part is its traceback, a line and 1.
+    """
     sys.stdout, sys.stderr = (open(os.devnull, "w") if s is None else s for s in (sys.stdout, sys.stderr))  # noqa: SIM115 - `>&-`
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal without a character gets its number, and not a traceback
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without a character prints its number, and no traceback
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
@@ -65,7 +68,7 @@ def main() -> None:
             sys.exit(code)
         named = isinstance(error.filename, str | bytes | os.PathLike)
         told = disk.mendable(os.fsdecode(error.filename) if named else "the disk", error) if named or error.errno in disk.FILLED else None
-        if told is None or error.errno == errno.ENOENT:  # of a file that is not there whoever wants it speaks
+        if told is None or error.errno == errno.ENOENT:  # a missing file is reported by the code that needs it
             raise
         sys.exit(_fail(told))
     except Exception as error:
@@ -82,13 +85,13 @@ def main() -> None:
 def _fail(error: AffpipeError | PartError) -> int:
     try:
         say(f"affpipe: {error}", file=sys.stderr)
-    except OSError:  # nobody is left to be told
+    except OSError:  # nobody reads it any more
         _drop(sys.stderr)
     return 2
 
 
 def _undelivered() -> int:
-    """Exit status where standard output does not take what was printed, and a line that says so; 0 where it does."""
+    """Return the exit status if standard output does not take what was printed, and say so in a line; 0 if it does."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # `| head` has enough
@@ -102,7 +105,7 @@ def _undelivered() -> int:
 
 
 def _drop(stream: TextIO) -> None:
-    """Let go of what a stream could not take, which Python would try to write again, and say so, as it ends."""
+    """Redirect a stream to nowhere: Python would try to write its rest again as it ends, and complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

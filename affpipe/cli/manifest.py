@@ -1,4 +1,4 @@
-"""The manifest: made from a folder, checked."""
+"""Commands for the manifest: make it from a folder, check it."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,9 +13,9 @@ from affpipe.data.importers.collection import Collection
 manifest_app = typer.Typer(no_args_is_help=True, help="The manifest: make it from a folder, check it.")
 Root = Annotated[Path, typer.Argument(help="folder that holds videos and annotations: the setting data_root")]
 Out = Annotated[Path, typer.Option(help="manifest to write; the audit goes beside it")]
-Quick = Annotated[bool, typer.Option("--quick", help="count packets in place of decoded frames")]
+Quick = Annotated[bool, typer.Option("--quick", help="count packets instead of decoded frames")]
 Jobs = Annotated[int, typer.Option(min=1, help="processes that decode at the same time")]
-Force = Annotated[bool, typer.Option("--force", help="write over a file that says something else; that one is kept as .old")]
+Force = Annotated[bool, typer.Option("--force", help="replace a file with other content; that one is kept as .old")]
 
 
 @manifest_app.command("affwild2")
@@ -27,7 +27,7 @@ def manifest_affwild2(
     jobs: Jobs = 2,
     force: Force = False,
 ) -> None:
-    """Write the manifest of Aff-Wild2, as it is handed out, and an audit of it."""
+    """Write the manifest of Aff-Wild2, as it is distributed, and an audit of it."""
     from affpipe.data.importers import affwild2
 
     _make(affwild2.collect(root, task or ()), out, quick=quick, jobs=jobs, force=force)
@@ -38,9 +38,9 @@ def manifest_folder(
     root: Root,
     out: Out = Path("data_manifest.csv"),
     partition: Annotated[
-        str, typer.Option(help="of what no folder says; default: predict, or a split of the videos that have annotations")
+        str, typer.Option(help="partition of videos whose folders name none; default: predict, or a split of videos with annotations")
     ] = "",
-    validation_share: Annotated[float, typer.Option(help="of the videos that are split")] = 0.2,
+    validation_share: Annotated[float, typer.Option(help="share of the videos in that split")] = 0.2,
     quick: Quick = False,
     jobs: Jobs = 2,
     force: Force = False,
@@ -70,7 +70,7 @@ def manifest_check(
     quick: Annotated[bool, typer.Option("--quick", help="the same by packets, without decoding")] = False,
     jobs: Jobs = 2,
     config: Annotated[list[Path] | None, typer.Option(help="settings that name tasks of your own")] = None,
-    every: Annotated[bool, typer.Option("--all", help="a line for each fault, however many are alike")] = False,
+    every: Annotated[bool, typer.Option("--all", help="a line for each fault, however many are similar")] = False,
 ) -> None:
     """Find all faults of a manifest and of the annotations that it names; exit status 2 if there are any."""
     from affpipe.data.importers.counts import HEAD

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the plan that they name."""
+"""Options that several commands share, and the plan from them."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +14,7 @@ Recipes = Annotated[list[Path] | None, typer.Argument(help="settings laid over -
 
 
 def planned(config: list[Path], recipes: list[Path] | None = None) -> "Plan":
-    """The plan of settings files, recipes laid over the others."""
+    """Return the plan of settings files, recipes laid over the others."""
     from affpipe.jobs.start import plan_of
 
     return plan_of([*config, *(recipes or [])])

@@ -1,4 +1,4 @@
-"""Predicting, scoring, handing in."""
+"""Commands for predicting, scoring and submitting."""
 
 import os
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from affpipe.system import outputs
 from affpipe.system.files import waits
 
 app = typer.Typer()
-NAMED = 3  # videos that a line names
+NAMED = 3  # videos named in a line
 
 
 @app.command("predict")
@@ -25,7 +25,7 @@ def predict_command(
     out: Annotated[Path, typer.Option(help="folder for the predictions")],
     subject: Annotated[str, typer.Option(help="which face: largest, left or right")] = "largest",
 ) -> None:
-    """Predict new videos with the models of a run: a table, a picture, and what is to be known of them, each."""
+    """Predict new videos with the models of a run: for each a table, a picture, and notes on it."""
     from affpipe.jobs.predict import Predicted, predict
 
     quiet_log()
@@ -52,7 +52,7 @@ def evaluate_command(
     run: Annotated[Path | None, typer.Option(help="folder of a finished run: the streams that it scored")] = None,
     config: Annotated[list[Path] | None, typer.Option(help="with --truth: settings that name tasks of your own")] = None,
     json: Annotated[Path | None, typer.Option(help="write all figures here")] = None,
-    csv: Annotated[Path | None, typer.Option(help="write figures and intervals here, a row each")] = None,
+    csv: Annotated[Path | None, typer.Option(help="write figures and intervals here, one row each")] = None,
 ) -> None:
     """Score predictions by the rules of the challenge, pooled and within video, with intervals, beside constants."""
     from affpipe.core.tasks.table import VA
@@ -163,14 +163,14 @@ def submit_check(
 
 
 def _with_asked(rows: list[tuple[str, ...]], systems: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
-    """Rows of a table with the share of labelled frames that each system was asked at; rows after the systems are baselines."""
+    """Return the rows of a table with the share of labelled frames that each system was asked at; rows after the systems are baselines."""
 
     shares = [caveats.share(own["basis"]["asked"]) if "basis" in own else "-" for own in systems.values()]
     return [(*row, share) for row, share in zip(rows, shares + ["-"] * (len(rows) - len(shares)), strict=True)]
 
 
 def _tell_beyond(beyond: Mapping[str, Mapping[str, int]]) -> None:
-    """A line for each folder whose predictions end before the annotations do."""
+    """Print a line for each folder whose predictions end before the annotations do."""
     for folder, rows in beyond.items():
         if rows:
             some = ", ".join(f"{name}: {count}" for name, count in list(rows.items())[:NAMED])
@@ -179,7 +179,7 @@ def _tell_beyond(beyond: Mapping[str, Mapping[str, int]]) -> None:
 
 
 def _print_difference(found: dict, measure: str, first: str, second: str) -> None:
-    """Say in a line which of two systems is better on the same videos, and how sure that is."""
+    """Print in a line which of two systems is better on the same videos, and how sure that is."""
     own = found["pooled"][measure]
     sure = "no interval with fewer than two videos" if own["low"] is None else f"95 % interval {own['low']:z.3f} to {own['high']:z.3f}"
     say(f"{first} less {second}: {own['difference']:+z.3f} ({sure}; paired, {found['videos']} videos)")

@@ -1,1 +1,1 @@
-"""Data: which videos there are, whose face is meant, what annotations say; importers that find it out; the rendered demo."""
+"""Data: which videos there are, whose face is meant, what annotations say; importers that collect this; the rendered demo."""

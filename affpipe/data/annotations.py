@@ -1,6 +1,6 @@
-"""Files for people and for ABAW: prediction tables and the official text form of labels and predictions.
+"""Files for people and for ABAW: prediction tables, and the official text form of labels and predictions.
 
-The official form has the header of its task and then a line a frame: the first one belongs to frame 0, which ABAW numbers 1. A frame
+The official form has the header of its task and then one line per frame; the first belongs to frame 0, which ABAW numbers 1. A frame
 without a value has the mark of the task in every cell: -5 (va) or -1 (expr, au).
 """
 
@@ -27,11 +27,11 @@ _QUOTED = re.compile(r'(?<![^,])[ \t]*"([^",]*)"[ \t]*(?![^,])')  # a cell betwe
 
 
 def read_labels(task: Task, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Official text file as (T, K) float64, K columns of the task, zero where invalid, and (T,) bool valid.
+    """Read an official text file as (T, K) float64, K columns of the task, zero where invalid, and (T,) bool valid.
 
-    A line with the mark (-5 or -1) in any cell is a frame without a label. Cells may stand between quotes, and where the header ends in
-    commas the other lines may: so spreadsheets save it. ManifestError names file and line for a wrong header, a line of other cells, or a
-    value that the task does not have.
+    A line with the mark (-5 or -1) in any cell is a frame without a label. Cells may stand between quotes; and if the header ends in
+    commas, the other lines may too, as spreadsheets save it. ManifestError names file and line for a wrong header, a line with other cells,
+    or a value that the task does not have.
     """
     text = files.read_text(path, "annotation file", ManifestError, "check the path")
     lines = files.lines(text)
@@ -64,12 +64,12 @@ def read_labels(task: Task, path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_header(task: Task, line: str) -> bool:
-    """Whether a line is the header of a task, whatever its letters, blanks, quotes and commas at the end."""
+    """Tell whether a line is the header of a task, whatever its case, blanks, quotes and commas at the end."""
     return unquoted(line).rstrip(EMPTY).replace(" ", "").lower() == task.header.replace(" ", "").lower()
 
 
 def unquoted(line: str) -> str:
-    """A line without the quotes round its cells; those of a cell that holds a comma or a quote stay."""
+    """Return a line without the quotes around its cells; those of a cell that holds a comma or a quote stay."""
     return _QUOTED.sub(r"\1", line) if '"' in line else line
 
 
@@ -92,12 +92,12 @@ def _cells(line: str, width: int) -> str:
 
 
 def _line_remedy(task: Task, line: str) -> str:
-    width, names = len(task.columns), [name.casefold() for name in task.outputs]
-    if task.kind == "classes" and line.strip().casefold() in names:
-        return f"write the number of the class, {names.index(line.strip().casefold())}"
     if not line.strip():
         return "give the frame its row, or remove the line"
-    line = unquoted(line)
+    line, width = unquoted(line), len(task.columns)
+    names = [name.casefold() for name in task.outputs] if task.kind == "classes" else []
+    if (name := line.strip(EMPTY).casefold()) in names:
+        return f"write the number of the class, {names.index(name)}"
     if '"' in line:
         return NO_QUOTES + (", and write decimals with a point" if line.count(",") + 1 == 2 * width else "")
     if ";" in line or "\t" in line:
@@ -111,7 +111,7 @@ def _line_remedy(task: Task, line: str) -> str:
 
 def _is_row(line: str, width: int) -> bool:
     cells = [cell.strip() for cell in line.split(",")]
-    if not all(cell.isascii() and "_" not in cell for cell in cells):  # numbers to Python, none to numpy
+    if not all(cell.isascii() and "_" not in cell for cell in cells):  # Python reads these as numbers, numpy does not
         return False
     try:
         return len([float(cell) for cell in cells]) == width
@@ -127,7 +127,7 @@ def write_labels(task: Task, path: Path, values: np.ndarray, valid: np.ndarray) 
 
 
 def surplus_fault(rows: int, frames: int) -> str:
-    """What is odd about the number of rows of an annotation; "" if it is one that occurs."""
+    """Tell what is odd about the number of rows of an annotation; "" if such a number occurs."""
     low, high = SURPLUS
     if low <= rows - frames <= high:
         return ""
@@ -135,7 +135,7 @@ def surplus_fault(rows: int, frames: int) -> str:
 
 
 def fit_length(values: np.ndarray, valid: np.ndarray, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labels for exactly `frames` frames: rows too many are dropped, missing ones are invalid."""
+    """Return labels for exactly `frames` frames: extra rows are dropped, missing ones are invalid."""
     out, ok = np.zeros((frames, *values.shape[1:])), np.zeros(frames, bool)
     n = min(frames, len(values))
     out[:n], ok[:n] = values[:n], valid[:n]
@@ -154,8 +154,10 @@ def write_predictions(
     """Write the prediction table: `frame,time_s`, each task's columns and then its probabilities `p_<output>`, `source`.
 
     Args:
-        times_s: (T,) the container's timestamps. values: task -> (T, K); chances: task -> (T, O), see `predict.FramePredictions`.
-        source: (T,) codes of `frames.SOURCE_NAMES`. valid: (T,) False where there is no prediction: the cells stay empty.
+        times_s: (T,), the container's timestamps.
+        values: task -> (T, K). chances: task -> (T, O), see `frames.FramePredictions`.
+        source: (T,) codes of `axis.SOURCE_NAMES`.
+        valid: (T,), False where there is no prediction: the cells stay empty.
     """
     head, cells = ["frame", "time_s"], []
     for name, columns in values.items():

@@ -1,12 +1,11 @@
 """The label file of a task, in any form, laid on the frames of a video.
 
-A line a frame is the official form (`annotations`); intervals and timed values are of `annotation_files`. What an interval says is a word:
-of classes the name of one (or its number), of a dimension a number, of units `0`, `1`, or anything else for present.
+The official form has one line per frame (`annotations`); intervals and timed values are in `annotation_files`. The value of an interval is
+a word: for classes the name of one (or its number), for a dimension a number, for units `0`, `1`, or anything else for present.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,12 @@ from affpipe.data import annotations
 from affpipe.data.annotation_files import forms
 from affpipe.data.annotation_files.intervals import Intervals
 from affpipe.data.annotation_files.on_frames import NOISE_S, covering, sampled
-from affpipe.data.annotation_files.tables import number
+from affpipe.data.annotation_files.tables import NO_LABEL, number
 from affpipe.data.annotation_files.timed import Timed
 
 Laid = tuple[np.ndarray, np.ndarray]  # values (T, K) float64, zero where there is no label, and known (T,) bool
-BEYOND_S = 1.0  # by which a tier, as long as the sound, may outlast the pictures
-ABSENT = ("0", "no", "absent")  # values of an interval of a unit which is not there
+ABSENT = ("no", "absent", "false")  # values of an interval of a unit which is not there, beside the number 0
+BEYOND_S = 2.0  # by which labels may reach beyond the video: sound is longer than pictures in many files
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,38 +30,30 @@ class Labels:
     """A label file that was read.
 
     Attributes:
-        rows: its lines, intervals or samples. labelled: those of them that say something.
-        on_frames: lays them on a frame axis.
-        timed: whether they say times, and not a line a frame.
-        last_s: the last time that they say, seconds. sparse: what is said of samples too far apart to be joined; "" where nothing is.
+        rows: number of its lines, intervals or samples. labelled: number of those with a label.
+        on_frames: function that lays them on a frame axis.
+        timed: True if they have times, False for one line per frame.
+        end_s: time of the last label, seconds from the first frame; 0 for one line per frame.
+        sparse: a warning of samples too far apart to be joined; "" if there are none.
     """
 
     rows: int
     labelled: int
     on_frames: Callable[[FrameAxis], Laid]
     timed: bool = True
-    last_s: float = 0.0
+    end_s: float = 0.0
     sparse: str = ""
 
-    def odd(self, frames: int, length_s: float = inf) -> str:
-        """Tell what is odd about it for a video of so many frames and seconds; "" where nothing is."""
-        if not self.timed:
-            return annotations.surplus_fault(self.rows, frames)
-        return beyond_fault(self.last_s, length_s) or self.sparse
-
-
-def beyond_fault(last_s: float, length_s: float) -> str:
-    """Tell what is odd about labels that go on after the end of a video; "" where they do not."""
-    if last_s <= length_s + BEYOND_S:
-        return ""
-    got = f"{last_s:.6g} s in a video of {length_s:.6g} s"
-    return f"want seconds within the video, got {got}; compare the two, and write times in seconds"
+    def odd(self, frames: int, duration_s: float) -> str:
+        """Return what is odd about it for a video of so many frames and seconds; "" where nothing is."""
+        return (beyond_fault(self.end_s, duration_s) or self.sparse) if self.timed else annotations.surplus_fault(self.rows, frames)
 
 
 def read(task: Task, path: Path, *, media: str = "") -> Labels:
-    """Read a label file of a task. ManifestError names file, place and remedy of what is wrong.
+    """Read a label file of a task. ManifestError names file, place and remedy of a fault.
 
-    media: name of the video's file, by which ELAN tells several media apart.
+    Args:
+        media: name of the video's file, by which ELAN distinguishes several media.
     """
     if not forms.tells_times(path):
         values, valid = annotations.read_labels(task, path)
@@ -78,7 +69,7 @@ def read(task: Task, path: Path, *, media: str = "") -> Labels:
 
 
 def _timed(task: Task, path: Path) -> Labels:
-    """Values at a rate of their own: between two of a dimension a straight line, of classes and units the nearest one."""
+    """Read values at a rate of their own: dimensions are interpolated linearly between two, classes and units take the nearest one."""
     words = {name.casefold(): i for i, name in enumerate(task.outputs)} if task.kind == "classes" else {}
     found = forms.read(path, columns=task.columns, words=words)
     blank = np.isnan(found.values) | (found.values == task.invalid)
@@ -96,25 +87,17 @@ def _timed(task: Task, path: Path) -> Labels:
         values = sampled(clean, axis.times_s, zero_s=axis.start_s, how=how, gap_s=task.gap_s)
         return _known(values)
 
-    there = ~blank.any(axis=1)
-    return Labels(len(clean), int(there.sum()), on_frames, last_s=_last(clean.times_s), sparse=_sparse(task, clean.times_s[there]))
-
-
-def _sparse(task: Task, times_s: np.ndarray) -> str:
-    """Say so where most samples, at times (N,), are too far apart for a value between them."""
-    gap_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 0.0
-    if gap_s <= task.gap_s + NOISE_S:
-        return ""
-    return f"want samples at most {task.gap_s:g} s apart, got {gap_s:.6g} s, and frames between without a label; set gap_s of {task.name}"
-
-
-def _last(times_s: np.ndarray) -> float:
-    return float(times_s.max(initial=0.0))
+    said = ~blank.any(axis=1)
+    return Labels(len(clean), int(said.sum()), on_frames, end_s=_last(clean.times_s[said]), sparse=_sparse(task, clean.times_s[said]))
 
 
 def _intervals(task: Task, path: Path, media: str) -> Labels:
-    """Intervals of one tier: a class, or the number of a single dimension; of several dimensions a tier each."""
+    """Read intervals of one tier: a class, or the number of a single dimension; several dimensions have one tier each."""
     tiers = _tiers(task, path, media) if len(task.columns) > 1 else {task.columns[0]: _tier(task, path, media)}
+    if missing := [name for name in task.columns if name not in tiers]:
+        raise ManifestError(
+            f"{path}: want a tier of each of {', '.join(task.columns)}, as a frame needs all, got none of {', '.join(missing)}; add it"
+        )
     said = {name: np.array([_value(task, path, tier, i) for i in range(len(tier))]) for name, tier in tiers.items()}
 
     def on_frames(axis: FrameAxis) -> Laid:
@@ -125,28 +108,56 @@ def _intervals(task: Task, path: Path, media: str) -> Labels:
         return _known(values)
 
     labelled = sum(int((~np.isnan(own)).sum()) for own in said.values())
-    return Labels(sum(map(len, tiers.values())), labelled, on_frames, last_s=max(_last(tier.end_s) for tier in tiers.values()))
+    return Labels(sum(map(len, tiers.values())), labelled, on_frames, end_s=_end_s(tiers))
 
 
 def _units(task: Task, path: Path, media: str) -> Labels:
-    """Intervals in which units are present: a tier a unit, all frames else are without it. A unit without a tier is never there."""
+    """Read intervals in which units are present: one tier per unit. A unit is absent in all other frames, and without a tier always."""
     tiers = _tiers(task, path, media)
 
     def on_frames(axis: FrameAxis) -> Laid:
         values = np.zeros((len(axis), len(task.columns)))
         for name, tier in tiers.items():
             which = covering(tier, axis.times_s, zero_s=axis.start_s)
-            values[:, task.columns.index(name)] = np.array([*said[name], 0.0])[which]  # the last is of no interval
+            values[:, task.columns.index(name)] = np.array([*said[name], 0.0])[which]  # the last is for frames in no interval
         return _known(values)
 
     said = {name: [_present(task, value) for value in tier.values] for name, tier in tiers.items()}
     labelled = sum(value == value for own in said.values() for value in own)
-    return Labels(sum(map(len, said.values())), labelled, on_frames, last_s=max(_last(tier.end_s) for tier in tiers.values()))
+    return Labels(sum(map(len, said.values())), labelled, on_frames, end_s=_end_s(tiers))
 
 
 def _present(task: Task, text: str) -> float:
     """Return whether an interval says that its unit is there, NaN for the mark of no label."""
-    return np.nan if number(text) == task.invalid else float(text.casefold() not in ABSENT)
+    if text.casefold() in NO_LABEL or number(text) == task.invalid:
+        return np.nan
+    return float(number(text) != 0 and text.casefold() not in ABSENT)
+
+
+def beyond_fault(end_s: float, duration_s: float) -> str:
+    """Return what is odd about labels that end at a time of a video that lasts so long; "" where nothing is."""
+    if end_s <= duration_s + BEYOND_S:
+        return ""
+    got = f"{end_s:.6g} s in a video of {duration_s:.6g} s"
+    return f"want seconds within the video, got {got}; compare the two, and write times in seconds"
+
+
+def _sparse(task: Task, times_s: np.ndarray) -> str:
+    """Return what is odd about the times of labelled samples: most of them lie too far apart to say anything of the frames between."""
+    steps = np.diff(times_s)
+    if not len(steps) or np.median(steps) <= task.gap_s + NOISE_S:
+        return ""
+    remedy = "give more of them" if task.folder else f"set gap_s of {task.name}"
+    got = f"{float(np.median(steps)):.6g} s, and frames between without a label"
+    return f"want samples at most {task.gap_s:g} s apart, got {got}; {remedy}"
+
+
+def _last(times_s: np.ndarray) -> float:
+    return float(times_s.max(initial=0.0))
+
+
+def _end_s(tiers: Mapping[str, Intervals]) -> float:
+    return max((_last(tier.end_s) for tier in tiers.values()), default=0.0)
 
 
 def _tier(task: Task, path: Path, media: str) -> Intervals:
@@ -172,6 +183,6 @@ def _value(task: Task, path: Path, tier: Intervals, i: int) -> float:
 
 
 def _known(values: np.ndarray) -> Laid:
-    """Values with NaN where there is no label -> values without, and known; a frame needs all of its columns."""
+    """Replace NaN, which stands for no label, by 0 in values, and return known; a frame needs all of its columns."""
     known = ~np.isnan(values).any(axis=1)
     return np.where(known[:, None], values, 0.0), known

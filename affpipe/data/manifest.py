@@ -1,8 +1,8 @@
-"""Which videos and streams exist, and whose face is meant: the one reader of data_manifest.csv and of curation files.
+"""The videos and streams that exist, and whose face is meant: the one reader of data_manifest.csv and of curation files.
 
-A row is a stream: one subject in one video. Columns `stream_id, video, partition` must be there; `subject`, a column a task for its
-annotation file (`va`, `expr`, `au`, and those of the run's own), `person`, `images`, `va_partition` …, `video_track`, `audio_track` and
-`overlap` may be; others are not read. Paths are relative to `data_root`. `subject` says which face of the video is meant (largest, left,
+A row is a stream: one subject in one video. Columns `stream_id, video, partition` are required. Optional are `subject`, one column per task
+for its annotation file (`va`, `expr`, `au`, and those of the run's own), `person`, `images`, `va_partition` …, `video_track`, `audio_track`
+and `overlap`; others are not read. Paths are relative to `data_root`. `subject` says which face of the video is meant (largest, left,
 right; empty is largest).
 """
 
@@ -22,26 +22,26 @@ from affpipe.system import sheets
 from affpipe.system.files import folded, instead_of_file, lines, on_disk, read_text
 
 NEEDED = ("stream_id", "video", "partition")
-TRACKS = ("video_track", "audio_track")  # which of several tracks of a file; empty: as the settings say
+TRACKS = ("video_track", "audio_track")  # which of several tracks of a file; empty: by the settings
 SUBJECTS = ("largest", "left", "right")
 PARTITIONS = ("train", "validation", "test", "predict")
 STREAM_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._ +-]*")
-TRACK_DIGITS = 9  # of a track number at most: it is an int64 in the store
+TRACK_DIGITS = 9  # digits of a track number at most: it is an int64 in the store
 ID_BYTES = 180  # of a stream or video id: a file's name is that and a suffix, 255 bytes at most
 
 
 def columns(tasks: Iterable[str] = TASKS) -> tuple[str, ...]:
-    """Columns of a manifest that are read, of these tasks."""
+    """Return the columns of a manifest that are read for these tasks."""
     return (*NEEDED, "subject", *tasks, "person", "images", *own_partitions(tasks).values(), "overlap", *TRACKS)
 
 
 def own_partitions(tasks: Iterable[str] = TASKS) -> dict[str, str]:
-    """Task -> the column of its own partition."""
+    """Return task -> the column of its own partition."""
     return {task: f"{task}_partition" for task in tasks}
 
 
 def check_video_name(video: Path) -> None:
-    """ManifestError unless the name of a video can name files of the store: printable, UTF-8, neither hidden nor too long."""
+    """Raise ManifestError unless the name of a video can name files of the store: printable, UTF-8, neither hidden nor too long."""
     name = video.stem
     if name.startswith(".") or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in name):
         raise ManifestError(
@@ -63,10 +63,10 @@ def scan(path: Path, data_root: Path, tasks: Iterable[str] = TASKS) -> tuple[lis
     """Read the rows of a manifest with their numbers (the header is row 1), and all faults in them, by number.
 
     Args:
-        tasks: names of the run's tasks. Columns of the official ones are read whatever it has: a stream with labels of another task alone
-            may be predicted, and is no fault.
+        tasks: names of the run's tasks. Columns of the official ones are always read: a stream with labels of another task alone may be
+            predicted, and is no fault.
 
-    ManifestError where the file is no table with the columns that must be there, or has no row.
+    Raises ManifestError if the file is no table with the required columns, or has no row.
     """
     rows: list[tuple[int, Row]] = []
     faults: list[tuple[int, ManifestError]] = []
@@ -108,7 +108,7 @@ def _check_head(path: Path, head: Sequence[str], columns: Sequence[str]) -> None
 
 
 def _row(cells: dict[str, str], data_root: Path, tasks: tuple[str, ...]) -> Row:
-    """The stream of a row; ManifestError says what is wrong with it."""
+    """Return the stream of a row; ManifestError says what is wrong with it."""
     if None in cells or None in cells.values():
         got = "more" if None in cells else "fewer"
         raise ManifestError(f"want as many cells as row 1, got {got}; mend the commas or quotes")
@@ -164,13 +164,13 @@ def _track_cell(column: str, text: str) -> int | str | None:
 
 
 def _no_file(path: Path) -> str:
-    """What stands at the path of a file in place of it; "" if it is one."""
+    """Return what stands at the path of a file instead of it; "" if it is a file."""
     got = instead_of_file(path)
     return f"no {path}" if got == "nothing" else got and f"{got} at {path}"
 
 
 def _twice(rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, str]]:
-    """Row number and fault of what may be there once and is there again."""
+    """Yield row number and fault of what must be unique and occurs again."""
     streams: dict[str, tuple[int, str]] = {}
     videos: dict[str, tuple[int, Path]] = {}
     faces: dict[tuple[Path, str], int] = {}
@@ -199,7 +199,8 @@ def _twice(rows: Iterable[tuple[int, Row]]) -> Iterator[tuple[int, str]]:
 def check_partitions(rows: Sequence[Row], path: Path, tasks: Iterable[str], *, folds: bool = False) -> None:
     """Raise ManifestError unless each task has something to train on, and something to validate with.
 
-    folds: whether models are cross-validated, which needs no validation partition; then either all tasks have one, or none.
+    Args:
+        folds: True if models are cross-validated, which needs no validation partition; then either all tasks have one, or none.
     """
     tasks = list(tasks)
     without = folds and not any(row.labelled(tasks, "validation") for row in rows)
@@ -215,7 +216,7 @@ def check_partitions(rows: Sequence[Row], path: Path, tasks: Iterable[str], *, f
 
 
 def check_images(rows: Iterable[Row], path: Path) -> None:
-    """ManifestError unless every stream has a folder of images of its own."""
+    """Raise ManifestError unless every stream has its own folder of images."""
     streams: dict[Path, str] = {}
     for row in rows:
         if row.images is None:
@@ -229,12 +230,12 @@ def check_images(rows: Iterable[Row], path: Path) -> None:
 
 
 def fold_groups(rows: Iterable[Row], source: Callable[[Row], str]) -> list[list[str]]:
-    """Video ids that must stay together, sorted, in groups sorted by their first: those of one content, and of a person where one is named.
+    """Group video ids that must stay together: those of one content, and those of a named person. Groups are sorted, also by their first.
 
     Args:
         source: one name for all videos of a content, as in `Plan.sources`.
     """
-    group: dict[str, set[str]] = {}  # video, content or person -> all that hangs together with it
+    group: dict[str, set[str]] = {}  # video, content or person -> all that is connected with it
     for row in rows:
         names = [f"video {row.video_id}", f"content {source(row)}", *([f"person {row.person}"] if row.person else [])]
         whole = set(names).union(*(group.get(name, set()) for name in names))
@@ -249,7 +250,7 @@ class Decision:
 
     Attributes:
         tracks: numbers of the subject's tracks, rising; empty if nobody is the subject; None if the manifest's rule decides.
-        faces: for which faces the tracks are numbered, as `Plan.numbering` has it; "" if the row does not say.
+        faces: the faces for which the tracks are numbered, as in `Plan.numbering`; "" if the row does not say.
         row: number in the file, the header being row 1.
         cells: all cells of the row.
     """
@@ -261,9 +262,10 @@ class Decision:
 
 
 def read_decisions(path: Path, rows: Iterable[Row]) -> dict[str, Decision]:
-    """Rows of a curation file by stream id, checked: CSV of the columns stream_id and tracks; `faces` may be there, others are not read.
+    """Read the rows of a curation file by stream id, checked.
 
-    `tracks` holds numbers separated by spaces, the word `none` (nobody is the subject), or nothing (the rule decides).
+    It is CSV with the columns stream_id and tracks; `faces` is optional, others are not read. `tracks` holds numbers separated by spaces,
+    the word `none` (nobody is the subject), or nothing (the rule decides).
     """
     known, out = {row.stream_id for row in rows}, {}
     text = read_text(path, "curation file", ManifestError, "check subject.curation")
@@ -300,10 +302,10 @@ def _tracks(where: str, cell: str) -> tuple[int, ...] | None:
 
 
 def read_curation(path: Path, rows: Iterable[Row], numbering: Callable[[Row], str]) -> dict[str, tuple[int, ...]]:
-    """Decisions of a curation file, stream id -> tracks; streams that are left to the rule are not in it.
+    """Read the decisions of a curation file, stream id -> tracks; streams that are left to the rule are not in it.
 
     Args:
-        numbering: gives what a row's cell `faces` must hold, if it holds anything, for its track numbers to mean today's tracks.
+        numbering: returns what a row's cell `faces` must hold, if it holds anything, for its track numbers to mean the present tracks.
     """
     streams, out = {row.stream_id: row for row in rows}, {}
     for stream, found in read_decisions(path, streams.values()).items():

@@ -1,6 +1,6 @@
-"""Videos and persons that one task has in several of train, validation and test: it would be scored on what it was fitted on or chosen by.
+"""Overlaps: videos and persons that one task has in several of train, validation and test.
 
-Who a video is, its content says: two names of one file are one video.
+The task would be scored on what it was fitted on or chosen by. A video is known by its content: two names of one file are one video.
 """
 
 from collections import defaultdict
@@ -10,12 +10,17 @@ from pathlib import Path
 
 FITS = ("train", "validation")
 APART = (*FITS, "test")
-OFFICIAL = "official"  # what the column `overlap` of a manifest says where the lists of a data set have it so
+OFFICIAL = "official"  # word in the column `overlap` of a manifest for an overlap in the lists of a data set
 
 
 @dataclass(frozen=True)
 class Member:
-    """A stream. video: its file; content: who that is; partitions: task -> partition; person: "" if not known; official: see OFFICIAL."""
+    """A stream.
+
+    Attributes:
+        video: its file. content: fingerprint of the file.
+        partitions: task -> partition. person: "" if unknown. official: see OFFICIAL.
+    """
 
     id: str
     video: str
@@ -27,7 +32,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Overlap:
-    """A video or a person (`what`) in several partitions of a task, by its streams in each. where: name of the person, or first file."""
+    """A video or a person (`what`) in several partitions of a task, with its streams in each; where: name of the person, or first file."""
 
     task: str
     what: str
@@ -40,17 +45,17 @@ class Overlap:
 
     @property
     def official(self) -> bool:
-        """Whether the lists of a data set have it so: the manifest says it of every stream."""
+        """True if the lists of a data set have this overlap: the manifest says so for every stream."""
         return all(member.official for members in self.streams.values() for member in members)
 
     @property
     def fitted_on(self) -> bool:
-        """Whether it is in train and in validation, beside what it may be in test."""
+        """True if it is in train and in validation, whether in test or not."""
         return all(partition in self.streams for partition in FITS)
 
     @property
     def refused(self) -> bool:
-        """Whether no run takes it. Who a person is, files do not say; and what is tested is not scored here."""
+        """True if no run accepts it. Files do not tell who a person is; and the test set is not scored here."""
         return self.what == "video" and self.fitted_on and not self.official
 
     @property
@@ -65,7 +70,7 @@ class Overlap:
 
 
 def of(members: Iterable[Member]) -> list[Overlap]:
-    """All overlaps, in the order of the streams that they are first met in."""
+    """Return all overlaps, in the order in which their streams first come."""
     groups: dict[tuple[str, str, str], list[Member]] = defaultdict(list)
     for member in members:
         for task, partition in member.partitions.items():

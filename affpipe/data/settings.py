@@ -12,20 +12,21 @@ from affpipe.core.tasks.task import Task
 from affpipe.core.tasks.units import Units
 from affpipe.data.annotation_files import tables
 
+LARGEST, NARROWEST = 1e6, 0.01  # of the numbers of a dimension, and of its range: files have six decimals
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9_](?:[A-Za-z0-9_ .+-]*[A-Za-z0-9_.+-])?$", max_length=40)]
 
 
 class OwnTask(Section):
-    """What all tasks of one's own share. Their labels stand in the manifest's column of that name."""
+    """Settings that all tasks of one's own share. Their labels stand in the manifest's column of that name."""
 
-    name: Name = Field(description="the word for it: a column of the manifest, a folder of the results")
-    title: str = after("", description="for people; not given: the name")
-    tier: str = later("", description="of annotation files with tiers, the one to read; not given: the one of the task's name")
-    gap_s: float = later(1.0, gt=0, description="between two values of a time series, over which nothing is interpolated")
+    name: Name = Field(description="name of the task: a column of the manifest, a folder of the results")
+    title: str = after("", pattern=r"^[^\x00-\x1f\x7f]*$", max_length=80, description="title for people; not given: the name")
+    tier: str = later("", description="tier to read of annotation files with tiers; not given: the one with the task's name")
+    gap_s: float = later(1.0, gt=0, description="greatest gap between two values of a time series that is interpolated")
 
     @property
     def files(self) -> dict[str, Any]:
-        """How label files of the task are read."""
+        """Settings of how label files of the task are read."""
         return {"tier": self.tier, "gap_s": self.gap_s}
 
     def task(self) -> Task:
@@ -34,16 +35,20 @@ class OwnTask(Section):
 
 
 class OwnDimensions(OwnTask):
-    """Numbers, as valence and arousal are."""
+    """A task of numbers, as valence and arousal are."""
 
     dimensions: dict[Label, tuple[float, float]] = Field(min_length=1, description="name -> least and greatest value")
     invalid: float = Field(-5, description="mark of a frame without a label in annotation files")
 
     @model_validator(mode="after")
     def _ranges(self):
+        _once("dimensions", tuple(self.dimensions))
         for name, (low, high) in self.dimensions.items():
             if not low < high:
                 raise ValueError(f"dimensions.{name}: want the least value first, got [{low:g}, {high:g}]")
+            if max(-low, high) > LARGEST or max(low, -high) > LARGEST or high - low < NARROWEST:
+                want = f"numbers from {-LARGEST:.0f} to {LARGEST:.0f}, {NARROWEST:g} or more apart"
+                raise ValueError(f"dimensions.{name}: want {want}, got [{low:g}, {high:g}]; write the labels in another unit")
             if low <= self.invalid <= high:
                 raise ValueError(f"invalid: want a mark outside of [{low:g}, {high:g}], where no label of {name} is, got {self.invalid:g}")
         return self
@@ -53,7 +58,7 @@ class OwnDimensions(OwnTask):
 
 
 class OwnClasses(OwnTask):
-    """One of several classes, as expressions are."""
+    """A task with one of several classes, as expressions are."""
 
     classes: tuple[Label, ...] = Field(min_length=2, max_length=64, description="names, in the order of their numbers")
     invalid: int = Field(-1, lt=0, description="mark of a frame without a label in annotation files")
@@ -71,7 +76,7 @@ class OwnClasses(OwnTask):
 
 
 class OwnUnits(OwnTask):
-    """For each of several a yes or no, as action units are."""
+    """A task with a yes or no for each of several units, as action units are."""
 
     units: tuple[Label, ...] = Field(min_length=1, max_length=64, description="names, in the order of columns")
     invalid: int = Field(-1, lt=0, description="mark of a frame without a label in annotation files")
@@ -95,7 +100,7 @@ OWN_TASKS: dict[str, type[OwnTask]] = {"dimensions": OwnDimensions, "classes": O
 
 
 def _which(value: Any) -> str | None:
-    """Tell the form of an entry of `tasks`: "name" of an official one, or the key by which a section of one's own is known."""
+    """Return the form of an entry of `tasks`: "name" for an official one, or the key by which a section of one's own is recognised."""
     if isinstance(value, str):
         return "name"
     keys = value.keys() if isinstance(value, dict) else type(value).model_fields if isinstance(value, OwnTask) else ()
@@ -112,9 +117,9 @@ AnyTask = Annotated[
 
 
 def task_table(tasks: tuple[AnyTask, ...]) -> dict[str, Task]:
-    """Name -> task: official ones in the order of their table, then one's own by name, so that one set of tasks has one order.
+    """Return name -> task: official ones in the order of their table, then one's own by name, so that one set of tasks has one order.
 
-    Raises ValueError for a task that is named twice, or two tasks with a column of one name: they would share it in prediction tables.
+    Raises ValueError for a task that is named twice, or two tasks with a column of one name, which they would share in prediction tables.
     """
     own = {task.name: task.task() for task in sorted((t for t in tasks if not isinstance(t, str)), key=lambda t: t.name)}
     names = [task if isinstance(task, str) else task.name for task in tasks]
@@ -126,20 +131,24 @@ def task_table(tasks: tuple[AnyTask, ...]) -> dict[str, Task]:
         if name in RESERVED or name.endswith("_partition"):
             raise ValueError(f"want another name than that of a column of the manifest, got {name}; rename it")
     out = {name: task for name, task in TASKS.items() if name in names} | own
-    columns: dict[str, str] = {}
+    columns = dict.fromkeys(FIXED, "")  # column, in small letters -> the task that has it
     for name, task in out.items():
         for column in (*task.columns, *(task.chance_columns if task.kind != "dimensions" else ())):
-            first = columns.setdefault(column.lower(), name)
-            if first != name or column.lower() in FIXED:
-                got = f"in {first} and {name}" if first != name else f"in {name}, where each table has it"
+            if column.lower() in columns:
+                first = columns[column.lower()]
+                got = {"": f"in {name}, where each table has it", name: f"twice in {name}"}.get(first, f"in {first} and {name}")
                 raise ValueError(f"want names that a prediction table has once, got {column!r} {got}; rename one")
+            columns[column.lower()] = name
+        if taken := [column for column in task.columns if column.lower() in TIMES]:
+            raise ValueError(f"want other names than the columns of times in label files, got {taken[0]!r} in {name}; rename it")
     return out
 
 
 def parse_tasks(value: Any) -> dict[str, Task]:
-    """Name -> task, of the setting `tasks` as JSON has it; ValueError where it is none."""
+    """Parse name -> task from the setting `tasks` in JSON types; ValueError if it is none."""
     return task_table(TypeAdapter(tuple[AnyTask, ...]).validate_python(value))
 
 
 RESERVED = ("stream_id", "video", "partition", "subject", "person", "images", "overlap", "video_track", "audio_track")
 FIXED = ("frame", "time_s", "source")
+TIMES = (*tables.TIME, *tables.START, *tables.END)

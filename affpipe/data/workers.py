@@ -13,12 +13,12 @@ log = logging.getLogger("affpipe")
 
 
 def labels(context: Context) -> Worker:
-    """Labels per frame: values (T, K) float64, the columns of the run's tasks one after another, zero where there is none.
+    """Return the worker of labels per frame.
 
-    `known` (T, tasks) bool says for which tasks a frame has a label; `valid` that it has one at all. Row i of a file of a line a frame is
-    frame i: rows beyond the end of the video are dropped, frames beyond the end of the file have no label. The attribute `extra.files`
-        holds the rows
-    of each file and how many have a label; the log says where that is odd.
+    It writes values (T, K) float64, the columns of the run's tasks one after another, zero where there is none. `known` (T, tasks) bool
+    says for which tasks a frame has a label, `valid` whether it has one at all. In a file with one line per frame, row i is frame i: rows
+    beyond the end of the video are dropped, and frames beyond the end of the file have no label. The attribute `extra.files` holds the rows
+    of each file and how many have a label; the log reports odd ones.
     """
     tasks = context.tasks
     at, columns = slices(tasks, "columns"), tuple(c for task in tasks.values() for c in task.columns)

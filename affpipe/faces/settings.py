@@ -17,19 +17,19 @@ class Faces(Section):
     )
     detector: Literal["mediapipe", "yolo"] = "mediapipe"
     model: Literal["both", "full_range", "short_range"] = Field(
-        "both", description="of mediapipe: which BlazeFace; both: short range where full range finds nothing"
+        "both", description="for mediapipe: which BlazeFace; both: short range where full range finds nothing"
     )
-    weights: str = Field("yolov8n-face.pt", description="of yolo: a file or folder of the checkpoints, with or without keypoints")
+    weights: str = Field("yolov8n-face.pt", description="for yolo: a file or folder of the checkpoints, with or without keypoints")
     weights_revision: str | None = later(None, pattern=HEX)
-    image_side: int = Field(640, ge=32, multiple_of=32, description="of yolo: longer side of the frame that the network sees, pixels")
-    nms_iou: float = Field(0.7, gt=0, le=1, description="of yolo: boxes that overlap more are one face")
+    image_side: int = Field(640, ge=32, multiple_of=32, description="for yolo: longer side of the frame that the network sees, pixels")
+    nms_iou: float = Field(0.7, gt=0, le=1, description="for yolo: boxes that overlap more are one face")
     batch_size: int = speed(8, ge=1)
     min_score: float = Field(0.5, gt=0, le=1)
     every: int = Field(1, ge=1, le=30, description="detect in frames 0, n, 2n … and the last; between, boxes of a track are interpolated")
     min_iou: float = Field(0.3, gt=0, le=1)
     min_similarity: float = Field(0.5, ge=0, le=1, description="least likeness to the track's latest or mean look; 0: overlap decides")
     max_gap_frames: int = Field(5, ge=0)
-    crop_margin: float = Field(0.5, ge=0, le=2, description="on each side, in boxes")
+    crop_margin: float = Field(0.5, ge=0, le=2, description="margin of a kept crop on each side, in boxes")
     crop_side: int = Field(256, ge=32, le=2048, description="longest side of a kept crop, pixels")
     jpeg_quality: int = Field(90, ge=1, le=100)
 

@@ -1,1 +1,1 @@
-"""Jobs: what the workflow runs, what it needs, and how it stands."""
+"""Jobs: the work that the workflow runs, its needs, and its state."""

@@ -1,7 +1,7 @@
-"""An apply job: one stage over one shard, each stream written when done; its index last.
+"""An apply job: one stage over one shard, each stream written when done, and the shard's index last.
 
-A stage is a module function `stage(context) -> worker`; the context loads what is heavy once, the worker makes one stream. Streams that are
-in the store under the right key and identity are skipped, so a killed job loses what is in progress.
+A stage is a module function `stage(context) -> worker`. The context loads what is heavy once; the worker makes one stream. Streams that are
+in the store under the right key and identity are skipped, so a killed job loses only the streams in progress.
 """
 
 import logging
@@ -38,7 +38,7 @@ def apply_shard(settings: Path, index: Path, *, threads: int, progress: Progress
     plan = frozen(settings)
     stage, shard = plan.of_index(index)
     need = resources.of_apply(plan, stage)
-    abreast = threads if need.threads > 1 else 1  # videos; then a thread each
+    abreast = threads if need.threads > 1 else 1  # videos; then one thread each
     limit_threads(threads // abreast)
     disk.sweep(index.parent)
     disk.sweep(index.parent.parent)
@@ -53,9 +53,9 @@ def apply_shard(settings: Path, index: Path, *, threads: int, progress: Progress
 
 
 def read_entries(plan: Plan, reads: Iterable[str], shards: list[str]) -> dict[str, dict[str, Entry]]:
-    """What became of the items of each of the stages `reads`, in the given shards.
+    """Read the outcome of the items of each of the stages `reads`, in the given shards.
 
-    StoreError where an index does not hold these items, or a stream that it names is not there.
+    Raises StoreError if an index does not hold these items, or a stream that it names is missing.
     """
     out: dict[str, dict[str, Entry]] = {}
     for read in reads:
@@ -78,7 +78,7 @@ def _checked(plan: Plan, read: str, items: list[Item], index: Path, there: set[s
 
 
 def present(plan: Plan, name: str, item: Item) -> Entry | None:
-    """The entry of a stream that is in the store already, or None. A damaged file counts as missing and is said so."""
+    """Return the entry of a stream that is in the store already, or None. A damaged file counts as missing, with a warning."""
     path = plan.stream(name, item)
     if not path.exists():
         return None
@@ -102,12 +102,13 @@ def _rows(path: Path, attributes: dict[str, Any]) -> int:
 def inherited(
     plan: Plan, name: str, item: Item, entries: Mapping[str, Mapping[str, Entry]], reads: Iterable[str] | None = None
 ) -> Entry | None:
-    """The reason why this item cannot be made, taken from what it reads; None if it can.
+    """Return the reason why this item cannot be made, taken from what it reads; None if it can.
 
-    A fault anywhere below is passed on. What is absent is passed on too, except to a fusion, which does with the modalities that are there,
-    and hears nothing where no mouth was found.
+    A fault anywhere below is passed on. Absence is passed on too, except to a fusion, which works with the present modalities, and uses no
+    audio if no mouth was found.
 
-    Args: reads: stages, if others than those that applying `name` reads.
+    Args:
+        reads: stages, if others than those that applying `name` reads.
     """
     states = {read: entries[read][plan.item(read, item).id] for read in reads or plan.reads(name)}
     for entry in states.values():
@@ -134,17 +135,18 @@ def apply(
     *,
     threads: int = 1,
 ) -> dict[str, Entry]:
-    """Apply a stage to items and return what became of each, in their order; faults of one item never lose another.
+    """Apply a stage to items and return the outcome of each, in their order; a fault of one item never loses another.
 
-    An exception of a library counts as a fault of its item too. At once raised are StoreError, where a stream that is read has to be made
-    again or the disk takes no more, other faults of the machine (memory, a GPU), PartError, and an exception in which all first items end.
+    An exception of a library counts as a fault of its item too. Raised at once are StoreError, if a stream that is read has to be made
+    again or the disk cannot be written, other faults of the machine (memory, a GPU), PartError, and an exception in which all first items
+    end.
 
     Args:
         entries: for each stage that this one reads, its items' entries.
         stage: loads what is heavy, once, and only if there is anything to make.
         record: kept up to date.
-        threads: each makes an item at a time; what becomes of the items does not depend on it. With more than one, the worker is called by
-            several at once.
+        threads: each makes one item at a time; the outcome does not depend on their number. With several, the worker is called by several
+            at once.
     """
     out: dict[str, Entry] = {}
     worker: Worker | None = None
@@ -164,7 +166,7 @@ def apply(
         record.done += 1
 
     def missing() -> Iterator[Item]:
-        """Items that are to be made; those that need not be are settled on the way."""
+        """Yield the items that must be made; the others are settled on the way."""
         nonlocal worker
         for item in items:
             progress(name, record.done, record.total)
@@ -199,7 +201,7 @@ def apply(
 
 
 def _make(plan: Plan, job: Job, worker: Worker) -> tuple[Entry, Exception | None]:
-    """What became of an item, and the exception of a library that ended it."""
+    """Return the outcome of an item, and the exception of a library that ended it."""
     try:
         worker(job)
         if not job.path.exists():
@@ -210,7 +212,7 @@ def _make(plan: Plan, job: Job, worker: Worker) -> tuple[Entry, Exception | None
         return Entry("done", job.path.name, _rows(job.path, streams.attributes(job.path))), None
     except AbsentError as error:
         return Entry("absent", reason=str(error)), None
-    except (StoreError, StoppedError, PartError):  # no fault of the item: what it reads, the disk or code is to be mended; or a stop
+    except (StoreError, StoppedError, PartError):  # no fault of the item: its inputs, the disk or code must be mended; or a stop
         raise
     except AffpipeError as error:
         return Entry("failed", reason=str(error)), None
@@ -219,11 +221,14 @@ def _make(plan: Plan, job: Job, worker: Worker) -> tuple[Entry, Exception | None
 
 
 def blame(plan: Plan, name: str, item: Item, error: Exception) -> str:
-    """The reason of an item that an exception of a library has ended. One of the machine's is raised again, a disk's as StoreError."""
+    """Return the reason of an item that an exception of a library has ended.
+
+    An exception of the machine is raised again, one of a disk as StoreError.
+    """
     if not faults.of_machine(error, plan.cache):
         log.info("%s: %s: what ended it:", name, item.id, exc_info=error)
         return faults.reason(f"{item.row.video}: {name}", error)
     if isinstance(error, OSError) and (told := disk.mendable(f"{name}: {item.id}", error)):
         raise told from error
-    error.add_note(f"{name}: {item.id}")  # of several items at once a traceback would not say which it was
+    error.add_note(f"{name}: {item.id}")  # with several items at once a traceback would not say which it was
     raise error

@@ -1,4 +1,4 @@
-"""How long the videos of a run are: measured where the stage `frames` is done, else as their containers say, else as a person says."""
+"""Lengths of the videos of a run: measured if the stage `frames` is done, else declared by their containers, else given by a person."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -12,16 +12,16 @@ from affpipe.plan.plan import Plan
 from affpipe.store import streams
 from affpipe.system import faults
 
-if TYPE_CHECKING:  # it brings PyAV, which a run whose frames are measured does without
+if TYPE_CHECKING:  # it imports PyAV, which a run with measured frames does not need
     from affpipe.media.declared import Declared
 
-USUAL_FPS = 30.0  # of a video of which nothing but a duration is known
+USUAL_FPS = 30.0  # rate of a video of which only a duration is known
 READERS = 8  # files opened at once: opening one waits for the disk, not for a core
 
 
 @dataclass(frozen=True)
 class Length:
-    """Of a video. source: measured (the stage `frames`), declared (by the container), or given (on the command line)."""
+    """Length of a video. source: measured (the stage `frames`), declared (by the container), or given (on the command line)."""
 
     frames: int
     seconds: float
@@ -31,7 +31,12 @@ class Length:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Video id -> its length. faults: one line for each video that does not open. It counts as long as the others are on average."""
+    """Lengths of videos.
+
+    Attributes:
+        videos: video id -> its length. A video that does not open gets the mean length of the others.
+        faults: one line for each video that does not open.
+    """
 
     videos: dict[str, Length]
     faults: tuple[str, ...] = ()
@@ -42,19 +47,19 @@ class Lengths:
 
     @property
     def sources(self) -> dict[str, int]:
-        """Source -> videos."""
+        """Source -> number of videos."""
         found = [length.source for length in self.videos.values()]
         return {source: found.count(source) for source in dict.fromkeys(found)}
 
 
 def of(plan: Plan, hours: float | None = None, *, opened: "Mapping[Path, Declared] | None" = None) -> Lengths:
-    """Lengths of all videos of a plan.
+    """Return the lengths of all videos of a plan.
 
     Args:
-        hours: of all videos together; those that are not measured are then not opened, and share what the others leave.
-        opened: what videos declare that were opened already; no other is opened then.
+        hours: hours of all videos together; unmeasured ones are then not opened, and share what the others leave.
+        opened: what already opened videos declare; no other is opened then.
 
-    InputError where nothing is known of any video.
+    Raises InputError if nothing is known of any video.
     """
     items = plan.items("frames")
     found = {item.id: length for item in items if (length := _measured(plan, item))}
@@ -84,12 +89,12 @@ def _measured(plan: Plan, item: Item) -> Length | None:
         with streams.Stream(path, key=plan.key("frames"), identity=item.identity) as stream:
             audio = stream.attributes["extra"].get("video", {}).get("audio") is not None
             return Length(len(stream), float(stream.end_s[-1] - stream.start_s[0]), audio, "measured")
-    except StoreError:  # the next run makes it anew
+    except StoreError:  # the next run makes it again
         return None
 
 
 def _open(items: list[Item], said: list[str]) -> "dict[Path, Declared]":
-    """What videos declare; what is wrong with the others goes to `said`."""
+    """Return what videos declare; faults of the others are added to `said`."""
     from affpipe.media.declared import declared
 
     def one(item: Item) -> "Declared | None":

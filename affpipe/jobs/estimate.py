@@ -1,8 +1,8 @@
-"""What a run takes before it is started: hours, GPU memory and disk of each stage, and how much of it is left.
+"""Estimate of a run before it starts: hours, GPU memory and disk of each stage, and how much of it is left.
 
-Hours are of one job at a time, without the seconds in which a job loads its network. They come from the records of jobs of this workspace
-of the same key, else from what stages and models declare, which is rough: a factor of two for stages on a CPU, of five or more for
-fits, and for a GPU, which nothing here was timed on.
+Hours are those of one job at a time, without the seconds in which a job loads its network. They come from the job records of this workspace
+with the same key, else from what stages and models declare. Declared costs are rough: a factor of two for stages on a CPU, of five or more
+for fits, and for a GPU, on which nothing here was timed.
 """
 
 import os
@@ -23,24 +23,24 @@ from affpipe.system.job_record import JobRecord
 
 MEASURED, DEFAULT, ARITHMETIC, UNKNOWN = "measured here", "default", "arithmetic", "unknown"
 
-PUBLISH_S = 7e-4  # a frame, by a cold run of the demo
+PUBLISH_S = 7e-4  # seconds per frame, by a cold run of the demo
 # Operations a second that a network reaches. CPU: A, two cores. GPU: A, a third of the half of the H200's peak that its floors count with.
 FLOPS = {("cpu", "float32"): 5e10, ("cpu", "bfloat16"): 1.4e11, ("cuda", "float32"): 1e13, ("cuda", "bfloat16"): 1.6e14}
-MODEL_FLOPS = {"cpu": 1e10, "cuda": 2e12}  # A: of the models of a run, whose matrices are small
-STEP_S = {"cpu": 0.05, "cuda": 0.03}  # D for the CPU, A for the GPU: of an optimiser step, beside what the network computes
-RESULT_BYTES = 200  # D, a frame and task: tables, official files, the report
+MODEL_FLOPS = {"cpu": 1e10, "cuda": 2e12}  # A: for the models of a run, whose matrices are small
+STEP_S = {"cpu": 0.05, "cuda": 0.03}  # D for the CPU, A for the GPU: an optimiser step, beside what the network computes
+RESULT_BYTES = 200  # D, per frame and task: tables, official files, the report
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a stage, the fits of a model, or publishing takes.
+    """Estimate for a stage, the fits of a model, or publishing.
 
     Attributes:
-        items: streams, or fits.
-        seconds, left_s: of one job at a time, in all and for what is not done.
-        gpu: bytes of GPU memory, None for what runs on the CPU.
+        items: number of streams, or fits.
+        seconds, left_s: time of one job at a time, in all and for what is not done.
+        gpu: bytes of GPU memory; None if it runs on the CPU.
         disk, left_disk: bytes.
-        time_basis, disk_basis: measured here, default, arithmetic, or unknown: of a stage that declares no cost, whose figures are then 0.
+        time_basis, disk_basis: measured here, default, arithmetic, or unknown: for a stage that declares no cost, whose figures are then 0.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Part:
 
 
 def of(plan: Plan, lengths: Lengths) -> list[Part]:
-    """The parts of a run in the order of the plan, publishing last."""
+    """Return the parts of a run in the order of the plan, publishing last."""
     records = _records(plan)
     out: list[Part] = []
     for name in plan.names:
@@ -67,7 +67,7 @@ def of(plan: Plan, lengths: Lengths) -> list[Part]:
 
 
 def _records(plan: Plan) -> dict[str, list[JobRecord]]:
-    """Records of the jobs of all runs of this workspace, by key: runs share what they have in common."""
+    """Return the records of the jobs of all runs of this workspace, by key: runs share what they have in common."""
     out = defaultdict(list)
     for path in sorted(plan.logs("").parent.glob("*/*_*/*.json")):
         record = JobRecord.read(path)
@@ -77,7 +77,7 @@ def _records(plan: Plan) -> dict[str, list[JobRecord]]:
 
 
 def is_new(plan: Plan, name: str) -> bool:
-    """Whether nothing is declared of what a stage or model takes, or of the feature whose vectors a model reads."""
+    """Tell whether no cost is declared of a stage or model, or of the feature whose vectors a model reads."""
     stage = plan.stage(name)
     if stage is None:
         model = plan.settings.models[name]
@@ -86,7 +86,7 @@ def is_new(plan: Plan, name: str) -> bool:
 
 
 def _stage(plan: Plan, name: str, lengths: Lengths, records: Iterable[JobRecord]) -> Part:
-    """Of a stage or a model that is applied. One that declares no cost is measured by the item, if it is measured."""
+    """Estimate a stage, or a model that is applied. One that declares no cost is measured by the item, if it is measured."""
     new, items = is_new(plan, name), plan.items(name)
     there, entries = _there(plan, name, items), _entries(plan, name)
     settled = {id for id, entry in entries.items() if entry.status != "done"}  # absent, or a fault that was skipped
@@ -100,7 +100,7 @@ def _stage(plan: Plan, name: str, lengths: Lengths, records: Iterable[JobRecord]
         row_s, time_basis = (0.0, UNKNOWN) if new else (_row_s(plan, name), DEFAULT)
 
     disk = {item.id: 1.0 if new else float(sizes.disk(plan, name, item, lengths.videos[item.row.video_id])) for item in items}
-    if expected := sum(disk[id] for id in there):  # what is there says how far the arithmetic is off for the rest
+    if expected := sum(disk[id] for id in there):  # existing streams show how far the arithmetic is off for the rest
         factor, disk_basis = sum(there.values()) / expected, MEASURED
     else:
         factor, disk_basis = (0.0, UNKNOWN) if new else (1.0, ARITHMETIC)
@@ -112,7 +112,7 @@ def _stage(plan: Plan, name: str, lengths: Lengths, records: Iterable[JobRecord]
 
 
 def _there(plan: Plan, name: str, items: list[Item]) -> dict[str, int]:
-    """Item -> bytes of its stream, of those that are in the store."""
+    """Return item -> bytes of its stream, for those that are in the store."""
     try:
         names = {entry.name: entry for entry in os.scandir(plan.folder(name))}
     except (FileNotFoundError, NotADirectoryError):
@@ -122,7 +122,7 @@ def _there(plan: Plan, name: str, items: list[Item]) -> dict[str, int]:
 
 
 def _entries(plan: Plan, name: str) -> dict[str, Entry]:
-    """What the indexes of a stage say of its items."""
+    """Read the entries in the indexes of a stage."""
     out: dict[str, Entry] = {}
     for index in plan.indexes(name):
         with suppress(StoreError):  # not there yet, or one that the next run drops
@@ -131,14 +131,14 @@ def _entries(plan: Plan, name: str) -> dict[str, Entry]:
 
 
 def _density(entries: dict[str, Entry], rows: dict[str, int]) -> float:
-    """Rows that streams have over rows that arithmetic gives them: in a video may be no face in a frame, or several."""
+    """Return rows that streams have over rows by arithmetic: a frame of a video may have no face, or several."""
     done = {id: entry.rows for id, entry in entries.items() if entry.status == "done"}
     wanted = sum(rows[id] for id in done)
     return sum(done.values()) / wanted if wanted else 1.0
 
 
 def _row_s(plan: Plan, name: str) -> float:
-    """Seconds a row by what is declared."""
+    """Return the seconds per row by what is declared."""
     s, device = plan.settings, plan.settings.device
     if name in s.models:
         model = s.models[name]
@@ -152,14 +152,14 @@ def _row_s(plan: Plan, name: str) -> float:
 
 
 def _model_speed(plan: Plan, model: str) -> float:
-    """Operations a second of a model: one that trains layers of an encoder is a large network."""
+    """Return the operations a second of a model: one that trains layers of an encoder is a large network."""
     s = plan.settings
     reads = "" if s.models[model].members else s.models[model].reads
     return FLOPS[s.device, "float32"] if getattr(s.features.get(reads), "trained_layers", 0) else MODEL_FLOPS[s.device]
 
 
 def _fits(plan: Plan, model: str, lengths: Lengths, records: Iterable[JobRecord]) -> Part:
-    """All fits of a model, by all their epochs: one that stops early takes less."""
+    """Estimate all fits of a model, with all their epochs: one that stops early takes less."""
     new, folds = is_new(plan, model), plan.fits(model)
     missing = sum(not Path(plan.fitted(model, fold)).exists() for fold in folds)
     took = [r.seconds for r in records if r.unit == "epochs" and r.state == "done" and r.done]  # one that found its model has no epochs
@@ -174,13 +174,13 @@ def _fits(plan: Plan, model: str, lengths: Lengths, records: Iterable[JobRecord]
 
 
 def _fit_s(plan: Plan, model: str, lengths: Lengths) -> float:
-    """Seconds of a fit by what is declared."""
+    """Return the seconds of a fit by what is declared."""
     settings = plan.settings.models[model]
     train = [item for item in plan.items(model) if item.row.labelled(plan.tasks, "train")]
     rows = sum(sizes.rows(plan, model, lengths.videos[item.row.video_id]) for item in train)
     windows = rows / (settings.chunks if takes(settings) == "windows" else settings.stride)
     seen = windows * sizes.window_rows(plan, model)
-    compute_s = 3 * 2 * sizes.parameters(plan, model) * seen / _model_speed(plan, model)  # backwards is twice the work of forwards
+    compute_s = 3 * 2 * sizes.parameters(plan, model) * seen / _model_speed(plan, model)  # the backward pass is twice the forward's work
     return (compute_s + windows / settings.training.batch_size * STEP_S[plan.settings.device]) * settings.training.epochs
 
 

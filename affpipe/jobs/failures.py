@@ -1,6 +1,6 @@
-"""What a failed video does: it stops its job or is skipped; and what a run says of it at its end, to the person who started it.
+"""Treatment of failed videos: each stops its job or is skipped, and at its end a run reports them to the person who started it.
 
-A part whose code is at fault stops its job always.
+A part whose code is at fault always stops its job.
 """
 
 import sys
@@ -15,7 +15,7 @@ from affpipe.system import jsonfile
 
 
 def check_failures(plan: Plan, stage: str, made: dict[str, Entry]) -> None:
-    """AffpipeError that names what failed, unless faults are to be skipped."""
+    """Raise an AffpipeError that names the failed items, unless faults are to be skipped."""
     failed = {id: e.reason for id, e in made.items() if e.status == "failed"}
     if failed and plan.settings.on_error == "stop":
         first = next(iter(failed.values()))
@@ -24,9 +24,9 @@ def check_failures(plan: Plan, stage: str, made: dict[str, Entry]) -> None:
 
 
 def finished(plan: Plan) -> None:
-    """Say what was predicted and what is missing, then the published model's figures with what they rest on.
+    """Report what was predicted and what is missing, then the published model's figures with their basis.
 
-    The exit status is 0: faults get this far only where the settings say to skip them.
+    The exit status is 0: faults get this far only if the settings say to skip them.
     """
     if not Path(plan.published()).is_file():  # only a part of the workflow was asked for
         return
@@ -48,7 +48,7 @@ def finished(plan: Plan) -> None:
 
 
 def stopped(plan: Plan) -> None:
-    """Write the ledger of the faults that are known so far, and say so."""
+    """Write the ledger of the faults known so far, and report it."""
     failures = ledger.of_stopped(plan)
     if failures:
         ledger.write(plan, failures)

@@ -21,7 +21,7 @@ def fit_model(settings: Path, model: str, out: Path, *, fold: int | None = None,
     check_planned(out, plan.fitted(model, fold))
     disk.sweep(out.parent)
     record = JobRecord(f"fit_{model}", "" if fold is None else f"fold {fold}", plan.key(model), unit="epochs")
-    # A job that outlived its workflow, or another workflow on the cache, may be fitting this: what it makes is then found here.
+    # A job that outlived its workflow, or another workflow on the cache, may be fitting this: its result is then found here.
     with recording(plan.record_of_fit(model, fold), record), cache.mending(), disk.alone(out.with_suffix(".lock")):
         if resources.of_fit(plan, model).gpu:
             record.gpu = device.claim()

@@ -22,13 +22,13 @@ log = logging.getLogger("affpipe")
 def fit(plan: Plan, name: str, entries: Entries, fold: int | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Fit model `name` on the streams of partitions train and validation; return its record.
 
-    Nothing is done if the model is in the store already. A fit that was stopped goes on from its last epoch.
+    Nothing is done if the model is in the store already. A fit that was stopped continues from its last epoch.
 
     Args:
-        entries: for each stage that the model learns from, what became of its items.
-        fold: training streams to leave out; the embedding is then brought into the space of the fit on all, which must be there. With
-            cross-validation they are what this fit is validated with.
-        progress: told of every epoch that is done.
+        entries: for each stage that the model learns from, the outcome of its items.
+        fold: training streams to leave out; the embedding is then mapped into the space of the fit on all, which must exist. With
+            cross-validation this fit is validated with them.
+        progress: called after every epoch.
     """
     from affpipe.models.fit import FitRequest, found
     from affpipe.models.fit import fit as fitted
@@ -51,7 +51,7 @@ def fit(plan: Plan, name: str, entries: Entries, fold: int | None = None, progre
 def examples(
     plan: Plan, name: str, entries: Entries, partition: str, wanted: Callable[[Item], bool] = lambda item: True
 ) -> "list[Labelled]":
-    """Inputs of the streams of a partition with their labels; streams that have no input are left out and named in the log."""
+    """Return the inputs of the streams of a partition with their labels; streams without input are left out and named in the log."""
     from affpipe.models import inputs, targets
     from affpipe.models.workers import nothing_usable
 
@@ -68,7 +68,7 @@ def examples(
         target, known = targets.row_labels(job, sequence, settings, partition)
         of_frames = targets.known_frames(job, partition) if settings.training.score == "frames" else None
         usable = sequence.usable.any()
-        if takes(settings) == "windows":  # rows stand alone, and are large
+        if takes(settings) == "windows":  # rows are independent, and large
             rows = known.any(axis=(1, 2))
             sequence, target, known = sequence.only(rows), target[rows], known[rows]
         if len(sequence):

@@ -1,8 +1,8 @@
-"""All that a cache, and the results of its runs, hold of a person, found and removed: `affpipe cache forget`.
+"""Search and removal of all that a cache, and the results of its runs, hold of a person: `affpipe cache forget`.
 
-Streams of the person go, the indexes that name them, models that learned from them or were chosen by them, the state of stopped fits that
-may have. Of a run that predicted the person the files of these streams go, and all that is about the run as a whole: its next run
-publishes it anew. Streams and predictions of others stay as they are.
+Removed are the person's streams, the indexes that name them, models that learned from them or were chosen by them, and the state of stopped
+fits that may have learned from them. In a run that predicted the person, the files of these streams are removed, and all that is about the
+run as a whole: its next run publishes it again. Streams and predictions of others stay as they are.
 """
 
 import re
@@ -35,11 +35,11 @@ LOGS = (".log", ".json", ".tsv")
 
 @dataclass(frozen=True)
 class Person:
-    """Whose traces are looked for.
+    """The person whose traces are looked for.
 
     Attributes:
-        streams, videos: ids; a video that somebody else is in too is not among them, and in `shared` with a stream that stays.
-        fits: whether models may have learned from a stream. listed: streams that the manifest still has.
+        streams, videos: ids; a video with somebody else in it is not among them, but in `shared` with a stream that stays.
+        fits: True if models may have learned from a stream. listed: streams that the manifest still has.
     """
 
     streams: frozenset[str]
@@ -49,17 +49,20 @@ class Person:
     listed: tuple[str, ...]
 
     def mentioned(self, text: bytes) -> bool:
-        """Whether a text names a stream or video: as a word of its own."""
+        """Tell whether a text names a stream or video, as a word of its own."""
         names = "|".join(re.escape(name) for name in sorted(self.streams | self.videos))
         return re.search(rf"(?<!\w)(?:{names})(?!\w)", composed(text.decode("utf-8", "replace"))) is not None
 
     def has(self, id: str, level: str) -> bool:
-        """Whether an id of a level, "video" or "stream", is the person's."""
+        """Tell whether an id of a level, "video" or "stream", is the person's."""
         return composed(id) in (self.videos if level == "video" else self.streams)
 
 
 def person(plan: Plan, names: Iterable[str]) -> Person:
-    """Whom streams show. What the manifest has not is taken for a stream of an earlier one, and for a video of `affpipe predict`."""
+    """Return the person whom streams show.
+
+    A name that is not in the manifest is taken for a stream of an earlier one, and for a video of `affpipe predict`.
+    """
     wanted = {composed(name) for name in names}
     rows = {row.stream_id: row for row in plan.rows if row.stream_id in wanted}
     stays = {composed(row.video_id): row.stream_id for row in plan.rows if row.stream_id not in wanted}
@@ -71,9 +74,9 @@ def person(plan: Plan, names: Iterable[str]) -> Person:
 
 
 def forget(plan: Plan, whom: Person, *, really: bool) -> Iterator[tuple[Path, str]]:
-    """Yield every file that goes and what it is, after it went; without `really` nothing does. To be called again after a kill.
+    """Yield every removed file and what it is, after its removal; without `really` nothing is removed. Call it again after a kill.
 
-    InputError where a job of a known run is at work, which would write some of it again.
+    Raises InputError if a job of a known run is at work, which would write some of it again.
     """
     with runs.alone(plan.cache):
         known = runs.records(plan.cache)
@@ -116,10 +119,10 @@ def _streams(folder: Folder, whom: Person) -> Iterator[tuple[Path, str]]:
 
 
 def _levels(stage: str, path: Path) -> tuple[str, ...]:
-    """What the id of a file is of: a video or a stream; either, where neither a table nor the file says.
+    """Return the level of a file's id: a video or a stream; either, if neither a table nor the file says.
 
     Faces may be of both. A folder that is no stage's is a model's or an encoder's, as settings in the file tell; the encoder may be of a
-    package that is not installed any more. A file that does not read says nothing.
+    package that is no longer installed. An unreadable file says nothing.
     """
     level: Any = getattr(STAGES.get(stage), "level", None)
     if level is None or stage == "faces":
@@ -152,9 +155,9 @@ def _indexes(folder: Folder, whom: Person) -> Iterator[tuple[Path, str]]:
 
 
 def _fits(folder: Folder, whom: Person) -> Iterator[tuple[Path, str]]:
-    """Models fitted with the person, and what is there of fits that were stopped, of which nothing says what they learn from.
+    """Yield models fitted with the person, and the state of stopped fits, which do not record what they learned from.
 
-    Where one fit of a key had anything of the person, those without a fold go with it: they were fitted into its space.
+    If one fit of a key used anything of the person, those without a fold go with it: they were mapped into its space.
     """
     places = cache.fits_in(folder.path)
     why = next((found for place in places if (found := cache.use_of(place, whom.streams, unknown=whom.fits))), "")
@@ -170,7 +173,7 @@ def _fits(folder: Folder, whom: Person) -> Iterator[tuple[Path, str]]:
 
 
 def _results(folder: Path, whom: Person, really: bool) -> Iterator[tuple[Path, str]]:
-    """Files of the person, and all that tells of a run as a whole, of a run that has any of it."""
+    """Yield files of the person, and all files about a run as a whole if it has any of the person."""
     if not published.known(folder):
         return
     with published.alone(folder):

@@ -1,4 +1,4 @@
-"""Videos of the user through the stages and models of a finished run, in this process, with the same store."""
+"""Prediction of the user's videos by the stages and models of a finished run, in this process, with the same store."""
 
 import json
 from dataclasses import dataclass
@@ -30,10 +30,10 @@ from affpipe.system.files import folded, instead_of_file, on_disk
 
 @dataclass(frozen=True)
 class Predicted:
-    """What came of a video.
+    """Outcome for a video.
 
     Attributes:
-        table: its predictions. without: models that had nothing to go on, and why. random: see `store`.
+        table: its predictions. without: models without usable input, and why. random: see `store`.
         notes: what a person should know of it, see `affpipe.results.notes`.
     """
 
@@ -46,8 +46,8 @@ class Predicted:
 def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress: Progress, done: list[Predicted]) -> None:
     """Write `<out>/<video>.csv`, `.png` and `.json` for each video and add it to `done`.
 
-    MediaError at the end names every video that could not be predicted; the others are written first. StoreError where a file of the store
-    is damaged: it is out of the way then, and the same call, or for a model the workflow, makes it again.
+    MediaError at the end names every video that could not be predicted; the others are written first. StoreError is raised if a file of the
+    store is damaged: it is then out of the way, and the same call, or for a model the workflow, makes it again.
     """
     if subject not in SUBJECTS:
         raise InputError(f"predict: want --subject one of {', '.join(SUBJECTS)}, got {subject!r}")
@@ -87,7 +87,7 @@ def predict(videos: list[Path], run: Path, out: Path, *, subject: str, progress:
 
 
 def _rows(videos: list[Path], subject: str, out: Path) -> tuple[list[Row], list[str]]:
-    """Rows of the videos that can be tried, and of each other one what is wrong."""
+    """Return rows of the videos that can be tried, and what is wrong with each other one."""
     rows, failed = [], []
     for video in videos:
         try:
@@ -101,7 +101,7 @@ def _rows(videos: list[Path], subject: str, out: Path) -> tuple[list[Row], list[
 
 
 def _files(id: str, out: Path) -> tuple[Path, Path, Path]:
-    """Table and picture of a video, and what a person should know of both. InputError where something else than a file has such a name."""
+    """Return the paths of a video's table, picture and notes. InputError if something else than a file has such a name."""
     table, picture, about = (outputs.place(out / f"{id}{suffix}") for suffix in (".csv", ".png", ".json"))
     return table, picture, about
 
@@ -126,7 +126,7 @@ def _write(plan: Plan, item: Item, out: Path, without: dict[str, str]) -> Predic
 
 
 def _about(plan: Plan, item: Item, done: Predicted, source: np.ndarray) -> dict[str, Any]:
-    """What stands beside a table: of what it was made, and all that a person should know of it."""
+    """Return the content beside a table: what it was made of, and all that a person should know of it."""
     return {
         "affpipe": __version__,
         "run": plan.settings.name,

@@ -1,4 +1,4 @@
-"""A publish job: the results of a run, and the file that says that they are complete."""
+"""A publish job: the results of a run, and the file that marks them as complete."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,10 @@ from affpipe.system import disk
 
 
 def publish_run(settings: Path, out: Path) -> None:
-    """Write the results of a run, then the file that says so.
+    """Write the results of a run, then the file that marks them as complete.
 
-    A folder of results holds one state of a run: the files that said so of other states go first, so that going back publishes again. One
-    publishes to a folder at a time.
+    A folder of results holds one state of a run. The mark files of other states are removed first, so that going back publishes again. Only
+    one process publishes to a folder at a time.
     """
     from affpipe.results.publish import publish
 

@@ -1,6 +1,7 @@
-"""What a job needs of the node that it runs on: GPUs, memory, time, cores. Starting points, which a profile overrides.
+"""Needs of a job of the node that it runs on: GPUs, memory, time, cores. They are starting points, which a profile overrides.
 
-Declarations of stages and models say it; here it is brought to the device of the run. Planning uses it, so nothing heavy is imported here.
+Stages and models declare them; here they are adapted to the device of the run. Planning uses this module, so nothing heavy is imported
+here.
 """
 
 from dataclasses import replace
@@ -11,14 +12,14 @@ from affpipe.plan.plan import Plan
 
 
 def of_apply(plan: Plan, name: str) -> Need:
-    """Of a job that applies a stage or model to a shard."""
+    """Return the needs of a job that applies a stage or model to a shard."""
     need = _need(plan, name)
     gpu = _gpus(plan, need.gpu or name in plan.settings.models)
     return replace(need, gpu=gpu, threads=need.threads if gpu else 1)  # a network on the CPU leaves decoders no core
 
 
 def of_fit(plan: Plan, model: str) -> Need:
-    """Of a job that fits a model, whose inputs lie in memory."""
+    """Return the needs of a job that fits a model, whose inputs are in memory."""
     need = MODELS[plan.settings.models[model].kind].fit_needs
     return replace(need, gpu=_gpus(plan, need.gpu))
 

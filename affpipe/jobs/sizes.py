@@ -1,7 +1,7 @@
 """Arithmetic of a run: rows, bytes on disk and in GPU memory of each stage, from settings and the lengths of videos alone.
 
-Shapes and dtypes are those of the stages, chunks those of `store.Writer`. What a JPEG or a FLAC takes depends on what it shows or says;
-the figures for them are of the demo.
+Shapes and dtypes are those of the stages, chunks those of `store.Writer`. The size of a JPEG or a FLAC depends on its content; the figures
+for them are from the demo.
 """
 
 import math
@@ -24,20 +24,20 @@ JPEG_BYTES = {
     90: 0.20,
     95: 0.30,
     100: 0.65,
-}  # quality -> bytes a pixel of a face crop; the demo's at 90, others assumed
+}  # quality -> bytes per pixel of a face crop; the demo's at 90, others assumed
 FLAC_HEAD = 6000  # bytes: attributes, and the place that is kept for what will be found of the sound
-FLAC_PART = 0.5  # of 16-bit samples; the demo's voices take 0.44, rooms with noise more
-TIMES = (8, 8, 1)  # bytes a row of start_s, end_s, valid
+FLAC_PART = 0.5  # share of 16-bit samples; the demo's voices take 0.44, rooms with noise more
+TIMES = (8, 8, 1)  # bytes per row of start_s, end_s, valid
 FILE_BYTES, DATASET_BYTES = 8192, 1152  # of an HDF5 file with five datasets, and of each one more
 CHUNK_ENTRY = 20  # bytes: checksum of a chunk, and its place in the index
-CUDA_BYTES = 0.6e9  # of a CUDA context with cuBLAS and cuDNN loaded
+CUDA_BYTES = 0.6e9  # a CUDA context with cuBLAS and cuDNN loaded
 
 
 # ---- rows -------------------------------------------------------------------------------------------------------------------------------
 
 
 def rows(plan: Plan, name: str, length: Length) -> int:
-    """Rows of the stream of a stage; one face is taken to be in every frame."""
+    """Return the rows of the stream of a stage; one face is assumed in every frame."""
     s = plan.settings
     rate = s.audio.sample_rate_hz
     if not length.audio and _hears(plan, name):
@@ -61,7 +61,7 @@ def rows(plan: Plan, name: str, length: Length) -> int:
 
 
 def _hears(plan: Plan, name: str) -> bool:
-    """Whether a stage has nothing to read where there is no audio track."""
+    """Tell whether a stage has nothing to read if there is no audio track."""
     fuses = name in plan.settings.models and plan.settings.models[name].members
     return name == "audio" or (not fuses and any(_hears(plan, read) for read in plan.reads(name)))
 
@@ -71,14 +71,14 @@ def _hears(plan: Plan, name: str) -> bool:
 
 @lru_cache(maxsize=256)
 def encoder(plan: Plan, name: str) -> Network | None:
-    """The checkpoint that a stage runs, None if it runs none. Kept: it is asked for with every stream, and reads files."""
+    """Return the checkpoint that a stage runs; None if it runs none. It is cached: every stream needs it, and it reads files."""
     stage, context = plan.stage(name), plan.context(name)
     usual = stage.network(context) if callable(stage.network) else stage.network
     return None if usual is None else network(context.weights / context.settings.weights, usual)
 
 
 def window_rows(plan: Plan, model: str) -> int:
-    """Rows of the network that a model sees of a whole window: its own, or of the sound that its feature has windows of."""
+    """Return the rows of the network that a model sees of a whole window: its own, or of the sound that its feature has windows of."""
     settings = plan.settings.models[model]
     if takes(settings) != "windows":
         return settings.window
@@ -86,14 +86,14 @@ def window_rows(plan: Plan, model: str) -> int:
 
 
 def feature_width(plan: Plan, name: str) -> int:
-    """Width of the vectors that a feature offers to a model."""
+    """Return the width of the vectors that a feature offers to a model."""
     stage = plan.stage(name)
     return stage.width(plan.context(name).settings, encoder(plan, name))
 
 
 @lru_cache(maxsize=256)
 def parameters(plan: Plan, name: str) -> int:
-    """Parameters of a model: its network is built without memory, and counted. Encoder layers within it are in round figures."""
+    """Return the number of parameters of a model: its network is built without memory. Encoder layers within it are in round figures."""
     import torch
 
     model, outputs = plan.settings.models[name], width(plan.tasks)
@@ -112,7 +112,7 @@ def parameters(plan: Plan, name: str) -> int:
 
 
 def disk(plan: Plan, name: str, item: Item, length: Length) -> int:
-    """Bytes of the stream of an item."""
+    """Return the bytes of the stream of an item."""
     count = rows(plan, name, length)
     if count == 0:
         return 0
@@ -131,13 +131,13 @@ def disk(plan: Plan, name: str, item: Item, length: Length) -> int:
 
 
 def stored(row_bytes: int, count: int, first: int) -> int:
-    """Bytes of a dataset of so many rows, of which `first` were written at once: chunks are stored whole."""
+    """Return the bytes of a dataset of so many rows, of which `first` were written at once: chunks are stored whole."""
     chunk = max(1, min(CHUNK_BYTES // row_bytes, max(first, CHUNK_ROWS)))
     return math.ceil(count / chunk) * (chunk * row_bytes + CHUNK_ENTRY)
 
 
 def _layout(plan: Plan, name: str, count: int) -> tuple[int, tuple[int, ...]]:
-    """Rows of the first write, and bytes a row of each dataset but times."""
+    """Return the rows of the first write, and bytes per row of each dataset except times."""
     s, stage = plan.settings, plan.stage(name)
     if stage is None:
         model, outputs = s.models[name], width(plan.tasks)
@@ -150,7 +150,7 @@ def _layout(plan: Plan, name: str, count: int) -> tuple[int, tuple[int, ...]]:
 
 
 def _images(item: Item) -> int:
-    """Files in a stream's folder of images."""
+    """Count the files in a stream's folder of images."""
     try:
         return len(os.listdir(item.row.images))
     except OSError:
@@ -158,7 +158,7 @@ def _images(item: Item) -> int:
 
 
 def crop_bytes(plan: Plan, item: Item) -> float:
-    """Bytes of one crop as JPEG: of a stream's own images, or of crops as large as the settings let them be."""
+    """Return the bytes of one crop as JPEG: of a stream's own images, or of crops as large as the settings allow."""
     faces = plan.settings.faces
     if faces.source == "images":
         sizes = [path.stat().st_size for path in list(item.row.images.iterdir())[:20] if path.is_file()]
@@ -168,7 +168,7 @@ def crop_bytes(plan: Plan, item: Item) -> float:
 
 
 def fit_disk(plan: Plan, model: str) -> int:
-    """Bytes of the fits of a model, float32, and of the checkpoints of one at work: best and last, each with AdamW's two moments."""
+    """Return the bytes of the fits of a model, float32, and of one running fit's checkpoints: best and last, with AdamW's two moments."""
     one = 4 * parameters(plan, model)
     return len(plan.fits(model)) * one + 6 * one
 
@@ -177,13 +177,13 @@ def fit_disk(plan: Plan, model: str) -> int:
 
 
 def cost(plan: Plan, name: str) -> Cost | None:
-    """What a row of a stage takes, as it is declared."""
+    """Return the declared cost of a row of a stage."""
     stage = plan.stage(name)
     return stage.cost(plan.context(name)) if callable(stage.cost) else stage.cost
 
 
 def gpu(plan: Plan, name: str) -> float | None:
-    """Bytes of GPU memory that a stage takes; None for one that runs on the CPU whatever the setting `device`."""
+    """Return the bytes of GPU memory that a stage takes; None for one that runs on the CPU whatever the setting `device`."""
     if name in plan.settings.models:
         model = plan.settings.models[name]
         seen = min(model.window, 400) if takes(model) != "windows" else window_rows(plan, name)
@@ -197,7 +197,7 @@ def gpu(plan: Plan, name: str) -> float | None:
 
 
 def fit_gpu(plan: Plan, model: str) -> float:
-    """Bytes of GPU memory of a fit: weights, gradients and AdamW's two moments, and what backpropagation keeps of a batch."""
+    """Return the bytes of GPU memory of a fit: weights, gradients and AdamW's two moments, and what backpropagation keeps of a batch."""
     settings, s = plan.settings.models[model], plan.settings
     batch, count = settings.training.batch_size, parameters(plan, model)
     if takes(settings) == "windows":

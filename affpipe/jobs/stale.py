@@ -1,7 +1,7 @@
-"""Videos that have changed since they were read, though their identity has not: what was made of them goes.
+"""Videos that have changed since they were read, though their identity has not, and removal of what was made of them.
 
-An identity is of some blocks of a file, which is what a plan can afford; the stream `frames` keeps the checksum of all of it. A video is
-found by the settings of a run: the store itself holds no paths.
+An identity covers some blocks of a file, which is what a plan can afford. The stream `frames` keeps the checksum of the whole file. A video
+is found by the settings of a run: the store itself holds no paths.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,8 +22,8 @@ class Made:
     """A video, and what may have been made of it.
 
     Attributes:
-        frames: name of the file of its stream `frames`. files: of all its streams. ids: of the streams of its subjects.
-        fits: whether models may have been fitted on it.
+        frames: file name of its stream `frames`. files: file names of all its streams. ids: ids of the streams of its subjects.
+        fits: True if models may have been fitted on it.
     """
 
     video: Path
@@ -34,7 +34,7 @@ class Made:
 
 
 def videos(settings: Settings) -> list[Made]:
-    """Videos of a manifest, by path; rows with a fault are left out, files that are not there among them."""
+    """Return the videos of a manifest, by path, without rows that have a fault, such as a missing file."""
     rows, _ = manifest.scan(Path(settings.manifest), Path(settings.data_root), settings.task_table)
     plan = Plan(settings, [row for _, row in rows])
     files: dict[str, set[str]] = {}
@@ -50,7 +50,7 @@ def videos(settings: Settings) -> list[Made]:
 
 
 def read_then(stream: Path) -> str:
-    """The checksum of the file that a stream `frames` was made of; "" where that cannot be told."""
+    """Return the checksum of the file from which a stream `frames` was made; "" if it is unknown."""
     try:
         return str(attributes(stream)["extra"]["video"]["sha256"])
     except (StoreError, KeyError, TypeError):
@@ -58,7 +58,7 @@ def read_then(stream: Path) -> str:
 
 
 def changed(video: Path, then: str) -> bool:
-    """Whether a file is another one than it was; MediaError where it cannot be read. Reads all of it."""
+    """Tell whether a file has changed; MediaError if it cannot be read. It reads all of it."""
     try:
         return sha256(video) != then
     except OSError as error:
@@ -66,7 +66,7 @@ def changed(video: Path, then: str) -> bool:
 
 
 def read_videos(cache: Path, videos: Iterable[Made]) -> list[tuple[Made, str]]:
-    """Those videos that a stream `frames` of a cache was made of, each with the checksum that it had then, in each of its streams."""
+    """Return the videos from which a stream `frames` of a cache was made, each with its checksum then, for each of its streams."""
     streams: dict[str, list[Path]] = {}
     for folder in folders(cache):
         for path in folder.files if folder.stage == "frames" else ():
@@ -89,5 +89,5 @@ def forget(cache: Path, made: Made) -> Iterator[tuple[Path, str]]:
 
 
 def _learnt(folder: Folder, ids: frozenset[str]) -> bool:
-    """Whether a folder holds a model fitted on one of these streams, or one that does not say on what: that of a fit that is not over."""
+    """Tell whether a folder holds a model fitted on one of these streams, or one that does not say on what, as an unfinished fit."""
     return any((fit / STATE).exists() or use_of(fit, ids, unknown=True) for fit in fits_in(folder.path))

@@ -20,7 +20,7 @@ log = logging.getLogger("affpipe")
 
 
 def plan_from(settings: Settings) -> Plan:
-    """The plan of settings and their manifest, both checked."""
+    """Return the plan of settings and their manifest, both checked."""
     for name in ("cache", "results"):
         path = Path(getattr(settings, name))
         if path.exists() and not path.is_dir():
@@ -32,22 +32,22 @@ def plan_from(settings: Settings) -> Plan:
 
 
 def plan_of_mapping(data: Mapping[str, Any]) -> Plan:
-    """The plan of settings as Snakemake has laid them over each other; InputError where its results would go to a folder of others."""
+    """Return the plan of settings that Snakemake has laid over each other; InputError if its results would go to a folder of others."""
     plan = _whole(plan_from(config.parse(data)))
     published.files(plan.results)
     return plan
 
 
 def plan_of(paths: list[Path]) -> Plan:
-    """The plan of settings files laid over each other."""
+    """Return the plan of settings files laid over each other."""
     return _whole(plan_from(config.load(paths)))
 
 
 def _whole(plan: Plan) -> Plan:
-    """The plan with all videos and annotations looked at: what cannot be read is said here, and not by whoever asks for a name first.
+    """Return the plan after reading all videos and annotations, so that unreadable ones are reported here, not at the first use of a name.
 
-    ManifestError for a video in train and in validation of one task, unless the manifest says that official lists have it so, and for
-    folds that nothing is left for.
+    Raises ManifestError for a video in train and in validation of one task, unless the manifest says that official lists have it so, and
+    for folds without a stream.
     """
     plan.published()
     plan.check_folds()
@@ -57,25 +57,25 @@ def _whole(plan: Plan) -> Plan:
 
 
 def caution(plan: Plan) -> str:
-    """What a person who starts a run should know of its videos: a test that was fitted on or chosen by; "" if there is none."""
+    """Return what a person who starts a run should know of its videos: a test set that was fitted on or chosen by; "" if there is none."""
     return _overlapping(plan, False)
 
 
 def _overlapping(plan: Plan, refused: bool) -> str:
-    """The first video in several partitions of a task, and how many more there are; "" if there is none but as official lists have it."""
+    """Describe the first video in several partitions of a task, and count the others; "" if there is none but those of official lists."""
     own = [found for found in plan.overlaps if found.refused == refused and not found.official]
     more = f" (and {len(own) - 1} more: see affpipe manifest check)" if len(own) > 1 else ""
     return f"{plan.settings.manifest}: {own[0].where}: {own[0].text}{more}" if own else ""
 
 
 def start(plan: Plan) -> None:
-    """Say in the cache that a run begins: its settings for jobs to read, and what it needs there."""
+    """Record in the cache that a run begins: its settings for jobs to read, and what it needs there."""
     freeze(plan.settings)
     runs.register(plan)
 
 
 def freeze(settings: Settings) -> Path:
-    """Write resolved settings for jobs to read, unless they are there as they should be."""
+    """Write resolved settings for jobs to read, unless they are there unchanged."""
     path = runs.frozen_path(settings)
     try:
         _thawed(path)
@@ -87,9 +87,9 @@ def freeze(settings: Settings) -> Path:
 
 
 def bring_to_now(paths: Iterable[str]) -> None:
-    """Date files back that seem to come from the future, as they do where the clock was set back since.
+    """Set files back to the present that seem to come from the future, as after the clock was set back.
 
-    Snakemake refuses an output that is older than what it was made of, `ancient` or not.
+    Snakemake refuses an output that is older than its inputs, `ancient` or not.
     """
     for path in map(Path, paths):
         if path.exists() and path.stat().st_mtime > time.time():
@@ -97,7 +97,7 @@ def bring_to_now(paths: Iterable[str]) -> None:
 
 
 def frozen(settings: Path) -> Plan:
-    """The plan of resolved settings; SettingsError where the file is not the one that its name says."""
+    """Return the plan of resolved settings; SettingsError if the file's content does not match its name."""
     plan = plan_from(config.parse(_thawed(settings), where=str(settings)))
     runs.touch(plan)
     return plan

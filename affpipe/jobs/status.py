@@ -1,7 +1,7 @@
-"""How a run stands: what of each stage is done, missing or at fault, what runs, and how long the rest may take.
+"""The state of a run: which items of each stage are done, missing or at fault, what runs, and how long the rest may take.
 
 It reads names alone: the indexes of the plan, the names of the streams in the store, and the records of jobs. So it may be asked at any
-time, of a run on any node that shares the folders.
+time, for a run on any node that shares the folders.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -20,15 +20,15 @@ FINISHED, UNFINISHED, WITH_FAULTS = 0, 1, 3  # exit statuses
 
 @dataclass
 class Stage:
-    """How a stage stands, or the fits of a model.
+    """State of a stage, or of the fits of a model.
 
     Attributes:
         unit: what is counted: streams, or fits.
-        total: of these, in the plan; done, absent, failed and missing add up to it.
-        running: jobs at work. open: jobs that are not done: shards without an index, fits that are not there.
-        epochs: done and at most, of the fits that run.
-        seconds_each: measured time of one, None where nothing was measured.
-        left_s: measured time of what is missing over the jobs that run (one at least); None where nothing was measured.
+        total: number in the plan; done, absent, failed and missing add up to it.
+        running: jobs at work. open: jobs that are not done: shards without an index, missing fits.
+        epochs: done and at most, of the running fits.
+        seconds_each: measured time of one; None if nothing was measured.
+        left_s: measured time of what is missing over the running jobs (at least one); None if nothing was measured.
         stopped: log and reason of each job that failed or was killed and has not been run again.
     """
 
@@ -47,18 +47,18 @@ class Stage:
 
     @property
     def missing(self) -> int:
-        """What still has to be made, what runs just now included."""
+        """Number still to be made, including what runs now."""
         return self.total - self.done - self.absent - self.failed
 
 
 @dataclass(frozen=True)
 class Status:
-    """How a run stands.
+    """State of a run.
 
     Attributes:
         published: all is done, results included.
         failures: file that says what is missing and why, if there is one.
-        faulty: streams of the manifest that some stage lacks by a fault, each once however many stages that are, as the file has them.
+        faulty: streams of the manifest that some stage lacks by a fault, each once however many stages that are, as in the file.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Status:
 
     @property
     def percent(self) -> float:
-        """Part of all streams and fits that needs no more work."""
+        """Per cent of all streams and fits that need no more work."""
         total = sum(stage.total for stage in self.stages)
         return 100 * (total - sum(stage.missing for stage in self.stages)) / total
 
@@ -91,7 +91,7 @@ class Status:
         return WITH_FAULTS if self.faulty else FINISHED
 
     def plain(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return the state in JSON types."""
         stages = [{**asdict(stage), "missing": stage.missing} for stage in self.stages]
         whole = {"percent": round(self.percent, 2), "left_s": self.left_s, "unknown": self.unknown, "exit_status": self.exit_status}
         found = {"published": self.published, "failures": self.failures, "streams_at_fault": len(self.faulty)}
@@ -99,7 +99,7 @@ class Status:
 
 
 def of(plan: Plan) -> Status:
-    """The status of a run."""
+    """Return the status of a run."""
     stages: list[Stage] = []
     faulty: set[str] = set()
     for name in plan.names:
@@ -115,7 +115,7 @@ def of(plan: Plan) -> Status:
 
 
 def _streams(plan: Plan, name: str) -> tuple[Stage, set[str]]:
-    """Streams of a stage: those of an index as it says, those of a shard without one by what is in the store. And ids of those at fault."""
+    """Return the state of a stage's streams, and ids of those at fault: by the index of a shard, or without one by the store."""
     stage, there = Stage(name, "streams", 0), streams.names(plan.folder(name))
     failed: set[str] = set()
     made, working_s = 0, 0.0
@@ -158,8 +158,8 @@ def _count(stage: Stage, entries: dict[str, Entry], files: dict[str, str], there
 
 
 def _count_open(stage: Stage, record: JobRecord | None, files: dict[str, str], there: set[str]) -> set[str]:
-    """As `_count`, of a shard without an index: streams that are there are done, its job's record knows what was at fault or absent."""
-    known = record is not None and record.state != "done"  # the index of one that is done was dropped: its streams are to be made again
+    """Count as `_count` for a shard without an index: existing streams are done, its job's record tells faults and absent ones."""
+    known = record is not None and record.state != "done"  # the index of a finished job was dropped: its streams are to be made again
     faults = set(record.faults) if known else set()
     done = {id for id, file in files.items() if file in there} - faults
     stage.done += len(done)
@@ -170,7 +170,7 @@ def _count_open(stage: Stage, record: JobRecord | None, files: dict[str, str], t
 
 
 def _note(stage: Stage, path: Path, record: JobRecord | None) -> None:
-    """Whether the job of a shard, or a fit, is at work or was stopped."""
+    """Note whether the job of a shard, or a fit, is at work or was stopped."""
     if record is None:
         return
     stage.running += record.state == "running"
@@ -188,7 +188,7 @@ def _time(stage: Stage, seconds_each: float | None) -> None:
 
 
 def _fits(plan: Plan, model: str) -> Stage:
-    """Fits of a model. Time left counts all epochs: a fit that stops early takes less."""
+    """Return the state of a model's fits. Time left counts all epochs: a fit that stops early takes less."""
     folds = plan.fits(model)
     stage, epochs, whole_s, running_s = Stage(f"fit {model}", "fits", len(folds)), [], [], 0.0
     for fold in folds:

@@ -1,4 +1,4 @@
-"""The code that makes the streams of a stage, loaded when it is asked for."""
+"""Loading of the code that makes the streams of a stage, when it is needed."""
 
 from affpipe.core.extensions import code
 from affpipe.core.stage import Context
@@ -6,5 +6,5 @@ from affpipe.store.item_streams import Worker
 
 
 def start(context: Context) -> Worker:
-    """The worker of a stage, its networks loaded."""
+    """Return the worker of a stage, with its networks loaded."""
     return code(context.worker, context.origin)(context)

@@ -17,7 +17,7 @@ class Frames(Section):
     tone_map: bool = later(True, description="bring pictures of high dynamic range (PQ, HLG) to the ordinary one")
     video_track: Track = later(
         "auto",
-        description="of a file with several, numbered from 0; auto: by what each holds; the manifest's column of this name goes first",
+        description="track of a file with several, from 0; auto: by what each holds; the manifest's column of this name goes first",
     )
 
 
@@ -26,11 +26,11 @@ class Audio(Section):
 
     sample_rate_hz: int = Field(16000, ge=8000, le=48000)
     offset_s: float = Field(0.0, ge=-10, le=10, description="added to the track's timestamps, for recordings whose sound is out of step")
-    audio_track: Track = later("auto", description="as frames.video_track, of sound")
+    audio_track: Track = later("auto", description="audio track, chosen as frames.video_track is")
 
 
 class Vad(Section):
     """Voice activity on the audio track, for the stage `speech`."""
 
     model: Literal["none", "silero"] = Field("none", description="none: the stage is left out, and windows are kept by the mouth alone")
-    min_probability: float = Field(0.5, gt=0, lt=1, description="of speech in a step of 32 ms, from which on it counts as speech")
+    min_probability: float = Field(0.5, gt=0, lt=1, description="least probability of speech for which a step of 32 ms counts as speech")

@@ -38,7 +38,7 @@ def film(seconds: int, size: tuple[int, int] = WIDE, *, fps: int = 25, people: i
 def _pictures(clip: Clip, times_s: np.ndarray, rng: np.random.Generator) -> Iterator[np.ndarray]:
     width, height = clip.size
     people = drives(clip, SEED)
-    stages = [Stage((width // len(people), height), person, (), rng) for person in people]
+    stages = [Stage((width // len(people), height), person, clip, rng) for person in people]
     grain = np.rint(rng.normal(0, GRAIN, (GRAINS, height, width, 1))).astype(np.int16)
     drawn: list[np.ndarray] = []
     for i, time_s in enumerate(times_s[: round(DRAWN_S * clip.fps)]):

@@ -219,6 +219,26 @@ def good(tmp_path, clip) -> Path:
     return tmp_path
 
 
+def test_a_check_tells_times_that_can_hardly_be_those_of_the_video(good):
+    """Two seconds of video: labels in milliseconds, samples too far apart, and a unit that no interval says is there."""
+    texts = {
+        "ms.csv": "start,end,value\n0,400,Anger\n400,1900,Fear\n",
+        "slow.csv": "time,valence,arousal\n0,0,0\n1.5,0.1,0\n3,0,0\n",
+        "none.csv": "start,end,value\n",
+        "never.csv": "start,end,value,tier\n0,1,,AU1\n",
+    }
+    for name, text in texts.items():
+        (good / name).write_text(text)
+    rows = ["a,a.mp4,train,slow.csv,ms.csv,never.csv", "b,b.mp4,train,,none.csv,"]
+    report = look(good, rows, media="quick")
+    assert report.faults == [
+        f"{good}/m.csv: row 3: {good}/none.csv: want intervals or values over time, got none; fetch the file again or remove it"
+    ]
+    slow, ms = sorted(report.warnings, key=lambda text: "ms.csv" in text)
+    assert f"row 2: {good}/slow.csv: want samples at most 1 s apart" in slow
+    assert f"row 2: {good}/ms.csv: want seconds within the video, got 1900 s in a video of 2.4 s" in ms
+
+
 def test_a_check_counts_by_task_and_partition(good):
     report = look(
         good,

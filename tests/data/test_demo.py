@@ -18,10 +18,12 @@ from affpipe.core.tasks.table import TASKS
 from affpipe.data import manifest
 from affpipe.data.annotations import read_labels
 from affpipe.data.demo import labels, scene
-from affpipe.data.demo.clips import CLIPS, Absence, Clip, Unlabelled, manifest_text
+from affpipe.data.demo.clips import CLIPS, Absence, Clip, Hidden, Unlabelled, manifest_text
 from affpipe.data.demo.film import write_film
 from affpipe.data.demo.render import drives, render, render_clip
 from affpipe.data.demo.signals import RATE, Drive, correlation
+from affpipe.data.demo.synthetic_voice import SAMPLE_RATE, speak
+from affpipe.faces.detect import MediaPipeDetector
 from affpipe.media.probe import DEMO_COMMENT, probe
 
 SMALL = (240, 180)
@@ -37,7 +39,7 @@ TINY = (
         unlabelled=(Unlabelled("expr", 0.7, 1.2),),
     ),
     Clip("late", "train", 6, Fraction(5), SMALL, audio_start_s=0.8, unlabelled=(Unlabelled("au", 2.0, 3.0),)),
-    Clip("vary", "validation", 3, size=SMALL, variable=True),
+    Clip("vary", "validation", 3, size=SMALL, variable=True, hidden=(Hidden(1.0, 1.8),)),
     Clip("pair", "test", 1, Fraction(25), SMALL, people=2, audio=False),
 )
 SEED = 3
@@ -97,6 +99,23 @@ def test_set_has_every_oddity_and_honest_partitions():
     left_out = [(stretch.task, clip.partition, stretch.end_s - stretch.start_s) for clip in CLIPS for stretch in clip.unlabelled]
     assert sorted(left_out) == [("au", "train", 1), ("expr", "train", 1)]
     assert not [clip for clip in CLIPS if clip.unlabelled and clip.absences]  # the face is there all along
+
+
+def test_faces_are_hidden_in_nearly_every_clip_and_seldom():
+    """Apart from absences and from what annotators left out; at most 15 % of what train and validation have labelled."""
+    assert [clip.name for clip in CLIPS if not clip.hidden] == ["clip05"]  # of two people
+    for clip in CLIPS:
+        for hidden in clip.hidden:
+            assert 1 < hidden.start_s < hidden.end_s < clip.duration_s - 1
+            for other in (*clip.absences, *clip.unlabelled):
+                assert hidden.end_s < other.start_s - 1 or hidden.start_s > other.end_s + 1
+    frames = {"labelled": 0, "hidden": 0}
+    for clip in (clip for clip in CLIPS if clip.partition != "test"):
+        times = np.arange(0, clip.duration_s, 0.01)
+        here = labels.labelled("va", clip, times)
+        frames["labelled"] += here.sum() * clip.people
+        frames["hidden"] += sum((here & (times >= h.start_s) & (times < h.end_s)).sum() for h in clip.hidden)
+    assert 0.1 < frames["hidden"] / frames["labelled"] < 0.15
 
 
 def test_layout(demo: Path):
@@ -168,7 +187,8 @@ def test_a_label_row_is_the_drive_at_the_frames_own_time(demo: Path, clip: Clip,
         rows = read(demo / stream.labels(task), task)
         assert len(rows) == len(times)
         out = np.zeros(len(times), bool)
-        for stretch in (*clip.absences, *(left_out for left_out in clip.unlabelled if left_out.task == task)):
+        hidden = clip.hidden if task == "au" else ()  # valence, arousal and the expression of a hidden face are told by hands and voice
+        for stretch in (*clip.absences, *hidden, *(left_out for left_out in clip.unlabelled if left_out.task == task)):
             out |= (times >= stretch.start_s) & (times < stretch.end_s)
         assert (rows[out] == INVALID[task]).all()
         grid = np.arange(len(person.valence)) / RATE
@@ -369,6 +389,62 @@ def test_talking_pauses_and_never_sounds_from_an_absent_face():
             assert 0.5 < opening.max() <= 1
             for absence in clip.absences:
                 assert opening[(times >= absence.start_s) & (times < absence.end_s)].max() == 0
+            for hidden in clip.hidden:
+                heard = opening[(times >= hidden.start_s) & (times < hidden.end_s)]
+                assert heard.max() > 0.5
+                assert (heard < 0.05).mean() < 0.1  # no pause
+
+
+def test_the_voice_is_bright_with_valence_and_loud_with_arousal():
+    """The centre of the spectrum follows valence best at lag 0 and leaves the level alone; both hold whatever the other does."""
+    times = np.arange(8 * RATE) / RATE
+    valence, arousal = 0.8 * np.sin(2 * np.pi * 0.5 * times), 0.8 * np.sin(2 * np.pi * 0.3 * times + 1)
+    still = np.zeros_like(times)
+    step = SAMPLE_RATE // 50  # 20 ms, 2 samples of a curve
+
+    def heard(valence: np.ndarray, arousal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Centre of the spectrum in octaves, and level in dB, of each step of a vowel."""
+        sound = speak(Drive(valence, arousal, still + 0.7, np.zeros((len(times), 4))), 0, 7.9, np.random.default_rng(0))
+        parts = sound.astype(float).reshape(-1, step)
+        power = np.abs(np.fft.rfft(parts * np.hanning(step))) ** 2
+        hz = np.fft.rfftfreq(step, 1 / SAMPLE_RATE)
+        return np.log2((power * hz).sum(axis=1) / power.sum(axis=1)), 10 * np.log10((parts**2).mean(axis=1))
+
+    centre, level = heard(valence, still)
+    lags = np.arange(-10, 11)
+    match = [np.corrcoef(valence[1::2][20:375], centre[20 + lag : 375 + lag])[0, 1] for lag in lags]
+    assert max(match) > 0.95
+    assert abs(lags[int(np.argmax(match))]) <= 1
+    assert np.ptp(level) < 3
+    assert np.corrcoef(valence[1::2][:395], heard(valence, arousal)[0])[0, 1] > 0.8
+    assert np.corrcoef(arousal[1::2][:395], heard(valence, arousal)[1])[0, 1] > 0.9
+
+
+def test_hands_tell_valence_and_arousal_and_paper_hides_the_face(tmp_path: Path):
+    """The real detector finds the face in every frame but those in which it is hidden; these are labelled, and hands go on."""
+    hidden = Hidden(2.0, 4.0)
+    clip = Clip("hide", "train", 6, Fraction(10), (480, 360), audio=False, hidden=(hidden,))
+    render_clip(tmp_path, clip, SEED)
+    with av.open(str(tmp_path / clip.video)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    times, person = frame_times(tmp_path / clip.video), drives(clip, SEED)[0]
+    away = (times >= hidden.start_s) & (times < hidden.end_s)
+    moving = ~away & (times > hidden.start_s - 0.3) & (times < hidden.end_s + 0.3)
+    detector = MediaPipeDetector()
+    found = np.array([len(faces) for faces in detector.detect(frames)])
+    detector.close()
+    assert (found[away] == 0).all()
+    assert (found[~away & ~moving] == 1).all()
+    for task, labelled in (("va", True), ("expr", True), ("au", False)):
+        rows = read(tmp_path / clip.streams[0].labels(task), task)
+        assert ((rows[away] != INVALID[task]).all(axis=1) == labelled).all()
+        assert (rows[~away] != INVALID[task]).all()
+    red, green = (np.stack(frames).astype(int)[..., channel] for channel in (0, 1))
+    blue = np.stack(frames).astype(int)[..., 2]
+    for colour, other, curve in ((red, green, "valence"), (green, red, "arousal")):
+        sleeve = (colour - other > 90) & (colour - blue > 90)
+        for part in (away, ~away):
+            assert np.corrcoef(sleeve.sum(axis=(1, 2))[part], person.at(times, curve)[part])[0, 1] > 0.9, curve
 
 
 def test_face_mesh_follows_the_drives(tmp_path: Path):

@@ -88,6 +88,53 @@ def test_an_interval_with_the_mark_says_nothing_of_its_unit_nor_of_the_frame(tmp
     assert (found.rows, found.labelled) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("value", "there"),
+    [("0", 0), ("0.0", 0), ("00", 0), ("No", 0), ("false", 0), ("absent", 0), ("1", 1), ("x", 1), ("nan", None), ("-1.0", None)],
+)
+def test_what_a_table_writes_for_no_is_no(tmp_path, value, there):
+    found = read(PAIN, file(tmp_path, "a.csv", f"start,end,value,tier\n0,1,{value},brows\n"))
+    values, known = found.on_frames(axis_of(np.arange(25) / 25))
+    assert (values[:, 0].tolist(), known.all()) == ([float(there or 0)] * 25, there is not None)
+
+
+def test_a_class_may_have_the_name_that_is_otherwise_no_label(tmp_path):
+    task = Classes("heard", "heard", -1, column="heard", names=("nan", "yes"))
+    axis = axis_of(np.arange(50) / 25)
+    for text in ("time,heard\n0,nan\n1,yes\n2,NaN\n", "start,end,value\n0,0.52,nan\n0.52,1.5,yes\n1.5,2,nan\n"):
+        values, known = read(task, file(tmp_path, "a.csv", text)).on_frames(axis)
+        assert known.all()
+        np.testing.assert_array_equal(values[:, 0], [0] * 13 + [1] * 25 + [0] * 12)
+
+
+@pytest.mark.parametrize(
+    ("task", "text", "said"),
+    [
+        (
+            MOOD,
+            "start,end,value\n0,400,calm\n400,900,tense\n",
+            "want seconds within the video, got 900 s in a video of 2 s; compare the two",
+        ),
+        (PAIN, "start,end,value,tier\n50,60,1,brows\n", "got 60 s in"),
+        (SCALE, "time,dominance\n0,1\n0.5,2\n1,2\n1.5,2\n50,2\n", "got 50 s in"),
+        (
+            SCALE,
+            "time,dominance\n0,1\n1.9,2\n3.8,2\n",
+            "want samples at most 1 s apart, got 1.9 s, and frames between without a label; set gap_s of dominance",
+        ),
+        (VA, "time,valence,arousal\n0,1,0\n1.5,0,0\n", "got 1.5 s, and frames between without a label; give more of them"),
+        (SCALE, "time,dominance\n0,1\n1,2\n2,2\n", ""),
+        (SCALE, "time,dominance\n0,1\n1,2\n50,\n", ""),
+        (MOOD, "start,end,value\n0,4,calm\n", ""),
+        (PAIN, "start,end,value,tier\n0,1,,brows\n", ""),
+    ],
+)
+def test_times_that_can_hardly_be_those_of_the_video_are_told(tmp_path, task, text, said):
+    odd = read(task, file(tmp_path, "a.csv", text)).odd(50, 2.0)
+    assert said in odd
+    assert bool(said) == bool(odd)
+
+
 def test_dimensions_have_a_tier_each_and_a_frame_needs_all(tmp_path):
     path = file(tmp_path, "a.csv", "start,end,value,tier\n0,2,0.5,valence\n1,4,-0.25,arousal\n")
     values, known = read(VA, path).on_frames(axis_of(np.arange(100) / 25))
@@ -120,6 +167,11 @@ def test_the_tier_is_the_one_that_the_task_names(tmp_path):
             "want the header calm,tense,none, got 'frame,mood'; name the columns so, or start,end,value, or time and",
         ),
         (MOOD, "calm,tense,none\nTense\n", "line 2: want mood, got 'Tense'; write the number of the class, 1"),
+        (
+            VA,
+            "start,end,value,tier\n0,1,0.5,valence\n",
+            "want a tier of each of valence, arousal, as a frame needs all, got none of arousal; add it",
+        ),
         (VA, "time,valence\n0,0.5\n", "line 1: want time and valence, arousal, got no arousal in 'time,valence'"),
     ],
 )
@@ -166,9 +218,8 @@ def test_a_line_a_frame_stays_what_it_was(tmp_path):
     laid, known = found.on_frames(axis_of(np.arange(20) / 25))
     np.testing.assert_array_equal(known, np.append(valid, [False] * 8))
     np.testing.assert_array_equal(laid[known], values[valid])
-    assert (found.rows, found.labelled, found.odd(12)) == (12, 11, "")
-    assert (found.last_s, found.odd(12, 0.1)) == (0, "")
-    assert found.odd(120) == "want a line a frame (-49 to +2), got 12 lines for 120 frames (-108); compare the two"
+    assert (found.rows, found.labelled, found.odd(12, 0.48)) == (12, 11, "")
+    assert found.odd(120, 4.8) == "want a line a frame (-49 to +2), got 12 lines for 120 frames (-108); compare the two"
 
 
 @pytest.mark.parametrize(
@@ -183,7 +234,7 @@ def test_times_beyond_the_video_are_odd(tmp_path, task, text, last_s):
     """Milliseconds, or frames, in place of seconds."""
     found = read(task, file(tmp_path, "a.csv", text))
     assert found.odd(250, 10.0).startswith(f"want seconds within the video, got {last_s} s in a video of 10 s; ")
-    assert "within the video" not in found.odd(250, last_s - 0.9)
+    assert "within the video" not in found.odd(250, last_s - 1.9)
 
 
 def test_samples_too_far_apart_are_odd(tmp_path):

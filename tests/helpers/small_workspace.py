@@ -27,7 +27,7 @@ RECIPE = """
 name: small
 shards: 1
 models:
-  face: {training: {epochs: 3}}
+  face: {fill: nearest, training: {epochs: 3}}
   behaviour: {training: {epochs: 2}}
   voice: {speech_only: false, training: {epochs: 2}}
   fused: {training: {epochs: 2}}

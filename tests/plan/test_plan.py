@@ -116,7 +116,7 @@ def test_either_of_two_features_of_one_encoder_moves_the_key_of_what_reads_both(
 
     def voice(change: dict[str, Any]) -> str:
         plan = data.plan(overlay({"features": {"second": second}}, {"features": change}))
-        assert set(plan.inputs("voice")) == {"frames", "wavlm wavlm", "wavlm second"}
+        assert set(plan.inputs("voice")) == {"frames", "wavlm wavlm", "wavlm second", "speech"}
         return plan.key("voice")
 
     assert len({voice({}), voice({"second": {"layer": 2}}), voice({"wavlm": {"normalise": "waveform"}})}) == 3
@@ -346,7 +346,8 @@ def test_levels_and_what_is_read(data):
     assert [i.id for i in plan.items("mesh")] == ["four", "one", "three", "two_left", "two_right"]
     assert {n for n in ALL if plan.level(n) == "video"} == {"frames", "audio", "faces", "qwen3vl", "wavlm"}
     assert plan.reads("fused") == ("frames", "face", "behaviour", "voice")
-    assert plan.reads("voice") == ("frames", "wavlm", "speech")
+    assert plan.reads("voice") == ("frames", "wavlm")
+    assert plan.learns("voice") == ("frames", "wavlm", "speech", "labels")  # the mouth chooses windows in training alone
     assert plan.reads("face") == ("frames", "mesh")
     seen: set[str] = set()
     for name in plan.names:  # an order in which everything can be made
@@ -496,7 +497,8 @@ def test_speech_windows_and_the_mouth_are_planned_for_a_model_that_keeps_to_them
 def test_every_planned_stage_is_read_by_a_later_one_or_is_a_model_or_what_results_are_held_against(data):
     for change in ({}, {"vad": {"model": "silero"}}, *map(alone, ALONE)):
         plan = data.plan(change)
-        read = {read for name in plan.names for read in plan.reads(name)} | {"frames", "labels", *plan.settings.models}
+        reads = {name: plan.learns(name) if name in plan.settings.models else plan.reads(name) for name in plan.names}
+        read = {read for found in reads.values() for read in found} | {"frames", "labels", *plan.settings.models}
         assert set(plan.names) == read
         for place, name in enumerate(plan.names):
             assert set(plan.reads(name)) <= set(plan.names[:place])

@@ -1,1 +1,1 @@
-"""Annotation files that tell times: intervals of ELAN, Praat or a CSV, and values at a rate of their own, laid on frames."""
+"""Annotation files with times: intervals of ELAN, Praat or a CSV, and values at a rate of their own, laid on frames."""

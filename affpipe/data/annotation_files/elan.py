@@ -1,11 +1,11 @@
 """Intervals of ELAN (`.eaf`): tiers of annotations whose ends lie at time slots, in whole milliseconds.
 
-An annotation that refers to another (REF_ANNOTATION) has the times of that one. A slot without a time is not guessed from its
-neighbours, as ELAN shows it: an annotation with such an end is refused where its tier is asked for. Where the media was shifted against
-the annotations (TIME_ORIGIN of MEDIA_DESCRIPTOR), times are brought back to those of the media.
+An annotation that refers to another (REF_ANNOTATION) has the times of that one. ELAN shows a slot without a time by a guess from its
+neighbours. Here no time is guessed: an annotation with such an end is refused if its tier is read. If the media was shifted against the
+annotations (TIME_ORIGIN of MEDIA_DESCRIPTOR), times are brought back to those of the media.
 
-Source: EAF 3.0, http://www.mpi.nl/tools/elan/EAFv3.0.xsd. Read with the standard library as a series of tags, of which only those that are
-needed are kept. A file with a DOCTYPE is refused at that tag: ELAN writes none, and without one no entity is declared that could unfold.
+Source: EAF 3.0, http://www.mpi.nl/tools/elan/EAFv3.0.xsd. The standard library reads the file as a series of tags; only those that are
+needed are kept. A file with a DOCTYPE is refused at that tag: ELAN writes none, and without one no entity is declared that could expand.
 """
 
 import re
@@ -21,14 +21,14 @@ from affpipe.data.annotation_files.intervals import SHOWN, Span
 from affpipe.system.files import composed, read_bytes
 
 ROOT = "ANNOTATION_DOCUMENT"
-DEEPEST = 64  # annotations that refer to one another; more go in a circle
+DEEPEST = 64  # greatest number of annotations in a chain of references; more form a circle
 MILLISECONDS = re.compile(r"-?[0-9]{1,12}", re.ASCII)
 _AGAIN = "save it in ELAN again"
 
 
 @dataclass
 class _Annotation:
-    """ends: ids of its two slots, or () where it refers to another annotation, of id `refers`."""
+    """One annotation; ends: ids of its two slots, or () if it refers to another annotation, of id `refers`."""
 
     id: str
     ends: tuple[str, ...]
@@ -37,10 +37,10 @@ class _Annotation:
 
 
 class _Document:
-    """What is kept of the tags of a file: a target of XMLParser.
+    """Parts of a file that are kept, as a target of XMLParser.
 
     Attributes:
-        slots: id -> seconds, NaN where there is no time. tiers: name -> annotations. origins: (file name, seconds) of each media.
+        slots: id -> seconds, NaN without a time. tiers: name -> annotations. origins: (file name, seconds) of each media.
     """
 
     def __init__(self, path: Path):
@@ -101,7 +101,7 @@ class _Document:
         return attributes[name]
 
     def own(self, tag: str, attributes: dict[str, str], name: str, others: dict[str, object]) -> str:
-        """A name that nothing before it has."""
+        """Return a name from the attributes that nothing before it has."""
         found = self.need(tag, attributes, name)
         if found in others:
             raise self.fault(f"{name} once", f"{found[:SHOWN]!r} a second time", _AGAIN)
@@ -118,7 +118,7 @@ class _Document:
         return int(text) / 1000
 
     def times(self, annotation: _Annotation) -> tuple[float, float]:
-        """Seconds of both ends, of the annotation or of the one that it comes to by references."""
+        """Return the seconds of both ends, of the annotation or of the one to which its references lead."""
         found: _Annotation | None = annotation
         for _ in range(DEEPEST):
             if found is None or found.ends:
@@ -130,12 +130,12 @@ class _Document:
 
 
 def read_spans(path: Path, media: str = "") -> dict[str, list[Span]]:
-    """Tier -> its annotations, in the order of the file.
+    """Read tier -> its annotations, in the order of the file.
 
     Args:
         media: file name of the video, for a file of several media that were shifted by different times.
 
-    ManifestError, one line, for what is no whole ELAN file.
+    Raises ManifestError, one line, if it is no complete ELAN file.
     """
     parser = XMLParser(target=_Document(path))
     try:
@@ -156,9 +156,10 @@ def _span(document: _Document, annotation: _Annotation, shift_s: float) -> Span:
 
 
 def _shift_s(document: _Document, media: str) -> float:
-    """What a time of the annotations lacks to that of the media, of which ELAN shows second t + TIME_ORIGIN at its own second t.
+    """Return the seconds to add to a time of the annotations to get that of the media.
 
-    Of several media those named as the video count, or else those named so but for the suffix, or else all.
+    ELAN shows second t + TIME_ORIGIN of the media as its own second t. Of several media those named as the video count; else those with its
+    name but another suffix; else all.
     """
     name = composed(media)
     same = [origin for other, origin in document.origins if composed(other) == name]

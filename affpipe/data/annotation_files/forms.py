@@ -1,4 +1,4 @@
-"""Annotation files that tell times, of whatever form: `.eaf` of ELAN, `.TextGrid` of Praat, `.csv` of intervals or of timed values."""
+"""Annotation files with times, in any form: `.eaf` of ELAN, `.TextGrid` of Praat, `.csv` of intervals or of timed values."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,17 +10,17 @@ from affpipe.data.annotation_files.timed import Timed
 from affpipe.system.files import on_disk
 
 ELAN, PRAAT, TABLE = ".eaf", ".textgrid", ".csv"
-LARGEST = 64 << 20  # bytes: above that nobody annotated
+LARGEST = 64 << 20  # bytes: nobody annotated more
 
 
 def tells_times(path: Path) -> bool:
-    """Whether a file is of one of these forms: by its suffix, and of a CSV by its header. ManifestError where a CSV cannot be read."""
+    """Tell whether a file is of one of these forms: by its suffix, and for a CSV by its header. ManifestError if a CSV cannot be read."""
     suffix = path.suffix.lower()
     return suffix in (ELAN, PRAAT) or (suffix == TABLE and tables.kind(path) != "")
 
 
 def holds_samples(path: Path) -> bool:
-    """Tell whether a file that `tells_times` holds timed values, and no intervals."""
+    """Tell whether a file for which `tells_times` is True holds timed values instead of intervals."""
     return path.suffix.lower() == TABLE and tables.kind(path) == tables.TIMED
 
 
@@ -36,10 +36,11 @@ def read(
     """Read the labels of a file: those of a tier, or timed values.
 
     Args:
-        tier: which one; None: the only one, or else the one named `prefer`, in letters of any case. Timed values have none.
-        media: file name of the video, see `elan.read_spans`. columns, words: of timed values, see `tables.read_timed`.
+        tier: tier to read; None: the only one, or else the one named `prefer`, in letters of any case. Timed values have none.
+        media: file name of the video, see `elan.read_spans`.
+        columns, words: for timed values, see `tables.read_timed`.
 
-    ManifestError, one line, where the file, or this part of it, is not as it must be.
+    Raises ManifestError, one line, if the file, or this part of it, is not as it must be.
     """
     _look(path)
     if path.suffix.lower() == TABLE and (kind := tables.kind(path)) != tables.INTERVALS:
@@ -55,7 +56,7 @@ def read(
 
 
 def read_tiers(path: Path, wanted: Collection[str], *, media: str = "") -> dict[str, Intervals]:
-    """Of the wanted tiers those that a file has, in letters of any case: one a unit, say. ManifestError where it has none of them."""
+    """Read those of the wanted tiers that a file has, in letters of any case: one per unit, say. ManifestError if it has none of them."""
     _look(path)
     tiers = _spans(path, media)
     own = {}

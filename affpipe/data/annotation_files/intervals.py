@@ -1,7 +1,6 @@
-"""Labels over intervals of time: what each form of file is read into, and how one of its tiers is chosen and checked.
+"""Labels over intervals of time: the common result of reading any form of file, and the choice and check of one of its tiers.
 
-A tier is a named series of intervals, an annotator's or a question's. Only the tier that is asked for is checked: what others hold
-is of no concern.
+A tier is a named series of intervals, an annotator's or a question's. Only the tier that is read is checked, not the others.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,14 +14,14 @@ import numpy as np
 from affpipe.core.errors import ManifestError
 from affpipe.system.files import named
 
-STEP_S = 0.001  # a step of ELAN's clock, and of most tables: times are not told finer
+STEP_S = 0.001  # a step of ELAN's clock, and of most tables: times are no finer
 SHOWN = 80  # characters of a value at most
-LISTED = 12  # tiers in a line at most
+LISTED = 12  # tiers named in a message at most
 
 
 @dataclass(frozen=True)
 class Span:
-    """An interval as its file has it.
+    """An interval as it stands in its file.
 
     Attributes:
         where: its place in the file for people, as in "line 4" or "annotation a7".
@@ -38,13 +37,13 @@ class Span:
 
 @dataclass(frozen=True, eq=False)
 class Intervals:
-    """A tier: N intervals [start_s, end_s) in order, which overlap by STEP_S at most.
+    """A tier: N intervals [start_s, end_s) in order, which overlap by at most STEP_S.
 
     Attributes:
         tier: its name; "" in a table without tiers.
         start_s, end_s: (N,) float64, seconds from the beginning of the media, end above start.
-        values: N texts without blanks round them, none empty.
-        where: N places in the file, for lines that speak of one interval.
+        values: N texts without blanks at their ends, none empty.
+        where: N places in the file, for messages about one interval.
     """
 
     tier: str
@@ -58,10 +57,11 @@ class Intervals:
 
 
 def chosen(path: Path, names: Collection[str], tier: str | None, prefer: str = "") -> str:
-    """Name of the tier that is meant; ManifestError, which lists the tiers, where that cannot be told.
+    """Return the name of the tier to read; ManifestError, which lists the tiers, if that is unclear.
 
     Args:
-        names: of the tiers of the file. tier: which one; None: the only one, or else the one named `prefer`, in letters of any case.
+        names: tiers of the file.
+        tier: tier to read; None: the only one, or else the one named `prefer`, in letters of any case.
     """
     if tier is not None:
         found = named(tier, names)
@@ -75,7 +75,7 @@ def chosen(path: Path, names: Collection[str], tier: str | None, prefer: str = "
 
 
 def listed(tiers: Collection[str]) -> str:
-    """The tiers of a file, and what to do where none of them is the one that is meant."""
+    """Return the tiers of a file in words, and what to do if none of them is the wanted one."""
     names = list(tiers)
     if not names:
         return "none; save it with its intervals"
@@ -86,9 +86,9 @@ def listed(tiers: Collection[str]) -> str:
 
 
 def checked(path: Path, tiers: Mapping[str, Sequence[Span]], tier: str) -> Intervals:
-    """The intervals of a tier in order; those whose value is blank are left out, as Praat fills up a tier with them.
+    """Return the intervals of a tier in order, without those of a blank value, with which Praat fills up a tier.
 
-    ManifestError names the interval that has no time, does not end after it starts, or overlaps another by more than STEP_S.
+    Raises ManifestError, naming the interval, if one has no time, does not end after it starts, or overlaps another by more than STEP_S.
     """
     kept = [span for span in tiers[tier] if span.value.strip()]
     for span in kept:

@@ -1,8 +1,9 @@
-"""Labels that tell times, laid on the frames of a video.
+"""Labels with times, laid on the frames of a video.
 
-Files count seconds from the beginning of the media, as a player does: their zero is the first frame, whatever time the container gives it
-(`FrameAxis.start_s`; 1.4 s in many transport streams). Frames are found by their own timestamps, so any frame rate will do, a variable
-one too. Files round times to milliseconds, and frames of 29.97 a second stand between those: times that differ by STEP_S are one.
+Files count seconds from the beginning of the media, as a player does. Their zero is the first frame, whatever time the container gives it
+(`FrameAxis.start_s`; 1.4 s in many transport streams). Frames are found by their own timestamps, so any frame rate works, a variable one
+too. Files round times to milliseconds, and frames of 29.97 a second lie between those. So times that differ by at most STEP_S count as
+equal.
 """
 
 from typing import Literal
@@ -14,15 +15,15 @@ from affpipe.core.errors import InputError
 from affpipe.data.annotation_files.intervals import STEP_S, Intervals
 from affpipe.data.annotation_files.timed import Timed
 
-GAP_S = 1.0  # chosen: annotators do not move a lever faster than that, and a pause in a trace is longer
-NOISE_S = 1e-6  # what differences of times may be off by; far below a frame
+GAP_S = 1.0  # our choice: annotators do not move a lever faster than that, and a pause in a trace is longer
+NOISE_S = 1e-6  # greatest error of differences of times; far below a frame
 
 
 def covering(intervals: Intervals, times_s: np.ndarray, *, zero_s: float) -> np.ndarray:
-    """Which interval each frame is in, (T,) int64, -1 for none.
+    """Return the interval that each frame is in, (T,) int64, -1 for none.
 
-    A frame is in the interval that its timestamp is in, [start, end): the one whose start a frame reaches, or misses by STEP_S at most.
-    An interval between two frames has none. Where two overlap by a rounded time, the later one has the frame.
+    A frame is in the interval [start, end) that its timestamp is in; a start or end that it misses by at most STEP_S counts as reached. An
+    interval between two frames has none. If two intervals overlap by a rounded time, the frame belongs to the later one.
 
     Args:
         times_s: (T,) float64, sorted: timestamps of the frames. zero_s: time of the first frame, `FrameAxis.start_s`.
@@ -36,11 +37,11 @@ def covering(intervals: Intervals, times_s: np.ndarray, *, zero_s: float) -> np.
 def sampled(
     timed: Timed, times_s: np.ndarray, *, zero_s: float, how: Literal["linear", "nearest"] = "linear", gap_s: float = GAP_S
 ) -> np.ndarray:
-    """Values at the frames, (T, K) float64, NaN where there is no label.
+    """Return the values at the frames, (T, K) float64, NaN where there is no label.
 
-    A frame between two samples at most gap_s apart has the value on the line between them (linear), which takes both to be there, or that
-    of the nearer one (nearest; of two as near the earlier), there or not. Any other frame has the value of a sample within STEP_S, or
-    none: nothing is carried on before the first sample, after the last one, or into a gap.
+    A frame between two samples at most gap_s apart gets a value from them. With `linear` it is the value on the line between them, which
+    needs both to have a label. With `nearest` it is that of the nearer one (the earlier on a tie), label or not. Any other frame gets the
+    value of a sample within STEP_S, or none: no value continues before the first sample, after the last one, or into a gap.
 
     Args:
         times_s: (T,) float64, sorted: timestamps of the frames. zero_s: time of the first frame, `FrameAxis.start_s`.

@@ -1,6 +1,7 @@
-"""Labels as CSV: intervals (`start,end,value`) or values at a rate of their own (`time` and columns), as the header says.
+"""Labels as CSV: intervals (`start,end,value`) or values at a rate of their own (`time` and columns), by the header.
 
-Times are seconds with a decimal point, from the beginning of the media. Columns stand in any order, and their names in any letters.
+Times are seconds with a decimal point, from the beginning of the media. Columns may stand in any order, and their names in letters of any
+case.
 """
 
 import csv
@@ -24,12 +25,15 @@ _COMMAS = "separate cells by commas, and write decimals with a point"
 
 
 def kind(path: Path) -> str:
-    """INTERVALS or TIMED by the names in the header, whatever parts them; "" for another table. ManifestError where it cannot be read."""
+    """Return INTERVALS or TIMED by the names in the header, whatever separates them; "" for another table.
+
+    Raises ManifestError if it is unreadable.
+    """
     return kind_of(next(iter(files.lines(_text(path))), ""))
 
 
 def kind_of(head: str) -> str:
-    """Return the same of a header alone."""
+    """Return the same for a header alone."""
     names = {name.strip(' "').lower() for name in re.split(r"[,;\t]", head)}
     if names & {*START} and names & {*END}:
         return INTERVALS
@@ -37,7 +41,7 @@ def kind_of(head: str) -> str:
 
 
 def read_spans(path: Path) -> dict[str, list[Span]]:
-    """Tier -> intervals of a table of them, in the order of lines; all in the tier "" where there is no column `tier` (or `track`).
+    """Read tier -> intervals of a table, in the order of lines; all are in the tier "" if there is no column `tier` (or `track`).
 
     Further columns are not read. ManifestError names the line of a cell that is no time.
     """
@@ -55,7 +59,8 @@ def read_timed(path: Path, columns: Sequence[str] | None = None, words: Mapping[
     """Read the samples of a table; an empty cell, or `nan`, is no label.
 
     Args:
-        columns: which to read and in what order, in any letters; None: all but the time. A single one may be named `value` there.
+        columns: columns to read, in this order, in letters of any case; None: all but the time. A single one may be named `value` in the
+            file.
         words: casefolded words that may stand for numbers.
 
     ManifestError names the line of a cell that is no number, or of a time that is not after the one before it.
@@ -85,7 +90,7 @@ def _text(path: Path) -> str:
 
 
 def _open(path: Path, want: str) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    """Header, and rows of as many cells, each with its line."""
+    """Read the header, and rows of as many cells, each with its line."""
     text = _text(path)
     try:
         head, rows = sheets.rows(text, KNOWN)
@@ -116,7 +121,7 @@ def _unreadable(path: Path, error: csv.Error) -> ManifestError:
 
 
 def _column(path: Path, head: list[str], names: Sequence[str], want: str) -> str:
-    """The one column of the header that has one of some names."""
+    """Return the one column of the header that has one of these names."""
     meant = {name.strip().lower() for name in names}
     found = [column for column in head if column.strip().lower() in meant]
     if len(found) != 1:
@@ -126,7 +131,7 @@ def _column(path: Path, head: list[str], names: Sequence[str], want: str) -> str
 
 
 def number(text: str) -> float | None:
-    """Return what a text says in plain digits, with a decimal point; None for anything else."""
+    """Parse a number in plain digits, with a decimal point; None for anything else."""
     digits = NUMBER.fullmatch(text.strip())
     found = float(digits[0]) if digits else np.inf
     return found if np.isfinite(found) else None
@@ -141,7 +146,7 @@ def _seconds(path: Path, line: int, column: str, cell: str) -> float:
 
 def _value(path: Path, line: int, column: str, cell: str, words: Mapping[str, float]) -> float:
     text = cell.strip().casefold()
-    found = np.nan if text in NO_LABEL else words.get(text, number(cell))
+    found = words.get(text, np.nan if text in NO_LABEL else number(cell))
     if found is None:
         want = f"{', '.join(words)}, their number" if words else "a number"
         raise ManifestError(f"{path}: line {line}: {column}: want {want} or an empty cell, got {cell[:SHOWN]!r}; {_remedy(cell)}")

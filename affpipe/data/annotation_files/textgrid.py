@@ -1,7 +1,7 @@
 """Intervals of Praat (`.TextGrid`), in its long and its short text form, which hold the same values in the same order.
 
-Values are texts between quotes, a quote within them doubled, and numbers and flags that stand free; all else is there for people, as Praat
-itself reads it. A point tier is read as intervals without length, which are refused where that tier is asked for.
+Values are texts between quotes, with doubled quotes within, and numbers and flags that stand alone. All else is there for people, as for
+Praat itself. A point tier is read as intervals without length, which are refused if that tier is read.
 
 Source: Praat's manual, "TextGrid file formats". Read with the standard library.
 """
@@ -24,7 +24,7 @@ _AGAIN = "save it in Praat again, as a text file"
 
 
 class _Tokens:
-    """Values of a file one after another."""
+    """Values of a file in order."""
 
     def __init__(self, path: Path, text: str):
         self.path, self.content = path, text
@@ -54,9 +54,9 @@ class _Tokens:
 
 
 def read_spans(path: Path) -> dict[str, list[Span]]:
-    """Tier -> its intervals, in the order of the file; UTF-8, or UTF-16 with its mark.
+    """Read tier -> its intervals, in the order of the file; UTF-8, or UTF-16 with its mark.
 
-    ManifestError, one line, for what is no whole TextGrid in a text form.
+    Raises ManifestError, one line, if it is no complete TextGrid in a text form.
     """
     tokens = _Tokens(path, _text(path))
     head = [next(tokens.found, None) for _ in range(2)]

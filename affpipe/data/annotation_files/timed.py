@@ -1,4 +1,4 @@
-"""Labels as values at a rate of their own: samples at rising times, which need not be those of frames nor evenly apart."""
+"""Labels as values at a rate of their own: samples at rising times, which need not be those of frames or evenly spaced."""
 
 from dataclasses import dataclass
 

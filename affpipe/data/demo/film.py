@@ -1,4 +1,4 @@
-"""Encode frames and sound as H.264 and AAC in MP4, the same bytes on every run on one machine, marked as a demo."""
+"""Encoder of frames and sound as H.264 and AAC in MP4, with the same bytes on every run on one machine, and the mark of a demo."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ import numpy as np
 from affpipe.data.demo.synthetic_voice import SAMPLE_RATE
 from affpipe.media.probe import DEMO_COMMENT
 
-# x264's AVX-512 code looks past the right edge of pictures whose width is no multiple of 64 and encodes by what happens to lie there.
+# x264's AVX-512 code reads past the right edge of pictures whose width is no multiple of 64, and its output depends on what is there.
 VIDEO = {"crf": "20", "preset": "veryfast", "threads": "1", "x264-params": "asm=AVX2"}
 CHUNK = 1024  # samples of one AAC frame
 
 
 @dataclass(frozen=True)
 class Sound:
-    """Mono sound: (N,) float32 at SAMPLE_RATE, the first sample heard at start_s on the container's clock."""
+    """Mono sound: (N,) float32 at SAMPLE_RATE, with the first sample at start_s on the container's clock."""
 
     samples: np.ndarray
     start_s: float
@@ -60,10 +60,10 @@ def write_film(
 
 
 def _chunks(sound: Sound) -> Iterable[av.AudioFrame]:
-    """The sound in AAC-sized frames with their timestamps.
+    """Yield the sound in AAC-sized frames with their timestamps.
 
-    The encoder puts one frame of priming before the first. MP4 hides it when a track starts at 0 but not when it starts late: so a
-    late track begins one frame later, and the priming stands where the silent first frame would.
+    The encoder puts one frame of priming before the first. MP4 hides it if a track starts at 0, but not if it starts late. So a late track
+    begins one frame later, and the priming replaces the silent first frame.
     """
     first = round(sound.start_s * SAMPLE_RATE)
     for start in range(CHUNK if first else 0, len(sound.samples), CHUNK):

@@ -1,8 +1,8 @@
 """Labels of the demo's frames: from a person's driving curves to the text files of the three tasks.
 
-What the curves draw is what is labelled. Valence and arousal are curves themselves; the expression is the part of their plane in which
-they lie, laid out after the circumplex (Russell 1980); an action unit is on where what draws it is strong enough to see. No hysteresis:
-a row depends on its own moment alone.
+Labels say what the curves draw. Valence and arousal are curves themselves. The expression is the part of their plane in which they lie,
+laid out after the circumplex (Russell 1980). An action unit is on if the curve that draws it is strong enough to see. There is no
+hysteresis: a row depends on its own moment alone.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from affpipe.core.tasks.table import ACTION_UNITS, EXPRESSIONS
 from affpipe.data.demo.clips import TASKS, Clip
 from affpipe.data.demo.signals import Drive, shown
 
-NEUTRAL = 0.4  # nearer to the origin of the plane no expression shows
+NEUTRAL = 0.4  # nearer to the origin of the plane the expression is neutral
 SECTORS = (  # degrees from positive valence towards high arousal, each up to the next
     (0, "Happiness"),
     (70, "Surprise"),
@@ -27,7 +27,7 @@ SHUT, PARTED, DROPPED = 0.05, 0.15, 0.5  # mouth opening
 
 
 def label_text(task: str, clip: Clip, person: Drive, times_s: np.ndarray) -> str:
-    """A label file: the task's header and a row for each of the (T,) frame times, the task's invalid mark where there is no label."""
+    """Return a label file: the task's header and a row for each of the (T,) frame times, the task's invalid mark if there is no label."""
     told = TASKS[task]
     blank = ",".join([str(told.invalid)] * len(told.columns))
     digits = 4 if told.decimals else 0
@@ -37,7 +37,7 @@ def label_text(task: str, clip: Clip, person: Drive, times_s: np.ndarray) -> str
 
 
 def values(task: str, person: Drive, times_s: np.ndarray) -> np.ndarray:
-    """The task's columns at (T,) times, were the face always there: (T, C) float64 for va, int64 for expr and au."""
+    """Return the task's columns at (T,) times, as if the face were always there: (T, C) float64 for va, int64 for expr and au."""
     valence, arousal, opening = (person.at(times_s, curve) for curve in ("valence", "arousal", "opening"))
     if task == "va":
         return np.stack([valence, arousal], axis=1)
@@ -45,8 +45,13 @@ def values(task: str, person: Drive, times_s: np.ndarray) -> np.ndarray:
 
 
 def labelled(task: str, clip: Clip, times_s: np.ndarray) -> np.ndarray:
-    """(T,) bool: True where the task has a label: the face is in the picture and the annotators did not leave the frame out."""
+    """Return (T,) bool, True where the task has a label: the person is in the picture and the annotators did not leave the frame out.
+
+    Hands and voice tell valence, arousal and the expression of a hidden face. Nobody can tell its action units.
+    """
     out = shown(clip.absences, times_s)
+    if task == "au":
+        out &= shown(clip.hidden, times_s)
     for stretch in clip.unlabelled:
         if stretch.task == task:
             out &= (times_s < stretch.start_s) | (times_s >= stretch.end_s)
@@ -54,7 +59,7 @@ def labelled(task: str, clip: Clip, times_s: np.ndarray) -> np.ndarray:
 
 
 def expression(valence: np.ndarray, arousal: np.ndarray) -> np.ndarray:
-    """(T,) int64 class numbers, as in `tasks.EXPRESSIONS`, of (T,) values."""
+    """Return (T,) int64 class numbers, as in `table.EXPRESSIONS`, for (T,) values."""
     starts, classes = zip(*((start, EXPRESSIONS.index(name)) for start, name in SECTORS), strict=True)
     angle = np.degrees(np.arctan2(arousal, valence)) % 360
     sector = np.searchsorted(starts, angle, side="right") - 1
@@ -62,7 +67,7 @@ def expression(valence: np.ndarray, arousal: np.ndarray) -> np.ndarray:
 
 
 def action_units(valence: np.ndarray, arousal: np.ndarray, opening: np.ndarray) -> np.ndarray:
-    """(T, 12) int64 of 0 and 1, columns as in `tasks.ACTION_UNITS`, of (T,) values."""
+    """Return (T, 12) int64 of 0 and 1, columns as in `table.ACTION_UNITS`, for (T,) values."""
     smile, frown, shut = valence > UP, valence < LOW, opening < SHUT
     on = {
         "AU1": arousal > UP,

@@ -1,7 +1,8 @@
 """Labels of tasks of one's own for the demo, as `recipes/own-demo.yaml` names them, in every form that label files have.
 
-`mood` is intervals of classes, clip by clip in turn a file of ELAN, of Praat and a table; `dominance` is numbers from 1 to 9, ten a second;
-`pain` is units, a line a frame. All follow from what drives the faces, as the labels of the challenge's tasks do.
+`mood` is intervals of classes, clip by clip in turn as a file of ELAN, of Praat and a table. `dominance` is numbers from 1 to 9, ten a
+second. `pain` is units, one line per frame. All are computed from the curves that drive the faces, like the labels of the challenge's
+tasks.
 """
 
 from pathlib import Path
@@ -23,7 +24,7 @@ Interval = tuple[float, float, str]
 
 
 def write_own(folder: Path, stream: Stream, person: Drive, times_s: np.ndarray) -> None:
-    """Write the label files of a stream below `folder`. times_s: (T,) of its frames."""
+    """Write the label files of a stream below `folder`. times_s: (T,) times of its frames."""
     for task, text in (("mood", _mood), ("dominance", _dominance), ("pain", _pain)):
         path = folder / own_labels(task, stream)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -31,14 +32,14 @@ def write_own(folder: Path, stream: Stream, person: Drive, times_s: np.ndarray) 
 
 
 def own_labels(task: str, stream: Stream) -> str:
-    """Path of a stream's label file relative to the set's folder."""
+    """Return the path of a stream's label file relative to the set's folder."""
     number = int("".join(filter(str.isdigit, stream.clip.name)) or 0)
     suffix = {"mood": FORMS[number % len(FORMS)], "dominance": ".csv", "pain": ".txt"}[task]
     return f"{FOLDER}/{task}/{stream.stream_id}{suffix}"
 
 
 def own_manifest(clips: tuple[Clip, ...]) -> str:
-    """The manifest of these labels as CSV; none for the test partition."""
+    """Return the manifest of these labels as CSV; it has none for the test partition."""
     tasks = ("mood", "dominance", "pain")
     rows = [",".join(("stream_id", "video", "subject", "partition", *tasks))]
     for stream in (s for clip in clips for s in clip.streams):
@@ -53,7 +54,7 @@ def _mood(stream: Stream, person: Drive, times_s: np.ndarray) -> str:
 
 
 def intervals(clip: Clip, person: Drive) -> list[Interval]:
-    """Stretches of one mood, in milliseconds' steps, where the face is seen."""
+    """Return stretches of one mood, in steps of milliseconds, where the face is seen."""
     times_s = np.arange(round(clip.duration_s * RATE)) / RATE
     arousal = person.at(times_s, "arousal")
     mood = np.where(arousal < CALM, 0, np.where(arousal > TENSE, 1, 2))
@@ -78,7 +79,7 @@ def _elan(found: list[Interval], stream: Stream) -> str:
 
 def _praat(found: list[Interval], stream: Stream) -> str:
     whole, at, out = stream.clip.duration_s, 0.0, []
-    for start, end, value in found:  # a tier of Praat is without gaps
+    for start, end, value in found:  # a tier of Praat has no gaps
         out += [(at, start, "")] if start > at else []
         out.append((start, end, value))
         at = end

@@ -1,9 +1,9 @@
 """A photograph that smiles, frowns, raises its brows and talks.
 
-The portrait is NASA's, in the public domain; it ships inside scikit-image (`data.astronaut`). MediaPipe's face mesh says where mouth
-and brows are; displacement fields made once from those landmarks (smile, brows, jaw) are summed for each frame and the picture is
-resampled. The mouth is a seam between two layers: the face with upper lip and teeth, and in front of it the lower lip with the jaw;
-where neither shows it is dark inside. Lengths are in pixels of the enlarged portrait (ZOOM) unless said otherwise.
+The portrait is NASA's, in the public domain; it ships inside scikit-image (`data.astronaut`). MediaPipe's face mesh locates mouth and
+brows. Displacement fields (smile, brows, jaw) are computed once from those landmarks. For each frame they are summed and the picture is
+resampled. The mouth is a seam between two layers: the face with upper lip and teeth, and in front of it the lower lip with the jaw. Where
+neither shows it is dark inside. Lengths are in pixels of the enlarged portrait (ZOOM) unless stated otherwise.
 """
 
 from functools import lru_cache
@@ -24,8 +24,8 @@ BROWS = (70, 63, 105, 66, 107, 300, 293, 334, 296, 336)
 UPPER_LIDS = (159, 160, 158, 386, 387, 385)
 CHIN, FACE_LEFT, FACE_RIGHT = 152, 234, 454
 # Displacements in face widths.
-SMILE_OUT, SMILE_UP, SMILE_REST = 0.06, 0.06, 0.4  # of a mouth corner a unit of valence; the photograph smiles like valence 0.4
-BROW_UP, LID_UP = 0.05, 0.015  # a unit of arousal
+SMILE_OUT, SMILE_UP, SMILE_REST = 0.06, 0.06, 0.4  # of a mouth corner, per unit of valence; the photograph smiles like valence 0.4
+BROW_UP, LID_UP = 0.05, 0.015  # per unit of arousal
 OPEN_GAP, LIP_DOWN = 0.16, 0.02  # between the lips at opening 1; the upper lip comes down by so much to close
 INSIDE = (48, 16, 18)  # RGB of an open mouth
 
@@ -35,8 +35,8 @@ class Portrait:
 
     Attributes:
         rgb: (H, W, 3) uint8; `express` redraws the face in it.
-        alpha: (H, W) float32, 1 where the person is, 0 where the old background is.
-        centre, width: of the face.
+        alpha: (H, W) float32, 1 for the person, 0 for the old background.
+        centre, width: those of the face.
         neck: height (y) below the chin where head motion begins to fade.
     """
 
@@ -57,7 +57,7 @@ class Portrait:
         self._fields(points - low)
 
     def _fields(self, points: np.ndarray) -> None:
-        """Make the fields, each (h, w, 2) float32, for landmarks (468, 2) in the face patch."""
+        """Compute the fields, each (h, w, 2) float32, from landmarks (468, 2) in the face patch."""
         height, width = self._face.shape[:2]
         unit = self.width
         grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).astype(np.float32)
@@ -74,7 +74,7 @@ class Portrait:
         seam = np.interp(columns, upper[:, 0], upper[:, 1])
         self._seam = np.interp(columns, lower[:, 0], lower[:, 1]).astype(np.float32)  # inner edge of the lower lip
         gap = np.clip(self._seam - seam, 0, None).astype(np.float32)
-        self._mouth = _smooth(gap / 3)[None]  # 0 beyond the mouth's corners: nothing dark there
+        self._mouth = _smooth(gap / 3)[None]  # 0 beyond the mouth's corners: nothing is dark there
         self._rest_gap = float(gap.max())
         shape = cv2.GaussianBlur(gap[None] / self._rest_gap, (0, 0), 0.02 * unit)
         below = np.clip((grid[..., 1] - points[CHIN, 1]) / (height - points[CHIN, 1]), 0, 1)
@@ -97,14 +97,14 @@ class Portrait:
         return self.rgb
 
     def _beyond(self, source: np.ndarray) -> np.ndarray:
-        """(h, w) float32 how much of each pixel comes from below the lower lip's inner edge, with a soft edge of two pixels."""
+        """Return (h, w) float32, the share of each pixel from below the lower lip's inner edge, with a soft edge of two pixels."""
         column = np.clip(np.rint(source[..., 0]).astype(np.int32), 0, len(self._seam) - 1)
         return np.clip((source[..., 1] - self._seam[column]) / 2 + 0.5, 0, 1)
 
 
 @lru_cache(maxsize=1)
 def portrait() -> Portrait:
-    """The one portrait of this process."""
+    """Return the one portrait of this process."""
     return Portrait()
 
 
@@ -114,7 +114,7 @@ def blend(back: np.ndarray, front: np.ndarray, weight: np.ndarray) -> np.ndarray
 
 
 def _mesh(picture: np.ndarray) -> np.ndarray:
-    """(468, 2) float64 landmarks of the only face, in pixels."""
+    """Return (468, 2) float64 landmarks of the only face, in pixels."""
     mesh = FaceMesh()
     points = mesh.landmarks(picture)
     mesh.close()
@@ -122,25 +122,25 @@ def _mesh(picture: np.ndarray) -> np.ndarray:
 
 
 def _person(picture: np.ndarray) -> np.ndarray:
-    """(H, W) float32 in [0, 1]: 1 where the person is, with a hard enough edge to lose the old background."""
+    """Return (H, W) float32 in [0, 1]: 1 for the person, with an edge hard enough to remove the old background."""
     with quiet_start(), mp.solutions.selfie_segmentation.SelfieSegmentation(model_selection=0) as model:
         mask = model.process(picture).segmentation_mask
     return _smooth((mask - 0.5) / 0.4).astype(np.float32)
 
 
 def _smooth(x: np.ndarray) -> np.ndarray:
-    """Smooth step from 0 at x <= 0 to 1 at x >= 1."""
+    """Return a smooth step from 0 at x <= 0 to 1 at x >= 1."""
     x = np.clip(x, 0, 1)
     return x * x * (3 - 2 * x)
 
 
 def _bump(grid: np.ndarray, points: np.ndarray, sigma: float) -> np.ndarray:
-    """(h, w) float32 sum of Gaussians at the points, scaled to a maximum of 1."""
+    """Return the (h, w) float32 sum of Gaussians at the points, scaled to a maximum of 1."""
     total = sum(np.exp(-((grid - np.float32(p)) ** 2).sum(-1) / (2 * sigma**2)) for p in points)
     return (total / total.max()).astype(np.float32)
 
 
 def _taper(height: int, width: int) -> np.ndarray:
-    """(h, w) float32 window: 0 on the border, 1 inside, so that a warped patch meets the untouched picture."""
+    """Return an (h, w) float32 window: 0 on the border, 1 inside, so that a warped patch meets the unchanged picture."""
     rows, columns = (np.minimum(np.arange(n), n - 1 - np.arange(n)) / (0.12 * n) for n in (height, width))
     return (_smooth(rows)[:, None] * _smooth(columns)[None]).astype(np.float32)

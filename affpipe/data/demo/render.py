@@ -1,7 +1,7 @@
-"""Make the demo set: videos, annotations and test templates of every task, hidden test truth and manifest, laid out like Aff-Wild2.
+"""Rendering of the demo set: videos, annotations and test templates of every task, hidden test truth and manifest, laid out like Aff-Wild2.
 
-`truth/` is not in the manifest: it is there to score predictions of the test partition honestly. Row i of a label file is frame i + 1;
-labels follow from the driving signals at the frame's timestamp; the task's invalid mark where no face is in the picture.
+`truth/` is not in the manifest: it serves to score predictions of the test partition honestly. Row i of a label file is frame i + 1. Labels
+follow from the driving signals at the frame's timestamp; without a face in the picture they are the task's invalid mark.
 """
 
 import json
@@ -34,9 +34,9 @@ PARTS = ("videos", "annotations", "truth", FOLDER, "data_manifest.csv", MANIFEST
 def render(
     out: Path, *, seed: int = 7, jobs: int = 2, progress: Callable[[int, int], None] | None = None, clips: Sequence[Clip] = CLIPS
 ) -> None:
-    """Make the set in folder `out`; a complete one of the same seed and version is left as it is.
+    """Make the set in folder `out`; a complete one of the same seed and version stays as it is.
 
-    The set is made aside and moved in whole. In the folder of an earlier demo only what a demo consists of is replaced.
+    The set is made aside and moved in whole. In the folder of an earlier demo only the parts of a demo are replaced.
 
     Args:
         jobs: processes that draw at the same time.
@@ -65,7 +65,7 @@ def render_clip(folder: Path, clip: Clip, seed: int) -> None:
     ticks, tick = frame_ticks(clip, rng)
     times_s = ticks * float(tick)
     width, height = clip.size
-    stages = [Stage((width // len(people), height), person, clip.absences, rng) for person in people]
+    stages = [Stage((width // len(people), height), person, clip, rng) for person in people]
     frames = (np.hstack([stage.frame(t) for stage in stages]) for t in times_s)
     sound = Sound(speak(people[0], clip.audio_start_s, clip.duration_s, rng), clip.audio_start_s) if clip.audio else None
     video = folder / clip.video
@@ -80,18 +80,18 @@ def render_clip(folder: Path, clip: Clip, seed: int) -> None:
 
 
 def drives(clip: Clip, seed: int = 7) -> list[Drive]:
-    """The driving curves of a clip's people, left to right; the first one has the voice."""
+    """Return the driving curves of a clip's people, left to right; the first one has the voice."""
     return _people(clip, seed)[1]
 
 
 def _people(clip: Clip, seed: int) -> tuple[np.random.Generator, list[Drive]]:
-    """The clip's curves and its generator, ready for what is drawn after them."""
+    """Return the clip's generator, after the curves were drawn from it, and the curves."""
     rng = np.random.default_rng([seed, zlib.crc32(clip.name.encode())])
     return rng, [drive(clip, rng) for _ in clip.streams]
 
 
 def _template_text(task: str, folder: Path, clips: Sequence[Clip]) -> str:
-    """Rows `stream/00001.jpg,` of every frame of the test partition, to be filled in."""
+    """Return rows `stream/00001.jpg,` for every frame of the test partition, to be filled in."""
     rows = [f"image_location,{TASKS[task].header}"]
     for stream in (s for clip in clips if clip.partition == "test" for s in clip.streams):
         count = len((folder / stream.labels(task)).read_text().splitlines()) - 1
@@ -111,7 +111,7 @@ def _make(folder: Path, seed: int, jobs: int, progress: Callable[[int, int], Non
                 if progress is not None:
                     progress(done, len(clips))
         except BaseException:
-            pool.shutdown(cancel_futures=True)  # and wait: what is still drawn would lie in the folder that is removed
+            pool.shutdown(cancel_futures=True)  # and wait: what is still being drawn would be written into the folder that is removed
             raise
     for task in TASKS:
         blank = folder / template(task)
@@ -124,7 +124,7 @@ def _make(folder: Path, seed: int, jobs: int, progress: Callable[[int, int], Non
 
 
 def _move(aside: Path, out: Path) -> None:
-    """Move the set into place; the mark, which says that all is there, comes last."""
+    """Move the set into place; the mark of a complete set comes last."""
     out.mkdir(exist_ok=True)
     (out / MARK).write_text(json.dumps({"files": {}}) + "\n")  # from here on the folder is a demo, but not a whole one
     for part in PARTS:
@@ -137,9 +137,9 @@ def _move(aside: Path, out: Path) -> None:
 
 
 def _complete(out: Path, seed: int, clips: Sequence[Clip]) -> bool:
-    """True where `out` holds the set asked for; False where it may be made.
+    """Tell whether `out` holds the wanted set; if not, it may be made there.
 
-    Raises SettingsError where something else is there.
+    Raises SettingsError if something else is there.
     """
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False

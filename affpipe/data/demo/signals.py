@@ -1,7 +1,7 @@
-"""What drives the faces and the voice: valence, arousal, talking, head motion; and when frames are shown.
+"""Signals that drive the faces and the voice: valence, arousal, talking, head motion; and the times of frames.
 
-Valence and arousal are Gaussian noise smoothed by a Gaussian, so their autocorrelation is exp(-lag² / 4σ²): 0.40 at 0.8 s, 0.24
-at 1 s. A model that is off by a second therefore scores visibly worse. Everything is a function of the seed and the clip's name.
+Valence and arousal are Gaussian noise smoothed by a Gaussian, so their autocorrelation is exp(-lag² / 4σ²): 0.40 at 0.8 s, 0.24 at 1 s. A
+model that is off by a second therefore scores visibly worse. Everything is a function of the seed and the clip's name.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from fractions import Fraction
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from affpipe.data.demo.clips import Absence, Clip
+from affpipe.data.demo.clips import Absence, Clip, Hidden
 
 RATE = 100  # samples a second of every curve
 SMOOTH_S = 0.42  # σ of the smoothing of valence and arousal
 LAG_S, MAX_LAG_R, MAX_CROSS_R = 0.8, 0.4, 0.15  # a drawn pair is kept only within these
-FADE_S = 0.25  # the face takes this long to leave and to come back; it is labelled while it does
+FADE_S = 0.25  # time that the face takes to leave and to come back; it is labelled meanwhile
 VARIABLE_TICKS = 90000  # timestamps of a variable-rate clip are multiples of 1/90000 s
 
 
@@ -35,7 +35,7 @@ class Drive:
     head: np.ndarray
 
     def at(self, times_s: np.ndarray, curve: str) -> np.ndarray:
-        """Values of a one-dimensional curve, or of each column of `head`, at any times."""
+        """Return values of a one-dimensional curve, or of each column of `head`, at any times."""
         values = getattr(self, curve)
         grid = np.arange(len(values)) / RATE
         if values.ndim == 1:
@@ -44,7 +44,7 @@ class Drive:
 
 
 def frame_ticks(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Fraction]:
-    """Timestamps of the clip's frames: (T,) int64 ticks from 0, and the length of a tick in seconds."""
+    """Return the timestamps of the clip's frames: (T,) int64 ticks from 0, and the length of a tick in seconds."""
     if not clip.variable:
         return np.arange(round(clip.duration_s * clip.fps)), 1 / clip.fps
     steps = rng.choice([0.8, 1.0, 1.2, 2.0, 3.0], p=[0.2, 0.5, 0.15, 0.1, 0.05], size=round(2 * clip.duration_s * clip.fps))
@@ -52,16 +52,16 @@ def frame_ticks(clip: Clip, rng: np.random.Generator) -> tuple[np.ndarray, Fract
     return ticks[ticks < clip.duration_s * VARIABLE_TICKS], Fraction(1, VARIABLE_TICKS)
 
 
-def shown(absences: tuple[Absence, ...], times_s: np.ndarray) -> np.ndarray:
-    """(T,) bool: True where a face is in the picture, and so labelled."""
+def shown(stretches: tuple[Absence | Hidden, ...], times_s: np.ndarray) -> np.ndarray:
+    """Return (T,) bool, True outside of all stretches."""
     away = np.zeros(len(times_s), bool)
-    for absence in absences:
-        away |= (times_s >= absence.start_s) & (times_s < absence.end_s)
+    for stretch in stretches:
+        away |= (times_s >= stretch.start_s) & (times_s < stretch.end_s)
     return ~away
 
 
-def gone(absence: Absence, times_s: np.ndarray) -> np.ndarray:
-    """(T,) how far the face has left, 0 wholly there … 1 away, moving during FADE_S before and after the absence."""
+def gone(absence: Absence | Hidden, times_s: np.ndarray) -> np.ndarray:
+    """Return (T,) how far the face has left or is hidden, from 0 (there) to 1 (away); it moves during FADE_S before and after."""
     out = np.clip((times_s - absence.start_s) / FADE_S + 1, 0, 1)
     return np.minimum(out, np.clip((absence.end_s - times_s) / FADE_S + 1, 0, 1))
 
@@ -78,19 +78,19 @@ def drive(clip: Clip, rng: np.random.Generator) -> Drive:
 
 
 def correlation(x: np.ndarray, y: np.ndarray, lag: int = 0) -> float:
-    """Correlation of x with y `lag` samples later."""
+    """Return the correlation of x with y `lag` samples later."""
     return float(np.corrcoef(x[: len(x) - lag], y[lag:])[0, 1])
 
 
 def _noise(count: int, sigma_s: float, rng: np.random.Generator) -> np.ndarray:
-    """(count,) smooth noise of mean 0 and variance 1."""
+    """Draw (count,) smooth noise of mean 0 and variance 1."""
     pad = round(4 * sigma_s * RATE)
     x = gaussian_filter1d(rng.standard_normal(count + 2 * pad), sigma_s * RATE)[pad : pad + count]
     return (x - x.mean()) / x.std()
 
 
 def _pair(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Valence and arousal, redrawn until neither resembles itself LAG_S later nor the other."""
+    """Draw valence and arousal; draw again until neither resembles itself LAG_S later or the other."""
     lag = round(LAG_S * RATE)
     while True:
         pair = [0.9 * np.tanh(0.6 * _noise(count, SMOOTH_S, rng)) + rng.uniform(-0.1, 0.1) for _ in range(2)]
@@ -101,7 +101,10 @@ def _pair(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
 
 
 def _talk(clip: Clip, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count,) mouth opening: bursts of syllables, 3 to 5 a second, and pauses with the mouth closed; none while the face is away."""
+    """Draw the (count,) mouth opening: bursts of syllables, 3 to 5 a second, and pauses with the mouth closed.
+
+    The mouth is closed while the face is away, and never pauses while it is hidden.
+    """
     times = np.arange(count) / RATE
     envelope, start = np.zeros(count), rng.uniform(0.3, 0.8)
     while start < clip.duration_s:
@@ -110,6 +113,8 @@ def _talk(clip: Clip, count: int, rng: np.random.Generator) -> np.ndarray:
         start = stop + rng.uniform(0.5, 2.0)
     for absence in clip.absences:
         envelope[(times > absence.start_s - 2 * FADE_S) & (times < absence.end_s + 2 * FADE_S)] = 0
+    for hidden in clip.hidden:
+        envelope[(times > hidden.start_s - FADE_S) & (times < hidden.end_s + FADE_S)] = 1
     rate = np.clip(4 + 0.5 * _noise(count, 0.3, rng), 3, 5)
     wave = 0.5 - 0.5 * np.cos(2 * np.pi * np.cumsum(rate) / RATE)
     stress = 0.75 + 0.25 * np.tanh(_noise(count, 0.3, rng))

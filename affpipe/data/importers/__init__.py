@@ -1,1 +1,1 @@
-"""From folders of videos and annotations to data_manifest.csv, an audit of what is there, and a check of what is written."""
+"""Importers: from folders of videos and annotations to data_manifest.csv, an audit of the content, and a check of a manifest."""

@@ -1,13 +1,13 @@
-"""Aff-Wild2 as it is handed out: videos in any folders, a folder of annotations a task, templates or lists for the test set.
+"""Aff-Wild2 as it is distributed: videos in any folders, one folder of annotations per task, templates or lists for the test set.
 
 A challenge folder (`VA_Estimation_Challenge`, `EXPR_Recognition_Challenge`, `AU_Detection_Challenge`, or the spellings of other years, at
-any depth) holds `Train_Set`, `Validation_Set` and perhaps `Test_Set`, a text file a stream. The streams of the test set are known from:
+any depth) holds `Train_Set`, `Validation_Set` and perhaps `Test_Set`, one text file per stream. The streams of the test set are known from:
 
 - files of `Test_Set`: a label file or an empty file, named as the stream, or a list of names;
 - a template (`image_location,...`, then `stream/00001.jpg,...`), below a challenge folder or named `*test_set*.txt` anywhere;
 - a list of names, one a line, named `*test_set*.txt`.
 
-A task's labels elsewhere are not read. Where a stream is in two partitions of one task, the one further from training holds: nothing is
+A task's labels elsewhere are not read. If a stream is in two partitions of one task, the one further from training counts: nothing is
 trained on that was to be held out.
 """
 
@@ -26,14 +26,14 @@ from affpipe.data.manifest import STREAM_ID
 from affpipe.media.containers import VIDEOS
 from affpipe.system import files
 
-OFFICIAL = {  # videos, 10th ABAW; the parts of expr, and au, are not known
+OFFICIAL = {  # videos, 10th ABAW; the parts of expr, and au, are unknown
     ("va", "train"): 356,
     ("va", "validation"): 76,
     ("va", "test"): 162,
     ("va", "all"): 594,
     ("expr", "all"): 548,
 }
-HELD_OUT = ("test", "validation", "train")  # what holds where a stream is in several
+HELD_OUT = ("test", "validation", "train")  # the first of them counts for a stream in several
 _CHALLENGE = re.compile(r"(va|expr|au)[ _-](?:set|(?:\w+[ _-])?challenge)", re.IGNORECASE)
 _PARTITION = re.compile(r"(train|valid|val|test)(?:ing|ation)?(?:[ _-]?set)?", re.IGNORECASE)
 _WORDS = {"va": {"va", "valence", "arousal"}, "expr": {"expr", "expression"}, "au": {"au", "action"}}
@@ -42,12 +42,12 @@ _OTHERS = {"mtl", "ce", "compound"}  # challenges whose test sets are none of ou
 
 @dataclass
 class _Found:
-    """What was found so far of some tasks.
+    """Results so far, for some tasks.
 
     Attributes:
         videos: file name without suffix -> path.
         claims: each place that names a stream: (task, stream) -> (partition, annotation file or "").
-        others: streams of other tasks, which tell of second faces.
+        others: streams of other tasks, which show that there are second faces.
     """
 
     tree: Tree
@@ -66,7 +66,7 @@ class _Found:
         return self.streams.setdefault(id, Stream(id))
 
     def lines(self, text: str) -> list[str] | None:
-        """Lines of a text file but for blank ones at the end; None, and a finding, where it is no text."""
+        """Read the lines of a text file without blank ones at the end; None, and a finding, if it is no text."""
         try:
             lines = files.lines((self.tree.root / text).read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
@@ -79,12 +79,12 @@ class _Found:
 
 
 def collect(root: Path, tasks: Sequence[str] = ()) -> Collection:
-    """Streams of Aff-Wild2 below a folder.
+    """Collect the streams of Aff-Wild2 below a folder.
 
     Args:
-        tasks: which; all that are found if empty.
+        tasks: tasks to collect; all that are found if empty.
 
-    ManifestError if there is no such folder, no video, or no annotation of a task; SettingsError for an unknown task.
+    Raises ManifestError if there is no such folder, no video, or no annotation of a task; SettingsError for an unknown task.
     """
     for task in tasks:
         if task not in TASKS:
@@ -110,7 +110,7 @@ def collect(root: Path, tasks: Sequence[str] = ()) -> Collection:
 
 
 def _challenge(path: str) -> tuple[str, str]:
-    """Task and partition that the folders of a path say, "" where they say none."""
+    """Return the task and partition that the folders of a path name, "" if they name none."""
     task = ""
     for part in PurePosixPath(path).parts[:-1]:
         if named := _CHALLENGE.fullmatch(part):
@@ -121,7 +121,7 @@ def _challenge(path: str) -> tuple[str, str]:
 
 
 def _text(found: _Found, text: str) -> None:
-    """Take what a text file says."""
+    """Use the content of a text file."""
     task, partition = _challenge(text)
     path = PurePosixPath(text)
     listed = "test_set" in path.name.lower()
@@ -145,7 +145,7 @@ def _text(found: _Found, text: str) -> None:
 
 
 def _test_file(found: _Found, task: str, text: str, lines: list[str]) -> None:
-    """A file of Test_Set: a stream's labels, a stream's name with nothing in it, or a list of names."""
+    """Use a file of Test_Set: a stream's labels, an empty file named as a stream, or a list of names."""
     id = stem(text)
     if not lines:
         found.add(task, id, "test")
@@ -156,7 +156,7 @@ def _test_file(found: _Found, task: str, text: str, lines: list[str]) -> None:
 
 
 def _template(found: _Found, text: str, task: str, lines: list[str]) -> None:
-    """Streams of a template, and how many rows it asks of each."""
+    """Use a template: its streams, and the number of rows that it asks of each."""
     if not task:
         found.findings.append(Finding("not read", text, f"want a template of {', '.join(TASKS)}, got {lines[0][:80]!r}"))
         return
@@ -176,7 +176,7 @@ def _template(found: _Found, text: str, task: str, lines: list[str]) -> None:
 
 
 def _names(found: _Found, text: str, task: str, lines: list[str]) -> None:
-    """Streams of a list, one a line, with or without suffix."""
+    """Use a list of streams, one a line, with or without suffix."""
     if not task:
         found.findings.append(
             Finding("not read", text, f"want a file name that says the task ({', '.join(TASKS)}), got another; rename it")
@@ -196,20 +196,20 @@ def _bare(header: str) -> str:
 
 
 def _task_of_template(head: str) -> str:
-    """Task whose columns a template's first line has after its first cell; "" if of none."""
+    """Return the task whose columns a template's first line has after its first cell; "" if none."""
     columns = _bare(head).partition(",")[2].rstrip(",")
     return next((name for name, t in TASKS.items() if columns in (_bare(t.header), ",".join(t.columns).lower())), "")
 
 
 def _task_named(name: str) -> str:
-    """Task that a file's name speaks of; "" if it speaks of none, of several or of other challenges."""
+    """Return the task that a file's name mentions; "" if it mentions none, several or other challenges."""
     words = set(re.split(r"[^a-z]+", name.lower()))
     said = [task for task, own in _WORDS.items() if words & own]
     return said[0] if len(said) == 1 and not words & _OTHERS else ""
 
 
 def _settle(found: _Found) -> None:
-    """One partition and at most one annotation file for each stream and task."""
+    """Settle on one partition and at most one annotation file for each stream and task."""
     for (task, id), claims in found.claims.items():
         stream = found.streams[id]
         said = {partition for partition, _ in claims}
@@ -245,7 +245,7 @@ def _without_video(found: _Found) -> list[Finding]:
 
 
 def _images(found: _Found) -> None:
-    """Give each stream the first folder of images of its name."""
+    """Give each stream the first folder of images with its name."""
     for stream in found.streams.values():
         folders = sorted(found.tree.images.get(stream.id, ()))
         stream.images = folders[0] if folders else ""

@@ -1,4 +1,4 @@
-"""The audit of what an importer found: a table with a row a stream, numbers beside the official ones, and findings."""
+"""The audit of an importer's result: a table with a row per stream, numbers beside the official ones, and findings."""
 
 import json
 from collections import Counter
@@ -13,13 +13,13 @@ from affpipe.data.importers.counts import HEAD, Count, count
 from affpipe.data.importers.findings import Measured, entries, findings
 from affpipe.system.sheets import table_text
 
-TOLD = 5  # findings of a kind that are told at a terminal; all are in the files
+TOLD = 5  # findings of a kind that are printed; all are in the files
 UNKNOWN = "not known"
 
 
 @dataclass(frozen=True)
 class Audit:
-    """An audit. counts: by task and partition; findings: in the order of their kinds."""
+    """An audit; counts: by task and partition; findings: in the order of their kinds."""
 
     collection: Collection
     measured: Measured
@@ -27,22 +27,22 @@ class Audit:
     findings: list[Finding]
 
     def surplus(self, task: str) -> dict[int, int]:
-        """Rows minus frames -> number of streams, by rising difference."""
+        """Return rows minus frames -> number of streams, by rising difference."""
         found = (self.measured.surplus(stream, task) for stream in self.collection.streams)
         return dict(sorted(Counter(s for s in found if s is not None).items()))
 
     def official(self, c: Count) -> int | str:
-        """Videos that the set is said to have."""
+        """Return the number of videos that the set is said to have."""
         return (self.collection.official or {}).get((c.task, c.partition), UNKNOWN)
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Head and rows of the summary for people."""
+        """Return head and rows of the summary for people."""
         official = self.collection.official is not None
         head = (*HEAD, *(("official",) if official else ()))
         return head, [(*c.cells(), *((str(self.official(c)),) if official else ())) for c in self.counts]
 
     def lines(self) -> list[str]:
-        """What is told beside the table: rows against frames, and the first findings of each kind."""
+        """Return the lines beside the table: rows against frames, and the first findings of each kind."""
         counted = "packets" if self.measured.quick else "decoded frames"
         out = []
         for task in self.collection.tasks:
@@ -58,12 +58,12 @@ class Audit:
         return out
 
     def csv(self) -> str:
-        """The table: see `row`."""
+        """Return the table as CSV, see `row`."""
         rows = [self.row(stream) for stream in self.collection.streams]
         return table_text(rows[0], (row.values() for row in rows))
 
     def row(self, stream: Stream) -> dict[str, Any]:
-        """A stream's row: partition a task, facts of video, annotations and images ("" where there are none), and its findings."""
+        """Return a stream's row: partition by task, facts of video, annotations and images ("" if there are none), and its findings."""
         tasks, measured = self.collection.tasks, self.measured
         out: dict[str, Any] = {"stream": stream.id, **{task: stream.partitions.get(task, "") for task in tasks}, "video": stream.video}
         video = measured.videos.get(stream.video)
@@ -87,7 +87,7 @@ class Audit:
         return out
 
     def json(self) -> str:
-        """Numbers and findings."""
+        """Return numbers and findings as JSON."""
         counts = [
             {
                 **{name: getattr(c, name) for name in ("task", "partition", "videos", "streams", "rows", "invalid")},
@@ -124,7 +124,7 @@ def audit(collection: Collection, *, quick: bool, jobs: int, progress: Progress)
     """Measure all that the streams name, and judge it.
 
     Args:
-        quick: count packets in place of decoded frames. jobs: processes that decode at the same time.
+        quick: count packets instead of decoded frames. jobs: processes that decode at the same time.
     """
     root, streams = collection.root, collection.streams
     files = [(task, path) for stream in streams for task, path in stream.labels.items()]

@@ -1,4 +1,4 @@
-"""What an importer finds: streams, whose face of which video each is, and what a person should look at."""
+"""Results of an importer: streams, the video and face of each, and findings for a person to look at."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from affpipe.data.overlaps import FITS
 
-KINDS = (  # of findings, in the order in which they are told
+KINDS = (  # of findings, in the order in which they are reported
     "missing video",
     "unusable video",
     "label fault",
@@ -38,7 +38,12 @@ OTHER = {"left": "right", "right": "left"}
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to look at. kind: of KINDS. where: stream or path that it is about. streams: those whose rows of the audit repeat it."""
+    """Something to look at.
+
+    Attributes:
+        kind: one of KINDS. where: stream or path that it is about.
+        streams: streams whose rows of the audit repeat it.
+    """
 
     kind: str
     where: str
@@ -48,12 +53,12 @@ class Finding:
 
 @dataclass
 class Stream:
-    """A stream as it was found; paths are relative to the collection's folder, empty where there is none.
+    """A stream as it was found. Paths are relative to the collection's folder, and empty if there is none.
 
     Attributes:
-        partitions: task -> partition, of the tasks that the stream belongs to.
+        partitions: task -> partition, for the tasks that the stream belongs to.
         labels: task -> annotation file.
-        asked: task -> rows that the organisers' template has of it.
+        asked: task -> number of rows that the organisers' template has of it.
         otherwise: partition of a stream that belongs to no task.
     """
 
@@ -72,7 +77,8 @@ class Collection:
     """All that an importer found below `root`, streams by id.
 
     Attributes:
-        videos: all videos, used or not. official: (task, partition or "all") -> number of videos that the set is said to have.
+        videos: all videos, used or not.
+        official: (task, partition or "all") -> number of videos that the set is said to have.
     """
 
     root: Path
@@ -84,7 +90,7 @@ class Collection:
 
 
 def split_side(name: str) -> tuple[str, str]:
-    """A name without `_left` or `_right`, and the side that it says ("" if none)."""
+    """Split a name into its part without `_left` or `_right`, and the side ("" if none)."""
     for suffix, side in SIDES.items():
         if name.endswith(suffix) and name != suffix:
             return name.removesuffix(suffix), side
@@ -92,13 +98,13 @@ def split_side(name: str) -> tuple[str, str]:
 
 
 def whose(names: Iterable[str], videos: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Name of a stream -> path of its video, and whose face of it; names that have no video are not in it.
+    """Return name of a stream -> path of its video, and whose face of it; names without a video are not in it.
 
-    A video of exactly that name comes first: `a_left.mp4` is the video of `a_left`. Else `a_left` is the left face of `a`. A stream that
-    has its video's own name is the largest face; where the video has a stream of one side only, it is the face of the other side.
+    A video of exactly that name comes first: `a_left.mp4` is the video of `a_left`. Else `a_left` is the left face of `a`. A stream with
+    its video's own name is the largest face; if the video has a stream of one side only, it is the face of the other side.
 
     Args:
-        names: streams, and whatever else tells of them. videos: file name without suffix -> path.
+        names: streams, and all other names that show faces. videos: file name without suffix -> path.
     """
     found = {name: (name, "") for name in names if name in videos}
     for name in names:
@@ -113,10 +119,10 @@ def whose(names: Iterable[str], videos: Mapping[str, str]) -> dict[str, tuple[st
 
 
 def place(streams: Mapping[str, Stream], videos: Mapping[str, str], others: Iterable[str] = ()) -> list[Finding]:
-    """Give each stream its video and subject as `whose` has it; findings on those that have no video, or whose face is in doubt.
+    """Give each stream its video and subject by `whose`; return findings on those whose face is in doubt.
 
     Args:
-        others: names that tell of a second face without being streams.
+        others: names that show a second face without being streams.
     """
     out, found = [], whose({*streams, *others}, videos)
     faces = set(found.values())
@@ -131,11 +137,11 @@ def place(streams: Mapping[str, Stream], videos: Mapping[str, str], others: Iter
 
 
 def partition_columns(stream: Stream, tasks: Sequence[str]) -> tuple[str, dict[str, str]]:
-    """Cell `partition`, and the cells `<task>_partition` of the tasks whose own differs.
+    """Return the cell `partition`, and the cells `<task>_partition` of the tasks whose own differs.
 
-    `partition` is that of the first task in order for which the stream is in train or validation, else that of the first it belongs to.
-    A task that the stream does not belong to follows it, but for test: `predict` then keeps the stream out of that task's test set.
-    So for each task `Row.labelled` in train and in validation, and the rows whose `Row.partition_of` is test, are the task's own sets.
+    `partition` is that of the first task in order for which the stream is in train or validation, else that of the first it belongs to. A
+    task that the stream does not belong to gets the same partition, except test: `predict` then keeps the stream out of that task's test
+    set. So for each task `Row.labelled` in train and in validation, and the rows whose `Row.partition_of` is test, are the task's own sets.
     """
     own = [stream.partitions[task] for task in tasks if task in stream.partitions]
     if not own:

@@ -1,4 +1,4 @@
-"""How many streams, videos and labels each task has in each partition."""
+"""Counts of the streams, videos and labels of each task in each partition."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,14 +14,23 @@ HEAD = ("task", "partition", "videos", "streams", "label rows", "invalid")
 
 @dataclass(frozen=True)
 class Entry(Member):
-    """A stream and its annotations. partitions: the task "" where it belongs to none; labels: task -> facts of its annotation."""
+    """A stream and its annotations.
+
+    Attributes:
+        partitions: the task is "" if it belongs to none.
+        labels: task -> facts of its annotation.
+    """
 
     labels: Mapping[str, LabelFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Count:
-    """Numbers of a task and partition ("all": of all its partitions). rows: label rows; invalid: those without a label."""
+    """Numbers of a task and partition ("all": all its partitions).
+
+    Attributes:
+        rows: label rows. invalid: those without a label.
+    """
 
     task: str
     partition: str
@@ -31,13 +40,13 @@ class Count:
     invalid: int
 
     def cells(self) -> tuple[str, ...]:
-        """A row of a table with the head HEAD."""
+        """Return a row of a table with the head HEAD."""
         share = f"{self.invalid} ({self.invalid / self.rows:.1%})" if self.rows else "-"
         return self.task or "-", self.partition, str(self.videos), str(self.streams), str(self.rows), share
 
 
 def count(entries: Sequence[Entry]) -> list[Count]:
-    """Numbers by task and partition, those without a stream left out. A stream without a video counts as a stream alone."""
+    """Count by task and partition, without those that have no stream. A stream without a video counts as a stream alone."""
     out = []
     for task in dict.fromkeys((*TASKS, *sorted(task for entry in entries for task in entry.partitions if task), "")):
         own = [entry for entry in entries if task in entry.partitions]

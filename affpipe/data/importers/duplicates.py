@@ -1,4 +1,4 @@
-"""What seems to be there twice: videos and annotations of the same bytes, and names that a copy or a slip of the hand leaves.
+"""Likely duplicates: videos and annotations of the same bytes, and names that a copy or a slip leaves.
 
 Pictures are not compared: two encodings of one video show as equal annotations, and then as equal numbers of frames of one size.
 """
@@ -19,7 +19,7 @@ _COPY = re.compile(r"(?:[ _-]*\(\d+\)|[ _-]+copy(?:[ _-]*\d+)?)\s*$|^copy[ _-]of
 
 
 def plain(name: str) -> str:
-    """A name without case, blanks and the marks of a copy."""
+    """Return a name without case, blanks and the marks of a copy."""
     out = name.lower()
     while (cut := _COPY.sub("", out)) not in ("", out):
         out = cut
@@ -27,19 +27,19 @@ def plain(name: str) -> str:
 
 
 def similar(names: Iterable[str]) -> list[list[str]]:
-    """Groups of different names that are one but for case, blanks and copy marks; each sorted, sorted by the first."""
+    """Group different names that are equal but for case, blanks and copy marks; groups are sorted, also by their first."""
     return _groups(set(names), plain)
 
 
 def similar_to(name: str, names: Iterable[str]) -> str:
-    """The first of the names that is similar to one; "" if none is."""
+    """Return the first of the names that is similar to one; "" if none is."""
     return min((other for other in names if plain(other) == plain(name)), default="")
 
 
 def same_bytes(root: Path, files: Iterable[str]) -> list[list[str]]:
-    """Groups of files of the same content; each sorted, sorted by the first. Only files of one fingerprint are read through.
+    """Group files of the same content; each group is sorted, and groups are sorted by their first.
 
-    Files that are empty or cannot be read are in no group.
+    Only files of one fingerprint are read through. Files that are empty or cannot be read are in no group.
     """
     sizes = _groups(files, lambda name: (root / name).stat().st_size)
     like = [group for one in sizes for group in _groups(one, lambda name: _readable(fingerprint, root / name))]
@@ -47,16 +47,16 @@ def same_bytes(root: Path, files: Iterable[str]) -> list[list[str]]:
 
 
 def alike(root: Path, files: Sequence[str]) -> bool:
-    """Whether all these files have the same content."""
+    """Tell whether all these files have the same content."""
     found = {_readable(sha256, root / name) for name in files}
     return len(found) == 1 and None not in found
 
 
 def same_annotations(labels: Iterable[tuple[T, str, Path]]) -> list[tuple[str, list[T]]]:
-    """Task and owners of annotations that several have, byte by byte.
+    """Return task and owners of annotations that several have, byte by byte.
 
     Args:
-        labels: owner, task and file of annotations that can be read. Leave out those without any label: they say nothing.
+        labels: owner, task and file of readable annotations. Leave out those without any label: they prove nothing.
     """
     once = cache(sha256)
     found = groups(labels, lambda own: (own[1], once(own[2])))
@@ -71,7 +71,7 @@ def _readable(read: Callable[[Path], str], path: Path) -> str | None:
 
 
 def _groups(names: Iterable[str], key: Callable[[str], Hashable]) -> list[list[str]]:
-    """Names that share a key; a key of None is shared by none."""
+    """Group names that share a key; names with the key None are in no group."""
     keys = {name: key(name) for name in sorted(names)}
     found = groups((name for name, own in keys.items() if own is not None), keys.get)
     return sorted(group for group in found if len(group) > 1)

@@ -1,4 +1,4 @@
-"""What an audit measures: videos by decoding them, annotations by reading them, folders of images by their names."""
+"""Measurements of an audit: videos by decoding them, annotations by reading them, folders of images by their names."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,10 +31,10 @@ BY_THEMSELVES: Tracks = ("auto", "auto")
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """Facts of a video; `error` alone where it cannot be used.
+    """Facts of a video; `error` alone if it cannot be used.
 
     Attributes:
-        frames: decoded, or packets of a quick look, which headers, edit lists and damage make wrong.
+        frames: number of decoded frames, or of packets in a quick look, which headers, edit lists and damage make wrong.
         fps: nominal rate as a fraction ("30000/1001"); the declared one in a quick look.
         width, height: pixels as displayed.
         variable_rate: some interval differs from the usual one.
@@ -55,27 +55,32 @@ class VideoFacts:
 
 @dataclass(frozen=True)
 class LabelFacts:
-    """Facts of an annotation. rows: lines below the header; invalid: those without a label; `error` alone where the file has a fault.
+    """Facts of an annotation; `error` alone if the file has a fault.
 
-    timed: whether rows are intervals or samples, and not frames; then last_s and sparse are as in `label_files.Labels`.
+    timed: whether rows are intervals or samples, and not frames. end_s: time of the last label of those.
+    sparse: what is odd about their times; "" where nothing is.
     """
 
     rows: int = 0
     invalid: int = 0
     error: str = ""
     timed: bool = False
-    last_s: float = 0.0
+    end_s: float = 0.0
     sparse: str = ""
 
     @property
     def telling(self) -> bool:
-        """Whether any row has a label."""
+        """True if any row has a label."""
         return self.rows > self.invalid
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """Facts of a folder of images `00001.jpg`. gaps: numbers between first and last that are not there; unnumbered: other images."""
+    """Facts of a folder of images `00001.jpg`.
+
+    Attributes:
+        gaps: missing numbers between first and last. unnumbered: number of other images.
+    """
 
     count: int
     first: int = 0
@@ -87,7 +92,7 @@ class ImageFacts:
 def videos(
     paths: Sequence[Path], *, quick: bool, jobs: int, progress: Progress, tracks: Mapping[Path, Tracks] | None = None
 ) -> dict[Path, VideoFacts]:
-    """Facts of each video, by `jobs` processes; tracks: those that a manifest names."""
+    """Measure each video, in `jobs` processes; tracks: those that a manifest names."""
     wanted = [(path, quick, (tracks or {}).get(path, BY_THEMSELVES)) for path in paths]
     share_imports()
     out: dict[Path, VideoFacts] = {}
@@ -104,12 +109,12 @@ def videos(
 def _looked_at(wanted: tuple[Path, bool, Tracks]) -> VideoFacts | Exception:
     try:
         return video(*wanted)
-    except Exception as error:  # of the machine: it ends the audit, and no video's facts say so
+    except Exception as error:  # an error of the machine ends the audit, and is no fact of a video
         return error
 
 
 def video(path: Path, quick: bool, tracks: Tracks = BY_THEMSELVES) -> VideoFacts:
-    """Facts of a video, decoded whole with its sound, or from its packets and its first frame."""
+    """Measure a video, decoded whole with its sound, or from its packets and its first frame."""
     try:
         picture = video_track(path, tracks[0], faces=share_with_face)
         sound = audio_track(path, tracks[1]) if quick or tracks[1] != "auto" else None
@@ -125,7 +130,7 @@ def video(path: Path, quick: bool, tracks: Tracks = BY_THEMSELVES) -> VideoFacts
 
 
 def _sound(path: Path, axis: FrameAxis, track: Wanted, video: int) -> tuple[str, ...]:
-    """What a person should know of the sound, as the stage `audio` would find it."""
+    """Return what a person should know of the sound, as the stage `audio` would find it."""
     heard = Heard()
     try:
         for _ in extract(path, axis, track=track, video_track=video, heard=heard):
@@ -169,13 +174,15 @@ def label(task: Task, path: Path) -> LabelFacts:
         found = read(task, path)
     except ManifestError as error:
         return LabelFacts(error=str(error))
-    if not found.rows:
+    if not found.rows and not found.timed:
         return LabelFacts(error=f"{path}: line 2: want a line a frame, got the header alone; fetch the file again or remove it")
-    return LabelFacts(found.rows, found.rows - found.labelled, "", found.timed, found.last_s, found.sparse)
+    if not found.rows and task.kind != "units":  # no interval of a unit says that it is never there
+        return LabelFacts(error=f"{path}: want intervals or values over time, got none; fetch the file again or remove it")
+    return LabelFacts(found.rows, found.rows - found.labelled, timed=found.timed, end_s=found.end_s, sparse=found.sparse)
 
 
 def images(folder: Path) -> ImageFacts:
-    """Facts of a folder of images."""
+    """Return the facts of a folder of images."""
     names = [os.path.splitext(name) for name in os.listdir(folder) if name[0] != "."]
     stems = [stem for stem, suffix in names if suffix.lower() in IMAGES]
     numbers = {int(stem) for stem in stems if stem.isdecimal() and stem.isascii()}

@@ -1,4 +1,7 @@
-"""What a person should look at, from what was found and measured. Numbers of rows and frames are compared, never made to agree."""
+"""Findings for a person to look at, from the collected and measured facts.
+
+Numbers of rows and frames are compared, never made to agree.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,12 +16,12 @@ from affpipe.data.importers.counts import Entry, count
 from affpipe.data.importers.facts import ImageFacts, LabelFacts, VideoFacts
 from affpipe.data.importers.listing import stem
 
-MOSTLY = 0.5  # share of rows without a label above which it is worth a word
+MOSTLY = 0.5  # share of rows without a label above which there is a finding
 
 
 @dataclass
 class Measured:
-    """What was measured: videos and folders of images by path, annotations by task and path; quick: frames are packets."""
+    """Measured facts: videos and folders of images by path, annotations by task and path; quick: frames are packets."""
 
     videos: dict[str, VideoFacts]
     labels: dict[tuple[str, str], LabelFacts]
@@ -26,25 +29,25 @@ class Measured:
     quick: bool
 
     def rows(self, stream: Stream, task: str) -> int | None:
-        """Rows of a stream's annotation, or those that the organisers ask for; None if neither is known."""
+        """Return the rows of a stream's annotation, or those that the organisers ask for; None if neither is known."""
         if task in stream.labels:
             found = self.labels[task, stream.labels[task]]
             return None if found.error else found.rows
         return stream.asked.get(task)
 
     def frames(self, stream: Stream) -> int | None:
-        """Frames of a stream's video; None if it has none, or one that cannot be read."""
+        """Return the frames of a stream's video; None if it has none, or one that cannot be read."""
         found = self.videos.get(stream.video)
         return None if found is None or found.error else found.frames
 
     def surplus(self, stream: Stream, task: str) -> int | None:
-        """Rows minus frames."""
+        """Return rows minus frames; None if either is unknown."""
         rows, frames = self.rows(stream, task), self.frames(stream)
         return None if rows is None or frames is None else rows - frames
 
 
 def entries(collection: Collection, measured: Measured) -> list[Entry]:
-    """What counts of each stream."""
+    """Return the entry of each stream for counts and overlaps."""
     return [
         Entry(
             stream.id,
@@ -58,7 +61,7 @@ def entries(collection: Collection, measured: Measured) -> list[Entry]:
 
 
 def findings(collection: Collection, measured: Measured) -> list[Finding]:
-    """All findings, those of the importer included, in the order of KINDS and then of what they are about."""
+    """Return all findings, those of the importer included, in the order of KINDS and then of what they are about."""
     out = [
         *collection.findings,
         *_videos(collection, measured),
@@ -70,7 +73,7 @@ def findings(collection: Collection, measured: Measured) -> list[Finding]:
 
 
 def _users(collection: Collection) -> dict[str, tuple[str, ...]]:
-    """Video -> its streams."""
+    """Return video -> its streams."""
     out: dict[str, tuple[str, ...]] = defaultdict(tuple)
     for stream in collection.streams:
         out[stream.video] += (stream.id,)

@@ -1,8 +1,8 @@
-"""Own data: every video below a folder is a stream, and text files named as a stream are its annotations, of the task that they begin with.
+"""Own data: every video below a folder is a stream; text files named as a stream are annotations of the task whose header they have.
 
-`talk.txt` annotates `talk.mp4`; `talk_left.txt` and `talk_right.txt` its left and right face. The partition stands in a folder's name on
-the way to the annotation, else to the video: train, validation (val, dev) or test, with or without `_Set`. Where it stands nowhere,
-labelled videos are split by a hash of their content: what is added, moved or renamed changes nothing else, and copies stay together.
+`talk.txt` annotates `talk.mp4`; `talk_left.txt` and `talk_right.txt` its left and right face. The partition is named by a folder on the way
+to the annotation, else to the video: train, validation (val, dev) or test, with or without `_Set`. If no folder names one, labelled videos
+are split by a hash of their content. So adding, moving or renaming a video changes no other, and copies stay together.
 """
 
 import re
@@ -20,17 +20,17 @@ from affpipe.system.files import lines
 
 _PARTITION = re.compile(r"(train|valid|val|dev|test)(?:ing|ation|elopment|el)?(?:[ _-]?set)?", re.IGNORECASE)
 _WORD = {"train": "train", "test": "test"}  # the others are validation
-HEAD_BYTES = 4096  # of a text file are read for its first line
+HEAD_BYTES = 4096  # bytes of a text file that are read for its first line
 
 
 def collect(root: Path, partition: str = "", validation_share: float = 0.2) -> Collection:
-    """Streams of the videos below a folder.
+    """Collect the streams of the videos below a folder.
 
     Args:
-        partition: of streams whose folders say none; "" for predict where there are no annotations, and a split where there are.
-        validation_share: of the videos so split, at least 0 and below 1.
+        partition: partition of streams whose folders name none; "": predict without annotations, a split with them.
+        validation_share: share of the videos in that split, at least 0 and below 1.
 
-    ManifestError if there is no such folder or no video; SettingsError for another partition or share.
+    Raises ManifestError if there is no such folder or no video; SettingsError for another partition or share.
     """
     if partition not in ("", *PARTITIONS):
         raise SettingsError(f"manifest folder: want --partition one of {', '.join(PARTITIONS)}, got {partition!r}")
@@ -56,7 +56,7 @@ def collect(root: Path, partition: str = "", validation_share: float = 0.2) -> C
 
 
 def _annotated(tree: Tree, videos: dict[str, str]) -> dict[str, Stream]:
-    """Streams that have annotations, by name."""
+    """Return the streams that have annotations, by name."""
     streams: dict[str, Stream] = {}
     for text in tree.texts:
         id = stem(text)
@@ -78,7 +78,7 @@ def _annotated(tree: Tree, videos: dict[str, str]) -> dict[str, Stream]:
 
 
 def _choose(tree: Tree, id: str, task: str, labels: dict[str, str], other: str) -> None:
-    """Of two annotations of a stream keep the first, unless that one alone looks as if a run had written it."""
+    """Keep the first of two annotations of a stream, unless that one alone looks as if a run had written it."""
     kept, why = labels[task], ""
     if task == "va" and looks_predicted(tree.root / kept) != looks_predicted(tree.root / other):
         kept, other = (kept, other) if looks_predicted(tree.root / other) else (other, kept)
@@ -88,7 +88,7 @@ def _choose(tree: Tree, id: str, task: str, labels: dict[str, str], other: str) 
 
 
 def _head(path: Path) -> str:
-    """First line of a text file; what is no text is shown as it can be."""
+    """Return the first line of a text file; bytes that are no text are escaped."""
     try:
         with path.open("rb") as file:
             start = file.read(HEAD_BYTES)
@@ -98,7 +98,7 @@ def _head(path: Path) -> str:
 
 
 def _partition(tree: Tree, stream: Stream, partition: str, share: float, split: dict[str, str]) -> None:
-    """Give a stream the partition of each of its tasks; `split` remembers those of videos for which a hash decides."""
+    """Give a stream the partition of each of its tasks; `split` keeps those of videos for which a hash decides."""
     for task, labels in stream.labels.items():
         said = _said(labels) or _said(stream.video) or partition
         if not said:
@@ -113,18 +113,18 @@ def _partition(tree: Tree, stream: Stream, partition: str, share: float, split: 
 
 
 def _said(path: str) -> str:
-    """The partition that the last folder of a path says which says one; "" if none does."""
+    """Return the partition named by the last folder of a path that names one; "" if none does."""
     named = (_PARTITION.fullmatch(part) for part in reversed(PurePosixPath(path).parts[:-1]))
     return next((_WORD.get(found[1].lower(), "validation") for found in named if found), "")
 
 
 def _drawn(video: Path, share: float) -> str:
-    """Partition by a hash of the video's content."""
+    """Return the partition by a hash of the video's content."""
     return "validation" if int(fingerprint(video), 16) < share * 16**16 else "train"
 
 
 def _rename(tree: Tree, streams: dict[str, Stream]) -> None:
-    """Make names stream ids: what an id must not have becomes _, unless another stream has that name."""
+    """Turn names into stream ids: characters that an id must not have become _, unless another stream has that name."""
     renamed: dict[str, str] = {}
     for name, stream in sorted(streams.items()):
         id = re.sub(r"[^A-Za-z0-9._ +-]", "_", name.strip())

@@ -1,10 +1,11 @@
-"""What lies below a folder: videos, text files, and folders of cropped images.
+"""Listing of a folder: videos, text files, and folders of cropped images below it.
 
-Hidden files (macOS leaves `._name` beside each file of an archive) and folders are passed over, links are followed, nothing comes twice.
+Hidden files (macOS leaves `._name` beside each file of an archive) and folders are skipped, links are followed, nothing is listed twice.
 All paths are relative to the folder, with forward slashes, in the order of their names.
 
-Predictions that runs of affpipe wrote have the form of annotations, and are not taken for them. They are known by the record of the run in
-a folder above, by the names of the folders that it writes, or, beside another annotation of the stream, by six decimals in every row.
+Predictions that runs of affpipe wrote have the form of annotations, and are not taken for them. They are recognised by the record of the
+run in a folder above, by the names of the folders that a run writes, or, beside another annotation of the stream, by six decimals in every
+row.
 """
 
 import os
@@ -23,22 +24,22 @@ from affpipe.system import jsonfile
 from affpipe.system.files import composed
 
 IMAGES = (".jpg", ".jpeg", ".png")
-CROPPED = "cropped_aligned"  # folders whose name begins so hold a folder of images a stream
+CROPPED = "cropped_aligned"  # a folder whose name begins so holds one folder of images per stream
 PASSED = "__macosx"
-RECORD = "run.json"  # of a run
-ROWS = 50  # of an annotation that are looked at
+RECORD = "run.json"  # record of a run
+ROWS = 50  # rows of an annotation that are looked at
 _ROW = re.compile(r"-?[01]\.[0-9]{6},-?[01]\.[0-9]{6}|-5,-5")
 _FOLDERS = re.compile(rf"official/({'|'.join(TASKS)})|models/[^/]+/({'|'.join(TASKS)})|late_fusion/(({'|'.join(TASKS)})/)?predictions")
 
 
 @dataclass
 class Tree:
-    """What was found below `root`.
+    """Content of the folder `root`.
 
     Attributes:
         videos: files that have a video's suffix, are not empty and may be read. texts: *.txt.
         images: stream name -> its folders of images.
-        findings: what could not be looked at.
+        findings: files and folders that were not read.
     """
 
     root: Path
@@ -48,7 +49,7 @@ class Tree:
     findings: list[Finding] = field(default_factory=list)
 
     def by_stem(self) -> dict[str, list[str]]:
-        """Videos by `stem`."""
+        """Return the videos by `stem`."""
         out: dict[str, list[str]] = {}
         for video in self.videos:
             out.setdefault(stem(video), []).append(video)
@@ -56,12 +57,12 @@ class Tree:
 
 
 def stem(path: str) -> str:
-    """File name without suffix, in one form of accents: a video and its annotation may have come by different machines."""
+    """Return the file name without suffix, with accents in one form: a video and its annotation may come from different machines."""
     return composed(PurePosixPath(path).stem)
 
 
 def look(root: Path) -> Tree:
-    """Walk a folder. ManifestError if there is none, or no video below it."""
+    """Walk a folder. Raises ManifestError if there is none, or no video below it."""
     if not root.is_dir():
         raise ManifestError(f"{root}: want a folder of videos, got none; check the path")
     tree, seen = Tree(root), set()
@@ -106,7 +107,7 @@ def _passed(tree: Tree, folder: Path) -> None:
 
 
 def has_images(folder: Path) -> bool:
-    """Whether a folder holds an image; looks no further than the first."""
+    """Tell whether a folder holds an image; it looks no further than the first."""
     with os.scandir(folder) as entries:
         return any(entry.name.lower().endswith(IMAGES) and entry.name[0] != "." for entry in entries)
 
@@ -132,7 +133,7 @@ def _file(tree: Tree, path: Path) -> None:
 
 
 def _wanted(tree: Tree, path: Path) -> bool:
-    """Whether a name is neither hidden nor one that no table can hold; of the latter there is a finding."""
+    """Tell whether a name is neither hidden nor impossible in a table; the latter gives a finding."""
     if path.name.startswith("."):
         return False
     if not any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in path.name):
@@ -148,15 +149,15 @@ def _unread(tree: Tree, error: OSError) -> None:
 
 
 def _shown(path: str) -> str:
-    """A path for people, whatever bytes its name has."""
+    """Return a path for people, whatever bytes its name has."""
     return path if path.isprintable() else ascii(path)
 
 
 def _image_folders(tree: Tree, folder: Path, above: set[str]) -> None:
-    """Note the folders of images below a folder of such. Of each only the first entry is looked at: there may be millions.
+    """Note the folders of images below a folder of such. Only the first entry of each is looked at: there may be millions.
 
     Args:
-        above: real paths of the folders that lead here, so that no link leads round.
+        above: real paths of the folders that lead here, so that no link leads in a circle.
     """
     try:
         with os.scandir(folder) as entries:
@@ -184,7 +185,7 @@ def _image_folders(tree: Tree, folder: Path, above: set[str]) -> None:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is the results of a run: it holds the record of one."""
+    """Tell whether a folder is the results of a run: it holds the record of one."""
     try:
         found = jsonfile.read(folder / RECORD)
     except (OSError, ValueError):
@@ -193,7 +194,7 @@ def is_run(folder: Path) -> bool:
 
 
 def wrote(root: Path, text: str) -> bool:
-    """Whether a text file lies where a run, or `affpipe submit`, writes predictions.
+    """Tell whether a text file lies where a run, or `affpipe submit`, writes predictions.
 
     Args:
         text: path below `root`.
@@ -206,7 +207,7 @@ def wrote(root: Path, text: str) -> bool:
 
 
 def looks_predicted(path: Path) -> bool:
-    """Whether a file of valence and arousal has numbers as runs write them, six decimals throughout; a person may have chosen them too."""
+    """Tell whether a file of valence and arousal has numbers as runs write them, all with six decimals; a person may write such too."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             rows = [line.strip() for _, line in zip(range(ROWS + 1), file, strict=False)][1:]

@@ -1,8 +1,8 @@
-"""Check a manifest: every row, every annotation, and on request every video, with all faults at once."""
+"""Check of a manifest: every row, every annotation, and on request every video, with all faults at once."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
 
 from affpipe.core.alike import groups
@@ -30,12 +30,12 @@ Annotation = tuple[Numbered, str, Path]  # its row, its task, the file
 
 @dataclass
 class Report:
-    """What a check found.
+    """Result of a check.
 
     Attributes:
-        faults: one line each, naming file, row and remedy: what keeps a row from being used.
-        warnings: one line each: what can be used and should be looked at.
-        counts: of the rows without a fault, by task and partition.
+        faults: one line each, naming file, row and remedy: they keep a row from being used.
+        warnings: one line each: the row can be used but should be looked at.
+        counts: those of the rows without a fault, by task and partition.
     """
 
     faults: list[str] = field(default_factory=list)
@@ -47,11 +47,11 @@ def check(path: Path, data_root: Path, tasks: Tasks = TASKS, *, media: str = "",
     """Check a manifest.
 
     Args:
-        tasks: whose columns are read.
+        tasks: tasks whose columns are read.
         media: "quick" (packets) or "full" (decode) opens every video too and compares rows with frames; "" does not.
         jobs: processes that decode at the same time.
 
-    SettingsError for another `media`.
+    Raises SettingsError for another `media`.
     """
     if media not in MEDIA:
         raise SettingsError(f"manifest check: want --media {' or '.join(MEDIA[1:])}, got {media!r}")
@@ -99,21 +99,25 @@ def _media(report: Report, where: str, row: Row, labels: dict[str, LabelFacts], 
         return
     report.warnings += [f"{where}: {row.video}: {fault}" for fault in (*found.faults, *found.treated, *found.told)]
     for task, label in labels.items():
-        length_s = float(found.frames / found.fps) if found.fps else inf
-        odd = beyond_fault(label.last_s, length_s) if label.timed else surplus_fault(label.rows, found.frames)
+        odd = beyond_fault(label.end_s, _duration_s(found)) if label.timed else surplus_fault(label.rows, found.frames)
         if odd and not label.error:
             report.warnings.append(f"{where}: {row.labels[task]}: {odd}")
 
 
+def _duration_s(found: VideoFacts) -> float:
+    """Seconds of a video by its nominal rate; endless where it has none, or another at times."""
+    return float(found.frames / found.fps) if found.fps and not found.variable_rate else math.inf
+
+
 def _entry(number: int, row: Row, labels: dict[str, LabelFacts], tasks: Sequence[str], content: str) -> Entry:
-    """What counts of a row: of the tasks of the manifest, those that it has labels of, and those whose test set it belongs to."""
+    """Return the entry of a row: of the tasks of the manifest, those for which it has labels, and those to whose test set it belongs."""
     partitions = {task: row.partition_of(task) for task in tasks if task in row.labels or row.partition_of(task) == "test"}
     own = partitions or {"": row.partition}
     return Entry(f"row {number}", str(row.video), content, own, row.person, row.overlap == OFFICIAL, labels)
 
 
 def _content(video: Path) -> str:
-    """Who a video is; its path where it cannot be read."""
+    """Return the fingerprint of a video's content; its path if it cannot be read."""
     try:
         return fingerprint(video)
     except MediaError:
@@ -124,10 +128,10 @@ def _content(video: Path) -> str:
 
 
 def _contradictions(rows: Sequence[Numbered], labels: Mapping[int, Mapping[str, LabelFacts]], contents: Mapping[Path, str]) -> Told:
-    """Numbers of rows, and what is wrong with each beside one before it.
+    """Yield numbers of rows, and the contradiction of each with one before it.
 
     Args:
-        labels: number of a row -> task -> facts of its annotation. contents: video -> who it is.
+        labels: number of a row -> task -> facts of its annotation. contents: video -> fingerprint of its content.
     """
     telling = [((number, row), task, row.labels[task]) for number, row in rows for task, own in labels[number].items() if own.telling]
     yield from _one_of_several(telling, contents)

@@ -1,4 +1,7 @@
-"""Make data_manifest.csv, and never over a file that says something else: the streams of a collection that it can hold; and their audit."""
+"""Writing of data_manifest.csv, with the streams of a collection that it can hold, and of their audit.
+
+A file with other content is never overwritten.
+"""
 
 import itertools
 from collections.abc import Container, Sequence
@@ -22,7 +25,12 @@ from affpipe.system.sheets import table_text
 
 @dataclass(frozen=True)
 class Made:
-    """Files written. streams: rows of the manifest; old: where the manifest that was there before is kept."""
+    """Written files.
+
+    Attributes:
+        streams: number of rows of the manifest.
+        old: path of the kept manifest that was there before; None if there was none.
+    """
 
     manifest: Path
     streams: int
@@ -33,9 +41,9 @@ class Made:
 
 
 def make(collection: Collection, out: Path, *, quick: bool = False, jobs: int = 1, force: bool = False, progress: Progress) -> Made:
-    """Write `out`, then the audit beside it: `<stem>_audit.csv`, a row a stream, and `<stem>_audit.json`, numbers and findings.
+    """Write `out`, then the audit beside it: `<stem>_audit.csv`, a row per stream, and `<stem>_audit.json`, numbers and findings.
 
-    The manifest comes first: an audit that is stopped leaves it. See `write` for a file that is there, `audit` for the rest.
+    The manifest comes first, so a stopped audit leaves it. See `write` for an existing file, `audit` for the other arguments.
     """
     if out.is_dir():
         raise ManifestError(f"{out}: want a file to write, got a folder; give a file name, as in {out / 'data_manifest.csv'}")
@@ -53,7 +61,7 @@ def make(collection: Collection, out: Path, *, quick: bool = False, jobs: int = 
 
 
 def _overlapping(collection: Collection, streams: list[Stream]) -> set[str]:
-    """Streams whose video is in several of train, validation and test of one task: the lists of the data set have it so."""
+    """Return the streams whose video the lists of the data set have in several of train, validation and test of one task."""
     members = []
     for stream in streams:
         with suppress(MediaError):
@@ -62,7 +70,7 @@ def _overlapping(collection: Collection, streams: list[Stream]) -> set[str]:
 
 
 def sift(collection: Collection) -> tuple[list[Stream], list[Finding]]:
-    """Streams that a manifest can hold, and a finding on each other one that has a video. ManifestError if it can hold none."""
+    """Return the streams that a manifest can hold, and a finding on each other one that has a video. ManifestError if it can hold none."""
     why = {stream.id: _unfit(stream) for stream in collection.streams if stream.video}
     _tell_twins([stream for stream in collection.streams if why.get(stream.id) == ""], why)
     out = [stream for stream in collection.streams if why.get(stream.id) == ""]
@@ -74,7 +82,7 @@ def sift(collection: Collection) -> tuple[list[Stream], list[Finding]]:
 
 
 def _tell_twins(streams: Sequence[Stream], why: dict[str, str]) -> None:
-    """Note why streams are left out whose name, or whose video's, is that of one before them to some file system."""
+    """Note why streams are left out whose name, or whose video's name, equals that of one before them on some file system."""
     ids: dict[str, str] = {}
     videos: dict[str, str] = {}
     for stream in sorted(streams, key=lambda stream: stream.id):
@@ -87,7 +95,7 @@ def _tell_twins(streams: Sequence[Stream], why: dict[str, str]) -> None:
 
 
 def _unfit(stream: Stream) -> str:
-    """Why a manifest cannot hold a stream; "" if it can."""
+    """Return why a manifest cannot hold a stream; "" if it can."""
     id = stream.id
     if not STREAM_ID.fullmatch(id) or id != id.strip() or len(id) > ID_BYTES:
         return (
@@ -104,10 +112,10 @@ def _unfit(stream: Stream) -> str:
 
 
 def text(streams: Sequence[Stream], tasks: Sequence[str], folders: set[str], official: Container[str] = ()) -> str:
-    """The manifest as CSV.
+    """Return the manifest as CSV.
 
     Args:
-        tasks: those that have a column. folders: folders of images that hold some.
+        tasks: tasks that have a column. folders: folders of images that hold some.
         official: streams whose video official lists have in several partitions of one task.
     """
     cells = {stream.id: partition_columns(stream, tasks) for stream in streams}
@@ -126,9 +134,10 @@ def text(streams: Sequence[Stream], tasks: Sequence[str], folders: set[str], off
 
 
 def write(path: Path, content: str, data_root: Path, *, force: bool) -> Path | None:
-    """Write a manifest and read it back; one that holds the same already is left as it is.
+    """Write a manifest and read it back; one that has the same content already stays as it is.
 
-    Any other file there may hold a person's work: ManifestError, or with `force` it stays beside as `<name>.old`, whose path is returned.
+    Any other file there may hold a person's work. So it raises ManifestError, or with `force` keeps that file as `<name>.old` beside it,
+    and returns its path.
     """
     before = path.read_bytes() if path.exists() else None
     if before == content.encode():
@@ -148,6 +157,6 @@ def write(path: Path, content: str, data_root: Path, *, force: bool) -> Path | N
 
 
 def _free(path: Path) -> Path:
-    """A name beside a file that is not taken: `<name>.old`, `<name>.old2` …"""
+    """Return a free name beside a file: `<name>.old`, `<name>.old2` …"""
     names = (path.with_name(f"{path.name}.old{n if n > 1 else ''}") for n in itertools.count(1))
     return next(name for name in names if not name.exists())

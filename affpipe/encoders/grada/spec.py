@@ -17,11 +17,11 @@ class Grada(Section):
     encoder: Literal["grada"] = "grada"
     weights: str = Field("grada-tiny", description="a file or folder of the checkpoints")
     weights_revision: str | None = later(None, pattern=HEX)
-    side: int = Field(240, ge=32, le=1024, description="of the square that the network sees, pixels")
-    margin: float = Field(0.0, ge=0, le=1, description="kept round the detector's box on each side, in boxes")
+    side: int = Field(240, ge=32, le=1024, description="side of the square that the network sees, pixels")
+    margin: float = Field(0.0, ge=0, le=1, description="margin kept around the detector's box on each side, in boxes")
     dtype: Literal["float32", "bfloat16"] = "float32"
     backend: Literal["torch", "openvino"] = speed(
-        "torch", description="what runs the network; openvino, an optional package, is quicker on a CPU and differs by rounding"
+        "torch", description="library that runs the network; openvino, an optional package, is quicker on a CPU and differs by rounding"
     )
     batch_size: int = speed(32, ge=1)
 

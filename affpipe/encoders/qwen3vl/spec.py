@@ -20,15 +20,15 @@ class Qwen3VL(Windowed):
     weights: str = "qwen3vl-tiny"
     weights_revision: str | None = later(None, pattern=HEX)
     describe: bool = Field(False, description="also generate the description that the prompt asks for, and keep it as text")
-    description_tokens: int = Field(100, ge=1, description="of a description, at most")
+    description_tokens: int = Field(100, ge=1, description="greatest number of tokens of a description")
     visual_tokens: Literal["video", "marks"] = later(
         "video",
-        description="what `visual_last`, `visual_mean` and `visual_std` are of: the video's tokens, or the marks round each pair of "
+        description="tokens behind `visual_last`, `visual_mean` and `visual_std`: the video's tokens, or the marks around each pair of "
         "frames, which the public code finds: the last is then the last end-of-vision mark, mean and deviation are of the marks alone",
     )
-    frames: int = Field(16, ge=1, le=16, description="uniformly thinned from a segment")
-    min_pixels: int = Field(32 * 32, ge=32 * 32, description="of one frame, after resizing")
-    max_pixels: int = Field(448 * 256, ge=32 * 32, description="of one frame, after resizing")
+    frames: int = Field(16, ge=1, le=16, description="greatest number of frames of a segment, evenly spaced")
+    min_pixels: int = Field(32 * 32, ge=32 * 32, description="least pixels of one frame, after resizing")
+    max_pixels: int = Field(448 * 256, ge=32 * 32, description="most pixels of one frame, after resizing")
     dtype: Literal["float32", "bfloat16"] = "float32"
     batch_size: int = speed(1, ge=1)
 

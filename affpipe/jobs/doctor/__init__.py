@@ -1,1 +1,1 @@
-"""Checks before a long run: everything that can be known to go wrong, found within a minute and told at once, each with what to do."""
+"""Checks before a long run: every fault that can be found within a minute, reported at once, each with what to do."""

@@ -1,4 +1,4 @@
-"""The weights of a run: there, whole, the ones that the cache began with."""
+"""The weights of a run: whether they exist, are complete, and are those that the cache began with."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ class Wanted(NamedTuple):
 
 
 def wanted(settings: Settings, stages: list[str]) -> list[Wanted]:
-    """Checkpoints that the stages of a run load, each once."""
+    """Return the checkpoints that the stages of a run load, each once."""
     folder, landmarks = Path(settings.weights), settings.landmarks
     within = {model.within for model in settings.models.values()}  # encoders that a model runs itself
     sections = [section for name, section in settings.features.items() if name in stages or name in within]
@@ -37,7 +37,11 @@ def wanted(settings: Settings, stages: list[str]) -> list[Wanted]:
 
 
 def check(checkpoints: list[Wanted], cache: Path, limit_s: float) -> Iterator[Finding]:
-    """Findings on checkpoints. limit_s: seconds in which their checksums must be computed; large ones take about a second a gigabyte."""
+    """Yield findings on checkpoints.
+
+    Args:
+        limit_s: seconds in which their checksums must be computed; large ones take about a second a gigabyte.
+    """
     late = {path: None for path, _ in checkpoints}
     for path, found in in_processes(verified, list(late), processes=PROCESSES, limit_s=limit_s, each_s=limit_s):
         if not isinstance(found, Late):
@@ -48,7 +52,7 @@ def check(checkpoints: list[Wanted], cache: Path, limit_s: float) -> Iterator[Fi
 
 
 def verified(path: Path) -> WeightsRecord | str:
-    """The record of a checkpoint that is as recorded, "" for a file that has none yet, else what is wrong."""
+    """Return the record of a checkpoint that is as recorded, "" for a file that has none yet, else what is wrong."""
     if path.is_file() and not records.record_path(path).exists():
         return ""
     try:

@@ -1,4 +1,4 @@
-"""The folders that a run writes to: that it can, that there is room, that clocks and locks are as it expects."""
+"""The folders that a run writes to: whether it can write, the free space, and whether clocks and locks are as it expects."""
 
 import fcntl
 import os
@@ -14,17 +14,17 @@ from affpipe.jobs.doctor.finding import Finding, fault, fine, warning
 from affpipe.system import disk
 
 NETWORK = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb3", "fuse.sshfs", "fuse.glusterfs")
-SKEW_S = 5.0  # between the clocks of machine and file system that nobody minds
-MUCH_SKEW_S = 60.0  # with more, jobs that run are taken for killed ones
-TIGHT = 1.2  # want this much more room than the estimate
+SKEW_S = 5.0  # difference between the clocks of machine and file system that does no harm
+MUCH_SKEW_S = 60.0  # with more, running jobs are taken for killed ones
+TIGHT = 1.2  # room that is wanted, as a multiple of the estimate
 
 
 def check(folders: Mapping[str, Path], need: Mapping[str, float], files: int) -> Iterator[Finding]:
-    """Findings on the folders of a run.
+    """Yield findings on the folders of a run.
 
     Args:
-        folders: name -> folder, which may not be there yet. need: name -> bytes that are still to be written there.
-        files: how many are still to be written in all.
+        folders: name -> folder, which need not exist yet. need: name -> bytes that are still to be written there.
+        files: number of files still to be written in all.
     """
     for name, folder in folders.items():
         yield from written(name, folder)
@@ -33,15 +33,15 @@ def check(folders: Mapping[str, Path], need: Mapping[str, float], files: int) ->
 
 
 def there(folder: Path) -> Path:
-    """The folder, or the nearest above it that is there."""
+    """Return the folder, or the nearest one above it that exists."""
     folder = folder.absolute()
     return next(path for path in (folder, *folder.parents) if path.exists())
 
 
 def written(name: str, folder: Path) -> Iterator[Finding]:
-    """Write, lock, flush and rename a file, as every stream is; of the cache also what its clock and its locks are like."""
+    """Write, lock, flush and rename a file, as for every stream; for the cache also check clock and locks."""
     place, before_s = there(folder), time.time()
-    # Names that nobody has or foresees: in a shared folder somebody may have put a link under one that is known.
+    # Names that nobody has or can guess: in a shared folder somebody may have put a link under a known one.
     part, whole = (place / f".affpipe-doctor-{secrets.token_hex(8)}" for _ in range(2))
     try:
         with part.open("xb") as file:
@@ -64,7 +64,7 @@ def written(name: str, folder: Path) -> Iterator[Finding]:
 
 
 def _unlocked(file: BinaryIO) -> str:
-    """Lock a file; why it cannot be, or ""."""
+    """Lock a file; return why it cannot be locked, or ""."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -73,14 +73,14 @@ def _unlocked(file: BinaryIO) -> str:
 
 
 def kind(folder: Path) -> str:
-    """Type of the file system that a folder lies on."""
+    """Return the type of the file system that a folder lies on."""
     mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
     over = [(len(point), system) for point, system in mounts if folder.resolve().is_relative_to(point.replace("\\040", " "))]
     return max(over)[1] if over else "unknown"
 
 
 def room(folders: Mapping[str, Path], need: Mapping[str, float], files: int) -> Iterator[Finding]:
-    """Free space against what the estimate still wants, and free inodes; folders of one file system share both."""
+    """Compare free space with what the estimate still needs, and check free inodes; folders of one file system share both."""
     systems: dict[int, list[str]] = defaultdict(list)
     for name in need:
         systems[there(folders[name]).stat().st_dev].append(name)
@@ -101,7 +101,7 @@ def room(folders: Mapping[str, Path], need: Mapping[str, float], files: int) -> 
 
 
 def clock(folder: Path, skew_s: float) -> Finding:
-    """The clock of the file system against this machine's."""
+    """Compare the clock of the file system with this machine's."""
     if skew_s <= SKEW_S:
         return fine("clock", f"file system and machine agree within {SKEW_S:.0f} s")
     found = f"the clocks of the file system of {folder} and of this machine are {skew_s:.0f} s apart"
@@ -110,7 +110,7 @@ def clock(folder: Path, skew_s: float) -> Finding:
 
 
 def locking(folder: Path, unlocked: str) -> Finding:
-    """A fit locks its folder, so that two runs do not fit one model at once; streams are written and read without locks."""
+    """Check locks. A fit locks its folder, so that two runs do not fit one model at once; streams are written and read without locks."""
     system, alone = kind(there(folder)), "run one workflow at a time on this cache"
     if unlocked:
         return warning("file locks", f"{folder} ({system}): none ({unlocked}); two runs may fit one model at once", alone)
@@ -120,7 +120,7 @@ def locking(folder: Path, unlocked: str) -> Finding:
 
 
 def parts(cache: Path) -> Finding:
-    """Half-written files of jobs that were killed."""
+    """Look for half-written files of jobs that were killed."""
     found = [(path, path.stat().st_size) for path in disk.abandoned(cache.rglob(".*.part"))]
     if not found:
         return fine("half-written files", "none that nobody writes")

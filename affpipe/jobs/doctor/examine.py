@@ -18,18 +18,18 @@ from affpipe.plan.settings import Settings
 from affpipe.plan.stages import STAGES
 from affpipe.system.processes import share_imports
 
-LISTED = 20  # faults of a manifest that are told of one by one
+LISTED = 20  # faults of a manifest that are reported one by one
 
 
 def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> Iterator[Finding]:
-    """Findings, one as soon as it is made.
+    """Yield findings, each as soon as it is made.
 
     Args:
         files: settings laid over each other.
         media: open the videos too. limit_s: seconds in all for checksums of weights and for videos.
     """
     end_s = time.monotonic() + limit_s
-    share_imports()  # before torch is among them, which no look at a file uses
+    share_imports()  # before torch is among them, which no check of a file uses
     try:
         settings = config.load(files)
     except SettingsError as error:
@@ -75,7 +75,7 @@ def examine(files: list[Path], *, media: bool = True, limit_s: float = 60.0) -> 
 
 
 def _rows(settings: Settings) -> tuple[list[Row], list[Finding]]:
-    """The sound rows of the manifest, and what is to be said of it."""
+    """Return the sound rows of the manifest, and findings on it."""
     path = Path(settings.manifest)
     try:
         rows, faults = manifest.scan(path, Path(settings.data_root), settings.task_table)
@@ -89,7 +89,7 @@ def _rows(settings: Settings) -> tuple[list[Row], list[Finding]]:
 
 
 def _parts(plan: Plan | None, opened: Mapping[Path, Declared]) -> tuple[list[Part], list[Finding]]:
-    """What the run takes, where that can be told; a video that hangs is not opened once more for it."""
+    """Return the parts of the run's estimate, if it can be made; a video that hangs is not opened once more for it."""
     if plan is None:
         return [], [warning("estimate", "none without a sound manifest: disk and GPU memory are not compared", "mend the manifest")]
     try:
@@ -102,7 +102,7 @@ def _parts(plan: Plan | None, opened: Mapping[Path, Declared]) -> tuple[list[Par
 
 
 def _folders(settings: Settings, parts: list[Part]) -> tuple[dict[str, Path], dict[str, float], int]:
-    """Arguments of `disks.check`."""
+    """Return the arguments of `disks.check`."""
     folders = {"cache": Path(settings.cache), "results": Path(settings.results), "logs": Path("logs")}
     results = sum(p.left_disk for p in parts if p.name == "publish")
     need = {"cache": sum(p.left_disk for p in parts) - results, "results": results}

@@ -1,4 +1,4 @@
-"""What a check says."""
+"""The result of a check."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ FINE, WARNING, FAULT = "fine", "warning", "fault"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One thing that was checked.
 
     Attributes:
-        check: what was looked at, a word or two.
+        check: the thing, in a word or two.
         level: fine; warning, a run can go on; fault, it cannot, or would be in vain.
-        found: what there is, and what is wanted where that differs. remedy: what to do, "" where all is well.
+        found: what was found, and what is wanted if that differs. remedy: what to do, "" if all is well.
     """
 
     check: str
@@ -34,6 +34,6 @@ def fault(check: str, found: str, remedy: str) -> Finding:
 
 
 def of_error(check: str, error: Exception | str, level: str = FAULT) -> Finding:
-    """A message "who: want X, got Y; do Z" in its two parts."""
+    """Return a finding from a message "who: want X, got Y; do Z", split into its two parts."""
     found, _, remedy = str(error).rpartition("; ")
     return Finding(check, level, found or remedy, remedy if found else "")

@@ -1,4 +1,4 @@
-"""The machine that a run starts on: limits, locks that an earlier run left, its GPU, and SLURM where it is there."""
+"""The machine that a run starts on: limits, locks that an earlier run left, its GPU, and SLURM if it is there."""
 
 import importlib.metadata
 import os
@@ -11,15 +11,15 @@ from pathlib import Path
 
 from affpipe.jobs.doctor.finding import Finding, fault, fine, warning
 
-FILES = 1024  # that a process may open: libraries of networks, HDF5 files, media
+FILES = 1024  # files that a process must be able to open: libraries of networks, HDF5 files, media
 PLUGIN = "snakemake-executor-plugin-slurm"
-ANSWER_S = 10  # in which a command of SLURM must answer
-MIN_JOB_AGE_S = 120  # SLURM forgets an ended job after so long; Snakemake asks every 40 s or so
-SPARE = 1.1  # GPU memory is cut into blocks: want this much more than arithmetic says
+ANSWER_S = 10  # seconds in which a command of SLURM must answer
+MIN_JOB_AGE_S = 120  # SLURM forgets an ended job after this time; Snakemake asks every 40 s or so
+SPARE = 1.1  # GPU memory is cut into blocks, so this much more is wanted than arithmetic says
 
 
 def check(folder: Path) -> Iterator[Finding]:
-    """Findings on the machine; folder: where Snakemake is started."""
+    """Yield findings on the machine; folder: the folder in which Snakemake is started."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= soft < FILES:
         more = f"ulimit -n {FILES if hard < 0 else min(hard, 4096)}"
@@ -30,7 +30,7 @@ def check(folder: Path) -> Iterator[Finding]:
 
 
 def locks(folder: Path) -> Finding:
-    """Snakemake's locks of a folder: of a run at work, or of one that was killed."""
+    """Check Snakemake's locks of a folder: they are of a running run, or of one that was killed."""
     found = sorted((folder / ".snakemake" / "locks").glob("*.lock"))
     if not found:
         return fine("Snakemake", "no lock")
@@ -41,14 +41,14 @@ def locks(folder: Path) -> Finding:
 
 
 def _at_work(folder: Path) -> int | None:
-    """A Snakemake process of this machine that was started in a folder."""
+    """Return the id of a Snakemake process of this machine that was started in a folder; None if there is none."""
     for process in Path("/proc").iterdir():
         if not process.name.isdecimal():
             continue
         try:
             words = (process / "cmdline").read_bytes().split(b"\0")
             here = os.path.samefile(process / "cwd", folder)
-        except OSError:  # gone meanwhile, or another user's
+        except OSError:  # ended meanwhile, or another user's
             continue
         if (
             here
@@ -60,7 +60,7 @@ def _at_work(folder: Path) -> int | None:
 
 
 def gpu(device: str, need: float | None) -> Finding:
-    """The GPU that torch sees. need: bytes that the largest stage takes."""
+    """Check the GPU that torch sees. need: bytes that the largest stage takes."""
     if device == "cpu":
         return fine("GPU", "none wanted, as device is cpu")
     try:
@@ -81,7 +81,7 @@ def gpu(device: str, need: float | None) -> Finding:
 
 
 def slurm(device: str) -> Iterator[Finding]:
-    """Partitions, and whether the plugin and the accounting that it asks are there."""
+    """Yield findings on partitions, on the plugin, and on the accounting that it uses."""
     if shutil.which("sinfo") is None:
         yield fine("SLURM", "none here")
         return
@@ -105,7 +105,7 @@ def slurm(device: str) -> Iterator[Finding]:
 
 
 def _accounting() -> Finding:
-    """How Snakemake learns of a job's end: from sacct, or from scontrol, which forgets."""
+    """Check how Snakemake learns of a job's end: from sacct, or from scontrol, which forgets."""
     if _answer("sacct", "-n", "-X", "-S", "now-1minutes") is not None:
         return fine("SLURM accounting", "sacct answers")
     config = _answer("scontrol", "show", "config") or ""
@@ -122,7 +122,7 @@ def _accounting() -> Finding:
 
 
 def _answer(*command: str) -> str | None:
-    """Output of a command, None where it is not there, fails or does not answer."""
+    """Return the output of a command; None if it does not exist, fails or does not answer."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=True)
     except (OSError, subprocess.SubprocessError):

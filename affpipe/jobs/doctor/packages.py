@@ -1,4 +1,4 @@
-"""Python and its packages: those that the project asks for, in builds that fit each other, and the parts that others add."""
+"""Python and its packages: the required ones, in builds that fit each other, and the parts that others add."""
 
 import importlib.metadata
 import platform
@@ -18,13 +18,13 @@ from affpipe.models.table import MODELS
 from affpipe.models.terms.table import TERMS
 
 TABLES: dict[str, Mapping[str, Any]] = {"encoder": ENCODERS, "kind of model": MODELS, "term": TERMS}
-LOCK = Path(__file__).resolve().parents[2] / "envs" / "lock.txt"  # there in a checkout; an installed package has none
+LOCK = Path(__file__).resolve().parents[2] / "envs" / "lock.txt"  # it exists in a checkout; an installed package has none
 ALTER = ("torch", "torchvision", "transformers", "mediapipe", "av", "numpy", "scipy", "scikit-image", "opencv-contrib-python-headless")
 INSTALL = "install from envs/lock.txt (`make install`)"
 
 
 def check(device: str) -> Iterator[Finding]:
-    """Findings on packages, for the setting `device`."""
+    """Yield findings on packages, for the setting `device`."""
     if sys.version_info[:2] == (3, 11):
         yield fine("python", platform.python_version())
     else:
@@ -40,7 +40,7 @@ def check(device: str) -> Iterator[Finding]:
 
 
 def _pins(lock: Path) -> dict[str, str]:
-    """Package -> exact version, of those that alter values."""
+    """Read package -> exact version, for those that alter values."""
     if not lock.is_file():
         return {}
     lines = [line.split("==") for line in lock.read_text(encoding="utf-8").splitlines() if "==" in line and not line.startswith("#")]
@@ -48,10 +48,10 @@ def _pins(lock: Path) -> dict[str, str]:
 
 
 def versions(wanted: list[str], pins: dict[str, str]) -> Finding:
-    """Packages against what the project asks for, then against the lock: another version may give other values.
+    """Compare packages with the project's requirements, then with the lock: another version may give other values.
 
     Args:
-        wanted: requirements as a package's metadata hold them; those of extras are left out.
+        wanted: requirements as in a package's metadata; those of extras are left out.
     """
     asked = [r for r in map(Requirement, wanted) if r.marker is None or r.marker.evaluate({"extra": ""})]
     found = {r.name: _installed(r.name) for r in asked} | {name: _installed(name) for name in pins}
@@ -73,7 +73,7 @@ def _installed(name: str) -> str | None:
 
 
 def opencv(names: list[str]) -> Finding:
-    """Builds of OpenCV write to one folder: of two, whichever came last half overwrites the other."""
+    """Check the builds of OpenCV. They write to one folder: of two, the one installed last half overwrites the other."""
     builds = sorted({canonicalize_name(name) for name in names} & {f"opencv-{b}" for b in _OPENCV})
     if builds == ["opencv-contrib-python-headless"]:
         return fine("OpenCV", builds[0])
@@ -85,7 +85,7 @@ _OPENCV = ("python", "contrib-python", "python-headless", "contrib-python-headle
 
 
 def torch_builds(device: str) -> Finding:
-    """torch of the kind that `device` wants, and a torchvision that imports beside it."""
+    """Check that torch is of the kind that `device` needs, and that torchvision imports beside it."""
     try:
         import torch
 
@@ -93,7 +93,7 @@ def torch_builds(device: str) -> Finding:
 
         ensure_torchvision()
         import torchvision
-    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # what a build says that fits none beside it
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:  # errors of a build that fits none beside it
         return fault("torch", f"torch and torchvision do not import together: {' '.join(str(error).split())}", f"{INSTALL}, both at once")
     both = f"torch {torch.__version__}, torchvision {torchvision.__version__}, CUDA {torch.version.cuda or 'none'}"
     if device == "cuda" and torch.version.cuda is None:
@@ -102,7 +102,7 @@ def torch_builds(device: str) -> Finding:
 
 
 def mamba() -> Finding:
-    """The fused scan, without which a Mamba head on a GPU goes through time step by step."""
+    """Check for the fused scan, without which a Mamba head on a GPU loops over time step by step."""
     try:
         from mamba_ssm.ops.selective_scan_interface import selective_scan_fn  # noqa: F401
     except ModuleNotFoundError:
@@ -114,7 +114,7 @@ def mamba() -> Finding:
 
 
 def added() -> Iterator[Finding]:
-    """Findings on every part that another package adds, whether the run names it or not. Imports its code, heavy as it may be."""
+    """Yield findings on every part that another package adds, whether the run names it or not. Imports its code, even if heavy."""
     for what, table in TABLES.items():
         for part in table.values():
             if part.origin:

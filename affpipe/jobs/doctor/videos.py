@@ -1,4 +1,4 @@
-"""The media of a manifest: do they open, what do they declare, does the first frame decode; are they what was read of them."""
+"""The media of a manifest: whether they open, what they declare, whether the first frame decodes, and whether they have changed."""
 
 import os
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from affpipe.plan.plan import Plan
 from affpipe.system import faults
 from affpipe.system.processes import Late, in_processes
 
-FILE_S = 10.0  # in which a file must open
+FILE_S = 10.0  # seconds in which a file must open
 PROCESSES = min(8, os.cpu_count() or 1)
-READERS = 2  # processes that read whole files: the disk is what takes its time
-LISTED = 20  # kinds of faults that are told of
+READERS = 2  # processes that read whole files: the disk is the slowest part
+LISTED = 20  # kinds of faults that are reported
 
 
 def check(paths: list[Path], limit_s: float, *, file_s: float = FILE_S) -> tuple[dict[Path, Declared], list[Finding]]:
-    """What the sound videos declare that were reached within `limit_s`; and findings: each fault, then one line on all."""
+    """Open videos within `limit_s`; return what the sound ones declare, and findings: each fault, then one line on all."""
     found: dict[Path, Declared] = {}
     faults = []
     for path, result in in_processes(look, paths, processes=PROCESSES, limit_s=limit_s, each_s=file_s):
@@ -41,14 +41,14 @@ def check(paths: list[Path], limit_s: float, *, file_s: float = FILE_S) -> tuple
 
 
 def _few(own: list[Finding]) -> list[Finding]:
-    """Like findings, or where they are many the first one with a count."""
+    """Return similar findings; of many only the first one, with a count."""
     if len(own) <= alike.FEW:
         return own
     return [replace(own[0], found=f"{own[0].found} (and {len(own) - 1} more like it)")]
 
 
 def look(path: Path) -> Declared | str:
-    """What a video declares, its first frame decoded; else what is wrong with it."""
+    """Return what a video declares, after decoding its first frame; else what is wrong with it."""
     try:
         return declared(path, first_frame=True)
     except Exception as error:
@@ -67,7 +67,7 @@ def _whole(found: dict[Path, Declared], faults: int, wanted: int, limit_s: float
 
 
 def unchanged(plan: Plan, limit_s: float) -> Iterator[Finding]:
-    """Findings on videos that have changed since they were read, though their identity has not: a run would go on with the old ones.
+    """Yield findings on videos that have changed since they were read, though their identity has not: a run would use the old ones.
 
     Args:
         plan: the videos are those whose frames are in its cache. limit_s: seconds in which they must be read.
@@ -94,7 +94,7 @@ def unchanged(plan: Plan, limit_s: float) -> Iterator[Finding]:
 
 
 def _compared(item: tuple[Path, str]) -> bool | str:
-    """Whether a video has changed, or what is wrong with it."""
+    """Tell whether a video has changed, or what is wrong with it."""
     try:
         return stale.changed(*item)
     except MediaError as error:

@@ -380,9 +380,9 @@ def test_loading_says_nothing(tiny: Path, capfd: pytest.CaptureFixture[str]) -> 
 def test_a_checkpoint_with_a_hole_is_refused(tiny: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny / "qwen3vl-tiny", tmp_path, dirs_exist_ok=True)
     weights = load_file(tmp_path / "model.safetensors")
-    del weights["model.language_model.layers.1.mlp.up_proj.weight"]
+    del weights["model.language_model.layers.0.mlp.up_proj.weight"]
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-    with pytest.raises(WeightsError, match=r"1 missing_keys, the first .*layers\.1\.mlp\.up_proj"):
+    with pytest.raises(WeightsError, match=r"1 missing_keys, the first .*layers\.0\.mlp\.up_proj"):
         qwen3vl.load(tmp_path, **CPU, **PIXELS)
 
 

@@ -6,17 +6,14 @@ Neither keeps anything between frames, so a rerun or another batching gives the 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from affpipe.core.errors import InputError, SettingsError
 from affpipe.faces.mediapipe import quiet_start
-from affpipe.media.picture.decode import pictures
 from affpipe.system.standins import MEDIAPIPE, lightly
 
-PICTURES = 8  # number of pictures of a track examined for a face, spread over it
 SHORT_RANGE, FULL_RANGE = 0, 1  # MediaPipe's `model_selection`
 MODELS = {"full_range": (FULL_RANGE,), "short_range": (SHORT_RANGE,), "both": (FULL_RANGE, SHORT_RANGE)}
 
@@ -95,18 +92,3 @@ def clip(boxes: np.ndarray, scores: Sequence[float], size: tuple[int, int]) -> l
 def _corners(found) -> tuple[float, float, float, float]:
     b = found.location_data.relative_bounding_box
     return b.xmin, b.ymin, b.xmin + b.width, b.ymin + b.height
-
-
-def share_with_face(path: Path, track: int, times_s: Sequence[float]) -> float:
-    """Return the share in [0, 1] of pictures of a track in which the bundled detector finds a face.
-
-    Args:
-        times_s: times at which pictures may be taken.
-    """
-    at = np.unique(np.linspace(0, len(times_s) - 1, PICTURES).round().astype(int)) if len(times_s) else ()
-    detector = MediaPipeDetector()
-    try:
-        seen = [bool(found) for image in pictures(path, track, [times_s[i] for i in at]) for found in detector.detect([image])]
-    finally:
-        detector.close()
-    return sum(seen) / max(1, len(seen))

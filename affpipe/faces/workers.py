@@ -15,10 +15,11 @@ from affpipe.core.errors import MediaError
 from affpipe.core.stage import Context
 from affpipe.faces import images
 from affpipe.faces.crop import cut, decode_jpeg, encode_jpeg, read_square
-from affpipe.faces.detect import Detector, MediaPipeDetector, share_with_face
+from affpipe.faces.detect import Detector, MediaPipeDetector
 from affpipe.faces.mouth import inner_lip_area, opening, smooth, voice_ratio, windows, with_voice
 from affpipe.faces.subject import choose, choose_tracks
 from affpipe.faces.track import Tally, Tracker
+from affpipe.faces.which import share_with_face
 from affpipe.media.pictures import pictures
 from affpipe.media.probe import probe
 from affpipe.media.tracks import named, video_track

@@ -18,7 +18,7 @@ from affpipe.cli import main
 from affpipe.core.axis import NEAREST, NONE, OBSERVED, FrameAxis
 from affpipe.data.manifest import Row
 from affpipe.jobs import failures
-from affpipe.models import predictor, workers
+from affpipe.models import workers
 from affpipe.models.predictor import Output
 from affpipe.plan import config
 from affpipe.plan.plan import Plan
@@ -53,7 +53,7 @@ def made(tmp_path_factory) -> Plan:
     record = {"fold": None, "thresholds": None, "random": []}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workers, "fitted", lambda *_, **__: (network, record))
-        patch.setattr(predictor, "run", lambda _, s, __: Output(*(np.zeros((*s.start_s.shape, n), np.float32) for n in (2, 16)), None))
+        patch.setattr(workers, "run", lambda _, s, __: Output(*(np.zeros((*s.start_s.shape, n), np.float32) for n in (2, 16)), None))
         for name in plan.settings.models:
             (item,) = [i for i in plan.items(name) if i.id == "c"]
             workers.stage(plan.context(name))(plan.job(name, item))

@@ -119,7 +119,7 @@ def test_a_model_that_gives_numbers_that_are_none_for_a_stream_fails_that_stream
         getattr(rows, where)[1, 0, 0] = value
         return rows
 
-    monkeypatch.setattr(predictor, "run", spoiled)
+    monkeypatch.setattr(workers, "run", spoiled)
     work, job = workers.stage(plan.context("behaviour")), plan.job("behaviour", item_of(plan, "d"))
     with pytest.raises(WeightsError, match=f"behaviour: d: {said}; fit the model again"):
         work(job)

@@ -15,7 +15,7 @@ from PIL import Image
 from affpipe.core.errors import MediaError
 from affpipe.data.importers.manifest_check import check
 from affpipe.data.manifest import Row
-from affpipe.faces.detect import share_with_face
+from affpipe.faces.which import share_with_face
 from affpipe.jobs import apply, workers
 from affpipe.media.declared import declared
 from affpipe.media.picture import decode

@@ -16,7 +16,7 @@ from affpipe.core.tasks.table import TASKS
 from affpipe.core.tasks.task import Task, Tasks
 from affpipe.data.importers.listing import IMAGES
 from affpipe.data.label_files import read
-from affpipe.faces.detect import share_with_face
+from affpipe.faces.which import share_with_face
 from affpipe.media.probe import probe
 from affpipe.media.reader import VideoPass, open_media, packets, unreadable, video_stream, words
 from affpipe.media.sound.audio import extract

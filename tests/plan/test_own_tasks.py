@@ -120,6 +120,8 @@ def test_what_alters_values_is_in_the_keys_and_words_for_people_are_not():
     first = keys(MOOD)
     assert keys({**MOOD, "title": "how one feels"}) == first
     assert keys({**MOOD, "tier": "", "gap_s": 1.0}) == first
+    runs = [Plan(config.parse(settings({**MOOD, **more})), []).run for more in ({}, {"title": "mood"}, {"title": "how one feels"})]
+    assert runs[0] == runs[1] != runs[2]  # the report says it
     for other in ({**MOOD, "classes": ["tense", "calm", "none"]}, {**MOOD, "tier": "x"}, {**MOOD, "invalid": -9}):
         assert not set(keys(other)) & set(first)
     labels, model = keys(MOOD, training={"loss": {"tasks": {"mood": {"weight": 2.0}}}})

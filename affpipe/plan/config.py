@@ -117,12 +117,19 @@ def load(paths: Iterable[Path]) -> Settings:
 
 def known_tasks(paths: Iterable[Path]) -> dict[str, Task]:
     """Return the official tasks and those that settings files name. Nothing else in the files is checked."""
+    paths = list(paths)
+    given = without_null({"tasks": layered(paths).get("tasks", ())})
+    faults = dict(_misread(given))
     try:
-        return TASKS | parse_tasks(layered(paths).get("tasks", ()))
+        found = parse_tasks(given.get("tasks", ()))
     except ValidationError as error:
-        raise SettingsError("; ".join(f"tasks.{line}" for _, line in map(_explain, _first(error)))) from None
+        placed = [{**fault, "loc": ("tasks", *fault["loc"])} for fault in _first(error)]
+        faults = {path: line if "; " in line else f"{line}; mend it" for path, line in map(_explain, placed)} | faults
     except ValueError as error:
-        raise SettingsError(f"tasks: {error}") from None
+        faults["tasks"] = f"tasks: {error}"
+    if faults:
+        raise SettingsError(f"{', '.join(map(str, paths))}: " + "; ".join(faults.values()))
+    return TASKS | found
 
 
 def parse(data: Mapping[str, Any], *, where: str = "settings") -> Settings:

@@ -41,7 +41,8 @@ def finished(plan: Plan) -> None:
         told += f"; {ledger.path(plan)} says what is missing, why, and what to do"
     found = jsonfile.read(Path(plan.settings.results) / plan.settings.name / "scores.json")
     name = plan.settings.publish
-    figures = [caveats.line(name, plan.tasks[task].title, plan.tasks[task].measure, own) for task, own in found[name].items()]
+    own = [(plan.tasks[task], figures) for task, figures in found[name].items()]
+    figures = [caveats.line(name, task.title, task.measure, figures, plan.scored) for task, figures in own]
     _say(told, *ledger.lines(plan, failures))
     for line in figures:
         _say(line)

@@ -59,11 +59,12 @@ def row_labels(job: Job, sequence: Sequence, settings: ModelSettings, partition:
     at, own, axis = slices(tasks, "columns"), frame_labels(job, tasks), sequence.axis
     start_s, end_s = sequence.start_s.ravel(), sequence.end_s.ravel()
     for task in job.item.row.labelled(tasks, partition):
+        values, valid = tasks[task].scaled(own[task][0]), own[task][1]
         if takes(settings) == "windows" and getattr(settings, "compat", "none") == "ras2026":
-            pooled, there = tasks[task].pool(*own[task], *_counted(sequence, settings))
+            pooled, there = tasks[task].pool(values, valid, *_counted(sequence, settings))
         else:
-            pooled, there = pooling.to_rows(tasks[task], *own[task], axis.times_s, start_s, end_s)
-        out[..., at[task]] = tasks[task].scaled(pooled).reshape(*shape, -1)
+            pooled, there = pooling.to_rows(tasks[task], values, valid, axis.times_s, start_s, end_s)
+        out[..., at[task]] = pooled.reshape(*shape, -1)
         known[..., list(tasks).index(task)] = there.reshape(shape) & sequence.usable
     return out, known
 

@@ -119,13 +119,17 @@ def known_tasks(paths: Iterable[Path]) -> dict[str, Task]:
     """Return the official tasks and those that settings files name. Nothing else in the files is checked, so a recipe alone will do."""
     named = [(path, own["tasks"]) for path, own in ((path, read_yaml(path)) for path in paths) if own.get("tasks") is not None]
     path, tasks = named[-1] if named else ("", ())
+    given = without_null({"tasks": tasks})
+    faults, found = dict(_misread(given)), {}
     try:
-        return TASKS | parse_tasks(tasks)
+        found = parse_tasks(given["tasks"])
     except ValidationError as error:
-        lines = _lines({**fault, "loc": ("tasks", *fault["loc"])} for fault in _first(error))
-        raise SettingsError(f"{path}: {'; '.join(lines.values())}") from None
+        faults = _lines({**fault, "loc": ("tasks", *fault["loc"])} for fault in _first(error)) | faults
     except ValueError as error:
-        raise SettingsError(f"{path}: tasks: {error}") from None
+        faults["tasks"] = f"tasks: {error}"
+    if faults:
+        raise SettingsError(f"{path}: {'; '.join(faults.values())}")
+    return TASKS | found
 
 
 def parse(data: Mapping[str, Any], *, where: str = "settings") -> Settings:

@@ -497,7 +497,9 @@ class Plan:
         later = [s.publish, {name: [model.smooth.spec(), model.decode.spec()] for name, model in s.models.items()}]
         later += [section and section.spec() for section in (s.late_fusion, s.reference)]
         copies = _copies(rows, self.sources)  # halves and intervals hold them together
-        return digest([RESULTS, parts, partitions, later, s.cross_validation and s.cross_validation.use, *([copies] if copies else [])])
+        titles = {name: task.title for name, task in tasks.items() if task.title != name and not task.folder}  # of tasks of one's own
+        more = [part for part in (copies, titles) if part]
+        return digest([RESULTS, parts, partitions, later, s.cross_validation and s.cross_validation.use, *more])
 
     @property
     def results(self) -> Path:

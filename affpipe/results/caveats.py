@@ -68,14 +68,14 @@ def brief(bases: Bases) -> list[str]:
     return [*_chosen(bases), *_compared(bases), *_seeds(bases)]
 
 
-def line(system: str, title: str, measure: str, figures: Mapping[str, Any]) -> str:
-    """Describe one system in a line: its figure and the basis of it."""
-    basis = figures["basis"]
+def line(system: str, title: str, measure: str, figures: Mapping[str, Any], partition: str = "validation") -> str:
+    """Describe one system in a line: its figure and its basis, the streams of a partition."""
+    basis, what = figures["basis"], {"validation": "validation streams", "train": "training streams"}[partition]
     if measure not in figures:
-        return f"{system}, {title}: no figure, as no labelled frame of {basis['streams_labelled']} streams is predicted"
+        return f"{system}, {title}: no figure, as no labelled frame of the {basis['streams_labelled']} {what} is predicted"
     streams, asked = coverage(basis)
     return (
-        f"{system}, {title}: {measure} {figures[measure]:.3f} on {streams} labelled streams, {asked} of their labelled frames "
+        f"{system}, {title}: {measure} {figures[measure]:.3f} on {streams} labelled {what}, {asked} of their labelled frames "
         f"asked; epochs chosen on {basis['epoch_chosen_on']}; one seed, {basis['seed']}"
     )
 

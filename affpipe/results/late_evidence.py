@@ -62,7 +62,7 @@ class Evidence(ABC):
         out = {}
         for present, rows in patterns(given, known):
             own = np.where(np.array(present)[:, None, None], blends[:, rows], 0)
-            out[present] = kind.keep(truth[rows], own)
+            out[present] = kind.keep(task.scaled(truth[rows]), task.scaled(own))  # moments of any range are well conditioned then
         return kind(out)
 
     def __add__(self, other: "Evidence") -> "Evidence":

@@ -86,14 +86,17 @@ def test_a_model_of_own_tasks_learns_each(tmp_path):
     assert (found <= 9).all()
 
 
-def test_another_range_of_a_dimension_is_the_same_fit(tmp_path):
-    """Labels from 1 to 9 and the same on [-1, 1]: predictions differ by that map alone."""
-    wide = plan_of(tmp_path / "wide", scale(1, 9), epochs=3)
+@pytest.mark.parametrize(("low", "high"), [(1, 9), (999998, 1000000)], ids=["1 to 9", "far from zero"])
+def test_another_range_of_a_dimension_is_the_same_fit(tmp_path, low, high):
+    """Labels of a range and the same on [-1, 1]: predictions differ by that map alone."""
+    wide = plan_of(tmp_path / "wide", scale(low, high), low=low, high=high, epochs=3)
     usual = plan_of(tmp_path / "usual", scale(-1, 1), low=-1, high=1, epochs=3)
     records = [fitted(plan) for plan in (wide, usual)]
     assert records[0]["scores"]["dominance"] == pytest.approx(records[1]["scores"]["dominance"], abs=1e-4)
     for id in ("c", "d"):
-        np.testing.assert_allclose(values(wide, id)["dominance"], 5 + 4 * values(usual, id)["dominance"], atol=1e-3)
+        np.testing.assert_allclose(
+            values(wide, id)["dominance"] - (low + high) / 2, (high - low) / 2 * values(usual, id)["dominance"], atol=1e-3
+        )
 
 
 def test_without_a_validation_partition_each_fold_is_judged_on_what_it_left_out(tmp_path):

@@ -74,6 +74,22 @@ def test_a_task_that_cannot_be_is_one_line(tasks, said):
     assert ("at least" in str(caught.value)) == ("at least" in said)  # what is refused of a list is not said to be missing in it
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("tasks: va", "tasks: want a list, got 'va'; mend it"),
+        ("tasks: [{name: a, classes: [x]}]", "tasks.0.classes: want a list to have at least 2 items, got ['x']; mend it"),
+        ("tasks: [{name: a, classes: [x, no]}]", "tasks.0.classes.1: want text, got false; put it between quotes"),
+        ("tasks: [{name: va, classes: [x, y]}]", "tasks: want another name than that of an official task, got va; rename it"),
+    ],
+)
+def test_a_command_that_reads_the_tasks_alone_names_the_file(tmp_path, text, said):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        config.known_tasks([tmp_path / "mine.yaml"])
+    assert str(caught.value) == f"{tmp_path}/mine.yaml: {said}"
+
+
 def test_classes_may_be_called_by_their_own_numbers():
     assert config.parse(settings({"name": "mood", "classes": ["0", "1", "2"]})).task_table["mood"].outputs == ("0", "1", "2")
 
@@ -180,6 +196,8 @@ def test_what_alters_values_is_in_the_keys_and_words_for_people_are_not():
     first = keys(MOOD)
     assert keys({**MOOD, "title": "how one feels"}) == first
     assert keys({**MOOD, "tier": "", "gap_s": 1.0}) == first
+    runs = [Plan(config.parse(settings({**MOOD, **more})), []).run for more in ({}, {"title": "mood"}, {"title": "how one feels"})]
+    assert runs[0] == runs[1] != runs[2]  # the report says it
     for other in ({**MOOD, "classes": ["tense", "calm", "none"]}, {**MOOD, "tier": "x"}, {**MOOD, "invalid": -9}):
         assert not set(keys(other)) & set(first)
     labels, model = keys(MOOD, training={"loss": {"tasks": {"mood": {"weight": 2.0}}}})

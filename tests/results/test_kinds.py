@@ -203,6 +203,19 @@ def test_what_weights_are_worth_is_the_figure_of_the_fused_frames(task):
     assert each == pytest.approx(want, abs=1e-6)
 
 
+def test_what_weights_are_worth_does_not_hang_on_where_the_range_lies():
+    """Second moments of numbers near a million would lose the figure to rounding."""
+    rng = np.random.default_rng(11)
+    far = Dimensions("far", "far", -5, ranges={"far": (999999.99, 1e6)})
+    truth = rng.uniform(-1, 1, (80, 1))
+    blends, every = np.stack([truth + rng.normal(0, spread, (80, 1)) for spread in (0.3, 0.5)]), np.ones((2, 80), bool)
+    usual = Dimensions("usual", "usual", -5, ranges={"usual": (-1.0, 1.0)})
+    mapped = [of * 0.005 + 999999.995 for of in (truth, blends)]
+    weights = np.array([[1.0, 0], [0, 1], [0.5, 0.5]])
+    near = total(usual, [(Evidence.of(usual, truth, every[0], blends, every), weights)], 0)
+    assert total(far, [(Evidence.of(far, mapped[0], every[0], mapped[1], every), weights)], 0) == pytest.approx(near, abs=1e-6)
+
+
 @by_name
 def test_late_fusion_is_reported_on_videos_that_its_weights_never_saw(task):
     data = systems(task, np.random.default_rng(10))

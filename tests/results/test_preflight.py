@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from affpipe.core.errors import ManifestError
+from affpipe.core.tasks.classes import Classes
 from affpipe.core.tasks.table import ACTION_UNITS, EXPR, EXPRESSIONS, TASKS, VA
 from affpipe.results.submission.preflight import CONSTANT_ROWS, Fault, _rising, check
 from affpipe.results.submission.template import read_template, task_of
@@ -336,6 +337,16 @@ def test_rows_of_a_template_keep_the_organisers_order(tmp_path):
     assert found.header == "image_location,expression"
     assert (found.streams, found.stream.tolist(), found.frame.tolist()) == (["b", "a"], [0, 1, 0], [11, 2, 1])
     assert task_of(tmp_path / "t.txt", TASKS) is EXPR
+
+
+def test_a_header_of_two_tasks_is_of_neither(tmp_path):
+    two = {name: Classes(name, name, -1, column=name, names=("low", "high")) for name in ("calm", "tired")}
+    (tmp_path / "t.txt").write_text("image_location,low,high\na/00001.jpg,\n")
+    said = "t.txt: line 1: want the header of one task, got that of calm and tired; write image_location,calm or image_location,tired"
+    with pytest.raises(ManifestError, match=said):
+        task_of(tmp_path / "t.txt", two)
+    (tmp_path / "t.txt").write_text("image_location,tired\na/00001.jpg,\n")
+    assert task_of(tmp_path / "t.txt", two) is two["tired"]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,10 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from affpipe.results.report import palette, rulegraph, series
+from affpipe.core.tasks.classes import Classes
+from affpipe.core.tasks.dimensions import Dimensions
+from affpipe.results.report import figures, palette, rulegraph, series
+from affpipe.results.report.svg import LETTER
 
 
 def test_thin_keeps_short_series_and_means_of_long_ones() -> None:
@@ -141,3 +144,21 @@ def test_letters_on_colours_are_readable(colour: str) -> None:
     letters = {"dark": palette.luminance(palette.INK), "light": 1.0}[palette.ink_on(colour)]
     low, high = sorted((letters, palette.luminance(colour)))
     assert (high + 0.05) / (low + 0.05) > 4.3
+
+
+def test_numbers_and_names_of_own_tasks_are_whole_or_told() -> None:
+    """Ticks of a range far from zero keep their digits; long names neither leave the drawing nor run into each other."""
+    far = Dimensions("far", "far", -5, ranges={"far": (1000.0, 1001.0)})
+    drawn = ET.fromstring(figures.histograms(far, {"far": [1] * 20}, {"far": [1] * 20}))
+    assert {"1000", "1000.5", "1001"} <= {text.text for text in drawn.iter("text")}
+    assert "1000.05 to 1000.1: truth 5.0 %" in {title.text for title in drawn.iter("title")}
+    names = tuple(f"a class with the long name {i:02d}" for i in range(9))
+    task = Classes("many", "many", -1, column="many", names=names)
+    bars = ET.fromstring(figures.pairs("many", dict.fromkeys(names, 0.1), dict.fromkeys(names, 0.1)))
+    ends = {text.text: float(text.get("x")) for text in bars.iter("text") if text.get("class") == "strip"}
+    assert set(ends) == set(names)
+    assert all(x >= LETTER * len(name) for name, x in ends.items())
+    table = ET.fromstring(figures.confusion(task, np.eye(9, dtype=int).tolist()))
+    heads = [text for text in table.iter("text") if text.get("class") == "strip" and text.text != "frames"]
+    assert [text.find("title").text for text in heads] == [*names, *names]
+    assert all(LETTER * len(text.text) <= 92 for text in heads)

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 from small_run import TIMES, Run, T
 
 from affpipe.core.axis import NEAREST, NONE, OBSERVED
+from affpipe.core.tasks.dimensions import Dimensions
 from affpipe.core.tasks.table import TASKS
 from affpipe.results import report
 from affpipe.results.frames import FramePredictions
@@ -50,3 +52,18 @@ def test_trajectories_of_a_single_frame_and_of_a_long_stream(tmp_path: Path) -> 
         of = [{task: x[n] for task, x in each.items()} for each in (found.values, found.chances)]
         report.trajectories(tmp_path / "one.png", "one", TASKS, times_s, FramePredictions(*of, found.valid[n], found.source[n]))
         assert size(tmp_path / "one.png")[0] == 1320
+
+
+def test_frames_that_were_not_observed_are_marked_whatever_the_range(tmp_path: Path) -> None:
+    """The marks fill the panel of a dimension from 0 to 100 as they do that of one from -1 to 1."""
+    marked = {}
+    for high in (1.0, 100.0):
+        task = Dimensions("d", "d", -999, ranges={"d": (-high if high == 1 else 0.0, high)})
+        pictures = []
+        for code in (OBSERVED, NEAREST):
+            found = FramePredictions({"d": np.full((T, 1), high / 2)}, {}, np.ones(T, bool), np.full(T, code, np.uint8))
+            report.trajectories(tmp_path / "one.png", "one", {"d": task}, TIMES, found)
+            pictures.append(imread(tmp_path / "one.png"))
+        marked[high] = float((np.abs(pictures[0] - pictures[1]).max(axis=2) > 0.02).mean())
+    assert marked[100.0] == pytest.approx(marked[1.0], rel=0.05)
+    assert marked[1.0] > 0.5

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from affpipe.core.tasks.task import Task
 from affpipe.results.report import palette
 from affpipe.results.report.series import nice_ticks, value_range
-from affpipe.results.report.svg import Box, Drawing, scale
+from affpipe.results.report.svg import LETTER, Box, Drawing, scale, tick
 
 CELL_WIDTH, CELL_HEIGHT = 70.0, 38.0  # of the confusion matrix
 LARGE = 8  # classes of one that fills the page
@@ -50,7 +50,7 @@ def histograms(task: Task, truth: Mapping[str, Sequence[int]], prediction: Mappi
     for i, (name, (low, high)) in enumerate(task.ranges.items()):
         box = Box(44 + 282 * (i % 2), 22 + 190 * (i // 2), 222, 130)
         shares = [np.array(of[name], np.float64) / max(sum(of[name]), 1) for of in (truth, prediction)]
-        edges = np.linspace(low, high, len(shares[0]) + 1)
+        edges = np.linspace(low, high, len(shares[0]) + 1).round(6)
         at_x = scale(low, high, box.left, box.right)
         top = max(100 * float(np.max(shares)), 1.0)
         at_y = scale(0, top, box.bottom, box.top)
@@ -59,19 +59,18 @@ def histograms(task: Task, truth: Mapping[str, Sequence[int]], prediction: Mappi
         drawing.levels(nice_ticks(0, top, 4), at_y, box.left, box.right)
         for a, b, share in zip(edges[:-1], edges[1:], shares[0], strict=True):
             y = float(at_y(100 * share))
-            tip = f"{a:.1f} to {b:.1f}: truth {100 * share:.1f} %"
+            tip = f"{tick(a)} to {tick(b)}: truth {100 * share:.1f} %"
             drawing.add("rect", x=at_x(a) + 0.5, y=y, width=at_x(b) - at_x(a) - 1, height=box.bottom - y, kind="column truth", tip=tip)
         steps = np.repeat(edges, 2)[1:-1]
         drawing.curve(at_x(steps), at_y(100 * np.repeat(shares[1], 2)), kind="line", stroke=palette.curves(task)[name])
-        ticks = [(t, f"{t + 0:.4g}".replace("-", "\u2212")) for t in nice_ticks(low, high, 4)]
-        for t, label in ticks:
-            drawing.add("text", label, x=float(at_x(t)), y=box.bottom + 16, kind="tick", text_anchor="middle")
+        for t in nice_ticks(low, high, 4):
+            drawing.add("text", tick(t), x=float(at_x(t)), y=box.bottom + 16, kind="tick", text_anchor="middle")
     return drawing.markup()
 
 
 def pairs(title: str, truth: Mapping[str, float], prediction: Mapping[str, float]) -> Markup:
     """Draw two bars for each name, truth above prediction: shares in [0, 1], as percent."""
-    left, right = 82.0, 500.0
+    left, right = max(82.0, 8 + LETTER * max(map(len, truth))), 500.0
     drawing = Drawing(560, 26 + ROW * len(truth), title)
     top = max(*truth.values(), *prediction.values(), 0.01)
     at_x = scale(0, top, left, right)
@@ -99,11 +98,11 @@ def confusion(task: Task, counts: Sequence[Sequence[int]]) -> Markup:
     drawing.add("text", "truth", x=0, y=34, kind="tick")
     drawing.add("text", "prediction", x=left, y=12, kind="tick")
     for j, name in enumerate([*names, "frames"]):
-        drawing.add("text", name, x=left + CELL_WIDTH * (j + 0.5), y=34, kind="strip", text_anchor="middle")
+        drawing.name(name, CELL_WIDTH, x=left + CELL_WIDTH * (j + 0.5), y=34, kind="strip", text_anchor="middle")
     for i, (name, row) in enumerate(zip(names, table, strict=True)):
         y = top + CELL_HEIGHT * i
         total = int(row.sum())
-        drawing.add("text", name, x=left - 8, y=y + CELL_HEIGHT / 2 + 4, kind="strip", text_anchor="end")
+        drawing.name(name, left, x=left - 8, y=y + CELL_HEIGHT / 2 + 4, kind="strip", text_anchor="end")
         for j, count in enumerate(row.tolist()):
             x, share = left + CELL_WIDTH * j, count / total if total else 0.0
             colour = palette.pale(FULL, 1 - share)

@@ -134,7 +134,8 @@ def _marks(panel: Axes, source: np.ndarray, times_s: np.ndarray, ends_s: np.ndar
     for code, (name, colour) in MARKS.items():
         for share, spans in sorted(series.marks(source == code, times_s, ends_s).items(), reverse=True):
             bars = [(a, max(b - a, pixel_s)) for a, b in spans]
-            shown = panel.broken_barh(bars, (-1.1, 2.2), facecolor=colour, alpha=strength * share, linewidth=0)
+            whole = panel.get_xaxis_transform()  # from the bottom of the panel to its top, whatever the range of its values
+            shown = panel.broken_barh(bars, (0, 1), transform=whole, facecolor=colour, alpha=strength * share, linewidth=0)
             handles.setdefault(name, shown)
     return handles
 

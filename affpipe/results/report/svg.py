@@ -10,6 +10,7 @@ from markupsafe import Markup
 from affpipe.core.axis import runs
 
 Scale = Callable[[np.ndarray | float], np.ndarray | float]
+LETTER = 6.6  # pixels of one, about
 
 
 def scale(low: float, high: float, first: float, last: float) -> Scale:
@@ -33,6 +34,12 @@ class Drawing:
         if text is not None:
             element.text = text
         return element
+
+    def name(self, text: str, width: float, **attributes: object) -> None:
+        """Add a name within so many pixels. One that is longer is cut, and whole where the mouse rests on it."""
+        letters = int(width / LETTER)
+        long = len(text) > letters
+        self.add("text", f"{text[: letters - 1]}\u2026" if long else text, tip=text if long else "", **attributes)
 
     def curve(self, x: np.ndarray, y: np.ndarray, **attributes: object) -> None:
         """Draw a line through (x, y) that is broken where y is NaN."""
@@ -66,11 +73,16 @@ class Drawing:
         for value in values:
             y = float(at(value))
             self.add("line", x1=left, x2=right, y1=y, y2=y, kind="zero" if abs(value) < 1e-9 else "grid")
-            self.add("text", f"{value + 0:.4g}".replace("-", "\u2212"), x=left - 6, y=y + 4, kind="tick", text_anchor="end")
+            self.add("text", tick(value), x=left - 6, y=y + 4, kind="tick", text_anchor="end")
 
     def markup(self) -> Markup:
         """Return the drawing, safe to put into a page."""
         return Markup(ET.tostring(self.root, encoding="unicode"))
+
+
+def tick(value: float) -> str:
+    """Write a value on an axis, with all of its digits."""
+    return f"{value + 0:.10g}".replace("-", "\u2212")
 
 
 def number(value: object) -> str:

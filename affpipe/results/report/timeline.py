@@ -7,12 +7,11 @@ from affpipe.core.tasks.task import Task, Tasks
 from affpipe.results.report import palette
 from affpipe.results.report.one_stream import Classes, Curves, Gate, Marks, Spans, Units, View
 from affpipe.results.report.series import nice_ticks, time_ticks, value_range
-from affpipe.results.report.svg import Box, Drawing, Scale, scale
+from affpipe.results.report.svg import LETTER, Box, Drawing, Scale, scale
 
 WIDTH, LEFT, RIGHT = 1120.0, 104.0, 26.0
 PANEL, STRIP, GAP = 112.0, 13.0, 18.0
 CLASS, UNIT = 17.0, 6.0  # heights of a row of classes, and of a unit
-LETTER = 6.6  # width of one letter, about
 ROWS = {"truth": "true {}", "prediction": "predicted"}  # rows of classes, and their titles
 
 
@@ -66,7 +65,7 @@ def _trajectory(
 def _classes(drawing: Drawing, y: float, task: Task, classes: Classes, away: Marks, at_x: Scale) -> None:
     """Draw a row of truth and one of prediction; a stretch that is long enough shows the name of its class."""
     for of, title in ROWS.items():
-        drawing.add("text", title.format(task.columns[0]), x=LEFT - 8, y=y + 12.5, kind="strip", text_anchor="end")
+        drawing.name(title.format(task.columns[0]), LEFT, x=LEFT - 8, y=y + 12.5, kind="strip", text_anchor="end")
         drawing.add("rect", x=LEFT, y=y, width=WIDTH - LEFT - RIGHT, height=CLASS, kind="frame")
         spans: Spans = getattr(classes, of)
         for number, edges in sorted(spans.items()):
@@ -85,7 +84,7 @@ def _class(drawing: Drawing, y: float, name: str, colour: str, edges: np.ndarray
 def _units(drawing: Drawing, y: float, task: Task, units: Units, away: Marks, at_x: Scale) -> None:
     """Draw two rows per unit: truth above prediction."""
     for unit in task.columns:
-        drawing.add("text", unit, x=LEFT - 8, y=y + UNIT + 4, kind="strip", text_anchor="end")
+        drawing.name(unit, LEFT, x=LEFT - 8, y=y + UNIT + 4, kind="strip", text_anchor="end")
         for of in ("truth", "prediction"):
             marks: Marks = getattr(units, of)
             for kind, shares in (("track", marks["known"]), (f"unit {of}", marks[unit])):
@@ -125,4 +124,4 @@ def _strip(drawing: Drawing, y: float, name: str, marks: Marks, at_x: Scale) -> 
 
 def _side_title(drawing: Drawing, box: Box, text: str) -> None:
     middle = box.top + box.height / 2
-    drawing.add("text", text, x=14, y=middle, kind="name", text_anchor="middle", transform=f"rotate(-90 14 {middle:.1f})")
+    drawing.name(text, box.height, x=14, y=middle, kind="name", text_anchor="middle", transform=f"rotate(-90 14 {middle:.1f})")

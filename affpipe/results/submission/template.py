@@ -44,11 +44,14 @@ def headers(task: Task) -> tuple[str, ...]:
 
 
 def task_of(path: Path, tasks: Tasks) -> Task:
-    """Return the task of a template (or of an answer to it) by its header; ManifestError if it is of none."""
+    """Return the task that a template (or an answer to it) is of, by its header; ManifestError if of none, or of several."""
     lines = _template_lines(path)
-    for task in tasks.values():
-        if lines and _bare(lines[0]) in map(_bare, headers(task)):
-            return task
+    found = [task for task in tasks.values() if lines and _bare(lines[0]) in map(_bare, headers(task))]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names, columns = (" and ".join(own) for own in ([t.name for t in found], [f"image_location,{','.join(t.columns)}" for t in found]))
+        raise ManifestError(f"{path}: line 1: want the header of one task, got that of {names}; write {columns.replace(' and ', ' or ')}")
     raise _wrong_header(path, lines, [header for task in tasks.values() for header in headers(task)])
 
 

@@ -269,7 +269,7 @@ def test_the_run_ends_with_the_figure_and_what_it_rests_on(whole, capsys):
     failures.finished(run.plan)
     figure = json.loads((out / "scores.json").read_text())["fused"]["va"]["ccc"]
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"affpipe: fused, valence and arousal: ccc {figure:.3f} on 4 of 5 labelled streams, 82.1 % of their labelled frames "
+        f"affpipe: fused, valence and arousal: ccc {figure:.3f} on 4 of 5 labelled validation streams, 82.1 % of their labelled frames "
         "asked; epochs chosen on reported streams; one seed, 42"
     )
 

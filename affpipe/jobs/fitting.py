@@ -38,6 +38,8 @@ def fit(plan: Plan, name: str, entries: Entries, fold: int | None = None, progre
         return record
     held_out = fold is not None and plan.settings.cross_validation is not None
     train = examples(plan, name, entries, "train", lambda item: fold is None or plan.fold(name, item) != fold)
+    if fold is None or held_out:  # what it predicts is published
+        _check_learns(plan, name, train, fold)
     outside = examples(plan, name, entries, "validation") if plan.scored == "validation" else []
     validation = outside or train  # without a validation partition the fit on all streams has nothing else to be chosen by
     if held_out:
@@ -46,6 +48,15 @@ def fit(plan: Plan, name: str, entries: Entries, fold: int | None = None, progre
     made_of = {"spec": plan.spec(name), "code": plan.code(name), "inputs": plan.inputs(name), "seed": plan.seed(name)}
     streams = {"train": train, "validation": validation, "outside": outside}
     return fitted(FitRequest(context, fold, **made_of, packages=plan.packages(name), **streams, whole=whole), progress)
+
+
+def _check_learns(plan: Plan, name: str, train: "list[Labelled]", fold: int | None) -> None:
+    """Raise ManifestError for a task of which no training frame has a label: its outputs would stay as they were drawn."""
+    for i, task in enumerate(plan.tasks):
+        if not any(stream.known[..., i].any() for stream in train):
+            left = "" if fold is None else f" outside of fold {fold}"
+            remedy = "look at its label files" if fold is None else "label more videos, or set cross_validation.folds otherwise"
+            raise ManifestError(f"{name}: want a label of {task} on a frame that it can learn from, got none in training{left}; {remedy}")
 
 
 def examples(

@@ -11,7 +11,8 @@ import torch
 from learnable import MODELS, entries, make_plan
 
 from affpipe.jobs.fitting import fit
-from affpipe.models import epochs, predictor
+from affpipe.models import epochs
+from affpipe.models import fit as fitting
 from affpipe.models.epochs import BEST, LAST
 from affpipe.models.fit import Fit, Training
 from affpipe.models.predictor import model_path
@@ -73,8 +74,8 @@ POINTS = {  # where -> (owner, name, call, after)
     "between the best file and the last": (epochs.shutil, "copyfile", 2, False),
     "behind an epoch": (epochs.Keep, "on_train_epoch_end", 4, True),
     "behind the last epoch": (epochs.Keep, "on_train_epoch_end", EPOCHS, True),
-    "when all is done but the model's file": (predictor, "save", 1, False),
-    "when the model has its file": (predictor, "save", 1, True),
+    "when all is done but the model's file": (fitting, "save", 1, False),
+    "when the model has its file": (fitting, "save", 1, True),
 }
 
 
@@ -119,7 +120,7 @@ def test_a_fit_stopped_many_times_at_random_ends_where_the_other_does(tmp_path, 
 
 def test_a_fit_whose_patience_was_over_is_not_fitted_on(tmp_path):
     plan = plan_in(tmp_path, stop_patience=1, learning_rate=1e-9, plateau_patience=5, ema_decay=None)
-    stopped(plan, predictor, "save", 1)
+    stopped(plan, fitting, "save", 1)
     with pytest.MonkeyPatch.context() as patch:
         stop_at(patch, Fit, "training_step", 1)  # not one more step
         record = fit(plan, NAME, entries(plan))

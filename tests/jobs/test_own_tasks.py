@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from learnable import FRAMES, MODELS, entries, make_plan, truth, write_labels_of
 
+from affpipe.core.errors import ManifestError
 from affpipe.core.tasks import metrics
 from affpipe.data.annotations import write_labels
 from affpipe.jobs.fitting import fit
@@ -97,6 +98,35 @@ def test_another_range_of_a_dimension_is_the_same_fit(tmp_path, low, high):
         np.testing.assert_allclose(
             values(wide, id)["dominance"] - (low + high) / 2, (high - low) / 2 * values(usual, id)["dominance"], atol=1e-3
         )
+
+
+@pytest.mark.parametrize("blank", ["mood", "dominance", "pain"])
+def test_a_task_without_any_label_in_training_is_refused(tmp_path, blank):
+    """Its files have a line a frame, all of them the mark: a model would publish what its first weights give."""
+    plan = plan_of(tmp_path, MOOD, scale(1, 9), PAIN, epochs=1)
+    task = plan.tasks[blank]
+    for row in plan.rows:
+        if row.labels and row.partition == "train":
+            write_labels(task, row.labels[blank], np.zeros((FRAMES, len(task.columns))), np.zeros(FRAMES, bool))
+    plan = Plan(plan.settings, plan.rows)
+    write_labels_of(plan)
+    with pytest.raises(ManifestError, match=f"face: want a label of {blank} on a frame that it can learn from, got none in training; look"):
+        fit(plan, "face", entries(plan))
+
+
+def test_a_fold_whose_other_videos_lack_a_task_is_refused(tmp_path):
+    """Only one training video has labels of mood: the fit without its fold would be scored on what it never learned."""
+    plan = plan_of(tmp_path, MOOD, scale(1, 9), epochs=1, cross_validation={"folds": 2})
+    ids = [row.stream_id for row in plan.rows if row.labels and row.partition == "train"]
+    rows = [replace(r, labels={"dominance": r.labels["dominance"]}) if r.stream_id in ids[1:] else r for r in plan.rows]
+    plan = Plan(plan.settings, rows)
+    write_labels_of(plan)
+    (item,) = [item for item in plan.items("face") if item.id == ids[0]]
+    fold = plan.fold("face", item)
+    with pytest.raises(
+        ManifestError, match=f"got none in training outside of fold {fold}; label more videos, or set cross_validation.folds"
+    ):
+        fit(plan, "face", entries(plan), fold)
 
 
 def test_without_a_validation_partition_each_fold_is_judged_on_what_it_left_out(tmp_path):

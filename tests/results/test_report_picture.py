@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from small_run import TIMES, Run, T
 
 from affpipe.core.axis import NEAREST, NONE, OBSERVED
+from affpipe.core.tasks.classes import Classes
 from affpipe.core.tasks.dimensions import Dimensions
 from affpipe.core.tasks.table import TASKS
 from affpipe.results import report
@@ -67,3 +69,21 @@ def test_frames_that_were_not_observed_are_marked_whatever_the_range(tmp_path: P
         marked[high] = float((np.abs(pictures[0] - pictures[1]).max(axis=2) > 0.02).mean())
     assert marked[100.0] == pytest.approx(marked[1.0], rel=0.05)
     assert marked[1.0] > 0.5
+
+
+def test_classes_of_two_tasks_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tasks may have classes of the same names, in other orders and so in other colours."""
+    named: list[dict[str, tuple]] = []
+
+    def legend(_, shown, names, **__) -> None:
+        named.append({name: one.get_facecolor() for name, one in zip(names, shown, strict=True)})
+
+    monkeypatch.setattr(Figure, "legend", legend)
+    orders = {"calm": ("low", "high"), "tired": ("high", "low")}
+    tasks = {name: Classes(name, name, -1, column=name, names=own) for name, own in orders.items()}
+    chances = {name: np.full((T, 2), 0.5) for name in tasks}
+    found = FramePredictions({name: np.zeros((T, 1)) for name in tasks}, chances, np.ones(T, bool), np.full(T, OBSERVED, np.uint8))
+    report.trajectories(tmp_path / "one.png", "one", tasks, TIMES, found)
+    (colours,) = named
+    assert {"calm: low", "calm: high", "tired: high", "tired: low"} <= set(colours)
+    assert colours["calm: low"] == colours["tired: high"] != colours["calm: high"]

@@ -130,7 +130,7 @@ def test_without_a_validation_partition_the_folds_are_scored(tmp_path):
     """Each labelled stream is then predicted by a fit that did not see it, and what figures rest on says so."""
     videos = {video: partition.replace("validation", "train") for video, partition in VIDEOS.items()}
     work = workspace(tmp_path / "work", TASKS + LATE + "cross_validation: {folds: 3}\n", videos)
-    work.snakemake()
+    assert "on 5 of 5 labelled training streams" in work.snakemake()
     out = work.folder / "results/run"
     scores = json.loads((out / "scores.json").read_text())
     for system, own in scores.items():

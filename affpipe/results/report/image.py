@@ -41,11 +41,16 @@ def trajectories(path: Path, title: str, tasks: Tasks, times_s: np.ndarray, foun
     drawn = figure.subplots(len(heights), 1, sharex=True, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
     ends_s = series.shown_until(times_s)
     handles: dict[str, Artist] = {}
+    several = sum(task.kind == "classes" for task in tasks.values()) > 1  # tasks whose classes may have the same names
     left, curves = list(drawn), []
     for task in tasks.values():
         panels = [left.pop(0) for _ in HEIGHTS[task.kind](task)]
         curves += panels if task.kind == "dimensions" else []
-        handles |= DRAW[task.kind](panels, task, times_s, ends_s, found)
+        own = DRAW[task.kind](panels, task, times_s, ends_s, found)
+        if task.kind == "classes" and several:
+            own = {f"{task.title}: {name}": shown for name, shown in own.items()}
+            _bare(panels[0], task.title)
+        handles |= own
     for panel in curves or left:
         handles |= _marks(panel, found.source, times_s, ends_s, 0.22 if curves else 1.0)
     for panel in left:

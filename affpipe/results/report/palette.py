@@ -10,7 +10,7 @@ HUES = ("#0063a5", "#d98200", "#00805c", "#a8488a", "#5b6b7f", "#8a6d1d")  # one
 APART = ("#d5dade", "#d04300", "#0d885f", "#b03d9c", "#f3cb4d", "#0736dd", "#43c7ff", "#1f2933")
 CLASSES = dict(zip(EXPR.outputs, APART, strict=True))
 INK, PREDICTION = "#1f2933", "#0063a5"
-CURVES = ("#0063a5", "#c24a00", "#00805c", "#a8488a", "#8a6d1d", "#5b6b7f")  # one per dimension: valence, arousal, then others
+CURVES = ("#0063a5", "#c24a00", "#00805c", "#a8488a", "#8a6d1d", "#b3123c")  # one per dimension: valence, arousal, then others
 
 
 def classes(task: Task) -> dict[str, str]:

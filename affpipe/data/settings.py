@@ -12,6 +12,9 @@ from affpipe.core.tasks.task import Task
 from affpipe.core.tasks.units import Units
 from affpipe.data.annotation_files import tables
 
+RESERVED = ("stream_id", "video", "partition", "subject", "person", "images", "overlap", "video_track", "audio_track")  # in manifests
+FIXED = ("frame", "time_s", "source")  # columns of each prediction table
+TIMES = (*tables.TIME, *tables.START, *tables.END)  # columns of label files
 LARGEST, NARROWEST = 1e6, 0.01  # of the numbers of a dimension, and of its range: files have six decimals
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9_](?:[A-Za-z0-9_ .+-]*[A-Za-z0-9_.+-])?$", max_length=40)]
 
@@ -147,8 +150,3 @@ def task_table(tasks: tuple[AnyTask, ...]) -> dict[str, Task]:
 def parse_tasks(value: Any) -> dict[str, Task]:
     """Parse name -> task from the setting `tasks` in JSON types; ValueError if it is none."""
     return task_table(TypeAdapter(tuple[AnyTask, ...]).validate_python(value))
-
-
-RESERVED = ("stream_id", "video", "partition", "subject", "person", "images", "overlap", "video_track", "audio_track")
-FIXED = ("frame", "time_s", "source")
-TIMES = (*tables.TIME, *tables.START, *tables.END)

@@ -1,7 +1,7 @@
 """A task: what a frame's label holds, what a model outputs for it, and how both are written, pooled, decoded and measured.
 
-Every task is of one of three kinds, a module each: `dimensions`, `classes`, `units`. `table` lists the official tasks; `own` makes those of
-a run. Code that handles labels uses the task's methods and never its name.
+Every task is of one of three kinds, a module each: `dimensions`, `classes`, `units`. `table` lists the official tasks; tasks
+of one's own are made from settings (`affpipe.data.settings`). Code that handles labels uses the task's methods and never its name.
 Shapes: T frames, N rows, K label columns and O outputs of the task, S sums and A atoms of its figures.
 """
 

@@ -20,6 +20,7 @@ from affpipe.data.annotations import read_labels
 from affpipe.data.demo import labels, scene
 from affpipe.data.demo.clips import CLIPS, Absence, Clip, Hidden, Unlabelled, manifest_text
 from affpipe.data.demo.film import write_film
+from affpipe.data.demo.own_labels import own_labels, own_manifest
 from affpipe.data.demo.render import drives, render, render_clip
 from affpipe.data.demo.signals import RATE, Drive, correlation
 from affpipe.data.demo.synthetic_voice import SAMPLE_RATE, speak
@@ -128,7 +129,10 @@ def test_layout(demo: Path):
         *(f"annotations/{challenge}/Validation_Set/vary.txt" for challenge in CHALLENGES.values()),
         *(f"annotations/{challenge}/test_template.txt" for challenge in CHALLENGES.values()),
         *(f"truth/{task}/pair_{side}.txt" for task in CHALLENGES for side in ("left", "right")),
+        "own_manifest.csv",
+        *(own_labels(task, stream) for task in ("mood", "dominance", "pain") for clip in TINY for stream in clip.streams),
     }
+    assert (demo / "own_manifest.csv").read_text() == own_manifest(TINY)
     assert (demo / "data_manifest.csv").read_text() == manifest_text(TINY)
     assert not [path for path in demo.parent.iterdir() if path != demo]
 

@@ -68,8 +68,11 @@ def test_all_eight_systems_are_fitted_scored_and_published(whole):
 def test_what_two_recipes_share_is_made_once(whole):
     made = (whole.folder / "logs/whole").glob("apply_*/*.log")
     text = "".join(path.read_text() for path in made)
-    assert re.findall(r" (?:frames|audio|faces|subject|landmarks|qwen): [1-9]\d* made", text) == []
-    assert set(re.findall(r" (\w+): [1-9]\d* made", text)) >= {"grada", "mouth"}  # what the first recipe does not read
+    assert re.findall(r" (?:frames|audio|faces|subject|landmarks): [1-9]\d* made", text) == []
+    assert set(re.findall(r" (\w+): [1-9]\d* made", text)) >= {
+        "grada",
+        "qwen",
+    }  # what the first recipe does not read, or in shorter segments
 
 
 def test_training_streams_are_embedded_by_fits_that_left_them_out(whole):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from affpipe.core.tasks.metrics import Video
-from affpipe.core.tasks.task import TASKS
+from affpipe.core.tasks.table import VA
 from affpipe.data import manifest
 from affpipe.models.targets import frame_labels
 from affpipe.plan import config
@@ -24,7 +24,7 @@ from affpipe.results import evaluate
 from affpipe.results.frames import frames_of
 
 DATA, OUT, FOLDS = Path("demo"), Path("benchmarks/out/demo_fusion"), 3
-FACE, FUSED, MESH, TASK = "face", "fused", "mesh", "va"
+FACE, FUSED, MESH = "face", "fused", "mesh"
 WITHOUT, WITH, ALL = "without a face", "with a face", "all labelled frames"
 Videos = dict[str, Video]
 
@@ -42,10 +42,10 @@ def videos(plan: Plan, model: str, partitions: tuple[str, ...]) -> dict[str, Vid
     out: dict[str, Videos] = {WITHOUT: {}, WITH: {}, ALL: {}}
     for item in plan.items("labels"):
         if item.row.partition in partitions:
-            truth, known = frame_labels(plan.streams(item), (TASK,))[TASK]
+            truth, known = frame_labels(plan.streams(item), plan.tasks)[VA.name]
             with plan.streams(item).open(MESH) as mesh:
                 face = mesh.valid
-            prediction = frames_of(plan, model, item)[1].values[TASK]
+            prediction = frames_of(plan, model, item)[1].values[VA.name]
             for kind, here in ((WITHOUT, ~face), (WITH, face), (ALL, np.ones_like(face))):
                 out[kind][item.id] = truth, prediction, known & here
     return out
@@ -56,7 +56,7 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     recipe = OUT / "folds.yaml"
     recipe.write_text(f"name: demo-fusion\ncross_validation: {{folds: {FOLDS}, use: ensemble}}\n")
-    measure, found = TASKS[TASK].measure, {}
+    measure, found = VA.measure, {}
     plan = run(recipe)
     each = {model: videos(plan, model, ("train", "validation")) for model in plan.settings.models}
     source = {row.stream_id: plan.sources[row.video_id] for row in plan.rows}
@@ -64,13 +64,13 @@ def main() -> None:
     share = frames[WITHOUT] / frames[ALL]
     print(f"{frames[ALL]} labelled frames of {len(each[FACE][ALL])} streams, {share:.1%} without a face")
     for kind in (WITHOUT, WITH, ALL):
-        figures = {model: evaluate.score(TASK, of[kind], source=source)[measure] for model, of in each.items()}
-        less = evaluate.compare(TASK, each[FUSED][kind], each[FACE][kind], source=source)["pooled"][measure]
+        figures = {model: evaluate.score(VA, of[kind], source=source)[measure] for model, of in each.items()}
+        less = evaluate.compare(VA, each[FUSED][kind], each[FACE][kind], source=source)["pooled"][measure]
         found[kind] = {"frames": frames[kind], "models": figures, "fused less face": less}
         own = "  ".join(f"{model} {figure:.3f}" for model, figure in figures.items())
         print(f"{kind:<20} {own}   fused less face {less['difference']:+.3f}, 95 % {less['low']:+.3f} to {less['high']:+.3f}")
     whole = videos(run(), FACE, ("validation",))
-    found["default run, validation"] = {kind: evaluate.score(TASK, of)[measure] for kind, of in whole.items()}
+    found["default run, validation"] = {kind: evaluate.score(VA, of)[measure] for kind, of in whole.items()}
     print(f"default run, validation, face alone with a face: {found['default run, validation'][WITH]:.3f}")
     about = {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version(), "folds": FOLDS}
     (OUT / "demo_fusion.json").write_text(json.dumps(about | {"share without a face": share, "figures": found}, indent=1) + "\n")

@@ -8,7 +8,7 @@ from affpipe.core.section import Name, Section, after, later
 from affpipe.core.tasks.classes import Classes
 from affpipe.core.tasks.dimensions import Dimensions
 from affpipe.core.tasks.table import TASKS
-from affpipe.core.tasks.task import Task
+from affpipe.core.tasks.task import GAP_S, Task
 from affpipe.core.tasks.units import Units
 from affpipe.data.annotation_files import tables
 
@@ -25,7 +25,7 @@ class OwnTask(Section):
     name: Name = Field(description="name of the task: a column of the manifest, a folder of the results")
     title: str = after("", pattern=r"^[^\x00-\x1f\x7f]*$", max_length=80, description="title for people; not given: the name")
     tier: str = later("", description="tier to read of annotation files with tiers; not given: the one with the task's name")
-    gap_s: float = later(1.0, gt=0, description="greatest gap between two values of a time series that is interpolated")
+    gap_s: float = later(GAP_S, gt=0, description="greatest gap between two values of a time series that is interpolated")
 
     @property
     def files(self) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def task_table(tasks: tuple[AnyTask, ...]) -> dict[str, Task]:
     out = {name: task for name, task in TASKS.items() if name in names} | own
     columns = dict.fromkeys(FIXED, "")  # column, in small letters -> the task that has it
     for name, task in out.items():
-        for column in (*task.columns, *(task.chance_columns if task.kind != "dimensions" else ())):
+        for column in (*task.columns, *task.chance_columns):
             if column.lower() in columns:
                 first = columns[column.lower()]
                 got = {"": f"in {name}, where each table has it", name: f"twice in {name}"}.get(first, f"in {first} and {name}")

@@ -5,7 +5,7 @@ windows, the greatest is taken, then classes are filtered over frames. Its "fram
 is the challenge's, macro F1 over all frames of a split together.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,37 +14,29 @@ import numpy as np
 from affpipe.core import align
 from affpipe.core.errors import InputError
 from affpipe.core.tasks import f1, smoothing
-from affpipe.core.tasks.task import Decoding, Part, Task, check_shape
+from affpipe.core.tasks.task import Decoding, check_shape
 
 
 @dataclass(frozen=True)
-class Classes(Task):
+class Classes(f1.Counted):
     """A task of classes.
 
     Attributes:
         column: the word for a frame's class in a prediction table.
-        names: names of the classes, in the order of their numbers.
     """
 
     column: str = ""
-    names: tuple[str, ...] = ()
 
     kind: ClassVar = "classes"
-    measure: ClassVar = "f1"
     measure_title: ClassVar = "macro F1"
     target_title: ClassVar = "macro F1"
     loss: ClassVar = "cross_entropy"
-    baselines: ClassVar = {"constant": "majority per video", "majority": "majority in training"}
 
     @property
     def columns(self) -> tuple[str, ...]:
         return (self.column,)
 
     targets = columns
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        return self.names
 
     @property
     def cell(self) -> str:
@@ -89,31 +81,14 @@ class Classes(Task):
         return mean.argmax(axis=1)[:, None].astype(np.float64)
 
     @property
-    def figures(self) -> tuple[str, ...]:
-        return f1.f1_figures(self.names)
-
-    @property
     def output_figures(self) -> tuple[str, ...]:
         return ("f1",) * len(self.names)
 
     def _confusion(self, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         return f1.confusion(truth[:, 0], prediction[:, 0], len(self.names))
 
-    def scores(self, parts: Iterable[Part]) -> dict[str, float]:
-        return f1.f1_scores(self.names, f1.class_ratios(np.sum([self._confusion(*part) for part in parts], axis=0)))
-
     def sums(self, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         return f1.class_ratios(self._confusion(truth, prediction))
-
-    def atoms(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return f1.quotients(sums)
-
-    @property
-    def members(self) -> np.ndarray:
-        return f1.f1_members(len(self.names))
-
-    def constant(self, truth: np.ndarray) -> np.ndarray:
-        return self.counts(truth).argmax(axis=1).astype(np.float64)
 
     def counts(self, truth: np.ndarray) -> np.ndarray:
         return np.bincount(truth[:, 0].astype(np.int64), minlength=len(self.names))[None]
@@ -134,10 +109,6 @@ class Classes(Task):
 
     def table_cells(self, pooled: Mapping[str, str], interval: str, within: Mapping[str, str]) -> list[str]:
         return [pooled["f1"], interval, pooled["accuracy"], within["f1"]]
-
-    @property
-    def video_columns(self) -> dict[str, str]:
-        return {"f1": "F1", "accuracy": "accuracy"}
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -46,6 +46,7 @@ class Dimensions(Task):
         return tuple(self.ranges)
 
     outputs = columns
+    chance_columns = ()
 
     @property
     def cell(self) -> str:

@@ -4,9 +4,57 @@ F1 = 2 tp / (2 tp + fp + fn). A class or unit that occurs in neither truth nor p
 none occurs at all, truth and prediction agree everywhere and the mean is 1. On the challenge's sets all occur.
 """
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
+
+from affpipe.core.tasks.task import Part, Task
+
+
+@dataclass(frozen=True)
+class Counted(Task):
+    """A task that is measured by F1: what classes and units share.
+
+    Attributes:
+        names: names of the classes, in the order of their numbers, or of the units, in the order of columns.
+    """
+
+    names: tuple[str, ...] = ()
+
+    measure: ClassVar = "f1"
+    baselines: ClassVar = {"constant": "majority per video", "majority": "majority in training"}
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return self.names
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        return f1_figures(self.names)
+
+    def scores(self, parts: Iterable[Part]) -> dict[str, float]:
+        return f1_scores(self.names, sum(self.sums(*part) for part in parts))
+
+    @abstractmethod
+    def sums(self, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        """Return the numerators, then denominators of each F1 and of accuracy."""
+
+    def atoms(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return quotients(sums)
+
+    @property
+    def members(self) -> np.ndarray:
+        return f1_members(len(self.names))
+
+    def constant(self, truth: np.ndarray) -> np.ndarray:
+        return self.counts(truth).argmax(axis=1).astype(np.float64)
+
+    @property
+    def video_columns(self) -> dict[str, str]:
+        return {"f1": self.table_head[1], "accuracy": "accuracy"}
 
 
 def confusion(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:

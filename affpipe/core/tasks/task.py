@@ -15,6 +15,7 @@ import numpy as np
 from affpipe.core.errors import InputError
 
 Kind = Literal["dimensions", "classes", "units"]
+GAP_S = 1.0  # our choice: annotators do not move a lever faster than that, and a pause in a trace is longer
 Part = tuple[np.ndarray, np.ndarray]  # truth and prediction (n, K) float64 of labelled frames
 
 
@@ -58,7 +59,7 @@ class Task(ABC):
     invalid: float
     folder: str = ""
     tier: str = ""
-    gap_s: float = 1.0
+    gap_s: float = GAP_S
 
     kind: ClassVar[Kind]
     measure: ClassVar[str]

@@ -5,7 +5,7 @@ partition, never on frames that are reported as unseen. The measure is the chall
 split together.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from affpipe.core import align
 from affpipe.core.tasks import f1, smoothing
-from affpipe.core.tasks.task import Decoding, Part, Task, check_shape
+from affpipe.core.tasks.task import Decoding, check_shape
 from affpipe.core.tasks.thresholds import UNFITTED, best_thresholds, present
 
 TINY = 1e-9  # least length on either side of a threshold
@@ -21,27 +21,19 @@ BELOW = 0.5 - 1e-6  # greatest blend of a probability below its threshold, also 
 
 
 @dataclass(frozen=True)
-class Units(Task):
-    """A task of units.
-
-    Attributes:
-        names: names of the units, in the order of columns.
-    """
-
-    names: tuple[str, ...] = ()
+class Units(f1.Counted):
+    """A task of units."""
 
     kind: ClassVar = "units"
-    measure: ClassVar = "f1"
     measure_title: ClassVar = "mean F1"
     target_title: ClassVar = "F1 of the unit"
     loss: ClassVar = "binary_cross_entropy"
-    baselines: ClassVar = {"constant": "majority per video", "majority": "majority in training"}
 
     @property
     def columns(self) -> tuple[str, ...]:
         return self.names
 
-    outputs = thresholded = columns
+    thresholded = columns
 
     @property
     def cell(self) -> str:
@@ -82,28 +74,11 @@ class Units(Task):
         return (mean >= 0.5).astype(np.float64)
 
     @property
-    def figures(self) -> tuple[str, ...]:
-        return f1.f1_figures(self.names)
-
-    @property
     def output_figures(self) -> tuple[str, ...]:
         return tuple(f"f1_{name}" for name in self.names)
 
-    def scores(self, parts: Iterable[Part]) -> dict[str, float]:
-        return f1.f1_scores(self.names, f1.unit_ratios(np.sum([f1.unit_counts(*part) for part in parts], axis=0)))
-
     def sums(self, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         return f1.unit_ratios(f1.unit_counts(truth, prediction))
-
-    def atoms(self, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return f1.quotients(sums)
-
-    @property
-    def members(self) -> np.ndarray:
-        return f1.f1_members(len(self.names))
-
-    def constant(self, truth: np.ndarray) -> np.ndarray:
-        return self.counts(truth).argmax(axis=1).astype(np.float64)
 
     def counts(self, truth: np.ndarray) -> np.ndarray:
         return np.stack([np.bincount(column.astype(np.int64), minlength=2) for column in truth.T])
@@ -118,10 +93,6 @@ class Units(Task):
 
     def table_cells(self, pooled: Mapping[str, str], interval: str, within: Mapping[str, str]) -> list[str]:
         return [pooled["f1"], interval, within["f1"]]
-
-    @property
-    def video_columns(self) -> dict[str, str]:
-        return {"f1": "mean F1", "accuracy": "accuracy"}
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

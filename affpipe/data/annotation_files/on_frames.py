@@ -12,10 +12,10 @@ import numpy as np
 
 from affpipe.core.axis import frames_in
 from affpipe.core.errors import InputError
+from affpipe.core.tasks.task import GAP_S
 from affpipe.data.annotation_files.intervals import STEP_S, Intervals
 from affpipe.data.annotation_files.timed import Timed
 
-GAP_S = 1.0  # our choice: annotators do not move a lever faster than that, and a pause in a trace is longer
 NOISE_S = 1e-6  # greatest error of differences of times; far below a frame
 
 

@@ -15,7 +15,7 @@ from affpipe.core.errors import ManifestError
 from affpipe.core.tasks.task import Task
 from affpipe.data import annotations
 from affpipe.data.annotation_files import forms
-from affpipe.data.annotation_files.intervals import Intervals
+from affpipe.data.annotation_files.intervals import LISTED, Intervals
 from affpipe.data.annotation_files.on_frames import NOISE_S, covering, sampled
 from affpipe.data.annotation_files.tables import NO_LABEL, number
 from affpipe.data.annotation_files.timed import Timed
@@ -34,7 +34,8 @@ class Labels:
         on_frames: function that lays them on a frame axis.
         timed: True if they have times, False for one line per frame.
         end_s: time of the last label, seconds from the first frame; 0 for one line per frame.
-        sparse: a warning of samples too far apart to be joined; "" if there are none.
+        doubt: what is odd about it by itself, "" for nothing: samples too far apart to be joined, units without a tier beside tiers that
+            no unit has.
     """
 
     rows: int
@@ -42,11 +43,11 @@ class Labels:
     on_frames: Callable[[FrameAxis], Laid]
     timed: bool = True
     end_s: float = 0.0
-    sparse: str = ""
+    doubt: str = ""
 
     def odd(self, frames: int, duration_s: float) -> str:
         """Return what is odd about it for a video of so many frames and seconds; "" where nothing is."""
-        return (beyond_fault(self.end_s, duration_s) or self.sparse) if self.timed else annotations.surplus_fault(self.rows, frames)
+        return (beyond_fault(self.end_s, duration_s) or self.doubt) if self.timed else annotations.surplus_fault(self.rows, frames)
 
 
 def read(task: Task, path: Path, *, media: str = "") -> Labels:
@@ -78,7 +79,7 @@ def _timed(task: Task, path: Path) -> Labels:
         row, column = np.argwhere(wrong)[0]
         raise ManifestError(
             f"{path}: at {found.times_s[row]:g} s: want {task.cell}, {task.invalid:g} or nothing for {task.columns[column]}, "
-            f"got {found.values[row, column]:g}; mend the line"
+            f"got {found.values[row, column]:.12g}; mend the line"
         )
     clean = Timed(found.times_s, found.columns, np.where(blank, np.nan, found.values))
 
@@ -88,12 +89,12 @@ def _timed(task: Task, path: Path) -> Labels:
         return _known(values)
 
     said = ~blank.any(axis=1)
-    return Labels(len(clean), int(said.sum()), on_frames, end_s=_last(clean.times_s[said]), sparse=_sparse(task, clean.times_s[said]))
+    return Labels(len(clean), int(said.sum()), on_frames, end_s=_last(clean.times_s[said]), doubt=_sparse(task, clean.times_s[said]))
 
 
 def _intervals(task: Task, path: Path, media: str) -> Labels:
     """Read intervals of one tier: a class, or the number of a single dimension; several dimensions have one tier each."""
-    tiers = _tiers(task, path, media) if len(task.columns) > 1 else {task.columns[0]: _tier(task, path, media)}
+    tiers = _tiers(task, path, media)[0] if len(task.columns) > 1 else {task.columns[0]: _tier(task, path, media)}
     if missing := [name for name in task.columns if name not in tiers]:
         raise ManifestError(
             f"{path}: want a tier of each of {', '.join(task.columns)}, as a frame needs all, got none of {', '.join(missing)}; add it"
@@ -113,7 +114,7 @@ def _intervals(task: Task, path: Path, media: str) -> Labels:
 
 def _units(task: Task, path: Path, media: str) -> Labels:
     """Read intervals in which units are present: one tier per unit. A unit is absent in all other frames, and without a tier always."""
-    tiers = _tiers(task, path, media)
+    tiers, others = _tiers(task, path, media)
 
     def on_frames(axis: FrameAxis) -> Laid:
         values = np.zeros((len(axis), len(task.columns)))
@@ -124,7 +125,10 @@ def _units(task: Task, path: Path, media: str) -> Labels:
 
     said = {name: [_present(task, value) for value in tier.values] for name, tier in tiers.items()}
     labelled = sum(value == value for own in said.values() for value in own)
-    return Labels(sum(map(len, said.values())), labelled, on_frames, end_s=_end_s(tiers))
+    missing = [name for name in task.columns if name not in tiers]
+    got = f"none of {', '.join(missing)}, but {', '.join(repr(name) for name in others[:LISTED])}"
+    doubt = f"want tiers named as the units, got {got}; rename what is misspelt" if missing and others else ""
+    return Labels(sum(map(len, said.values())), labelled, on_frames, end_s=_end_s(tiers), doubt=doubt)
 
 
 def _present(task: Task, text: str) -> float:
@@ -147,7 +151,7 @@ def _sparse(task: Task, times_s: np.ndarray) -> str:
     steps = np.diff(times_s)
     if not len(steps) or np.median(steps) <= task.gap_s + NOISE_S:
         return ""
-    remedy = "give more of them" if task.folder else f"set gap_s of {task.name}"
+    remedy = "write times in seconds, or " + ("give more of them" if task.folder else f"set gap_s of {task.name}")
     got = f"{float(np.median(steps)):.6g} s, and frames between without a label"
     return f"want samples at most {task.gap_s:g} s apart, got {got}; {remedy}"
 
@@ -164,7 +168,7 @@ def _tier(task: Task, path: Path, media: str) -> Intervals:
     return forms.read(path, task.tier or None, prefer=task.name, media=media)
 
 
-def _tiers(task: Task, path: Path, media: str) -> dict[str, Intervals]:
+def _tiers(task: Task, path: Path, media: str) -> tuple[dict[str, Intervals], list[str]]:
     return forms.read_tiers(path, task.columns, media=media)
 
 

@@ -17,6 +17,7 @@ FIXED = ("frame", "time_s", "source")  # columns of each prediction table
 TIMES = (*tables.TIME, *tables.START, *tables.END)  # columns of label files
 LARGEST, NARROWEST = 1e6, 0.01  # of the numbers of a dimension, and of its range: files have six decimals
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9_](?:[A-Za-z0-9_ .+-]*[A-Za-z0-9_.+-])?$", max_length=40)]
+TIER = later("", description="tier to read of annotation files with tiers; not given: the one with the task's name")
 
 
 class OwnTask(Section):
@@ -24,13 +25,7 @@ class OwnTask(Section):
 
     name: Name = Field(description="name of the task: a column of the manifest, a folder of the results")
     title: str = after("", pattern=r"^[^\x00-\x1f\x7f]*$", max_length=80, description="title for people; not given: the name")
-    tier: str = later("", description="tier to read of annotation files with tiers; not given: the one with the task's name")
     gap_s: float = later(GAP_S, gt=0, description="greatest gap between two values of a time series that is interpolated")
-
-    @property
-    def files(self) -> dict[str, Any]:
-        """Settings of how label files of the task are read."""
-        return {"tier": self.tier, "gap_s": self.gap_s}
 
     def task(self) -> Task:
         """Make the task."""
@@ -41,11 +36,14 @@ class OwnDimensions(OwnTask):
     """A task of numbers, as valence and arousal are."""
 
     dimensions: dict[Label, tuple[float, float]] = Field(min_length=1, description="name -> least and greatest value")
+    tier: str = TIER
     invalid: float = Field(-5, description="mark of a frame without a label in annotation files")
 
     @model_validator(mode="after")
     def _ranges(self):
         _once("dimensions", tuple(self.dimensions))
+        if self.tier and len(self.dimensions) > 1:
+            raise ValueError(f"tier: want none, as each of several dimensions has its own, by its name, got {self.tier!r}; take it out")
         for name, (low, high) in self.dimensions.items():
             if not low < high:
                 raise ValueError(f"dimensions.{name}: want the least value first, got [{low:g}, {high:g}]")
@@ -57,13 +55,14 @@ class OwnDimensions(OwnTask):
         return self
 
     def task(self) -> Dimensions:
-        return Dimensions(self.name, self.title or self.name, self.invalid, **self.files, ranges=dict(self.dimensions))
+        return Dimensions(self.name, self.title or self.name, self.invalid, "", self.tier, self.gap_s, ranges=dict(self.dimensions))
 
 
 class OwnClasses(OwnTask):
     """A task with one of several classes, as expressions are."""
 
     classes: tuple[Label, ...] = Field(min_length=2, max_length=64, description="names, in the order of their numbers")
+    tier: str = TIER
     invalid: int = Field(-1, lt=0, description="mark of a frame without a label in annotation files")
 
     @model_validator(mode="after")
@@ -75,7 +74,7 @@ class OwnClasses(OwnTask):
         return self
 
     def task(self) -> Classes:
-        return Classes(self.name, self.title or self.name, self.invalid, **self.files, column=self.name, names=self.classes)
+        return Classes(self.name, self.title or self.name, self.invalid, "", self.tier, self.gap_s, column=self.name, names=self.classes)
 
 
 class OwnUnits(OwnTask):
@@ -90,7 +89,7 @@ class OwnUnits(OwnTask):
         return self
 
     def task(self) -> Units:
-        return Units(self.name, self.title or self.name, self.invalid, **self.files, names=self.units)
+        return Units(self.name, self.title or self.name, self.invalid, gap_s=self.gap_s, names=self.units)
 
 
 def _once(where: str, names: tuple[str, ...]) -> None:

@@ -120,9 +120,13 @@ def test_a_class_may_have_the_name_that_is_otherwise_no_label(tmp_path):
         (
             SCALE,
             "time,dominance\n0,1\n1.9,2\n3.8,2\n",
-            "want samples at most 1 s apart, got 1.9 s, and frames between without a label; set gap_s of dominance",
+            "want samples at most 1 s apart, got 1.9 s, and frames between without a label; write times in seconds, or set gap_s",
         ),
-        (VA, "time,valence,arousal\n0,1,0\n1.5,0,0\n", "got 1.5 s, and frames between without a label; give more of them"),
+        (
+            VA,
+            "time,valence,arousal\n0,1,0\n1.5,0,0\n",
+            "got 1.5 s, and frames between without a label; write times in seconds, or give more of them",
+        ),
         (SCALE, "time,dominance\n0,1\n1,2\n2,2\n", ""),
         (SCALE, "time,dominance\n0,1\n1,2\n50,\n", ""),
         (MOOD, "start,end,value\n0,4,calm\n", ""),
@@ -158,6 +162,7 @@ def test_the_tier_is_the_one_that_the_task_names(tmp_path):
         (SCALE, "start,end,value\n0,1,9.5\n", r"line 2: want a number in \[1, 9\], got '9.5'"),
         (SCALE, "start,end,value\n0,1,high\n", r"line 2: want a number in \[1, 9\], got 'high'"),
         (SCALE, "time,dominance\n0,3\n0.5,0\n", r"at 0.5 s: want a number in \[1, 9\], -5 or nothing for dominance, got 0; mend the line"),
+        (SCALE, "time,dominance\n0,9.0000001\n", r"want a number in \[1, 9\], -5 or nothing for dominance, got 9.0000001; mend"),
         (MOOD, "time,mood\n0,calm\n1,angry\n", "line 3: mood: want calm, tense, none, their number or an empty cell, got 'angry'"),
         (PAIN, "start,end,value,tier\n0,1,x,nose\n", "want a tier of brows, lips, got 'nose'; give the tiers these names"),
         (PAIN, "start,end,value\n0,1,lips\n", "want a tier of brows, lips, got a table without a column `tier`; add one that names them"),
@@ -194,7 +199,8 @@ def test_the_check_tells_what_can_be_read_and_yet_cannot_be_meant(tmp_path):
     report = check(path, tmp_path, tasks, media="quick", progress=lambda *_: None)
     assert report.faults == []
     assert [line.removeprefix(f"{path}: ").replace(f"{tmp_path}/", "") for line in report.warnings] == [
-        "row 2: scale.csv: want samples at most 1 s apart, got 1.5 s, and frames between without a label; set gap_s of dominance",
+        "row 2: scale.csv: want samples at most 1 s apart, got 1.5 s, and frames between without a label; "
+        "write times in seconds, or set gap_s of dominance",
         "row 2: mood.csv: want seconds within the video, got 1480 s in a video of 2 s; compare the two, and write times in seconds",
         "want label files in a column `pain`, got none; add it, or take the task out of the settings",
     ]
@@ -239,11 +245,11 @@ def test_times_beyond_the_video_are_odd(tmp_path, task, text, last_s):
 
 def test_samples_too_far_apart_are_odd(tmp_path):
     path = file(tmp_path, "a.csv", "time,value\n0,3\n2,4\n2.1,\n4,5\n6,1\n")
-    assert read(SCALE, path).sparse == (
-        "want samples at most 1 s apart, got 2 s, and frames between without a label; set gap_s of dominance"
+    assert read(SCALE, path).doubt == (
+        "want samples at most 1 s apart, got 2 s, and frames between without a label; write times in seconds, or set gap_s of dominance"
     )
-    assert read(replace(SCALE, gap_s=2.0), path).sparse == ""
-    assert read(SCALE, file(tmp_path, "b.csv", "time,value\n0,3\n1,4\n2,5\n9,5\n")).sparse == ""
+    assert read(replace(SCALE, gap_s=2.0), path).doubt == ""
+    assert read(SCALE, file(tmp_path, "b.csv", "time,value\n0,3\n1,4\n2,5\n9,5\n")).doubt == ""
 
 
 @pytest.mark.parametrize("clip", CLIPS[:3], ids=lambda clip: clip.name)
@@ -263,3 +269,23 @@ def test_the_demo_says_the_same_in_every_form(tmp_path, clip):
     np.testing.assert_allclose(values[known, 0], (5 + 2.5 * valence + 1.5 * arousal)[known], atol=0.05)
     values, known = read(PAIN, tmp_path / own_labels("pain", stream)).on_frames(axis_of(times_s))
     np.testing.assert_array_equal(values[known, 0], arousal[known] > 0.2)
+
+
+def test_a_misspelt_tier_of_a_unit_is_odd(tmp_path):
+    """Its unit would be absent in every frame, as one without a tier is."""
+    astray = read(PAIN, file(tmp_path, "a.csv", "start,end,value,tier\n0,1,1,brow\n0,2,1,lips\n"))
+    assert astray.odd(50, 2.0) == "want tiers named as the units, got none of brows, but 'brow'; rename what is misspelt"
+    whole = read(PAIN, file(tmp_path, "b.csv", "start,end,value,tier\n0,1,1,Brows\n0,2,1,lips\n0,2,hello,words\n"))
+    assert whole.odd(50, 2.0) == ""  # other tiers may stand beside those of all units
+    alone = read(PAIN, file(tmp_path, "c.csv", "start,end,value,tier\n0,2,1,lips\n"))
+    assert alone.odd(50, 2.0) == ""  # a unit that is never there needs no tier
+
+
+def test_a_partition_of_no_task_is_told(tmp_path):
+    clips.write(tmp_path / "a.mp4", count=50)
+    file(tmp_path, "mood.csv", "start,end,value\n0,1,calm\n")
+    head = "stream_id,video,partition,mood,moods_partition,pain,pain_partition,expr_partition\n"
+    path = file(tmp_path, "m.csv", head + "a,a.mp4,train,mood.csv,test,,test,\n")
+    report = check(path, tmp_path, {"mood": MOOD}, progress=lambda *_: None)  # pain is a task of other settings
+    assert report.faults == []
+    assert report.warnings == [f"{path}: column `moods_partition` is not read, as there is no task moods; rename it, or remove it"]

@@ -152,7 +152,8 @@ OWN_LABELS = [
             (TRUST, "l.csv", "time,trust\n0,3\n0.2,4\n0.4,5\n"),
             label,
             "done",
-            "l.csv: want samples at most 0.1 s apart, got 0.2 s, and frames between without a label; set gap_s of trust",
+            "l.csv: want samples at most 0.1 s apart, got 0.2 s, and frames between without a label; "
+            "write times in seconds, or set gap_s of trust",
             "`gap_s` of the task, if the values hold in between",
         ),
     ]

@@ -38,7 +38,7 @@ def test_own_tasks_stand_behind_official_ones_by_name_whatever_their_order():
     [
         (["joy"], "tasks.0: want 'va', 'expr' or 'au', got 'joy'"),
         ([{"name": "mood"}], "tasks.0: want va, expr, au, or a task of your own as a name and one of dimensions, classes, units, got"),
-        ([{**MOOD, "color": 1}], "tasks.0.color: unknown key; allowed: name, title, tier, gap_s, classes, invalid"),
+        ([{**MOOD, "color": 1}], "tasks.0.color: unknown key; allowed: name, title, gap_s, classes, tier, invalid"),
         ([{"classes": ["a", "b"]}], "tasks.0.name: missing; give it a value"),
         ([{"name": "mood", "classes": ["calm"]}], "tasks.0.classes: want a list to have at least 2 items"),
         ([{"name": "mood", "classes": [True, False]}], "tasks.0.classes.0: want text, got true; put it between quotes"),
@@ -51,6 +51,8 @@ def test_own_tasks_stand_behind_official_ones_by_name_whatever_their_order():
         ([{"name": "d", "dimensions": {"d": [0, 1e-6]}}], "dimensions.d: want numbers from -1000000 to 1000000, 0.01 or more apart"),
         ([{"name": "d", "dimensions": {"d": [0, 1e300]}}], "got [0, 1e+300]; write the labels in another unit"),
         ([{"name": "d", "dimensions": {"d": [1e9, 1e9 + 1]}}], "dimensions.d: want numbers from -1000000 to 1000000"),
+        ([{**PAIN, "tier": "R1"}], "tasks.0.tier: unknown key; allowed: name, title, gap_s, units, invalid"),  # a unit's tier has its name
+        ([{"name": "d", "tier": "R1", "dimensions": {"a": [0, 1], "b": [0, 1]}}], "tier: want none, as each of several dimensions has"),
         ([{**MOOD, "title": "how one\nfeels"}], "tasks.0.title: want text to match pattern"),
         ([{"name": "d", "dimensions": {"Time": [0, 1]}}], "want other names than the columns of times in label files, got 'Time' in d"),
         ([{"name": "pain", "units": ["start", "end"]}], "want other names than the columns of times in label files, got 'start' in pain"),
@@ -135,7 +137,7 @@ def test_a_recipe_alone_tells_its_tasks(tmp_path):
     ("tasks", "said"),
     [
         ("[{name: mood}]", "tasks.0: want va, expr, au, or a task of your own as a name and one of dimensions, classes, units, got"),
-        ("[{name: mood, classes: [a, b], color: 1}]", "tasks.0.color: unknown key; allowed: name, title, tier, gap_s, classes, invalid"),
+        ("[{name: mood, classes: [a, b], color: 1}]", "tasks.0.color: unknown key; allowed: name, title, gap_s, classes, tier, invalid"),
         ("[{name: mood, classes: [yes, no]}]", "tasks.0.classes.0: want text, got true; put it between quotes"),
         ("[mood]", "tasks.0: want 'va', 'expr' or 'au', got 'mood'"),
         ("mood", "tasks: want a list, got 'mood'"),

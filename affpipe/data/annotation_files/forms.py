@@ -55,13 +55,17 @@ def read(
     return checked(path, tiers, chosen(path, tiers, tier, prefer))
 
 
-def read_tiers(path: Path, wanted: Collection[str], *, media: str = "") -> dict[str, Intervals]:
-    """Read those of the wanted tiers that a file has, in letters of any case: one per unit, say. ManifestError if it has none of them."""
+def read_tiers(path: Path, wanted: Collection[str], *, media: str = "") -> tuple[dict[str, Intervals], list[str]]:
+    """Read those of the wanted tiers that a file has, in letters of any case: one per unit, say. ManifestError if it has none of them.
+
+    Returns:
+        wanted name -> its tier, and the names of the other tiers.
+    """
     _look(path)
     tiers = _spans(path, media)
     own = {}
     for name in wanted:
-        found = [name] if name in tiers else [tier for tier in tiers if tier.casefold() == name.casefold()]
+        found = [tier for tier in tiers if tier.casefold() == name.casefold()]
         if len(found) > 1:
             raise ManifestError(f"{path}: want one tier {name}, got {' and '.join(found)}; rename one")
         if found:
@@ -70,7 +74,7 @@ def read_tiers(path: Path, wanted: Collection[str], *, media: str = "") -> dict[
         got, remedy = listed(tiers).rsplit("; ", 1)
         remedy = remedy if not tiers else "add one that names them" if list(tiers) == [""] else "give the tiers these names"
         raise ManifestError(f"{path}: want a tier of {', '.join(wanted)}, got {got}; {remedy}")
-    return {name: checked(path, tiers, tier) for name, tier in own.items()}
+    return {name: checked(path, tiers, tier) for name, tier in own.items()}, [tier for tier in tiers if tier not in own.values()]
 
 
 def _look(path: Path) -> None:

@@ -58,7 +58,7 @@ class LabelFacts:
     """Facts of an annotation; `error` alone if the file has a fault.
 
     timed: whether rows are intervals or samples, and not frames. end_s: time of the last label of those.
-    sparse: what is odd about their times; "" where nothing is.
+    doubt: what is odd about it by itself; "" where nothing is.
     """
 
     rows: int = 0
@@ -66,7 +66,7 @@ class LabelFacts:
     error: str = ""
     timed: bool = False
     end_s: float = 0.0
-    sparse: str = ""
+    doubt: str = ""
 
     @property
     def telling(self) -> bool:
@@ -178,7 +178,7 @@ def label(task: Task, path: Path) -> LabelFacts:
         return LabelFacts(error=f"{path}: line 2: want a line a frame, got the header alone; fetch the file again or remove it")
     if not found.rows and task.kind != "units":  # no interval of a unit says that it is never there
         return LabelFacts(error=f"{path}: want intervals or values over time, got none; fetch the file again or remove it")
-    return LabelFacts(found.rows, found.rows - found.labelled, timed=found.timed, end_s=found.end_s, sparse=found.sparse)
+    return LabelFacts(found.rows, found.rows - found.labelled, timed=found.timed, end_s=found.end_s, doubt=found.doubt)
 
 
 def images(folder: Path) -> ImageFacts:

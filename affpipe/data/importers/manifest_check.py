@@ -61,7 +61,12 @@ def check(path: Path, data_root: Path, tasks: Tasks = TASKS, *, media: str = "",
     except ManifestError as error:
         return Report([str(error)])
     report.faults = [str(fault) for fault in faults]
-    if faults and (more := manifest.unread(path, tasks)):
+    more = manifest.unread(path, tasks)
+    for column in more:
+        task = column.removesuffix("_partition")
+        if task != column and task not in (*TASKS, *more):
+            report.warnings.append(f"{path}: column `{column}` is not read, as there is no task {task}; rename it, or remove it")
+    if faults and more:
         report.warnings.append(
             f"{path}: columns that are not read: {', '.join(more)}; if they are tasks of your own, give --config SETTINGS"
         )
@@ -69,7 +74,7 @@ def check(path: Path, data_root: Path, tasks: Tasks = TASKS, *, media: str = "",
     labels = {number: {task: files[task, path] for task, path in row.labels.items()} for number, row in rows}
     for number, row in rows:
         report.faults += [f"{path}: row {number}: {f.error}" for f in labels[number].values() if f.error]
-        report.warnings += [f"{path}: row {number}: {row.labels[task]}: {f.sparse}" for task, f in labels[number].items() if f.sparse]
+        report.warnings += [f"{path}: row {number}: {row.labels[task]}: {f.doubt}" for task, f in labels[number].items() if f.doubt]
     if media:
         videos = sorted({row.video for _, row in rows})
         tracks = {row.video: (_track(row.video_track), _track(row.audio_track)) for _, row in rows}
